@@ -1,0 +1,22 @@
+"""Spiking neural networks with exact spike times and exact gradients, on JAX and Equinox."""
+
+from importlib.metadata import PackageNotFoundError, version
+
+from .adjoint import AbstractAdjoint as AbstractAdjoint
+from .adjoint import Autodiff as Autodiff
+from .adjoint import EventProp as EventProp
+from .flows import AbstractFlow as AbstractFlow
+from .flows import ExactLIF as ExactLIF
+from .flows import ODEFlow as ODEFlow
+from .flows import TaylorQIF as TaylorQIF
+from .network import EventNetwork as EventNetwork
+from .neurons import LIF as LIF
+from .neurons import QIF as QIF
+from .neurons import AbstractNeuron as AbstractNeuron
+from .status import Solution as Solution
+from .status import Status as Status
+
+try:
+    __version__ = version("eventsnn")
+except PackageNotFoundError:  # a source tree that was not installed
+    __version__ = "0+unknown"

@@ -1,0 +1,125 @@
+"""Functions that are written for a batch, behind a single-sample interface.
+
+`jax.vmap` of a `lax.while_loop` selects every carried array at each iteration, buffers too,
+which is ruinous for an event loop. So the loop is written for a batch, and this file makes
+every `jax.vmap` over samples end up as one larger batch. (`jax.custom_batching.custom_vmap`
+has no transpose, and inside `jax.custom_vjp` it cannot tell `grad(vmap(f))`, where weight
+cotangents are summed over the batch, from `vmap(grad(f))`, where they must not be. A primitive
+is asked by each transformation in turn, so it can.)
+
+This is the one file of the package that speaks to JAX's extension interface.
+"""
+
+import functools as ft
+from collections.abc import Callable, Hashable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+from jaxtyping import PyTree
+
+
+class BatchNative:
+    """`fn(static, shared, batch)`, where every array in `batch` has a leading batch axis.
+
+    `static` is hashable; `shared` (parameters) and `batch` (samples) are pytrees of arrays. All
+    outputs have the leading batch axis; with `sums=True` none has: they are sums over it, as
+    cotangents of `shared` are.
+
+    `vmap` of a call merges the new axis into the batch. Where `shared` is mapped too (models
+    side by side), or with `sums=True`, it loops over the axis instead.
+
+    `derivative(static, shared, batch)`, if given, is what gets differentiated instead of `fn`;
+    its `static` is the pair of `fn`'s static and the tuple of booleans that tells which leaves
+    of `(shared, batch)` are being differentiated.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        fn: Callable[[Any, PyTree, PyTree], PyTree],
+        *,
+        sums: bool = False,
+        derivative: Callable[[Any, PyTree, PyTree], PyTree] | None = None,
+    ):
+        self._fn = fn
+        self._sums = sums
+        self._derivative = derivative
+        p = self._primitive = Primitive(name)
+        p.multiple_results = True
+        p.def_impl(lambda *xs, **kw: jax.jit(ft.partial(self._flat, **kw))(*xs))
+        p.def_abstract_eval(lambda *xs, **kw: [_aval(x) for x in self._shapes(xs, **kw)[0]])
+        mlir.register_lowering(p, mlir.lower_fun(self._flat, multiple_results=True))
+        batching.primitive_batchers[p] = self._batch
+        if derivative is not None:
+            ad.primitive_jvps[p] = self._jvp
+
+    def __call__(self, static: Hashable, shared: PyTree, batch: PyTree) -> PyTree:
+        leaves, tree = jax.tree.flatten((shared, batch))
+        n_shared = len(jax.tree.leaves(shared))
+        kw = dict(static=static, tree=tree, n_shared=n_shared)
+        out = self._primitive.bind(*leaves, **kw)
+        return jax.tree.unflatten(self._shapes(leaves, **kw)[1], out)
+
+    def _flat(self, *leaves, static, tree, n_shared):
+        return jax.tree.leaves(self._fn(static, *jax.tree.unflatten(tree, leaves)))
+
+    def _shapes(self, leaves, **kw):
+        return self._cached_shapes(tuple((x.shape, jnp.dtype(x.dtype)) for x in leaves), **kw)
+
+    @ft.lru_cache(maxsize=256)  # noqa: B019 - instances live as long as the module
+    def _cached_shapes(self, avals, static, tree, n_shared):
+        args = jax.tree.unflatten(tree, [jax.ShapeDtypeStruct(s, d) for s, d in avals])
+        out = jax.eval_shape(ft.partial(self._fn, static), *args)
+        return tuple(jax.tree.leaves(out)), jax.tree.structure(out)
+
+    def _batch(self, leaves, dims, **kw):
+        size = next(x.shape[d] for x, d in zip(leaves, dims, strict=True) if d is not None)
+        front = [x if d is None else jnp.moveaxis(x, d, 0) for x, d in zip(leaves, dims, strict=True)]
+        n_shared = kw["n_shared"]
+        if self._sums or any(d is not None for d in dims[:n_shared]):
+            out = self._loop(front, [d is not None for d in dims], kw)
+        else:
+            shared, batch = front[:n_shared], front[n_shared:]
+            batch = [
+                jnp.broadcast_to(x, (size, *x.shape)) if d is None else x
+                for x, d in zip(batch, dims[n_shared:], strict=True)
+            ]
+            merged = [x.reshape((x.shape[0] * x.shape[1], *x.shape[2:])) for x in batch]
+            out = self._primitive.bind(*shared, *merged, **kw)
+            out = [x.reshape((size, x.shape[0] // size, *x.shape[1:])) for x in out]
+        return out, [0] * len(out)
+
+    def _loop(self, leaves, mapped, kw):
+        def one(mapped_leaves):
+            rest = iter(mapped_leaves)
+            return self._primitive.bind(
+                *[next(rest) if m else x for x, m in zip(leaves, mapped, strict=True)], **kw
+            )
+
+        return jax.lax.map(one, [x for x, m in zip(leaves, mapped, strict=True) if m])
+
+    def _jvp(self, primals, tangents, *, static, tree, n_shared):
+        active = tuple(not isinstance(t, ad.Zero) for t in tangents)
+
+        def of_active(*xs):
+            rest = iter(xs)
+            leaves = [next(rest) if a else p for p, a in zip(primals, active, strict=True)]
+            shared, batch = jax.tree.unflatten(tree, leaves)
+            return tuple(jax.tree.leaves(self._derivative((static, active), shared, batch)))
+
+        out, dout = jax.jvp(
+            of_active,
+            tuple(p for p, a in zip(primals, active, strict=True) if a),
+            tuple(t for t, a in zip(tangents, active, strict=True) if a),
+        )
+        return list(out), [
+            ad.Zero(_aval(t)) if t.dtype == jax.dtypes.float0 else t
+            for t in dout
+        ]
+
+
+def _aval(x):
+    return jax.core.ShapedArray(x.shape, x.dtype)

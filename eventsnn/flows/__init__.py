@@ -1,0 +1,6 @@
+"""Flows: when does the next neuron reach threshold, and where is the state then?"""
+
+from .base import AbstractFlow as AbstractFlow, exact_flow as exact_flow, Segment as Segment
+from .lif import ExactLIF as ExactLIF
+from .ode import ODEFlow as ODEFlow
+from .qif import TaylorQIF as TaylorQIF

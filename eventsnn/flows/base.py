@@ -1,0 +1,139 @@
+"""What a flow is: when does the next neuron reach threshold, and where is the state then?"""
+
+import abc
+import functools as ft
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int
+
+from ..neurons import AbstractNeuron
+from ..neurons.base import State
+
+
+class Segment(NamedTuple):
+    """A piece of smooth flow, as a flow proposes it: one a sample.
+
+    It ends at the first crossing (`spiked`, by neuron `who`), at the horizon, or before, where
+    the flow prefers to stop. `dt` equals the horizon exactly if it was reached. `end` is the
+    state after `dt`. `memory` is for the flow's next call.
+    """
+
+    dt: Float[Array, " batch"]
+    who: Int[Array, " batch"]
+    spiked: Bool[Array, " batch"]
+    end: State
+    memory: Any
+
+
+class AbstractFlow(eqx.Module):
+    """Integrates neurons between events.
+
+    Flows work on a batch that comes *last*: state arrays have shape `(n, batch)`, so that
+    vector units run along the batch whatever the number of neurons, and parameters that are
+    not scalars have shape `(n, 1)`.
+    """
+
+    def init(self, neuron: AbstractNeuron, state: State, horizon: Array) -> Any:
+        """What the flow wishes to remember from call to call (arrays, batch last)."""
+        return ()
+
+    @abc.abstractmethod
+    def next_spike(
+        self,
+        neuron: AbstractNeuron,
+        state: State,
+        horizon: Float[Array, " batch"],
+        memory: Any,
+    ) -> Segment:
+        """The next segment, at most `horizon` long.
+
+        The crossing reported has to be a crossing, to the last bits; which neuron is first may
+        be a good guess. The event loop looks at the end state, and if it finds another neuron
+        past its threshold it asks again with `dt` as the new, shorter horizon. What a flow must
+        guarantee is that then, at the shorter horizon, the sign of the gap decides: no neuron
+        may have crossed and returned.
+        """
+
+    @abc.abstractmethod
+    def advance(self, neuron: AbstractNeuron, state: State, dt: Float[Array, " batch"]) -> State:
+        """The state after `dt`; differentiable in all arguments, and the identity for dt = 0."""
+
+    def velocity(self, neuron: AbstractNeuron, state: State, dt: Array, end: State) -> State:
+        """The derivative of `advance` with respect to `dt`, where it ended at `end`."""
+        return neuron.drift(end)
+
+    def steps(self, t_max: float, max_events: int) -> int:
+        """A default for the number of iterations the event loop may take."""
+        return 2 * max_events + 64
+
+
+@ft.singledispatch
+def exact_flow(neuron: AbstractNeuron) -> AbstractFlow | None:
+    """The closed-form flow of a neuron model, or None; flows register themselves here."""
+    return None
+
+
+def first(times: Float[Array, "n batch"]) -> tuple[Float[Array, " batch"], Int[Array, " batch"]]:
+    """The smallest of each column and its row, in one pass; `(inf, n)` if all are inf."""
+    n = times.shape[0]
+    rows = lax.broadcasted_iota(jnp.int32, times.shape, 0)
+
+    def smaller(a, b):
+        left = (a[0] < b[0]) | ((a[0] == b[0]) & (a[1] < b[1]))
+        return jnp.where(left, a[0], b[0]), jnp.where(left, a[1], b[1])
+
+    init = (jnp.asarray(jnp.inf, times.dtype), jnp.asarray(n, jnp.int32))
+    return lax.reduce((times, rows), init, smaller, (0,))
+
+
+def pick(tree: Any, who: Int[Array, " batch"], n: int) -> Any:
+    """Row `who[b]` of column b of every array: one neuron's state and parameters a sample."""
+    batch = who.shape[0]
+    row = jnp.minimum(who, n - 1)
+
+    def one(x):
+        if not eqx.is_array(x) or x.ndim == 0:
+            return x
+        if x.shape[-1] == 1:
+            return jnp.take(x[:, 0], row, mode="clip")
+        return jnp.take(x.reshape(-1), row * batch + jnp.arange(batch, dtype=row.dtype), mode="clip")
+
+    return jax.tree.map(one, tree)
+
+
+def newton(
+    gap: Callable[[Array], tuple[Array, Array]],
+    guess: Float[Array, " batch"],
+    low: Float[Array, " batch"],
+    high: Float[Array, " batch"],
+    *,
+    max_steps: int = 60,
+) -> Float[Array, " batch"]:
+    """The zero of a falling function in [low, high], to the last bits.
+
+    Newton's method inside a bracket: a step that would leave it is replaced by bisection, so
+    this ends for any function with gap(low) > 0 >= gap(high). `gap` returns the value and the
+    derivative. A sample is done when a step no longer moves it.
+    """
+    eps = jnp.finfo(guess.dtype).eps
+
+    def body(carry):
+        t, low, high, _, k = carry
+        value, slope = gap(t)
+        low, high = jnp.where(value > 0, t, low), jnp.where(value > 0, high, t)
+        step = t - value / slope
+        inside = (step >= low) & (step <= high)
+        new = jnp.where(inside, step, 0.5 * (low + high))
+        moved = jnp.abs(new - t) > eps * jnp.abs(new)
+        return jnp.where(moved, new, t), low, high, moved & (value != 0), k + 1
+
+    def more(carry):
+        return jnp.any(carry[3]) & (carry[4] < max_steps)
+
+    start = (guess, low, high, high > low, jnp.asarray(0, jnp.int32))
+    return lax.while_loop(more, body, start)[0]

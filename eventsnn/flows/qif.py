@@ -1,0 +1,97 @@
+"""The flow of the QIF neuron: Taylor series in projective form."""
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ..neurons import QIF, QIFState
+from .base import AbstractFlow, exact_flow, first, pick, Segment
+
+
+class TaylorQIF(AbstractFlow):
+    r"""The linear flow of [`eventsnn.QIF`][] as a power series in time, for any time constants.
+
+    With $s = t/h$, $a = h/\tau_m$, $\rho_m = (-h/\tau_s)^m / m!$ and $q = \tfrac14 - b - I$,
+    $$y_{k+2} = \frac{a^2}{(k+1)(k+2)} \Bigl(q\, y_k - I \sum_{m=1}^{k} \rho_m y_{k-m}\Bigr),
+    \qquad y_0 = y, \; y_1 = a v.$$
+
+    A segment is kept so short that $(y, v)$ turns by at most `max_turn` radians and the current
+    decays by at most $e^{-\mathtt{max\_decay}}$. Then a neuron has at most one zero in it, the
+    sign of $y$ at its end decides, and the series has converged to rounding error.
+    """
+
+    order: int | None = eqx.field(static=True, default=None)
+    max_turn: float = eqx.field(static=True, default=1.0)
+    max_decay: float = eqx.field(static=True, default=0.5)
+
+    def next_spike(self, neuron: QIF, state: QIFState, horizon: Array, memory: tuple) -> Segment:
+        n = state.y.shape[0]
+        h = jnp.minimum(horizon, self._longest(neuron, state))
+        y, v = self._series(neuron, state, h)
+        guess = jnp.where(y < 0, jnp.clip(h - _since_zero(neuron, state, h, y, v), 0.0, h), jnp.inf)
+        time, who = first(guess)
+        spiked = time < jnp.inf
+        time = self._polish(pick(neuron, who, n), pick(state, who, n), jnp.minimum(time, h), h)
+        dt = jnp.where(spiked, time, h)
+        return Segment(dt, who, spiked, self.advance(neuron, state, dt), memory)
+
+    def advance(self, neuron: QIF, state: QIFState, dt: Array) -> QIFState:
+        y, v = self._series(neuron, state, dt)
+        return QIFState(y, v, state.current * jnp.exp(-dt / neuron.tau_syn))
+
+    def steps(self, t_max: float, max_events: int) -> int:
+        return 2 * max_events + 64
+
+    def _longest(self, neuron: QIF, state: QIFState) -> Float[Array, " batch"]:
+        """The longest segment on which the series is good for every neuron of a sample."""
+        q = 0.25 - neuron.bias
+        # |q - I| is largest at one of the two ends of the current's decay.
+        fastest = jnp.maximum(jnp.abs(q - state.current), jnp.abs(q))
+        turn = self.max_turn * neuron.tau_mem / jnp.sqrt(fastest)
+        return jnp.min(jnp.minimum(turn, self.max_decay * neuron.tau_syn), axis=0)
+
+    def _polish(self, neuron: QIF, state: QIFState, time: Array, h: Array) -> Array:
+        """Newton's method for one neuron a sample. y'' vanishes where y does, so each step
+        triples the digits, and the guess has two: a fixed number of steps suffices."""
+        for _ in range(2 if time.dtype == jnp.float32 else 3):
+            y, v = self._series(neuron, state, time)
+            time = jnp.clip(time - y * neuron.tau_mem / v, 0.0, h)
+        return time
+
+    def _series(self, neuron: QIF, state: QIFState, h: Array) -> tuple[Array, Array]:
+        """(y, v) after h, by the recursion above."""
+        order = self.order or (10 if state.y.dtype == jnp.float32 else 18)
+        a, r = h / neuron.tau_mem, -h / neuron.tau_syn
+        q = 0.25 - neuron.bias - state.current
+        rho = [1.0]
+        for m in range(1, order - 1):
+            rho.append(rho[-1] * (r * (1.0 / m)))
+        ys = [state.y, a * state.v]
+        y, v = state.y, state.v
+        gain = v  # y_1 / a
+        for k in range(order - 1):
+            force = q * ys[k]
+            if k > 0:
+                lag = sum(rho[m] * ys[k - m] for m in range(1, k + 1))
+                force = force - state.current * lag
+            x = force * (a * (1.0 / ((k + 1) * (k + 2))))  # y_{k+2} / a
+            gain = gain + x
+            v = v + x * (k + 2.0)
+            ys.append(a * x)
+        return y + a * gain, v
+
+
+def _since_zero(neuron: QIF, state: QIFState, h: Array, y: Array, v: Array) -> Array:
+    """How long before h the zero was, for a neuron with y < 0 at h.
+
+    For a constant q it is (tau_m / w) arctan(w y / v) with w^2 = -q; a Pade form serves both
+    signs of q and costs one division.
+    """
+    q = 0.25 - neuron.bias - state.current * jnp.exp(-h / neuron.tau_syn)
+    qyy, vv = q * y * y, v * v
+    return neuron.tau_mem * y * (15.0 * vv - 4.0 * qyy) / (v * (15.0 * vv - 9.0 * qyy))
+
+
+@exact_flow.register
+def _(neuron: QIF) -> TaylorQIF:
+    return TaylorQIF()

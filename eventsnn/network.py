@@ -1,0 +1,375 @@
+"""The event-driven network: neurons, weights, and what can be asked of them."""
+
+import math
+from collections.abc import Sequence
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Bool, Float, PyTree
+
+from . import queries
+from .adjoint import AbstractAdjoint, EventProp
+from .engine import solve
+from .flows import AbstractFlow, exact_flow, ODEFlow
+from .neurons import AbstractNeuron
+from .neurons.base import shown
+from .spikes import Arrivals, observation, Record
+from .status import is_success, MEMBERS, Solution, Status, status_of
+from .system import Network, Plan
+
+
+class EventNetwork(eqx.Module):
+    r"""A recurrent spiking network whose spikes happen at exact times.
+
+    Between events each neuron follows its own smooth flow. When source $j$ fires, a neuron or an
+    input channel, neuron $i$ receives `weights[j, i]`.
+
+    A network is an Equinox module: `weights` and the neuron's parameters are array leaves, and
+    every query is differentiable with respect to them and to input times, works under `jax.jit`
+    and `jax.vmap`, and takes any number of leading batch axes; `jax.vmap(net.ttfs)(x)` and
+    `net.ttfs(x)` are the same computation.
+    """
+
+    neuron: AbstractNeuron
+    weights: Float[Array, "sources neurons"]
+    mask: Bool[Array, "sources neurons"] | None
+    flow: AbstractFlow
+    adjoint: AbstractAdjoint = eqx.field(static=True)
+    outputs: tuple[int, ...] = eqx.field(static=True)
+    t_max: float = eqx.field(static=True)
+    max_events: int = eqx.field(static=True)
+    max_steps: int = eqx.field(static=True)
+
+    def __init__(
+        self,
+        neuron: AbstractNeuron,
+        weights: Float[ArrayLike, "sources neurons"],
+        mask: Bool[ArrayLike, "sources neurons"] | None = None,
+        *,
+        outputs: Sequence[int],
+        t_max: float,
+        max_events: int = 500,
+        max_steps: int | None = None,
+        solver: diffrax.AbstractSolver | AbstractFlow | None = None,
+        dt0: float | None = None,
+        stepsize_controller: diffrax.AbstractStepSizeController | None = None,
+        adjoint: AbstractAdjoint | None = None,
+    ):
+        """**Arguments:**
+
+        - `neuron`: the model, for example [`eventsnn.LIF`][]; parameters scalar or `(n,)`.
+        - `weights`: shape `(n + n_in, n)`; rows are sources, neurons first, then input
+            channels. Its dtype is that of the simulation.
+        - `mask`: booleans of the same shape: which synapses exist. None: all.
+        - `outputs`: indices of the neurons that the queries report.
+        - `t_max`: how long to simulate, in the units of the time constants.
+        - `max_events`: at most so many events (spikes and input spikes) a sample; a sample that
+            would have more stops there, and its status says so.
+        - `max_steps`: at most so many iterations of the event loop; by default twice
+            `max_events`, and what the solver's step size calls for. Memory in a backward pass
+            is proportional to it.
+        - `solver`: None for the neuron's exact flow (`diffrax.Tsit5()` for a neuron that has
+            none); any diffrax ODE solver; or a flow, for example [`eventsnn.ODEFlow`][].
+        - `dt0`, `stepsize_controller`: as in `diffrax.diffeqsolve`, for a diffrax solver.
+        - `adjoint`: [`eventsnn.EventProp`][] (the default) or [`eventsnn.Autodiff`][].
+
+        **Raises:** `ValueError` for shapes that do not fit each other, outputs out of range,
+        `t_max` that is not finite and positive, or `max_events`, `max_steps` < 1.
+        """
+        self.weights = _weights(weights)
+        n = self.weights.shape[1]
+        self.mask = _mask(mask, self.weights.shape)
+        self.neuron = _neuron(neuron, n, self.weights.dtype)
+        self.outputs = _outputs(outputs, n)
+        self.t_max = _positive("t_max", t_max)
+        self.max_events = _count("max_events", max_events)
+        self.flow = _flow(neuron, solver, dt0, stepsize_controller)
+        steps = self.flow.steps(self.t_max, self.max_events) if max_steps is None else max_steps
+        self.max_steps = _count("max_steps", steps)
+        self.adjoint = EventProp() if adjoint is None else adjoint
+        if not isinstance(self.adjoint, AbstractAdjoint):
+            raise ValueError(f"adjoint must be an eventsnn adjoint, got {adjoint!r}.")
+
+    @property
+    def n_neurons(self) -> int:
+        """Number of neurons."""
+        return self.weights.shape[1]
+
+    @property
+    def n_inputs(self) -> int:
+        """Number of input channels."""
+        return self.weights.shape[0] - self.n_neurons
+
+    def ttfs(
+        self, in_times: Float[ArrayLike, "*batch inputs k"], *, throw: bool = True
+    ) -> Float[Array, "*batch outputs"]:
+        """Time to first spike of each output neuron; inf for one that does not fire.
+
+        A sample ends as soon as all its outputs have fired.
+
+        **Arguments:**
+
+        - `in_times`: spike times of each input channel, in any order, padded with inf.
+        - `throw`: whether to raise if a sample was cut short by a limit or went wrong. With
+            False nothing is raised: outputs are then NaN where a sample is invalid or not
+            finite, and inf where a limit was reached first.
+
+        **Raises:** `ValueError` for NaN, -inf or negative times or a wrong shape;
+        `RuntimeError` (under `jit` an Equinox runtime error) with `throw` as above.
+        """
+        record = self._simulate(in_times, None, throw, stop_after=1)
+        out = _over(record.status, lambda r: queries.first_spikes(r, self.outputs), record)
+        return _valid(record.status, out)
+
+    def spikes(
+        self, in_times: Float[ArrayLike, "*batch inputs k"], max_spikes: int, *, throw: bool = True
+    ) -> Float[Array, "*batch outputs max_spikes"]:
+        """The first `max_spikes` spike times of each output, padded with inf.
+
+        A sample ends when every output has fired `max_spikes` times. Arguments and errors are
+        those of [`ttfs`][].
+        """
+        count = _count("max_spikes", max_spikes)
+        record = self._simulate(in_times, None, throw, stop_after=count)
+        out = _over(record.status, lambda r: queries.spikes(r, self.outputs, count), record)
+        return _valid(record.status, out)
+
+    def states_at(
+        self,
+        in_times: Float[ArrayLike, "*batch inputs k"],
+        times: Float[ArrayLike, " times"],
+        *,
+        throw: bool = True,
+    ) -> Float[Array, "*batch outputs times"]:
+        """What the output neurons show (the membrane potential) at given times, in their order.
+
+        At the time of an event it is the state after it. Differentiable in `times`, too.
+
+        **Raises:** as [`ttfs`][], and `ValueError` for a time outside [0, t_max]; under `jit`
+        the state there is NaN.
+        """
+        times = self._observation_times(times)
+        record = self._simulate(in_times, times, throw)
+        source = observation(self.weights.shape[0])
+        order = jnp.argsort(jnp.argsort(times))
+        out = _over(
+            record.status, lambda r: queries.at_rows_of(r, source, len(times))[:, order], record
+        )
+        return _valid(record.status, out)
+
+    def simulate(
+        self, in_times: Float[ArrayLike, "*batch inputs k"], *, throw: bool = True
+    ) -> Solution:
+        """All events up to `t_max`. Arguments and errors are those of [`ttfs`][]; with
+        `throw=False` the solution's status says how each sample ended."""
+        record = self._simulate(in_times, None, throw)
+        n_sources = self.weights.shape[0]
+        times, sources = _over(
+            record.status, lambda r: queries.events(r, n_sources, self.max_events), record
+        )
+        stats = {
+            "events": jnp.sum((sources >= 0).astype(jnp.int32), -1),
+            "spikes": jnp.sum(((sources >= 0) & (sources < self.n_neurons)).astype(jnp.int32), -1),
+            "steps": record.steps,
+        }
+        return Solution(times, sources, status_of(record.status), stats)
+
+    def _simulate(self, in_times, times, throw, stop_after=None) -> Record:
+        in_times = self._input_times(in_times)
+        plan = Plan(
+            n=self.n_neurons,
+            n_sources=self.weights.shape[0],
+            outputs=self.outputs,
+            t_max=self.t_max,
+            max_events=self.max_events,
+            max_steps=self.max_steps,
+            stop_after=stop_after,
+            observe=times is not None,
+        )
+        network = self._network()
+
+        def one(in_times):
+            return solve(plan, network, self.adjoint, self._arrivals(in_times, times))
+
+        for _ in in_times.shape[:-2]:
+            one = jax.vmap(one)
+        record = one(in_times)
+        return self._raise_if_failed(record) if throw else record
+
+    def _network(self) -> Network:
+        """Weights as the loop wants them: masked, and two rows of zeros for silent sources."""
+        weights = self.weights
+        if self.mask is not None:
+            weights = jnp.where(self.mask, weights, 0.0)
+        return Network(self.flow, self.neuron, jnp.pad(weights, ((0, 2), (0, 0))))
+
+    def _arrivals(self, in_times: Array, times: Array | None) -> Arrivals:
+        """Input spikes and moments of observation in one sorted queue.
+
+        Sorting is stable: who is observed at the time of an input is observed after it.
+        """
+        n_in, k = in_times.shape
+        channels = jnp.arange(self.n_neurons, self.n_neurons + n_in, dtype=jnp.int32)
+        parts = [in_times.reshape(-1)]
+        sources = [jnp.repeat(channels, k)]
+        if times is not None:
+            parts.append(times)
+            sources.append(jnp.full(times.shape, observation(self.weights.shape[0]), jnp.int32))
+        end = jnp.full((1,), jnp.inf, self.weights.dtype)
+        parts, sources = [*parts, end], [*sources, jnp.zeros(1, jnp.int32)]
+        times, sources = jnp.concatenate(parts), jnp.concatenate(sources)
+        order = jnp.argsort(jax.lax.stop_gradient(times))
+        return Arrivals(times[order], sources[order])
+
+    def _input_times(self, in_times: ArrayLike) -> Array:
+        x = jnp.asarray(in_times)
+        if x.ndim < 2 or x.shape[-2] != self.n_inputs:
+            raise ValueError(
+                f"in_times must have shape (..., {self.n_inputs}, k), one row an input channel, "
+                f"got shape {x.shape}."
+            )
+        if not isinstance(x, jax.core.Tracer):
+            bad = np.isnan(np.asarray(x)) | (np.asarray(x) < 0)
+            if bad.any():
+                value = np.asarray(x)[bad][0]
+                raise ValueError(
+                    f"in_times must be >= 0 (inf: no spike) and not NaN, got {value} "
+                    f"at index {tuple(int(i) for i in np.argwhere(bad)[0])}."
+                )
+        return x.astype(self.weights.dtype)
+
+    def _observation_times(self, times: ArrayLike) -> Array:
+        t = jnp.asarray(times, self.weights.dtype)
+        if t.ndim != 1:
+            raise ValueError(f"times must have shape (k,), got shape {t.shape}.")
+        if not isinstance(t, jax.core.Tracer):
+            outside = ~((np.asarray(t) >= 0) & (np.asarray(t) <= self.t_max))
+            if outside.any():
+                raise ValueError(
+                    f"times must lie in [0, t_max = {self.t_max}], got {np.asarray(t)[outside][0]}."
+                )
+        return t
+
+    def _raise_if_failed(self, record: Record) -> Record:
+        """Raise once for the whole batch, for the worst thing that happened."""
+        failed = jnp.where(is_success(record.status), -1, record.status)
+        worst = jnp.max(failed)
+        total = math.prod(record.status.shape)
+        for code, name in enumerate(MEMBERS):
+            if name in ("completed", "outputs_fired"):
+                continue
+            message = f"{{}} of {total} samples: {Status[getattr(Status, name)]}"
+            record = _error_if(record, worst == code, jnp.sum(record.status == code), message)
+        return record
+
+
+def _over(status: Array, query, record: Record) -> PyTree:
+    """A single-sample query, over all batch axes of the record."""
+    for _ in status.shape:
+        query = jax.vmap(query)
+    return query(record)
+
+
+def _valid(status: Array, out: Array) -> Array:
+    """NaN for the samples whose numbers mean nothing."""
+    codes = [MEMBERS.index(m) for m in ("not_finite", "invalid_input", "invalid_parameters")]
+    bad = jnp.isin(status, jnp.asarray(codes, status.dtype))
+    return jnp.where(bad.reshape(bad.shape + (1,) * (out.ndim - bad.ndim)), jnp.nan, out)
+
+
+def _error_if(x: PyTree, pred: Array, count: Array, message: str) -> PyTree:
+    if not isinstance(pred, jax.core.Tracer):
+        if bool(pred):
+            raise RuntimeError(message.format(int(count)))
+        return x
+    return eqx.error_if(x, pred, message.format("Some"))
+
+
+def _weights(weights: ArrayLike) -> Array:
+    w = parameter_matrix("weights", weights)
+    if w.shape[0] < w.shape[1] or w.shape[1] == 0:
+        raise ValueError(
+            "weights must have shape (n + n_in, n), rows are sources (neurons, then input "
+            f"channels), got shape {w.shape}."
+        )
+    return w
+
+
+def parameter_matrix(name: str, value: ArrayLike) -> Array:
+    """`value` as a floating-point matrix."""
+    out = jnp.asarray(value)
+    if out.ndim != 2:
+        raise ValueError(f"{name} must be a matrix, got shape {out.shape}.")
+    return out if jnp.issubdtype(out.dtype, jnp.floating) else out.astype(float)
+
+
+def _mask(mask: ArrayLike | None, shape: tuple[int, ...]) -> Array | None:
+    if mask is None:
+        return None
+    m = jnp.asarray(mask)
+    if m.shape != shape or m.dtype != bool:
+        raise ValueError(
+            f"mask must be boolean and have the shape {shape} of weights, "
+            f"got {m.dtype} of shape {m.shape}."
+        )
+    return m
+
+
+def _neuron(neuron: AbstractNeuron, n: int, dtype) -> AbstractNeuron:
+    if not isinstance(neuron, AbstractNeuron):
+        raise ValueError(f"neuron must be an eventsnn neuron model, got {neuron!r}.")
+
+    def one(path, x):
+        if not eqx.is_inexact_array(x):
+            return x
+        name = jax.tree_util.keystr(path).lstrip(".")
+        if x.shape not in ((), (n,)):
+            raise ValueError(
+                f"neuron parameter {name} must be a scalar or have shape ({n},), one value for "
+                f"each column of weights, got shape {x.shape}."
+            )
+        return x.astype(dtype)
+
+    return jax.tree_util.tree_map_with_path(one, neuron)
+
+
+def _outputs(outputs: Sequence[int], n: int) -> tuple[int, ...]:
+    out = tuple(int(i) for i in np.asarray(outputs).reshape(-1))
+    if not out or not all(0 <= i < n for i in out) or len(set(out)) < len(out):
+        raise ValueError(
+            f"outputs must be different neuron indices in 0 ... {n - 1}, got {shown(outputs)}."
+        )
+    return out
+
+
+def _flow(neuron, solver, dt0, stepsize_controller) -> AbstractFlow:
+    if isinstance(solver, diffrax.AbstractSolver):
+        return ODEFlow(solver, dt0=dt0, stepsize_controller=stepsize_controller)
+    if solver is None:
+        exact = exact_flow(neuron)
+        if exact is None:
+            return ODEFlow(dt0=dt0, stepsize_controller=stepsize_controller)
+        solver = exact
+    if not isinstance(solver, AbstractFlow):
+        raise ValueError(f"solver must be None, a diffrax solver or a flow, got {solver!r}.")
+    if dt0 is not None or stepsize_controller is not None:
+        raise ValueError(
+            "dt0 and stepsize_controller go with a diffrax solver, got "
+            f"dt0={dt0!r}, stepsize_controller={stepsize_controller!r} with solver={solver!r}."
+        )
+    return solver
+
+
+def _positive(name: str, value: float) -> float:
+    if not (np.isscalar(value) and math.isfinite(value) and value > 0):
+        raise ValueError(f"{name} must be a finite number > 0, got {value!r}.")
+    return float(value)
+
+
+def _count(name: str, value: int) -> int:
+    if int(value) != value or value < 1:
+        raise ValueError(f"{name} must be an integer >= 1, got {value!r}.")
+    return int(value)

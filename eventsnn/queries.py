@@ -1,0 +1,48 @@
+"""Reads of the record: first spikes, spikes, states. Each is for one sample."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from .spikes import nothing, Record
+
+
+def _of(record: Record, outputs: tuple[int, ...]):
+    return record.sources == jnp.asarray(outputs, record.sources.dtype)[:, None]
+
+
+def first_spikes(record: Record, outputs: tuple[int, ...]) -> Float[Array, " outputs"]:
+    """The first spike time of each output; inf if it did not fire."""
+    return nth_events(_of(record, outputs), record.times, 1)[:, 0]
+
+
+def spikes(record: Record, outputs: tuple[int, ...], count: int) -> Float[Array, "outputs count"]:
+    """The first `count` spike times of each output, padded with inf."""
+    return nth_events(_of(record, outputs), record.times, count)
+
+
+def events(record: Record, n_sources: int, count: int) -> tuple[Array, Array]:
+    """Times and sources of the first `count` events, padded with inf and -1."""
+    row, found = _nth(record.sources < nothing(n_sources), count)
+    times = jnp.where(found, record.times[row], jnp.inf)
+    return times, jnp.where(found, record.sources[row], -1)
+
+
+def at_rows_of(record: Record, source: int, count: int) -> Float[Array, "outputs count"]:
+    """What was observed at the first `count` rows of this source; NaN where there is none."""
+    row, found = _nth(record.sources == source, count)
+    return jnp.where(found, record.observed[row].T, jnp.nan)
+
+
+def nth_events(mask: Array, times: Array, count: int) -> Float[Array, "k count"]:
+    """The first `count` times that each row of `mask` marks, padded with inf."""
+    row, found = jax.vmap(lambda m: _nth(m, count))(mask)
+    return jnp.where(found, times[row], jnp.inf)
+
+
+def _nth(mask: Array, count: int) -> tuple[Int[Array, " count"], Array]:
+    """Rows of the first `count` true entries, and whether there are so many."""
+    seen = jnp.cumsum(mask.astype(jnp.int32))
+    row = jnp.searchsorted(seen, jnp.arange(1, count + 1, dtype=seen.dtype))
+    last = mask.shape[0] - 1
+    return jnp.minimum(row, last), row <= last

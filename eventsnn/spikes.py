@@ -1,0 +1,46 @@
+"""The record of a simulation: one row an iteration of the event loop."""
+
+from typing import Any, NamedTuple
+
+from jaxtyping import Array, Float, Int
+
+
+class Record(NamedTuple):
+    """What the event loop wrote, one row an iteration. Leading axes are the batch.
+
+    A row is a segment of smooth flow of length `dt` that starts at `state` and ends at time
+    `times`, where `sources` acts on the network:
+
+    - `0 ... n-1`: that neuron spikes,
+    - `n ... n+n_in-1`: a spike of that input channel arrives,
+    - `n+n_in` ([`nothing`][]): nothing; the segment was cut short, or the row is unused,
+    - `n+n_in+1` ([`observation`][]): the state is read.
+
+    `state` is only kept where a backward pass will ask for it, and `observed` (the outputs'
+    observable at the end of the segment) only where states are asked for; else they are None.
+    """
+
+    times: Float[Array, "*batch rows"]
+    sources: Int[Array, "*batch rows"]
+    observed: Float[Array, "*batch rows outputs"] | None
+    status: Int[Array, " *batch"]
+    steps: Int[Array, " *batch"]
+    dt: Float[Array, "*batch rows"] | None
+    state: Any
+
+
+class Arrivals(NamedTuple):
+    """Everything that reaches the network from outside, sorted in time, padded with inf."""
+
+    times: Float[Array, "*batch arrivals"]
+    sources: Int[Array, "*batch arrivals"]
+
+
+def nothing(n_sources: int) -> int:
+    """The source of a row at which nothing happens."""
+    return n_sources
+
+
+def observation(n_sources: int) -> int:
+    """The source of a row at which the state is read."""
+    return n_sources + 1

@@ -1,0 +1,67 @@
+"""The hybrid system that is simulated: its parts, and what one event does to it.
+
+The event loop runs it forwards and the adjoint backwards; both read it here. Every array has
+the batch as its last axis, and neurons are lifted, see [`lift`][].
+"""
+
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from .flows import AbstractFlow
+from .neurons import AbstractNeuron
+from .neurons.base import State
+
+
+class Plan(NamedTuple):
+    """What is fixed when the loop is compiled."""
+
+    n: int
+    n_sources: int
+    outputs: tuple[int, ...]
+    t_max: float
+    max_events: int
+    max_steps: int
+    stop_after: int | None = None  # stop a sample once every output has fired this often
+    observe: bool = False  # record what the outputs show
+    keep_states: bool = False  # record the states that a backward pass starts from
+
+
+class Network(NamedTuple):
+    """What is shared by the samples: `weights` has two rows of zeros, for silent sources."""
+
+    flow: AbstractFlow
+    neuron: AbstractNeuron
+    weights: Float[Array, "sources+2 n"]
+
+
+def lift(neuron: AbstractNeuron) -> AbstractNeuron:
+    """Parameters of shape (n,) as (n, 1), so that they broadcast against a batch."""
+    return jax.tree.map(lambda x: x[:, None] if eqx.is_array(x) and x.ndim == 1 else x, neuron)
+
+
+def initial_state(neuron: AbstractNeuron, n: int, batch: int) -> State:
+    """The state at time 0 of a batch; `neuron` is not lifted."""
+    state = neuron.normalise(neuron.init_state(n))
+    return jax.tree.map(lambda x: jnp.broadcast_to(x[:, None], (n, batch)), state)
+
+
+def jump(
+    neuron: AbstractNeuron, state: State, current: Array, spiked: Bool[Array, "n batch"]
+) -> State:
+    """What an event does to the state: a weight row is received, a spiking neuron is reset."""
+    return neuron.normalise(neuron.reset(neuron.receive(state, current), spiked))
+
+
+def approach(neuron: AbstractNeuron, state: State, velocity: State) -> tuple[Array, Array]:
+    """The gap to the threshold and the speed at which it closes."""
+    gap, rate = jax.jvp(neuron.threshold_gap, (state,), (velocity,))
+    return gap, -rate
+
+
+def weight_rows(weights: Array, source: Int[Array, " batch"]) -> Float[Array, "n batch"]:
+    """The row of weights of each sample's source, as a column."""
+    return jnp.take(weights.T, source, axis=1, mode="clip")
