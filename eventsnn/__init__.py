@@ -5,6 +5,10 @@ from importlib.metadata import PackageNotFoundError, version
 from .adjoint import AbstractAdjoint as AbstractAdjoint
 from .adjoint import Autodiff as Autodiff
 from .adjoint import EventProp as EventProp
+from .architectures import feedforward as feedforward
+from .architectures import feedforward_mask as feedforward_mask
+from .architectures import recurrent as recurrent
+from .architectures import recurrent_mask as recurrent_mask
 from .flows import AbstractFlow as AbstractFlow
 from .flows import ExactLIF as ExactLIF
 from .flows import ODEFlow as ODEFlow

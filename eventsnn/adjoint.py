@@ -15,8 +15,8 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from .batching import BatchNative
 from .neurons.base import State
-from .spikes import Arrivals, nothing, Record
-from .system import approach, initial_state, jump, lift, Network, Plan, weight_rows
+from .spikes import Arrivals, Record, nothing
+from .system import Network, Plan, approach, initial_state, jump, lift, read_state, weight_rows
 
 
 class Problem(NamedTuple):
@@ -109,7 +109,10 @@ class Autodiff(AbstractAdjoint):
     def apply(self, loop, problem, active, arrays, arrivals):
         del active
         record = loop(recording(problem), *lax.stop_gradient((arrays, arrivals)))
-        times, observed = _replay(problem, arrays, arrivals, record)
+        assert record.dt is not None
+        rows = _Row(record.sources.T, record.dt.T)
+        times, observed = _replay(problem, arrays, arrivals, rows)
+        times = jnp.where(record.times < jnp.inf, times, jnp.inf)
         return record._replace(times=times, observed=observed, dt=None, state=None)
 
 
@@ -120,7 +123,7 @@ class _Row(NamedTuple):
     dt: Float[Array, " batch"]
 
 
-def _replay(problem: Problem, arrays: PyTree, arrivals: Arrivals, record: Record):
+def _replay(problem: Problem, arrays: PyTree, arrivals: Arrivals, rows: _Row):
     plan, network = problem.plan, problem.build(arrays)
     neuron, batch = lift(network.neuron), arrivals.times.shape[0]
     outputs = jnp.asarray(plan.outputs)
@@ -148,18 +151,17 @@ def _replay(problem: Problem, arrays: PyTree, arrivals: Arrivals, record: Record
         return (state, until, due_time, arrived + is_arrival.astype(arrived.dtype)), (until, seen)
 
     state = initial_state(network.neuron, plan.n, batch)
-    zero = jnp.zeros(batch, record.dt.dtype)
+    zero = jnp.zeros(batch, rows.dt.dtype)
     start = (state, zero, jnp.zeros((plan.n, batch), zero.dtype), jnp.zeros(batch, jnp.int32))
-    rows = _Row(record.sources.T, record.dt.T)
     _, (times, seen) = lax.scan(body, start, rows)
-    times = jnp.where(record.times < jnp.inf, times.T, jnp.inf)
-    return times, None if seen is None else jnp.moveaxis(seen, -1, 0)
+    return times.T, None if seen is None else jnp.moveaxis(seen, -1, 0)
 
 
 class _Sweep(NamedTuple):
     """What the backward walk carries; batch last."""
 
     row: Int[Array, ""]
+    end: State  # the state at the end of the row's segment
     state: State  # cotangent of the state after the event
     time: Float[Array, " batch"]  # cotangent of absolute time
     pending: Float[Array, "n batch"]  # numerators of crossings found at the end of a segment
@@ -184,20 +186,31 @@ def _backward(static: tuple[Problem, tuple[bool, ...]], arrays: PyTree, batch: A
     )
     learnt, fixed = eqx.partition(spread, active.neuron)
     fixed = eqx.combine(fixed, eqx.filter(network.neuron, eqx.is_inexact_array, inverse=True))
-    rows = jax.tree.map(
-        lambda x: jnp.moveaxis(x, 0, -1), (sources, dt, states, d_times, d_observed)
-    )
+    states = jnp.moveaxis(states, 0, -1)
+    rows = jax.tree.map(lambda x: jnp.moveaxis(x, 0, -1), (sources, dt, d_times, d_observed))
+    zero = jax.tree.map(jnp.zeros_like, initial_state(network.neuron, plan.n, size))
+
+    def at(row):
+        return jax.tree.map(lambda x: lax.dynamic_index_in_dim(x, row, 0, False), rows)
+
+    def end_of(row):
+        state = read_state(states, row, zero)
+        return network.flow.advance(eqx.combine(learnt, fixed), state, at(row)[1])
 
     def body(sweep: _Sweep) -> _Sweep:
-        row = jax.tree.map(lambda x: lax.dynamic_index_in_dim(x, sweep.row, 0, False), rows)
-        return _undo(plan, network, learnt, fixed, active.weights, sweep, *row)
+        start = read_state(states, sweep.row, zero)
+        new = _undo(plan, network, learnt, fixed, active.weights, sweep, start, *at(sweep.row))
+        # The end of the next segment is carried, or XLA would repeat the flow for each use.
+        return new._replace(end=end_of(jnp.maximum(new.row, 0)))
 
     used = jnp.any((rows[0] != nothing(plan.n_sources)) | (rows[1] > 0), axis=1)
     last = plan.max_steps - 1 - jnp.argmax(used[::-1]).astype(jnp.int32)
     zeros = jnp.zeros((plan.n, size), dt.dtype)
+    last = jnp.where(jnp.any(used), last, -1)
     sweep = _Sweep(
-        row=jnp.where(jnp.any(used), last, -1),
-        state=jax.tree.map(lambda x: jnp.zeros_like(x[0]), rows[2]),
+        row=last,
+        end=end_of(jnp.maximum(last, 0)),
+        state=zero,
         time=zeros[0],
         pending=zeros,
         neuron=jax.tree.map(jnp.zeros_like, learnt),
@@ -214,7 +227,7 @@ def _backward(static: tuple[Problem, tuple[bool, ...]], arrays: PyTree, batch: A
     return d_network, _by_arrival(plan, arrivals, sources, sweep.arrivals.T)
 
 
-def _undo(plan, network, learnt, fixed, learns_weights, sweep, source, dt, x, d_time, d_seen):
+def _undo(plan, network, learnt, fixed, learns_weights, sweep, x, source, dt, d_time, d_seen):
     """One event and the segment before it, transposed."""
     winner = lax.broadcasted_iota(jnp.int32, sweep.pending.shape, 0) == source
     is_arrival = (source >= plan.n) & (source != nothing(plan.n_sources))
@@ -233,7 +246,8 @@ def _undo(plan, network, learnt, fixed, learns_weights, sweep, source, dt, x, d_
     def observe(params, state):
         return eqx.combine(params, fixed).observe(state)[jnp.asarray(plan.outputs)]
 
-    end, flow_t = jax.vjp(flow, learnt, x)
+    end = sweep.end
+    _, flow_t = jax.vjp(flow, learnt, x)
     _, event_t = jax.vjp(event, learnt, end, current)
     _, gap_t = jax.vjp(gap, learnt, end)
 
@@ -257,7 +271,7 @@ def _undo(plan, network, learnt, fixed, learns_weights, sweep, source, dt, x, d_
     weights = sweep.weights
     if learns_weights:
         weights = _add_rows(weights, source, d_current)
-    return _Sweep(
+    return sweep._replace(
         row=sweep.row - 1,
         state=d_start,
         time=jnp.where(is_arrival, time - push, time),

@@ -16,6 +16,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jaxtyping import PyTree
@@ -46,7 +47,7 @@ class BatchNative:
     ):
         self._fn = fn
         self._sums = sums
-        self._derivative = derivative
+        self._derivative = derivative or fn
         p = self._primitive = Primitive(name)
         p.multiple_results = True
         p.def_impl(lambda *xs, **kw: jax.jit(ft.partial(self._flat, **kw))(*xs))
@@ -77,7 +78,9 @@ class BatchNative:
 
     def _batch(self, leaves, dims, **kw):
         size = next(x.shape[d] for x, d in zip(leaves, dims, strict=True) if d is not None)
-        front = [x if d is None else jnp.moveaxis(x, d, 0) for x, d in zip(leaves, dims, strict=True)]
+        front = [
+            x if d is None else jnp.moveaxis(x, d, 0) for x, d in zip(leaves, dims, strict=True)
+        ]
         n_shared = kw["n_shared"]
         if self._sums or any(d is not None for d in dims[:n_shared]):
             out = self._loop(front, [d is not None for d in dims], kw)
@@ -115,11 +118,8 @@ class BatchNative:
             tuple(p for p, a in zip(primals, active, strict=True) if a),
             tuple(t for t, a in zip(tangents, active, strict=True) if a),
         )
-        return list(out), [
-            ad.Zero(_aval(t)) if t.dtype == jax.dtypes.float0 else t
-            for t in dout
-        ]
+        return list(out), [ad.Zero(_aval(t)) if t.dtype == jax.dtypes.float0 else t for t in dout]
 
 
 def _aval(x):
-    return jax.core.ShapedArray(x.shape, x.dtype)
+    return ShapedArray(x.shape, x.dtype)

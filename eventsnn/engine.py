@@ -18,9 +18,19 @@ from .batching import BatchNative
 from .flows import AbstractFlow, Segment
 from .neurons import AbstractNeuron
 from .neurons.base import State
-from .spikes import Arrivals, nothing, observation, Record
+from .spikes import Arrivals, Record, nothing, observation
 from .status import CODE, RUNNING
-from .system import approach, initial_state, jump, lift, Network, Plan, weight_rows
+from .system import (
+    Network,
+    Plan,
+    approach,
+    initial_state,
+    jump,
+    lift,
+    state_table,
+    weight_rows,
+    write_state,
+)
 
 #: Crossings closer to each other than this many units in the last place of the time (and of the
 #: gap) are one instant. Neurons with the same inputs in another order differ by rounding, and
@@ -46,7 +56,7 @@ class _Tables(NamedTuple):
     sources: Array
     observed: Array | None
     dt: Array | None
-    state: Any
+    state: Array | None
 
 
 class _Proposal(NamedTuple):
@@ -75,9 +85,7 @@ def run(plan: Plan, network: Network, arrivals: Arrivals) -> Record:
     flow, neuron, weights = network
     span = jnp.abs(neuron.threshold_gap(neuron.normalise(neuron.init_state(plan.n))))[:, None]
     state = initial_state(neuron, plan.n, arrivals.times.shape[0])
-    world = _World(
-        plan, flow, lift(neuron), weights, span, jax.tree.map(lambda x: x.T, arrivals)
-    )
+    world = _World(plan, flow, lift(neuron), weights, span, jax.tree.map(lambda x: x.T, arrivals))
     start = _start(world, state)
 
     def more(loop: _Loop):
@@ -108,7 +116,7 @@ def _start(world: _World, state: State) -> _Loop:
         sources=jnp.full((rows, batch), nothing(plan.n_sources), jnp.int32),
         observed=table((len(plan.outputs), batch), dtype) if plan.observe else None,
         dt=table((batch,), dtype) if plan.keep_states else None,
-        state=jax.tree.map(lambda x: table(x.shape, x.dtype), state) if plan.keep_states else None,
+        state=state_table(rows, state) if plan.keep_states else None,
     )
     return _Loop(
         step=jnp.asarray(0, jnp.int32),
@@ -205,9 +213,7 @@ def _propose(world: _World, loop: _Loop) -> _Loop:
 
     until = jnp.minimum(jnp.minimum(arrival, loop.limit), plan.t_max)
     horizon = jnp.where(flows, until - loop.time, 0.0)
-    segment = world.flow.next_spike(
-        world.neuron, loop.state, horizon, loop.proposal.segment.memory
-    )
+    segment = world.flow.next_spike(world.neuron, loop.state, horizon, loop.proposal.segment.memory)
     reached = ~segment.spiked & (segment.dt >= horizon)
     source = jnp.where(reached & (arrival <= until), channel, none)
     source = jnp.where(segment.spiked, segment.who, source)
@@ -251,9 +257,9 @@ def _write(world: _World, loop: _Loop, dt: Array, source: Array) -> _Tables:
         times=put(record.times, jnp.where(silent, jnp.inf, loop.proposal.time)),
         sources=put(record.sources, source),
     )
-    if plan.keep_states:
+    if record.dt is not None and record.state is not None:
         record = record._replace(
-            dt=put(record.dt, dt), state=jax.tree.map(put, record.state, loop.state)
+            dt=put(record.dt, dt), state=write_state(record.state, loop.step, loop.state)
         )
     if plan.observe:
         seen = world.neuron.observe(loop.proposal.segment.end)[jnp.asarray(plan.outputs)]

@@ -7,17 +7,15 @@ import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, PyTree
 
-from . import queries
+from . import checks, queries
 from .adjoint import AbstractAdjoint, EventProp
 from .engine import solve
-from .flows import AbstractFlow, exact_flow, ODEFlow
+from .flows import AbstractFlow, ODEFlow, exact_flow
 from .neurons import AbstractNeuron
-from .neurons.base import shown
-from .spikes import Arrivals, observation, Record
-from .status import is_success, MEMBERS, Solution, Status, status_of
+from .spikes import Arrivals, Record, observation
+from .status import MEMBERS, Solution, Status, is_success, status_of
 from .system import Network, Plan
 
 
@@ -68,9 +66,9 @@ class EventNetwork(eqx.Module):
         - `t_max`: how long to simulate, in the units of the time constants.
         - `max_events`: at most so many events (spikes and input spikes) a sample; a sample that
             would have more stops there, and its status says so.
-        - `max_steps`: at most so many iterations of the event loop; by default twice
-            `max_events`, and what the solver's step size calls for. Memory in a backward pass
-            is proportional to it.
+        - `max_steps`: at most so many iterations of the event loop (events, segments that the
+            flow cuts short, second tries); by default `max_events` and room for the others,
+            as far as that can be known. Memory in a backward pass is proportional to it.
         - `solver`: None for the neuron's exact flow (`diffrax.Tsit5()` for a neuron that has
             none); any diffrax ODE solver; or a flow, for example [`eventsnn.ODEFlow`][].
         - `dt0`, `stepsize_controller`: as in `diffrax.diffeqsolve`, for a diffrax solver.
@@ -79,16 +77,19 @@ class EventNetwork(eqx.Module):
         **Raises:** `ValueError` for shapes that do not fit each other, outputs out of range,
         `t_max` that is not finite and positive, or `max_events`, `max_steps` < 1.
         """
-        self.weights = _weights(weights)
+        self.weights = checks.weight_matrix(weights)
         n = self.weights.shape[1]
-        self.mask = _mask(mask, self.weights.shape)
-        self.neuron = _neuron(neuron, n, self.weights.dtype)
-        self.outputs = _outputs(outputs, n)
-        self.t_max = _positive("t_max", t_max)
-        self.max_events = _count("max_events", max_events)
+        self.mask = checks.mask_like(mask, self.weights.shape)
+        if not isinstance(neuron, AbstractNeuron):
+            raise ValueError(f"neuron must be an eventsnn neuron model, got {neuron!r}.")
+        self.neuron = checks.neuron_parameters(neuron, n, self.weights.dtype)
+        self.outputs = checks.output_indices(outputs, n)
+        self.t_max = checks.positive("t_max", t_max)
+        self.max_events = checks.count("max_events", max_events)
         self.flow = _flow(neuron, solver, dt0, stepsize_controller)
-        steps = self.flow.steps(self.t_max, self.max_events) if max_steps is None else max_steps
-        self.max_steps = _count("max_steps", steps)
+        if max_steps is None:
+            max_steps = _steps(self.flow, self.neuron, self.t_max, self.max_events)
+        self.max_steps = checks.count("max_steps", max_steps)
         self.adjoint = EventProp() if adjoint is None else adjoint
         if not isinstance(self.adjoint, AbstractAdjoint):
             raise ValueError(f"adjoint must be an eventsnn adjoint, got {adjoint!r}.")
@@ -132,7 +133,7 @@ class EventNetwork(eqx.Module):
         A sample ends when every output has fired `max_spikes` times. Arguments and errors are
         those of [`ttfs`][].
         """
-        count = _count("max_spikes", max_spikes)
+        count = checks.count("max_spikes", max_spikes)
         record = self._simulate(in_times, None, throw, stop_after=count)
         out = _over(record.status, lambda r: queries.spikes(r, self.outputs, count), record)
         return _valid(record.status, out)
@@ -151,7 +152,7 @@ class EventNetwork(eqx.Module):
         **Raises:** as [`ttfs`][], and `ValueError` for a time outside [0, t_max]; under `jit`
         the state there is NaN.
         """
-        times = self._observation_times(times)
+        times = checks.observation_times(times, self.t_max, self.weights.dtype)
         record = self._simulate(in_times, times, throw)
         source = observation(self.weights.shape[0])
         order = jnp.argsort(jnp.argsort(times))
@@ -178,14 +179,14 @@ class EventNetwork(eqx.Module):
         return Solution(times, sources, status_of(record.status), stats)
 
     def _simulate(self, in_times, times, throw, stop_after=None) -> Record:
-        in_times = self._input_times(in_times)
+        in_times = checks.input_times(in_times, self.n_inputs, self.weights.dtype)
         plan = Plan(
             n=self.n_neurons,
             n_sources=self.weights.shape[0],
             outputs=self.outputs,
             t_max=self.t_max,
             max_events=self.max_events,
-            max_steps=self.max_steps,
+            max_steps=self.max_steps + (0 if times is None else len(times)),
             stop_after=stop_after,
             observe=times is not None,
         )
@@ -224,35 +225,6 @@ class EventNetwork(eqx.Module):
         order = jnp.argsort(jax.lax.stop_gradient(times))
         return Arrivals(times[order], sources[order])
 
-    def _input_times(self, in_times: ArrayLike) -> Array:
-        x = jnp.asarray(in_times)
-        if x.ndim < 2 or x.shape[-2] != self.n_inputs:
-            raise ValueError(
-                f"in_times must have shape (..., {self.n_inputs}, k), one row an input channel, "
-                f"got shape {x.shape}."
-            )
-        if not isinstance(x, jax.core.Tracer):
-            bad = np.isnan(np.asarray(x)) | (np.asarray(x) < 0)
-            if bad.any():
-                value = np.asarray(x)[bad][0]
-                raise ValueError(
-                    f"in_times must be >= 0 (inf: no spike) and not NaN, got {value} "
-                    f"at index {tuple(int(i) for i in np.argwhere(bad)[0])}."
-                )
-        return x.astype(self.weights.dtype)
-
-    def _observation_times(self, times: ArrayLike) -> Array:
-        t = jnp.asarray(times, self.weights.dtype)
-        if t.ndim != 1:
-            raise ValueError(f"times must have shape (k,), got shape {t.shape}.")
-        if not isinstance(t, jax.core.Tracer):
-            outside = ~((np.asarray(t) >= 0) & (np.asarray(t) <= self.t_max))
-            if outside.any():
-                raise ValueError(
-                    f"times must lie in [0, t_max = {self.t_max}], got {np.asarray(t)[outside][0]}."
-                )
-        return t
-
     def _raise_if_failed(self, record: Record) -> Record:
         """Raise once for the whole batch, for the worst thing that happened."""
         failed = jnp.where(is_success(record.status), -1, record.status)
@@ -281,68 +253,11 @@ def _valid(status: Array, out: Array) -> Array:
 
 
 def _error_if(x: PyTree, pred: Array, count: Array, message: str) -> PyTree:
-    if not isinstance(pred, jax.core.Tracer):
-        if bool(pred):
-            raise RuntimeError(message.format(int(count)))
-        return x
-    return eqx.error_if(x, pred, message.format("Some"))
-
-
-def _weights(weights: ArrayLike) -> Array:
-    w = parameter_matrix("weights", weights)
-    if w.shape[0] < w.shape[1] or w.shape[1] == 0:
-        raise ValueError(
-            "weights must have shape (n + n_in, n), rows are sources (neurons, then input "
-            f"channels), got shape {w.shape}."
-        )
-    return w
-
-
-def parameter_matrix(name: str, value: ArrayLike) -> Array:
-    """`value` as a floating-point matrix."""
-    out = jnp.asarray(value)
-    if out.ndim != 2:
-        raise ValueError(f"{name} must be a matrix, got shape {out.shape}.")
-    return out if jnp.issubdtype(out.dtype, jnp.floating) else out.astype(float)
-
-
-def _mask(mask: ArrayLike | None, shape: tuple[int, ...]) -> Array | None:
-    if mask is None:
-        return None
-    m = jnp.asarray(mask)
-    if m.shape != shape or m.dtype != bool:
-        raise ValueError(
-            f"mask must be boolean and have the shape {shape} of weights, "
-            f"got {m.dtype} of shape {m.shape}."
-        )
-    return m
-
-
-def _neuron(neuron: AbstractNeuron, n: int, dtype) -> AbstractNeuron:
-    if not isinstance(neuron, AbstractNeuron):
-        raise ValueError(f"neuron must be an eventsnn neuron model, got {neuron!r}.")
-
-    def one(path, x):
-        if not eqx.is_inexact_array(x):
-            return x
-        name = jax.tree_util.keystr(path).lstrip(".")
-        if x.shape not in ((), (n,)):
-            raise ValueError(
-                f"neuron parameter {name} must be a scalar or have shape ({n},), one value for "
-                f"each column of weights, got shape {x.shape}."
-            )
-        return x.astype(dtype)
-
-    return jax.tree_util.tree_map_with_path(one, neuron)
-
-
-def _outputs(outputs: Sequence[int], n: int) -> tuple[int, ...]:
-    out = tuple(int(i) for i in np.asarray(outputs).reshape(-1))
-    if not out or not all(0 <= i < n for i in out) or len(set(out)) < len(out):
-        raise ValueError(
-            f"outputs must be different neuron indices in 0 ... {n - 1}, got {shown(outputs)}."
-        )
-    return out
+    if not checks.known(pred):
+        return eqx.error_if(x, pred, message.format("Some"))
+    if bool(pred):
+        raise RuntimeError(message.format(int(count)))
+    return x
 
 
 def _flow(neuron, solver, dt0, stepsize_controller) -> AbstractFlow:
@@ -363,13 +278,12 @@ def _flow(neuron, solver, dt0, stepsize_controller) -> AbstractFlow:
     return solver
 
 
-def _positive(name: str, value: float) -> float:
-    if not (np.isscalar(value) and math.isfinite(value) and value > 0):
-        raise ValueError(f"{name} must be a finite number > 0, got {value!r}.")
-    return float(value)
+#: Room in the record for second tries and for segments cut short by fast currents, and for
+#: all cuts where a flow cannot tell how many it will make.
+_SPARE_STEPS = 128
+_UNKNOWN_CUTS = 4096
 
 
-def _count(name: str, value: int) -> int:
-    if int(value) != value or value < 1:
-        raise ValueError(f"{name} must be an integer >= 1, got {value!r}.")
-    return int(value)
+def _steps(flow: AbstractFlow, neuron: AbstractNeuron, t_max: float, max_events: int) -> int:
+    cuts = flow.cuts(neuron, t_max)
+    return max_events + _SPARE_STEPS + (_UNKNOWN_CUTS if cuts is None else cuts)

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from .spikes import nothing, Record
+from .spikes import Record, nothing
 
 
 def _of(record: Record, outputs: tuple[int, ...]):
@@ -13,7 +13,7 @@ def _of(record: Record, outputs: tuple[int, ...]):
 
 def first_spikes(record: Record, outputs: tuple[int, ...]) -> Float[Array, " outputs"]:
     """The first spike time of each output; inf if it did not fire."""
-    return nth_events(_of(record, outputs), record.times, 1)[:, 0]
+    return jnp.min(jnp.where(_of(record, outputs), record.times, jnp.inf), axis=1)
 
 
 def spikes(record: Record, outputs: tuple[int, ...], count: int) -> Float[Array, "outputs count"]:
@@ -30,6 +30,7 @@ def events(record: Record, n_sources: int, count: int) -> tuple[Array, Array]:
 
 def at_rows_of(record: Record, source: int, count: int) -> Float[Array, "outputs count"]:
     """What was observed at the first `count` rows of this source; NaN where there is none."""
+    assert record.observed is not None, "the plan has to say `observe`"
     row, found = _nth(record.sources == source, count)
     return jnp.where(found, record.observed[row].T, jnp.nan)
 

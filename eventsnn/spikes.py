@@ -1,6 +1,6 @@
 """The record of a simulation: one row an iteration of the event loop."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from jaxtyping import Array, Float, Int
 
@@ -16,8 +16,9 @@ class Record(NamedTuple):
     - `n+n_in` ([`nothing`][]): nothing; the segment was cut short, or the row is unused,
     - `n+n_in+1` ([`observation`][]): the state is read.
 
-    `state` is only kept where a backward pass will ask for it, and `observed` (the outputs'
-    observable at the end of the segment) only where states are asked for; else they are None.
+    `dt` and `state` (all components of all neurons) are only kept where a backward pass will
+    ask for them, and `observed` (the outputs' observable at the end of the segment) only where
+    states are asked for; else they are None.
     """
 
     times: Float[Array, "*batch rows"]
@@ -26,7 +27,7 @@ class Record(NamedTuple):
     status: Int[Array, " *batch"]
     steps: Int[Array, " *batch"]
     dt: Float[Array, "*batch rows"] | None
-    state: Any
+    state: Float[Array, "*batch rows components"] | None
 
 
 class Arrivals(NamedTuple):

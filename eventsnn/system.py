@@ -9,6 +9,7 @@ from typing import NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from .flows import AbstractFlow
@@ -65,3 +66,32 @@ def approach(neuron: AbstractNeuron, state: State, velocity: State) -> tuple[Arr
 def weight_rows(weights: Array, source: Int[Array, " batch"]) -> Float[Array, "n batch"]:
     """The row of weights of each sample's source, as a column."""
     return jnp.take(weights.T, source, axis=1, mode="clip")
+
+
+def state_table(rows: int, state: State) -> Float[Array, "rows components batch"]:
+    """Room for that many states: one array, since XLA would fill and copy each of several."""
+    leaves = jax.tree.leaves(state)
+    width = sum(x.size // x.shape[-1] for x in leaves)
+    return jnp.zeros((rows, width, leaves[0].shape[-1]), leaves[0].dtype)
+
+
+def write_state(table: Array, row: Int[Array, ""], state: State) -> Array:
+    """The table with this state in that row."""
+    offset = jnp.zeros_like(row)
+    for x in jax.tree.leaves(state):
+        flat = x.reshape(1, -1, x.shape[-1])
+        table = lax.dynamic_update_slice(table, flat, (row, offset, jnp.zeros_like(row)))
+        offset = offset + flat.shape[1]
+    return table
+
+
+def read_state(table: Array, row: Int[Array, ""], like: State) -> State:
+    """The state in that row; `like` has its structure and shapes."""
+    leaves, tree = jax.tree.flatten(like)
+    offset, out = jnp.zeros_like(row), []
+    for x in leaves:
+        shape = (1, x.size // x.shape[-1], x.shape[-1])
+        part = lax.dynamic_slice(table, (row, offset, jnp.zeros_like(row)), shape)
+        out.append(part.reshape(x.shape))
+        offset = offset + shape[1]
+    return jax.tree.unflatten(tree, out)

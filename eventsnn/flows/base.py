@@ -67,9 +67,12 @@ class AbstractFlow(eqx.Module):
         """The derivative of `advance` with respect to `dt`, where it ended at `end`."""
         return neuron.drift(end)
 
-    def steps(self, t_max: float, max_events: int) -> int:
-        """A default for the number of iterations the event loop may take."""
-        return 2 * max_events + 64
+    def cuts(self, neuron: AbstractNeuron, t_max: float) -> int | None:
+        """About how many segments the flow itself cuts a simulation into; None: no idea.
+
+        Only a default for the length of the record is made from it.
+        """
+        return 0
 
 
 @ft.singledispatch
@@ -79,16 +82,12 @@ def exact_flow(neuron: AbstractNeuron) -> AbstractFlow | None:
 
 
 def first(times: Float[Array, "n batch"]) -> tuple[Float[Array, " batch"], Int[Array, " batch"]]:
-    """The smallest of each column and its row, in one pass; `(inf, n)` if all are inf."""
+    """The smallest of each column and its row; `(inf, n)` if all are inf."""
     n = times.shape[0]
+    time = jnp.min(times, axis=0)
     rows = lax.broadcasted_iota(jnp.int32, times.shape, 0)
-
-    def smaller(a, b):
-        left = (a[0] < b[0]) | ((a[0] == b[0]) & (a[1] < b[1]))
-        return jnp.where(left, a[0], b[0]), jnp.where(left, a[1], b[1])
-
-    init = (jnp.asarray(jnp.inf, times.dtype), jnp.asarray(n, jnp.int32))
-    return lax.reduce((times, rows), init, smaller, (0,))
+    hit = (times == time) & (times < jnp.inf)
+    return time, jnp.min(jnp.where(hit, rows, n), axis=0)
 
 
 def pick(tree: Any, who: Int[Array, " batch"], n: int) -> Any:
@@ -101,7 +100,9 @@ def pick(tree: Any, who: Int[Array, " batch"], n: int) -> Any:
             return x
         if x.shape[-1] == 1:
             return jnp.take(x[:, 0], row, mode="clip")
-        return jnp.take(x.reshape(-1), row * batch + jnp.arange(batch, dtype=row.dtype), mode="clip")
+        return jnp.take(
+            x.reshape(-1), row * batch + jnp.arange(batch, dtype=row.dtype), mode="clip"
+        )
 
     return jax.tree.map(one, tree)
 

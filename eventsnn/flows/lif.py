@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from ..neurons import LIF, LIFState
-from .base import AbstractFlow, exact_flow, first, newton, pick, Segment
+from .base import AbstractFlow, Segment, exact_flow, first, newton, pick
 
 
 class ExactLIF(AbstractFlow):

@@ -1,5 +1,6 @@
 """The flow of any neuron: one step of any diffrax solver, searched for crossings."""
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -11,7 +12,7 @@ from jaxtyping import Array, Float
 
 from ..neurons import AbstractNeuron
 from ..neurons.base import State
-from .base import AbstractFlow, first, Segment
+from .base import AbstractFlow, Segment, first
 
 
 class _Memory(NamedTuple):
@@ -56,7 +57,8 @@ class ODEFlow(AbstractFlow):
         **Raises:** `ValueError` for a solver or controller that is not diffrax's, `dt0` <= 0,
         or constant steps without `dt0`.
         """
-        solver = diffrax.Tsit5() if solver is None else solver
+        if solver is None:
+            solver = diffrax.Tsit5()
         if stepsize_controller is None:
             stepsize_controller = (
                 diffrax.PIDController(rtol=1e-6, atol=1e-6)
@@ -64,12 +66,7 @@ class ODEFlow(AbstractFlow):
                 else diffrax.ConstantStepSize()
             )
         _check(solver, stepsize_controller, dt0, nodes)
-        if getattr(solver, "scan_kind", "none") is None:
-            # The default supports reverse mode only; this one forward mode as well.
-            solver = eqx.tree_at(
-                lambda s: s.scan_kind, solver, "bounded", is_leaf=lambda x: x is None
-            )
-        self.solver = solver
+        self.solver = _both_modes(solver)
         self.controller = stepsize_controller
         self.dt0 = None if dt0 is None else float(dt0)
         self.nodes = nodes
@@ -78,9 +75,16 @@ class ODEFlow(AbstractFlow):
         def one(neuron, state, horizon):
             terms, zero = _terms(neuron), jnp.zeros_like(horizon)
             t1, memory = self.controller.init(
-                terms, zero, horizon, state, self.dt0, None, self.solver.func, self._error_order()
+                terms,
+                zero,
+                horizon,
+                state,
+                self.dt0,
+                None,
+                self.solver.func,
+                self._error_order(terms),
             )
-            return _Memory(t1 - zero, memory)
+            return _Memory(jnp.asarray(t1), memory)
 
         return _batched(one, neuron)(state, horizon)
 
@@ -98,10 +102,9 @@ class ODEFlow(AbstractFlow):
 
         return _batched(one, neuron)(state, dt)[1]
 
-    def steps(self, t_max: float, max_events: int) -> int:
-        if isinstance(self.controller, diffrax.ConstantStepSize):
-            return 2 * max_events + 64 + int(t_max / self.dt0) + 1
-        return 2 * max_events + 4096
+    def cuts(self, neuron: AbstractNeuron, t_max: float) -> int | None:
+        constant = isinstance(self.controller, diffrax.ConstantStepSize)
+        return math.ceil(t_max / self.dt0) if constant and self.dt0 is not None else None
 
     def _step(self, neuron: AbstractNeuron, state: State, dt: Array) -> tuple[State, Any, Any]:
         """One step: the state after it, the error estimate, and the dense output."""
@@ -113,8 +116,10 @@ class ODEFlow(AbstractFlow):
     def _advance(self, neuron: AbstractNeuron, state: State, dt: Array) -> State:
         return self._step(neuron, state, dt)[0]
 
-    def _error_order(self):
-        return self.solver.error_order(_terms(None))
+    def _error_order(self, terms: diffrax.ODETerm):
+        order = self.solver.error_order(terms)
+        assert order is not None, "known for ordinary differential equations"
+        return order
 
     def _next_spike(self, neuron: AbstractNeuron, state: State, horizon: Array, memory: _Memory):
         h = jnp.minimum(memory.dt, horizon)
@@ -144,7 +149,7 @@ class ODEFlow(AbstractFlow):
             end,
             None,
             error,
-            self._error_order(),
+            self._error_order(_terms(neuron)),
             memory.controller,
         )
         proposed = jnp.where(keep, t1 - t0, t1)
@@ -240,9 +245,7 @@ def _cubic_minimum(a: Array, b: Array, da: Array, db: Array) -> tuple[Array, Arr
 
 def _gap(neuron: AbstractNeuron, path: Any, t: Array) -> tuple[Array, Array]:
     """The gaps at one time of the dense output, and their time derivatives."""
-    return jax.jvp(
-        lambda t: neuron.threshold_gap(path.evaluate(t)), (t,), (jnp.ones_like(t),)
-    )
+    return jax.jvp(lambda t: neuron.threshold_gap(path.evaluate(t)), (t,), (jnp.ones_like(t),))
 
 
 def _own_gap(neuron: AbstractNeuron, path: Any, times: Float[Array, " n"]):
@@ -278,6 +281,14 @@ def _batched(fn: Callable, neuron: AbstractNeuron) -> Callable:
         return jax.vmap(one, in_axes=-1, out_axes=-1)(mapped, *args)
 
     return call
+
+
+def _both_modes(solver: diffrax.AbstractSolver) -> diffrax.AbstractSolver:
+    """The solver with its loop over stages differentiable in forward mode as well, which the
+    velocity needs, and not in reverse mode only."""
+    if getattr(solver, "scan_kind", "none") is not None:
+        return solver
+    return eqx.tree_at(lambda s: s.scan_kind, solver, "bounded", is_leaf=lambda x: x is None)
 
 
 def _check(solver, controller, dt0, nodes) -> None:

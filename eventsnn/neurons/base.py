@@ -1,13 +1,10 @@
 """What a neuron model is."""
 
 import abc
-from typing import Any
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, ArrayLike, Bool, Float, PyTree
+from jaxtyping import Array, Bool, Float, PyTree
 
 State = PyTree[Float[Array, "neurons ..."]]
 
@@ -58,32 +55,3 @@ class AbstractNeuron(eqx.Module):
     def valid(self) -> Bool[Array, ""]:
         """Whether all parameters are in their range; checked at run time."""
         return jnp.asarray(True)
-
-
-def parameter(name: str, value: ArrayLike, *, positive: bool = False) -> Array:
-    """`value` as a floating-point leaf, a scalar or of shape `(n,)`, refused if out of range.
-
-    **Raises:** `ValueError` that names the parameter and its value.
-    """
-    out = jnp.asarray(value)
-    if not jnp.issubdtype(out.dtype, jnp.floating):
-        out = out.astype(float)
-    out = jax.lax.convert_element_type(out, out.dtype)  # drops a Python float's weak type
-    if out.ndim > 1:
-        raise ValueError(f"{name} must be a scalar or have shape (n,), got shape {out.shape}.")
-    if positive:
-        refuse(name, value, out <= 0, "must be > 0")
-    return out
-
-
-def refuse(name: str, value: ArrayLike, bad: ArrayLike, expected: str) -> None:
-    """Raise a `ValueError` if `bad` is true anywhere and can be seen while building."""
-    if isinstance(bad, jax.core.Tracer):
-        return
-    if np.any(np.asarray(bad)):
-        raise ValueError(f"{name} {expected}, got {shown(value)}.")
-
-
-def shown(value: Any) -> str:
-    """A value as one short line for an error message."""
-    return np.array2string(np.asarray(value), threshold=8, separator=", ").replace("\n", "")

@@ -6,7 +6,8 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
-from .base import AbstractNeuron, parameter, refuse
+from ..checks import parameter, refuse
+from .base import AbstractNeuron
 
 
 class LIFState(NamedTuple):
@@ -44,11 +45,11 @@ class LIF(AbstractNeuron):
         reset: Literal["set", "subtract"] = "set",
         v_init: ArrayLike | None = None,
     ):
-        """**Arguments:** (each a scalar or of shape `(n,)`)
+        r"""**Arguments:** (each a scalar or of shape `(n,)`)
 
         - `tau_mem`, `tau_syn`: time constants of membrane and synapse, > 0, in units of time.
             Any ratio, equality included.
-        - `threshold`: $\\theta$, must be above `v_reset`.
+        - `threshold`: $\theta$, must be above `v_reset`.
         - `v_reset`: the potential after a spike (with `reset="set"`).
         - `bias`: a constant current $b$; a neuron whose bias is above its threshold fires by
             itself.

@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
-from .base import AbstractNeuron, parameter
+from ..checks import parameter
+from .base import AbstractNeuron
 
 
 class QIFState(NamedTuple):

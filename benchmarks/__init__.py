@@ -1,0 +1,1 @@
+"""Benchmarks of eventsnn: `python -m benchmarks list` says which there are."""

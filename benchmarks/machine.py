@@ -1,0 +1,47 @@
+"""What the figures were measured on."""
+
+import os
+import platform
+import re
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+
+def _first_match(path: str, pattern: str) -> str | None:
+    """The first group of `pattern` in a file, or None where there is no such file or line."""
+    try:
+        found = re.search(pattern, Path(path).read_text(), re.MULTILINE)
+    except OSError:
+        return None
+    return found.group(1).strip() if found else None
+
+
+def cores() -> int:
+    """Logical cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def describe() -> dict[str, Any]:
+    """CPU model, cores, memory, load before the run, Python and jax. No host name, no paths."""
+    kilobytes = _first_match("/proc/meminfo", r"^MemTotal:\s*(\d+) kB")
+    return {
+        "cpu": _first_match("/proc/cpuinfo", r"^model name\s*:\s*(.+)$")
+        or platform.processor()
+        or platform.machine(),
+        "cores": cores(),
+        "memory_gb": round(int(kilobytes) * 1024 / 1e9, 1) if kilobytes else None,
+        "load_average_before": round(os.getloadavg()[0], 2),
+        "system": platform.system(),
+        "python": platform.python_version(),
+        "jax": metadata.version("jax"),
+    }
+
+
+def slug(machine: dict[str, Any]) -> str:
+    """A short name of the machine for file names, e.g. `amd-epyc-4-cores`."""
+    return re.sub(r"[^a-z0-9]+", "-", f"{machine['cpu']} {machine['cores']} cores".lower()).strip(
+        "-"
+    )

@@ -1,0 +1,46 @@
+"""Virtual environments of the libraries compared with, under `.bench-venvs/` in the repository."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from .client import ROOT
+
+REQUIREMENTS = Path(__file__).parent / "requirements"
+VENVS = ROOT / ".bench-venvs"
+
+
+def available() -> list[str]:
+    """The peers that have pinned requirements."""
+    return sorted(path.stem for path in REQUIREMENTS.glob("*.txt"))
+
+
+def python_of(venv: Path) -> Path:
+    """The interpreter of a virtual environment."""
+    return venv / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+
+def ensure(peer: str, venvs: Path = VENVS) -> Path:
+    """The peer's interpreter, its environment made first if need be.
+
+    An environment that is there is kept; its packages are installed again only where the
+    requirements changed since (or where an earlier installation did not finish): the stamp is a
+    copy of them, written last.
+    """
+    wanted = (REQUIREMENTS / f"{peer}.txt").read_text()
+    venv = venvs / peer
+    python, stamp = python_of(venv), venv / "installed-requirements.txt"
+    if not python.exists():
+        print(f"making a virtual environment for {peer}", file=sys.stderr)
+        venvs.mkdir(exist_ok=True)
+        (venvs / ".gitignore").write_text("*\n")
+        subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True, stdout=sys.stderr)
+    if not stamp.exists() or stamp.read_text() != wanted:
+        print(f"installing {peer}", file=sys.stderr)
+        pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        subprocess.run(
+            [*pip, "-r", str(REQUIREMENTS / f"{peer}.txt")], check=True, stdout=sys.stderr
+        )
+        stamp.write_text(wanted)
+    return python

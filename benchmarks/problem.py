@@ -1,0 +1,62 @@
+"""The spike-time regression's setting, initial state and data, from a seed and numpy alone.
+
+Both libraries get the same file, so neither's random numbers matter. Setting: 20 recurrent QIF
+neurons without self-connections and one output; input spikes at 0 and x; target 5 sin(2 pi x / 10)
++ x + 30.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+N_POP = 20
+BATCH = 64
+STEPS = 1562
+SETTING = {
+    "tau_mem": 20.0,
+    "tau_syn": 5.0,
+    "t_max": 80.0,
+    "max_events": 500,
+    "batch": BATCH,
+    "learning_rate": 0.1,
+}
+
+
+def connections() -> np.ndarray:
+    """Mask (22, 21), rows are sources: population to itself and to the output, input to it."""
+    mask = np.zeros((N_POP + 2, N_POP + 1), bool)
+    mask[:N_POP, :N_POP] = ~np.eye(N_POP, dtype=bool)
+    mask[:N_POP, N_POP] = True
+    mask[N_POP + 1, :N_POP] = True
+    return mask
+
+
+def target(x: np.ndarray) -> np.ndarray:
+    """The time in ms at which the output shall fire."""
+    return 5.0 * np.sin(2 * np.pi * x / 10) + x + 30.0
+
+
+def make(seed: int, steps: int = STEPS) -> dict[str, np.ndarray]:
+    """What a worker needs to train `steps` steps: setting, mask, initial state, data, test grid."""
+    rng = np.random.default_rng(seed)
+    mask = connections()
+    weights = mask * rng.uniform(0.0, 40.0, mask.shape)
+    bias = rng.uniform(-0.25, 0.25, N_POP + 1)
+    x = rng.uniform(0.0, 30.0, steps * BATCH)
+    x_test = np.linspace(0.0, 30.0, 100)
+    arrays = {
+        "weights": weights,
+        "bias": bias,
+        "x": x,
+        "y": target(x),
+        "x_test": x_test,
+        "y_test": target(x_test),
+    }
+    settings = {name: np.asarray(value) for name, value in SETTING.items()}
+    return {name: a.astype(np.float32) for name, a in arrays.items()} | settings | {"mask": mask}
+
+
+def write(path: Path, seed: int, steps: int = STEPS) -> Path:
+    """Save the problem where the workers can read it."""
+    np.savez(path, allow_pickle=False, **make(seed, steps))
+    return path

@@ -1,0 +1,47 @@
+"""The worker's end of the harness's protocol: one JSON line in, one JSON line out.
+
+A request is `{"command": name, ...arguments}`; the reply is `{"ok": true, ...answer}` or `{"ok":
+false, "error": message}`. Only the standard library is used, so that every environment can run it.
+"""
+
+import json
+import os
+import resource
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from typing import IO, Any
+
+Handler = Callable[..., dict[str, Any]]
+
+
+def answer(line: str, commands: Mapping[str, Handler]) -> dict[str, Any]:
+    """Carry out one request. Every failure becomes a reply, so that the harness can name it."""
+    try:
+        request = json.loads(line)
+        name = request.pop("command")
+        if name not in commands:
+            raise ValueError(
+                f"unknown command {name!r}; expected one of {', '.join(sorted(commands))}"
+            )
+        return {"ok": True, **commands[name](**request)}
+    except Exception as error:
+        traceback.print_exc()
+        return {"ok": False, "error": f"{type(error).__name__}: {error}"}
+
+
+def serve(commands: Mapping[str, Handler], requests: IO[str] = sys.stdin) -> None:
+    """Answer requests until the input ends.
+
+    Standard output is kept for replies alone: what a library prints goes to standard error.
+    """
+    with os.fdopen(os.dup(1), "w") as replies:
+        os.dup2(2, 1)
+        for line in requests:
+            print(json.dumps(answer(line, commands)), file=replies, flush=True)
+
+
+def peak_memory_mb() -> float:
+    """Largest resident size of this process so far, compiler included, in MB (10^6 bytes)."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6

@@ -1,0 +1,3 @@
+"""Data sets: keyed functions that return arrays."""
+
+from . import regression as regression

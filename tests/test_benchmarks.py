@@ -1,0 +1,192 @@
+"""The benchmark harness, without its clock: command line, protocol, tables and ratios."""
+
+import json
+import math
+import os
+import sys
+from subprocess import CalledProcessError
+
+import numpy as np
+import pytest
+
+from benchmarks import __main__ as cli
+from benchmarks import machine, peers, problem, report, scaling, ttfs_regression
+from benchmarks.client import Worker, WorkerError, worker_environment
+from benchmarks.workers import protocol
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        [],
+        ["no-such-benchmark"],
+        ["ttfs-regression", "--no-such-option"],
+        ["ttfs-regression", "--peer", "no-such-peer"],
+        ["ttfs-regression", "--rounds", "0"],
+        ["ttfs-regression", "--steps", "-3"],
+        ["ttfs-regression", "--steps", "many"],
+        ["scaling", "--peer", "eventax"],
+    ],
+)
+def test_a_wrong_option_is_one_line_and_exit_code_2(argv, capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(argv)
+    out, err = capsys.readouterr()
+    assert ended.value.code == 2
+    assert out == ""
+    assert err.count("\n") == 1
+
+
+def test_list_names_every_benchmark(capsys):
+    assert cli.main(["list"]) == 0
+    out = capsys.readouterr().out
+    assert all(name in out for name in ("ttfs-regression", "scaling"))
+
+
+def test_options_keep_the_defaults_that_were_not_named():
+    parsed = cli.parser().parse_args(["ttfs-regression", "--peer", "eventax", "--rounds", "7"])
+    assert cli.options(parsed) == ttfs_regression.Options(peer="eventax", rounds=7)
+    parsed = cli.parser().parse_args(["ttfs-regression", "--quick", "--steps", "5"])
+    assert cli.options(parsed).steps == 5
+    assert cli.options(parsed).rounds == ttfs_regression.QUICK.rounds
+
+
+@pytest.mark.parametrize("result", [{"a": 1.23456789, "b": [math.inf, math.nan], "c": {"d": None}}])
+def test_main_ends_with_one_line_of_strict_json(result, monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(scaling, "run", lambda options: result)
+    monkeypatch.setattr(scaling, "describe", lambda result: "a table")
+    assert cli.main(["scaling", "--out", str(tmp_path / "result.json")]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert json.loads(last) == {"a": 1.23457, "b": [None, None], "c": {"d": None}}
+    assert (tmp_path / "result.json").read_text() == last + "\n"
+
+
+@pytest.mark.parametrize("error", [WorkerError("it died"), CalledProcessError(1, ["pip"])])
+def test_what_fails_outside_ends_the_run_in_one_line(error, monkeypatch, capsys):
+    def fail(options):
+        raise error
+
+    monkeypatch.setattr(scaling, "run", fail)
+    assert cli.main(["scaling"]) == 1
+    assert capsys.readouterr().err == f"benchmarks: {error}\n"
+
+
+def test_answers_are_replies_and_failures_are_too():
+    def double(x):
+        return {"y": 2 * x}
+
+    commands = {"double": double}
+    assert protocol.answer('{"command": "double", "x": 4}', commands) == {"ok": True, "y": 8}
+    for line in ("not json", "{}", '{"command": "triple"}', '{"command": "double"}'):
+        reply = protocol.answer(line, commands)
+        assert reply["ok"] is False
+        assert "Error" in reply["error"]
+
+
+def test_a_worker_keeps_its_protocol_when_a_library_prints():
+    worker = Worker(sys.executable, "tests.test_benchmarks")
+    try:
+        assert worker.ask("echo", text="a") == {"text": "a"}
+        with pytest.raises(WorkerError, match="unknown command 'nothing'"):
+            worker.ask("nothing")
+        assert worker.ask("echo", text="b") == {"text": "b"}
+        with pytest.raises(WorkerError, match="ended during 'leave'"):
+            worker.ask("leave")
+    finally:
+        worker.close()
+
+
+def test_a_worker_sees_no_settings_of_ours(monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "--some-flag")
+    monkeypatch.setenv("JAX_ENABLE_X64", "1")
+    environment = worker_environment()
+    assert "XLA_FLAGS" not in environment
+    assert "JAX_ENABLE_X64" not in environment
+    assert environment["JAX_PLATFORMS"] == "cpu"
+
+
+def test_the_summary_takes_medians_and_their_ratio():
+    start = {
+        "ours": {"compile_seconds": 2.0, "start_steps_per_second": 300.0},
+        "peer": {"compile_seconds": 10.0, "start_steps_per_second": 30.0},
+    }
+    rates = {"ours": [100.0, 400.0, 200.0], "peer": [5.0, 1.0, 4.0]}
+    result = ttfs_regression.summarise(start, rates, {"ours": 500.0, "peer": 900.0})
+    assert result["ours_steps_per_second"] == 200.0
+    assert result["peer_steps_per_second"] == 4.0
+    assert result["ratio"] == 50.0
+    assert result["compile_ratio"] == 0.2
+    assert result["peer_peak_memory_mb"] == 900.0
+
+
+def test_without_a_peer_there_is_no_ratio():
+    start = {"ours": {"compile_seconds": 2.0, "start_steps_per_second": 300.0}}
+    result = ttfs_regression.summarise(start, {"ours": [1.0]}, {"ours": 500.0})
+    assert result["ratio"] is None
+    result |= {"peer": None, "ours_test_mae_median": 0.1}
+    assert "no peer" in ttfs_regression.describe(result)
+
+
+def test_growth_compares_the_smallest_size_with_the_largest():
+    rows = [
+        {"n": n, "dtype": "float32", "events": e, "ms": 2.0 * e * n, "temporary_mb": 1.0 + e}
+        for e in (100, 50, 200)
+        for n in (20, 30)
+    ]
+    few, many = scaling.growth(rows, "events")
+    assert (few["n"], few["events"], few["ms"]) == (20, 4.0, 4.0)
+    assert many["temporary_mb"] == pytest.approx(201 / 51)
+    by_events = {line["events"]: line["ms"] for line in scaling.growth(rows, "n")}
+    assert by_events == {50: 1.5, 100: 1.5, 200: 1.5}
+
+
+def test_the_problem_is_the_task():
+    made = problem.make(seed=3, steps=2)
+    again = problem.make(seed=3, steps=2)
+    assert all(np.array_equal(made[name], again[name]) for name in made)
+    assert made["x"].shape == (2 * problem.BATCH,)
+    assert made["mask"].sum() == 20 * 19 + 20 + 20
+    assert np.all(made["weights"][~made["mask"]] == 0)
+    assert made["weights"].dtype == np.float32
+    assert 0 <= made["weights"].min() < made["weights"].max() <= 40
+    assert np.abs(made["bias"]).max() <= 0.25
+
+
+def test_an_environment_is_kept_unless_its_requirements_changed(tmp_path, monkeypatch):
+    calls = []
+    monkeypatch.setattr(peers.subprocess, "run", lambda command, **kw: calls.append(command))
+    python = peers.python_of(tmp_path / "eventax")
+    python.parent.mkdir(parents=True)
+    python.touch()
+    assert peers.ensure("eventax", tmp_path) == python
+    assert [command[2] for command in calls] == ["pip"]
+    assert peers.ensure("eventax", tmp_path) == python
+    assert len(calls) == 1
+    (tmp_path / "eventax" / "installed-requirements.txt").write_text("older")
+    peers.ensure("eventax", tmp_path)
+    assert len(calls) == 2
+
+
+def test_requirements_are_names_and_versions_only():
+    assert peers.available() == list(ttfs_regression.PEERS)
+    for peer in peers.available():
+        for line in (peers.REQUIREMENTS / f"{peer}.txt").read_text().splitlines():
+            name, version = line.split("==")
+            assert name.isidentifier()
+            assert version.replace(".", "").isdigit()
+
+
+def test_the_machine_is_described_without_its_name():
+    described = machine.describe()
+    assert described["cores"] >= 1
+    assert machine.slug({"cpu": "Some CPU (R) @ 3GHz", "cores": 4}) == "some-cpu-r-3ghz-4-cores"
+    assert json.loads(report.json_line(described))["jax"]
+
+
+def _echo(text):
+    print("noise, such as a library may print")
+    return {"text": text}
+
+
+if __name__ == "__main__":  # the worker of the test above
+    protocol.serve({"echo": _echo, "leave": lambda: os._exit(3)})

@@ -1,0 +1,199 @@
+"""Training, on models small enough to check by hand: least squares needs no spikes."""
+
+import subprocess
+import sys
+import textwrap
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from eventsnn.losses import time_mae, time_mse
+from eventsnn.train import fit, make_step
+
+# With a state to carry. (Adam's bias correction, inside Optax, needs mixed promotion.)
+OPTIMIZER = optax.sgd(0.1, momentum=0.5)
+
+
+class Line(eqx.Module):
+    slope: jax.Array
+    offset: jax.Array
+    name: str = eqx.field(static=True, default="line")
+
+
+def line():
+    return Line(jnp.asarray([0.5, -0.25]), jnp.asarray(0.125))
+
+
+def squared_error(model, batch):
+    x, y = batch
+    return jnp.mean((x @ model.slope + model.offset - y) ** 2)
+
+
+def data(steps, size=8):
+    rng = np.random.default_rng(0)
+    dtype = jnp.result_type(float)
+    x = rng.normal(size=(steps, size, 2)).astype(dtype)
+    return list(zip(x, (x @ np.array([2.0, -1.0]) + 3.0).astype(dtype), strict=True))
+
+
+def train(steps, batches=None, **options):
+    options = {"progress": False, "chunk": 4} | options
+    batches = data(steps) if batches is None else batches
+    return fit(line(), batches, squared_error, OPTIMIZER, steps=steps, **options)
+
+
+def test_fit_finds_the_line():
+    result = train(400, chunk=50)
+    np.testing.assert_allclose(result.model.slope, [2.0, -1.0], atol=1e-3)
+    np.testing.assert_allclose(result.model.offset, 3.0, atol=1e-3)
+    assert result.losses.shape == (400,)
+    assert result.losses[-1] < 1e-4 * result.losses[0]
+    assert result.compile_seconds > 0
+    assert result.steps_per_second > 0
+
+
+# 10 steps: whole chunks, a shorter last chunk, a chunk longer than the run, one step a dispatch.
+@pytest.mark.parametrize("chunk", [5, 4, 64, 1])
+def test_fit_equals_a_plain_loop(chunk):
+    step = eqx.filter_jit(eqx.filter_value_and_grad(squared_error))
+    model, state, losses = line(), OPTIMIZER.init(eqx.filter(line(), eqx.is_inexact_array)), []
+    for batch in data(10):
+        loss, grads = step(model, batch)
+        updates, state = OPTIMIZER.update(grads, state)
+        model = eqx.apply_updates(model, updates)
+        losses.append(loss)
+    result = train(10, chunk=chunk)
+    np.testing.assert_allclose(result.losses, np.stack(losses), rtol=1e-6)
+    np.testing.assert_allclose(result.model.slope, model.slope, rtol=1e-6)
+    np.testing.assert_allclose(result.model.offset, model.offset, rtol=1e-6)
+
+
+def test_make_step_is_one_step_of_fit():
+    step = eqx.filter_jit(make_step(squared_error, OPTIMIZER))
+    state = OPTIMIZER.init(eqx.filter(line(), eqx.is_inexact_array))
+    model, _, loss = step(line(), state, data(1)[0])
+    result = train(1)
+    np.testing.assert_allclose(loss, result.losses[0], rtol=1e-6)
+    np.testing.assert_allclose(model.slope, result.model.slope, rtol=1e-6)
+
+
+def test_only_what_the_filter_names_trains():
+    everything = jax.tree.map(lambda _: False, line())
+    result = train(8, filter_spec=eqx.tree_at(lambda m: m.slope, everything, True))
+    assert not np.array_equal(result.model.slope, line().slope)
+    np.testing.assert_array_equal(result.model.offset, line().offset)
+
+
+def test_the_model_handed_in_is_left_as_it_is():
+    model = line()
+    fit(model, data(4), squared_error, OPTIMIZER, steps=4, progress=False)
+    np.testing.assert_array_equal(model.slope, line().slope)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_the_dtype_stays(dtype):
+    with jax.enable_x64(True):
+        model = jax.tree.map(lambda x: x.astype(dtype), line())
+        batches = [(x.astype(dtype), y.astype(dtype)) for x, y in data(3)]
+        result = fit(model, batches, squared_error, OPTIMIZER, steps=3, progress=False)
+    assert result.model.slope.dtype == result.model.offset.dtype == dtype
+
+
+def test_snapshots_are_taken_at_the_start_every_k_steps_and_at_the_end():
+    result = train(
+        10, chunk=2, snapshot_every=4, snapshot=lambda m: {"slope": m.slope, "offset": m.offset}
+    )
+    np.testing.assert_array_equal(result.snapshot_steps, [0, 4, 8, 10])
+    assert result.snapshots["slope"].shape == (4, 2)
+    np.testing.assert_array_equal(result.snapshots["slope"][0], line().slope)
+    np.testing.assert_array_equal(result.snapshots["slope"][-1], result.model.slope)
+    np.testing.assert_allclose(result.snapshots["offset"][1], train(4).model.offset, rtol=1e-6)
+
+
+# The middle of a chunk, its first step, and a short last chunk.
+@pytest.mark.parametrize("step", [6, 8, 9])
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(step):
+    batches = data(10)
+    batches[step][0][3] = np.nan
+    with pytest.raises(FloatingPointError, match=rf"nan at step {step + 1} of 10"):
+        train(10, batches=batches)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"steps": 0}, "steps must be at least 1, got 0"),
+        ({"chunk": -1}, "chunk must be at least 1, got -1"),
+        ({"chunk": 4, "snapshot_every": 6}, "multiple of chunk, got 6 with chunk=4"),
+        ({"batches": data(5)}, "batches ended after 5 of 8 steps"),
+        ({"batches": []}, "batches is empty"),
+        ({"batches": [(np.ones((3, 2)), np.ones(2))]}, "the batch as its first axis"),
+    ],
+)
+def test_what_does_not_fit_is_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        train(**({"steps": 8} | options))
+
+
+def test_the_progress_bar_shows_the_loss(capsys):
+    train(8, progress=True)
+    assert "8/8" in (shown := capsys.readouterr().err)
+    assert "loss" in shown
+
+
+def test_time_losses():
+    times = jnp.asarray([[10.0], [jnp.inf], [90.0]])
+    targets = jnp.asarray([[14.0], [72.0], [60.0]])
+    np.testing.assert_allclose(
+        time_mse(times, targets, t_max=80.0), (4**2 + 8**2 + 20**2) / 80**2 / 3, rtol=1e-12
+    )
+    np.testing.assert_allclose(time_mae(times, targets, t_max=80.0), (4 + 8 + 20) / 3, rtol=1e-12)
+    grads = jax.grad(lambda t: time_mse(t, targets, t_max=80.0))(times)
+    np.testing.assert_allclose(grads, [[2 * -4 / 80**2 / 3], [0.0], [0.0]], rtol=1e-12)
+    assert jnp.isnan(time_mse(times.at[0].set(jnp.nan), targets, t_max=80.0))
+    with pytest.raises(ValueError, match=r"\(3, 1\) and \(3,\)"):
+        time_mse(times, targets[:, 0], t_max=80.0)
+    with pytest.raises(ValueError, match="t_max must be a positive time in ms, got 0"):
+        time_mae(times, targets, t_max=0.0)
+
+
+SHARDED = """
+    import sys
+    sys.path.insert(0, "tests")
+    import jax
+    jax.config.update("jax_num_cpu_devices", 4)
+    jax.config.update("jax_enable_x64", True)
+    import numpy as np, optax, pytest
+    import test_train as t
+
+    one = t.train(10, devices=jax.devices()[:1])
+    assert one.n_devices == 1
+    # 8 samples over 4 devices; 9 over the 3 that divide them; 7 over one.
+    for size, n_devices in ((8, 4), (9, 3), (7, 1)):
+        one = t.train(10, batches=t.data(10, size), devices=jax.devices()[:1])
+        all = t.train(10, batches=t.data(10, size))
+        assert all.n_devices == n_devices, all.n_devices
+        np.testing.assert_allclose(all.losses, one.losses, rtol=1e-12)
+        np.testing.assert_allclose(all.model.slope, one.model.slope, rtol=1e-12)
+        np.testing.assert_allclose(all.model.offset, one.model.offset, rtol=1e-12)
+        assert all.model.slope.devices() == {jax.devices()[0]}
+    with pytest.raises(ValueError, match="3 devices cannot share a batch of 8 evenly"):
+        t.train(10, devices=jax.devices()[:3])
+"""
+
+
+def test_several_devices_train_as_one(pytestconfig):
+    # The number of devices is fixed once jax has started, hence a process of its own.
+    run = subprocess.run(
+        [sys.executable, "-W", "error", "-c", textwrap.dedent(SHARDED)],
+        cwd=pytestconfig.rootpath,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
