@@ -1,6 +1,6 @@
 # Everything here needs only make and a python of at least 3.11.
 #   make demo              train the spike-time regression; pictures and metrics in runs/
-#   make test              run the tests          (more options: make test PYTEST="-k engine -n 4")
+#   make test              run the tests          (more options: make test PYTEST="-k ties -n 0")
 #   make lint              style, format and type checks
 #   make bench BENCH="ttfs-regression --peer eventax"
 #   make clean             remove what these commands made
@@ -19,7 +19,7 @@ demo: $(VENV)/.base
 	$(BIN)/eventsnn run ttfs-regression
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest $(PYTEST)
+	$(BIN)/python -m pytest --numprocesses auto $(PYTEST)
 
 lint: $(VENV)/.test $(VENV)/.lint
 	$(BIN)/ruff check .

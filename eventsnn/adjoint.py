@@ -10,12 +10,13 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int, PyTree
 
 from .batching import BatchNative
 from .neurons.base import State
-from .spikes import Arrivals, Record, nothing
+from .spikes import Arrivals, Record, nothing, observation
 from .system import Network, Plan, approach, initial_state, jump, lift, read_state, weight_rows
 
 
@@ -92,7 +93,8 @@ class EventProp(AbstractAdjoint):
             cotangents = cotangent.times, cotangent.observed
             batch = (arrivals, record.sources, record.dt, record.state, cotangents)
             d_arrays, d_times = _eventprop((problem, marks), arrays, batch)
-            return d_arrays, Arrivals(d_times, None)
+            no_sources = np.zeros(arrivals.sources.shape, jax.dtypes.float0)
+            return d_arrays, arrivals._replace(times=d_times, sources=no_sources)
 
         solve.defvjp(forward, backward)
         return solve(arrays, arrivals)
@@ -126,7 +128,7 @@ class _Row(NamedTuple):
 def _replay(problem: Problem, arrays: PyTree, arrivals: Arrivals, rows: _Row):
     plan, network = problem.plan, problem.build(arrays)
     neuron, batch = lift(network.neuron), arrivals.times.shape[0]
-    outputs = jnp.asarray(plan.outputs)
+    outputs, reads = jnp.asarray(plan.outputs), observation(plan.n_sources)
 
     def body(carry, row: _Row):
         state, time, due_time, arrived = carry
@@ -146,7 +148,7 @@ def _replay(problem: Problem, arrays: PyTree, arrivals: Arrivals, rows: _Row):
         until = jnp.where(is_arrival, until, time + row.dt)
         until = jnp.where(winner.any(0), jnp.sum(jnp.where(winner, due_time, 0.0), 0), until)
         end = network.flow.advance(neuron, state, until - time)
-        seen = neuron.observe(end)[outputs] if plan.observe else None
+        seen = _read(neuron, state, end, row.source == reads)[outputs] if plan.observe else None
         state = jump(neuron, end, weight_rows(network.weights, row.source), winner)
         return (state, until, due_time, arrived + is_arrival.astype(arrived.dtype)), (until, seen)
 
@@ -155,6 +157,12 @@ def _replay(problem: Problem, arrays: PyTree, arrivals: Arrivals, rows: _Row):
     start = (state, zero, jnp.zeros((plan.n, batch), zero.dtype), jnp.zeros(batch, jnp.int32))
     _, (times, seen) = lax.scan(body, start, rows)
     return times.T, None if seen is None else jnp.moveaxis(seen, -1, 0)
+
+
+def _read(neuron, start: State, end: State, reads: Array) -> Array:
+    """The observable at the end of a segment where it is read. Elsewhere it may be infinite
+    there, and a zero cotangent would become NaN: so the start is looked at."""
+    return neuron.observe(jax.tree.map(lambda a, b: jnp.where(reads, b, a), start, end))
 
 
 class _Sweep(NamedTuple):
@@ -253,12 +261,18 @@ def _undo(plan, network, learnt, fixed, learns_weights, sweep, x, source, dt, d_
 
     d_event, d_end, d_current = event_t(sweep.state)
     if d_seen is not None:
-        d_observer, d_read = jax.vjp(observe, learnt, end)[1](d_seen)
-        d_event, d_end = _add(d_event, d_observer), _add(d_end, d_read)
+        # Only where it was read: elsewhere, say at a spike, an observable may be infinite.
+        reads = source == observation(plan.n_sources)
+        d_seen = jax.tree.map(
+            lambda x: jnp.where(reads, x, 0.0), jax.vjp(observe, learnt, end)[1](d_seen)
+        )
+        d_event, d_end = _add(d_event, d_seen[0]), _add(d_end, d_seen[1])
     velocity = network.flow.velocity(eqx.combine(learnt, fixed), x, dt, end)
     _, speed = approach(eqx.combine(learnt, fixed), end, velocity)
     time = sweep.time + d_time
-    push = _inner(d_end, velocity) + time + jnp.where(moves, jnp.sum(sweep.pending, 0), 0.0)
+    # Neurons that tied act at rows of their own, but each at its own time: the sooner one
+    # acts, the longer it is until the next, so what belongs to the others is taken off.
+    push = time + _inner(d_end, velocity) - jnp.sum(sweep.pending, axis=0)
 
     # A crossing is divided by the speed at the end of the segment in which it happened, which
     # for neurons that tied is an earlier row than the one at which they act.

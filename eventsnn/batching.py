@@ -50,7 +50,7 @@ class BatchNative:
         self._derivative = derivative or fn
         p = self._primitive = Primitive(name)
         p.multiple_results = True
-        p.def_impl(lambda *xs, **kw: jax.jit(ft.partial(self._flat, **kw))(*xs))
+        p.def_impl(lambda *xs, **kw: self._compiled(**kw)(*xs))
         p.def_abstract_eval(lambda *xs, **kw: [_aval(x) for x in self._shapes(xs, **kw)[0]])
         mlir.register_lowering(p, mlir.lower_fun(self._flat, multiple_results=True))
         batching.primitive_batchers[p] = self._batch
@@ -66,6 +66,10 @@ class BatchNative:
 
     def _flat(self, *leaves, static, tree, n_shared):
         return jax.tree.leaves(self._fn(static, *jax.tree.unflatten(tree, leaves)))
+
+    @ft.lru_cache(maxsize=256)  # noqa: B019 - instances live as long as the module
+    def _compiled(self, **kw):
+        return jax.jit(ft.partial(self._flat, **kw))
 
     def _shapes(self, leaves, **kw):
         return self._cached_shapes(tuple((x.shape, jnp.dtype(x.dtype)) for x in leaves), **kw)

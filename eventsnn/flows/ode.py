@@ -142,6 +142,8 @@ class ODEFlow(AbstractFlow):
         """
         if isinstance(self.controller, diffrax.ConstantStepSize):
             return jnp.asarray(True), memory
+        # A step too large may end anywhere; the controller rejects an infinite error.
+        error = jax.tree.map(lambda e: jnp.where(jnp.isnan(e), jnp.inf, e), error)
         keep, t0, t1, _, controller, _ = self.controller.adapt_step_size(
             jnp.zeros_like(h),
             h,

@@ -4,6 +4,7 @@ import math
 
 import equinox as eqx
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from ..checks import known
@@ -77,7 +78,7 @@ class TaylorQIF(AbstractFlow):
         if not known(neuron.tau_syn):
             return None
         _, _, decay = self._limits(neuron.tau_syn.dtype)
-        return math.ceil(t_max / (decay * float(jnp.min(neuron.tau_syn))))
+        return math.ceil(t_max / (decay * float(np.min(np.asarray(neuron.tau_syn)))))
 
     def _longest(self, neuron: QIF, state: QIFState) -> Float[Array, " batch"]:
         """The longest segment on which the series is good for every neuron of a sample."""

@@ -167,6 +167,11 @@ def _ttfs(net, in_times):
 
 
 def _record(net, in_times, n_times=1601):
-    """One sample: its events, and the membranes of the outputs at `n_times` times."""
+    """One sample: its events, and the membranes of the outputs at `n_times` times.
+
+    Up to `t_max` and not just to the first output spike, so an untrained network may reach
+    `max_events` before: the pictures then end there.
+    """
     times = jnp.linspace(0.0, net.t_max, n_times)
-    return net.simulate(in_times), times, net.states_at(in_times, times)
+    states = net.states_at(in_times, times, throw=False)
+    return net.simulate(in_times, throw=False), times, states

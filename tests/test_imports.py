@@ -1,0 +1,128 @@
+"""Imports point one way, so that each module can be read with only what is below it in mind."""
+
+import ast
+import pathlib
+import sys
+
+import pytest
+
+import eventsnn
+
+PACKAGE = pathlib.Path(eventsnn.__file__).parent
+MODULES = {
+    ".".join(path.relative_to(PACKAGE).with_suffix("").parts): path
+    for path in sorted(PACKAGE.rglob("*.py"))
+}
+
+EVERYTHING = {"architectures", "data", "encoders", "flows", "losses", "network", "neurons", "plots"}
+EVERYTHING |= {"status", "train"}
+
+# Each part of the package, and the parts that it may import. A folder is one part.
+MAY_IMPORT = {
+    "spikes": set(),
+    "status": set(),
+    "batching": set(),
+    "checks": set(),
+    "neurons": {"checks"},
+    "flows": {"checks", "neurons"},
+    "system": {"flows", "neurons", "spikes"},
+    "queries": {"spikes"},
+    # The event loop is handed to the adjoint, which never imports it.
+    "adjoint": {"batching", "neurons", "spikes", "status", "system"},
+    "engine": {"adjoint", "batching", "flows", "neurons", "spikes", "status", "system"},
+    "network": {"adjoint", "checks", "engine", "flows", "neurons", "queries", "spikes"}
+    | {"status", "system"},
+    "architectures": {"adjoint", "flows", "network", "neurons"},
+    "encoders": set(),
+    "losses": set(),
+    "data": set(),
+    "plots": set(),
+    "train": set(),
+    "tasks": set(EVERYTHING),
+    "cli": {*EVERYTHING, "tasks"},
+    "__main__": {"cli"},
+}
+LIGHT = {  # besides the standard library
+    "encoders": {"jax", "jaxtyping", "numpy"},
+    "losses": {"jax", "jaxtyping", "numpy"},
+    "data": {"jax", "jaxtyping", "numpy"},
+    "plots": {"jaxtyping", "matplotlib", "numpy"},
+}
+
+
+def part_of(module):
+    return module.split(".")[0]
+
+
+def imports(module, *, inside_functions):
+    """Absolute dotted names of everything that a module imports."""
+    tree = ast.parse(MODULES[module].read_text())
+    body = ast.walk(tree) if inside_functions else top_level(tree)
+    parents = ["eventsnn", *module.split(".")[:-1]]  # of a module; of a package's __init__, too
+    for node in body:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = parents[: len(parents) - node.level + 1] if node.level else []
+            base += node.module.split(".") if node.module else []
+            yield from (".".join([*base, alias.name]) for alias in node.names)
+
+
+def top_level(tree):
+    """Statements that run at import: not the bodies of functions."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            continue
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            continue
+        yield node
+        yield from top_level(node)
+
+
+def own(module):
+    """The parts of the package that a module imports anywhere, also in functions."""
+    for name in imports(module, inside_functions=True):
+        if name.split(".")[0] == "eventsnn":
+            yield name.split(".")[1] if "." in name else "__init__"
+
+
+def test_the_parser_sees_imports():
+    assert {"adjoint", "flows", "neurons"} <= set(own("engine"))
+    assert "matplotlib" in {name.split(".")[0] for name in imports("plots", inside_functions=False)}
+
+
+def test_every_part_has_its_place():
+    parts = {part_of(module) for module in MODULES} - {"__init__"}
+    assert parts <= set(MAY_IMPORT)
+
+
+@pytest.mark.parametrize("module", sorted(set(MODULES) - {"__init__"}))
+def test_imports_point_one_way(module):
+    part = part_of(module)
+    allowed = MAY_IMPORT[part] | {part}
+    if part in ("cli", "tasks"):
+        allowed |= {"__version__"}
+    assert set(own(module)) <= allowed
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if part_of(m) in LIGHT])
+def test_light_modules(module):
+    roots = {name.split(".")[0] for name in imports(module, inside_functions=True)}
+    assert roots - set(sys.stdlib_module_names) <= LIGHT[part_of(module)] | {"eventsnn"}
+
+
+@pytest.mark.parametrize("module", sorted(set(MODULES) - {"plots"}))
+def test_matplotlib_is_imported_lazily(module):
+    at_import = set(imports(module, inside_functions=False))
+    assert not any(name.startswith(("matplotlib", "eventsnn.plots")) for name in at_import)
+
+
+def test_one_neuron_does_not_know_another():
+    models = {
+        m
+        for m in MODULES
+        if m.startswith("neurons.") and m not in ("neurons.__init__", "neurons.base")
+    }
+    for module in models:
+        names = set(imports(module, inside_functions=True))
+        assert not any(f"eventsnn.{other}" in ".".join(names) for other in models - {module})
