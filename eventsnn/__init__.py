@@ -9,6 +9,7 @@ from .architectures import feedforward as feedforward
 from .architectures import feedforward_mask as feedforward_mask
 from .architectures import recurrent as recurrent
 from .architectures import recurrent_mask as recurrent_mask
+from .cpu import prepare_cpu as prepare_cpu
 from .flows import AbstractFlow as AbstractFlow
 from .flows import ExactLIF as ExactLIF
 from .flows import ODEFlow as ODEFlow

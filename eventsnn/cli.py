@@ -1,11 +1,9 @@
 """The command line: `eventsnn run TASK` and `eventsnn tasks`."""
 
 import argparse
-import contextlib
 import dataclasses
 import importlib.metadata
 import json
-import os
 import pathlib
 import platform
 import sys
@@ -105,28 +103,14 @@ def _make_writable(out: pathlib.Path) -> None:
 
 
 def _prepare_jax(*, x64: bool) -> None:
-    """What has to be said before jax opens its devices: a CPU is one device a core.
-
-    Training spreads each batch over the devices. Whoever sets the number by `XLA_FLAGS` or
-    `JAX_NUM_CPU_DEVICES` keeps it.
-    """
+    """What has to be said before jax opens its devices."""
     import jax
+
+    from .cpu import prepare_cpu
 
     if x64:
         jax.config.update("jax_enable_x64", True)
-    flags = os.environ.get("XLA_FLAGS", "")
-    chosen = "JAX_NUM_CPU_DEVICES" in os.environ or "host_platform_device_count" in flags
-    if not chosen:
-        # jax refuses when the devices are open already, by a caller in this process.
-        with contextlib.suppress(RuntimeError):
-            jax.config.update("jax_num_cpu_devices", _cores())
-
-
-def _cores() -> int:
-    """The cores that this process may use, which can be fewer than the machine has."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    prepare_cpu()
 
 
 def _report(task: Task, outcome: Outcome, out: pathlib.Path) -> None:

@@ -16,6 +16,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, PyTree
 from tqdm import tqdm
 
+from .cpu import compiler_options
+
 LossFn = Callable[[Any, Any], Float[Array, ""]]
 Step = Callable[[Any, PyTree, Any], tuple[Any, PyTree, Float[Array, ""]]]
 
@@ -145,7 +147,8 @@ def fit(
         batch, count = next(feed)
         start = time.perf_counter()
         run = _many_steps(step, static, filter_spec)
-        run = run.lower(arrays, total, batch, count, first_averaged).compile()
+        run = run.lower(arrays, total, batch, count, first_averaged)
+        run = run.compile(compiler_options=compiler_options())
         record.compile_seconds = time.perf_counter() - start
         bar.set_description("training")
         bar.unpause()

@@ -10,10 +10,11 @@ QIF:  tau_mem V' = V (V - 1) + I + bias, integrated as the phase p = atan(V/pi)/
 """
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 from scipy.integrate import solve_ivp
-from scipy.optimize import brentq
+from scipy.optimize import root_scalar
 
 RTOL, ATOL = 1e-12, 1e-13
 # A source that arrives has an index n + channel; a neuron has its own.
@@ -21,13 +22,13 @@ RTOL, ATOL = 1e-12, 1e-13
 
 @dataclasses.dataclass(frozen=True)
 class LIF:
-    tau_mem: object
-    tau_syn: object
-    threshold: object = 1.0
-    v_reset: object = 0.0
-    bias: object = 0.0
+    tau_mem: Any
+    tau_syn: Any
+    threshold: Any = 1.0
+    v_reset: Any = 0.0
+    bias: Any = 0.0
     reset: str = "set"
-    v_init: object = None
+    v_init: Any = None
 
     def start(self, n):
         v = self.v_reset if self.v_init is None else self.v_init
@@ -52,10 +53,10 @@ class LIF:
 
 @dataclasses.dataclass(frozen=True)
 class QIF:
-    tau_mem: object
-    tau_syn: object
-    bias: object = 0.0
-    v_init: object = 0.0
+    tau_mem: Any
+    tau_syn: Any
+    bias: Any = 0.0
+    v_init: Any = 0.0
 
     def start(self, n):
         v = np.broadcast_to(np.asarray(self.v_init, float), (n,))
@@ -129,7 +130,8 @@ def _first_guess(model, n, sol, t0):
                 return model.gap(sol.sol(t)[:n])[i]
 
             if top > t0 and gap(top) >= 0 and gap(t0) < 0:
-                found.append((brentq(gap, t0, top, xtol=1e-14, rtol=1e-15), i))
+                root = root_scalar(gap, bracket=(t0, top), xtol=1e-14, rtol=1e-15).root
+                found.append((float(root), i))
                 break
     return min(found) if found else None
 

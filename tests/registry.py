@@ -13,6 +13,7 @@ from collections.abc import Callable
 import diffrax as dfx
 import numpy as np
 import reference as ref
+from numpy.typing import ArrayLike
 
 import eventsnn as esn
 
@@ -97,7 +98,7 @@ RATIOS = {  # tau_mem / tau_syn
 }
 
 
-def problem(model, seed, ratio=2.0, tau_mem=10.0, until=40.0):
+def problem(model, seed, ratio: ArrayLike = 2.0, tau_mem: ArrayLike = 10.0, until=40.0):
     """Parameters by name, with `weights` and `in_times`; every array one row or entry a neuron."""
     rng = np.random.default_rng(seed)
     weights = rng.normal(0.0, model.scale, (N + N_IN, N))

@@ -1,6 +1,7 @@
 """The exact flows against diffrax: they agree as the tolerance tightens; none loses a crossing."""
 
 import functools as ft
+from typing import Any
 
 import diffrax as dfx
 import equinox as eqx
@@ -150,7 +151,9 @@ QUADRATIC = {
 
 
 def quadratic_record():
-    neuron = {k: np.asarray(v) for k, v in QUADRATIC.items() if k not in ("weights", "in_times")}
+    neuron: dict[str, Any] = {
+        k: np.asarray(v) for k, v in QUADRATIC.items() if k not in ("weights", "in_times")
+    }
     model = ReferenceQuadratic(**neuron, v_init=0.0)
     return ref.simulate(model, QUADRATIC["weights"], QUADRATIC["in_times"], 30.0)
 

@@ -37,9 +37,10 @@ MAY_IMPORT = {
     "losses": set(),
     "data": set(),
     "plots": set(),
-    "train": set(),
+    "cpu": set(),
+    "train": {"cpu"},
     "tasks": set(EVERYTHING),
-    "cli": {*EVERYTHING, "tasks"},
+    "cli": {*EVERYTHING, "cpu", "tasks"},
     "__main__": {"cli"},
 }
 LIGHT = {  # besides the standard library

@@ -1,6 +1,7 @@
 """Input in any form that makes sense, clear refusals of what does not, and a status a sample."""
 
 import re
+from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -75,9 +76,11 @@ def test_input_at_time_zero():
 
 
 def test_scalars_and_lists_and_integers():
+    weights: Any = [[0, 1], [2, 0], [3, 4]]
+    in_times: Any = [[3, 1]]
     by_lists = esn.EventNetwork(
         neuron=esn.LIF(10, 5, bias=1),
-        weights=[[0, 1], [2, 0], [3, 4]],
+        weights=weights,
         outputs=[1, 0],
         t_max=30,
         max_events=20,
@@ -89,7 +92,7 @@ def test_scalars_and_lists_and_integers():
         t_max=30.0,
         max_events=20,
     )
-    a, b = by_lists.ttfs([[3, 1]]), by_arrays.ttfs(jnp.array([[3.0, 1.0]]))
+    a, b = by_lists.ttfs(in_times), by_arrays.ttfs(jnp.array([[3.0, 1.0]]))
     assert a.dtype == b.dtype == jnp.float64
     np.testing.assert_allclose(a, b, rtol=1e-14)
     assert np.all(np.isfinite(a))
@@ -150,8 +153,9 @@ def test_threshold_refused():
 
 
 def test_reset_refused():
+    hard: Any = "hard"
     with refuses("reset", "'hard'", "subtract"):
-        esn.LIF(10.0, 5.0, reset="hard")
+        esn.LIF(10.0, 5.0, reset=hard)
 
 
 @pytest.mark.parametrize("shape", [(N,), (N - 1, N), (2, N + 2, N), (0, 0)])
@@ -189,12 +193,10 @@ def test_misplaced_options_refused():
     with refuses("dt0", 0.5, "diffrax solver"):
         net_of(dt0=0.5)
     for name in ("solver", "adjoint", "neuron"):
+        parts: dict[str, Any] = {"neuron": esn.LIF(10.0, 5.0), "weights": np.zeros((1, 1))}
+        parts[name] = "wrong"
         with refuses(name, "'wrong'", "eventsnn" if name != "solver" else "diffrax"):
-            esn.EventNetwork(
-                **{"neuron": esn.LIF(10.0, 5.0), "weights": np.zeros((1, 1))} | {name: "wrong"},
-                outputs=(0,),
-                t_max=9.0,
-            )
+            esn.EventNetwork(**parts, outputs=(0,), t_max=9.0)
 
 
 # ------------------------------------------------------------------ what only shows at run time

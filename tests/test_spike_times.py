@@ -1,7 +1,9 @@
 """Every spike of every neuron against the reference, and closed forms where they exist."""
 
 import decimal
+from typing import Any
 
+import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -71,6 +73,49 @@ def test_reads_of_the_record(model):
     np.testing.assert_allclose(ttfs(net, in_times), expected[:, 0], rtol=1e-9)
 
 
+@pytest.mark.parametrize("model", [LIF_SET, QIF], ids=lambda m: m.name)
+def test_uncoupled_neurons_do_not_know_each_other(model):
+    """Who is first is found among all neurons, in hundreds of draws: a hard choice is among them.
+
+    An inhibition at time 0 lets potentials fall before a drive over threshold lifts them, which
+    misleads a guess at the crossing.
+    """
+    draws, rng = 500, np.random.default_rng(0)
+    neurons = {
+        "tau_mem": 10 ** rng.uniform(0.0, 1.5, (draws, N)),
+        "tau_syn": 10 ** rng.uniform(-1.0, 1.0, (draws, N)),
+        "bias": rng.uniform(1.25, 2.0, (draws, N)),
+        "v_init": rng.uniform(-0.3, 0.7, (draws, N)),
+    }
+    inhibition = -(10 ** rng.uniform(-0.5, 1.0, (draws, N)))
+
+    @eqx.filter_jit
+    @eqx.filter_vmap
+    def run(neurons, inhibition):
+        n = inhibition.size
+        net = esn.EventNetwork(
+            neuron=model.neuron(**neurons),
+            weights=jnp.concatenate([jnp.zeros((n, n)), inhibition[None]]),
+            outputs=tuple(range(n)),
+            t_max=30.0,
+            max_events=300,
+            max_steps=3000,
+        )
+        return net.simulate(jnp.zeros((1, 1)), throw=False)
+
+    together = run(neurons, inhibition)
+    assert np.all(together.status == esn.Status.completed)
+    each = {k: v.reshape(-1, 1) for k, v in neurons.items()}
+    alone = run(each, inhibition.reshape(-1, 1))
+    assert np.all(alone.status == esn.Status.completed)
+    assert np.sum(alone.stats["spikes"]) > 2 * draws * N
+    times, sources = np.asarray(together.times), np.asarray(together.sources)
+    times_alone, sources_alone = np.asarray(alone.times), np.asarray(alone.sources)
+    for k in range(draws * N):
+        found = times[k // N][sources[k // N] == k % N]
+        np.testing.assert_allclose(found, times_alone[k][sources_alone[k] == 0], rtol=1e-9)
+
+
 def test_a_silent_neuron_is_inf():
     params = problem(LIF_SET, 0)
     params["bias"] = np.array([0.0, 0.0, 0.0, 1.5, 0.0, 0.0])
@@ -137,7 +182,7 @@ def test_t_max_includes_what_is_before_it(shift):
 
 def test_a_dip_below_and_back():
     # A drive over threshold, an inhibition that pulls V down: it rises again, crosses later.
-    neuron = {"tau_mem": 15.0, "tau_syn": 3.0, "bias": 1.05}
+    neuron: dict[str, Any] = {"tau_mem": 15.0, "tau_syn": 3.0, "bias": 1.05}
     in_times = np.array([[40.0], [400.0]])
     net = one_lif((-0.5, -3.0), **neuron)
     record = ref.simulate(ref.LIF(**neuron), net.weights, in_times, 500.0)

@@ -197,3 +197,13 @@ def test_several_devices_train_as_one(pytestconfig):
         check=False,
     )
     assert run.returncode == 0, run.stderr
+
+
+def test_average_is_the_mean_over_the_last_steps():
+    batches = data(7)
+    ends = [train(steps, batches).model for steps in (5, 6, 7)]
+    mean = train(7, batches, average=3).average
+    np.testing.assert_allclose(mean.slope, sum(end.slope for end in ends) / 3, rtol=1e-6)
+    np.testing.assert_allclose(mean.offset, sum(end.offset for end in ends) / 3, rtol=1e-6)
+    with pytest.raises(ValueError, match=r"average must be at most steps = 7, got 8"):
+        train(7, batches, average=8)

@@ -15,13 +15,13 @@ import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from eventsnn.cpu import compiler_options, prepare_cpu
 from eventsnn.data import regression
 from eventsnn.losses import time_mae
 from eventsnn.tasks import TTFSRegression
 from eventsnn.tasks.ttfs_regression import trainable
 from eventsnn.train import make_step
 
-from ..machine import cores
 from . import state
 from .protocol import peak_memory_mb, serve
 
@@ -64,7 +64,11 @@ class Trainer:
             return eqx.filter((model, adam), eqx.is_array), loss
 
         self.static = static
-        return jax.jit(lambda arrays, batches: jax.lax.scan(one, arrays, batches), donate_argnums=0)
+        return jax.jit(
+            lambda arrays, batches: jax.lax.scan(one, arrays, batches),
+            donate_argnums=0,
+            compiler_options=compiler_options(),
+        )
 
     def load(self, path: str) -> dict[str, Any]:
         arrays = eqx.filter(state.read(path, self.model, self.fresh, self.where), eqx.is_array)
@@ -113,7 +117,7 @@ class Trainer:
         task = TTFSRegression(seed=seed, steps=steps)
         fitted = task.train(progress=False)
         x = regression.grid(task.n_test)
-        error = test_mae(task, fitted.model, x, regression.target(x))
+        error = test_mae(task, fitted.average, x, regression.target(x))
         return {"test_mae": error, "steps_per_second": fitted.steps_per_second}
 
     def memory(self) -> dict[str, Any]:
@@ -142,7 +146,7 @@ def test_mae(task: TTFSRegression, model: Any, x: Any, y: Any) -> float:
 
 
 if __name__ == "__main__":
-    jax.config.update("jax_num_cpu_devices", cores())
+    prepare_cpu()
     trainer = Trainer()
     names = ("open", "load", "save", "train", "evaluate", "run_task", "memory")
     serve({name: getattr(trainer, name) for name in names})

@@ -42,7 +42,7 @@ class TTFSRegression(Task):
     n_test: int = 100
     snapshot_every: int = 20
     x_shown: float = 12.5
-    average: int = 20
+    average: int = 150
 
     def quick(self) -> Self:
         """A few steps: the loss falls, the fit is not good yet."""

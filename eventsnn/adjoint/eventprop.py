@@ -1,0 +1,288 @@
+"""EventProp: the event loop transposed, from the record it wrote."""
+
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float, Int, PyTree
+
+from ..batching import BatchNative
+from ..neurons import AbstractNeuron
+from ..neurons.base import State
+from ..spikes import Arrivals, nothing, observation
+from ..system import (
+    Network,
+    Plan,
+    approach,
+    initial_state,
+    jump,
+    lift,
+    read_state,
+    weight_rows,
+)
+from .base import AbstractAdjoint, Problem, recording
+
+
+class EventProp(AbstractAdjoint):
+    r"""Exact reverse-mode gradients from the record of spikes (the default).
+
+    Walks the events backwards with the cotangent $\lambda$ of the state and the cotangent $T$
+    of absolute time. For an event at the end of a segment of length $dt$ that reached the state
+    $x$ with velocity $\dot x$, and a gap $g(x)$ to the threshold,
+
+    $$D = T + \langle \lambda, \dot x \rangle, \qquad
+    \lambda \mathrel{+}= \frac{D}{-\nabla g \cdot \dot x} \nabla g \;\;\text{(a spike)}, \qquad
+    T \mathrel{-}= D \;\;\text{(an arrival, whose time receives } D),$$
+
+    and then through the flow over $dt$, transposed. Needs one vector-Jacobian product of the
+    flow and one division a spike, for any neuron model.
+
+    At a spike, a membrane that only just reaches its threshold has an unbounded derivative
+    ($-\nabla g \cdot \dot x \to 0$), which is reported as it is.
+
+    Neurons that cross at the same instant do not influence each other's spike time: each
+    crossing is divided by the speed before any of their spikes arrived.
+
+    Reference: Wunderlich & Pehle, *Event-based backpropagation can compute exact gradients for
+    spiking neural networks*, Scientific Reports 11:12829, 2021 (arXiv:2009.08378).
+    """
+
+    def apply(self, loop, problem, active, arrays, arrivals):
+        solve = jax.custom_vjp(lambda arrays, arrivals: loop(problem, arrays, arrivals))
+
+        def forward(arrays, arrivals):
+            record = loop(recording(problem), arrays, arrivals)
+            return record._replace(dt=None, state=None), (arrays, arrivals, record)
+
+        def backward(residual, cotangent):
+            arrays, arrivals, record = residual
+            marks = tuple(jax.tree.leaves(active))
+            cotangents = cotangent.times, cotangent.observed
+            batch = (arrivals, record.sources, record.dt, record.state, cotangents)
+            d_arrays, d_times = _eventprop((problem, marks), arrays, batch)
+            no_sources = np.zeros(arrivals.sources.shape, jax.dtypes.float0)
+            return d_arrays, arrivals._replace(times=d_times, sources=no_sources)
+
+        solve.defvjp(forward, backward)
+        return solve(arrays, arrivals)
+
+
+class _Sweep(NamedTuple):
+    """What the backward walk carries; batch last."""
+
+    row: Int[Array, ""]
+    end: State  # the state at the end of the row's segment
+    state: State  # cotangent of the state after the event
+    time: Float[Array, " batch"]  # cotangent of absolute time
+    pending: Float[Array, "n batch"]  # numerators of crossings found at the end of a segment
+    neuron: PyTree[Float[Array, "n batch"]]  # cotangents of parameters
+    weights: Float[Array, "sources+2 n"] | None
+    arrivals: Float[Array, "rows batch"]  # cotangent of the time of the arrival at a row
+
+
+class _Setting(NamedTuple):
+    """What the backward walk reads and never changes.
+
+    Parameters that are learnt have a batch axis of their own: their cotangents are then
+    elementwise, to be summed once at the end.
+    """
+
+    plan: Plan
+    network: Network
+    learnt: PyTree[Float[Array, "n batch"]]  # None for every other parameter
+    fixed: AbstractNeuron  # None for what is learnt
+    learns_weights: bool
+
+    def neuron(self, learnt: PyTree) -> AbstractNeuron:
+        """The (lifted) neuron with these values of what is learnt."""
+        return eqx.combine(learnt, self.fixed)
+
+
+class _Row(NamedTuple):
+    """A row of the record and the cotangents of what the row says; batch last."""
+
+    source: Int[Array, " batch"]
+    dt: Float[Array, " batch"]
+    d_time: Float[Array, " batch"]
+    d_seen: Float[Array, "outputs batch"] | None
+
+
+def _backward(static: tuple[Problem, tuple[bool, ...]], arrays: PyTree, batch: Any):
+    """Cotangents of the arrays (summed over the batch) and of the arrival times."""
+    problem, marks = static
+    arrivals, sources, dt, states, (d_times, d_observed) = batch
+    active, _ = jax.tree.unflatten(jax.tree.structure((arrays, arrivals)), marks)
+    setting = _setting(problem.plan, problem.build(arrays), active, dt.shape[0])
+    states = jnp.moveaxis(states, 0, -1)
+    rows = jax.tree.map(lambda x: jnp.moveaxis(x, 0, -1), _Row(sources, dt, d_times, d_observed))
+    sweep = _walk(setting, rows, states)
+
+    d_neuron = _through_start(setting, active.neuron, sweep)
+    d_weights = jnp.zeros_like(arrays.weights) if sweep.weights is None else sweep.weights
+    d_network = Network(jax.tree.map(jnp.zeros_like, arrays.flow), d_neuron, d_weights)
+    return d_network, _by_arrival(problem.plan, arrivals, sources, sweep.arrivals.T)
+
+
+def _setting(plan: Plan, network: Network, active: Any, size: int) -> _Setting:
+    arrays, rest = eqx.partition(network.neuron, eqx.is_inexact_array)
+    spread = jax.tree.map(
+        lambda x, on: jnp.broadcast_to(x, (plan.n, size)) if on else x,
+        lift(arrays),
+        active.neuron,
+    )
+    learnt, fixed = eqx.partition(spread, active.neuron)
+    return _Setting(plan, network, learnt, eqx.combine(fixed, rest), active.weights)
+
+
+def _walk(setting: _Setting, rows: _Row, states: Array) -> _Sweep:
+    """All rows from the last that was used to the first."""
+    plan, network = setting.plan, setting.network
+    zero = jax.tree.map(jnp.zeros_like, initial_state(network.neuron, plan.n, rows.dt.shape[1]))
+
+    def at(row) -> tuple[_Row, State]:
+        here = jax.tree.map(lambda x: lax.dynamic_index_in_dim(x, row, 0, False), rows)
+        return here, read_state(states, row, zero)
+
+    def end_of(row):
+        here, start = at(row)
+        return network.flow.advance(setting.neuron(setting.learnt), start, here.dt)
+
+    def body(sweep: _Sweep) -> _Sweep:
+        new = _undo(setting, sweep, *at(sweep.row))
+        # The end of the next segment is carried, or XLA would repeat the flow for each use.
+        return new._replace(end=end_of(jnp.maximum(new.row, 0)))
+
+    used = jnp.any((rows.source != nothing(plan.n_sources)) | (rows.dt > 0), axis=1)
+    last = plan.max_steps - 1 - jnp.argmax(used[::-1]).astype(jnp.int32)
+    last = jnp.where(jnp.any(used), last, -1)
+    start = _Sweep(
+        row=last,
+        end=end_of(jnp.maximum(last, 0)),
+        state=zero,
+        time=jnp.zeros_like(rows.dt[0]),
+        pending=jnp.zeros((plan.n, rows.dt.shape[1]), rows.dt.dtype),
+        neuron=jax.tree.map(jnp.zeros_like, setting.learnt),
+        weights=jnp.zeros_like(network.weights) if setting.learns_weights else None,
+        arrivals=jnp.zeros_like(rows.dt),
+    )
+    return lax.while_loop(lambda s: s.row >= 0, body, start)
+
+
+def _undo(setting: _Setting, sweep: _Sweep, row: _Row, start: State) -> _Sweep:
+    """One event and the segment before it, transposed."""
+    plan, flow, learnt = setting.plan, setting.network.flow, setting.learnt
+    neuron, end = setting.neuron(learnt), sweep.end
+    winner = lax.broadcasted_iota(jnp.int32, sweep.pending.shape, 0) == row.source
+    is_arrival = (row.source >= plan.n) & (row.source != nothing(plan.n_sources))
+    moves = row.dt > 0
+
+    d_event, d_end, d_current = _undo_jump(setting, sweep, row, winner)
+    velocity = flow.velocity(neuron, start, row.dt, end)
+    _, speed = approach(neuron, end, velocity)
+    time = sweep.time + row.d_time
+    # Neurons that tied act at rows of their own, but each at its own time: the sooner one
+    # acts, the longer it is until the next, so what belongs to the others is taken off.
+    push = time + _inner(d_end, velocity) - jnp.sum(sweep.pending, axis=0)
+
+    # A crossing is divided by the speed at the end of the segment in which it happened, which
+    # for neurons that tied is an earlier row than the one at which they act.
+    pending = sweep.pending + jnp.where(winner, push, 0.0)
+    divides = moves & (pending != 0)
+    d_gap = jnp.where(divides, pending / jnp.where(divides, speed, 1.0), 0.0)
+    gap_t = jax.vjp(lambda p, x: setting.neuron(p).threshold_gap(x), learnt, end)[1]
+    d_crossing, d_crossed = gap_t(d_gap)
+
+    flow_t = jax.vjp(lambda p, x: flow.advance(setting.neuron(p), x, row.dt), learnt, start)[1]
+    d_flow, d_start = flow_t(_add(d_end, d_crossed))
+    weights = sweep.weights
+    return sweep._replace(
+        row=sweep.row - 1,
+        state=d_start,
+        time=jnp.where(is_arrival, time - push, time),
+        pending=jnp.where(moves, 0.0, pending),
+        neuron=_add(_add(sweep.neuron, d_event), _add(d_crossing, d_flow)),
+        weights=None if weights is None else _add_rows(weights, row.source, d_current),
+        arrivals=lax.dynamic_update_index_in_dim(
+            sweep.arrivals, jnp.where(is_arrival, push, 0.0), sweep.row, 0
+        ),
+    )
+
+
+def _undo_jump(setting: _Setting, sweep: _Sweep, row: _Row, winner: Array):
+    """Cotangents, before the event, of the parameters, the state, and the current received."""
+    plan, learnt = setting.plan, setting.learnt
+    current = weight_rows(setting.network.weights, row.source)
+    _, jump_t = jax.vjp(
+        lambda p, x, i: jump(setting.neuron(p), x, i, winner), learnt, sweep.end, current
+    )
+    d_learnt, d_end, d_current = jump_t(sweep.state)
+    if row.d_seen is not None:
+        outputs, reads = jnp.asarray(plan.outputs), row.source == observation(plan.n_sources)
+        _, read_t = jax.vjp(lambda p, x: setting.neuron(p).observe(x)[outputs], learnt, sweep.end)
+        # Only where it was read: elsewhere, say at a spike, an observable may be infinite.
+        d_read = jax.tree.map(lambda x: jnp.where(reads, x, 0.0), read_t(row.d_seen))
+        d_learnt, d_end = _add(d_learnt, d_read[0]), _add(d_end, d_read[1])
+    return d_learnt, d_end, d_current
+
+
+def _add(a, b):
+    return jax.tree.map(jnp.add, a, b)
+
+
+def _inner(a, b):
+    """The inner product over all neurons and components, one a sample."""
+    parts = jax.tree.leaves(jax.tree.map(jnp.multiply, a, b))
+    return jnp.sum(sum(parts[1:], parts[0]), axis=0)
+
+
+#: Up to this many entries a matrix product with one-hot sources beats a scatter.
+_ONE_HOT_ENTRIES = 1 << 14
+
+
+def _add_rows(weights: Array, source: Array, rows: Float[Array, "n batch"]) -> Array:
+    """Add column b of `rows` to row `source[b]` of the weights."""
+    if weights.size > _ONE_HOT_ENTRIES:
+        return weights.at[source].add(rows.T)
+    hot = source[None] == jnp.arange(weights.shape[0], dtype=source.dtype)[:, None]
+    dims = (((1,), (1,)), ((), ()))
+    return weights + lax.dot_general(
+        hot.astype(rows.dtype), rows, dims, precision=lax.Precision.HIGHEST
+    )
+
+
+def _through_start(setting: _Setting, active: PyTree[bool], sweep: _Sweep):
+    """Cotangents of the parameters: those gathered, and those through the initial state."""
+    arrays, rest = eqx.partition(setting.network.neuron, eqx.is_inexact_array)
+    n, size = sweep.pending.shape
+    _, start_t = jax.vjp(lambda arrays: initial_state(eqx.combine(arrays, rest), n, size), arrays)
+    (d_start,) = start_t(sweep.state)
+
+    def total(param, on, start, gathered):
+        if not on:
+            return jnp.zeros_like(param)
+        return start + (jnp.sum(gathered) if param.ndim == 0 else jnp.sum(gathered, axis=1))
+
+    flat, tree = jax.tree.flatten(arrays)
+    gathered = iter(jax.tree.leaves(sweep.neuron))
+    out = [
+        total(p, on, s, next(gathered) if on else None)
+        for p, on, s in zip(flat, jax.tree.leaves(active), jax.tree.leaves(d_start), strict=True)
+    ]
+    return jax.tree.unflatten(tree, out)
+
+
+def _by_arrival(plan: Plan, arrivals: Arrivals, sources, d_rows):
+    """From cotangents a row to cotangents an arrival: the k-th arrival is at the k-th such row."""
+    is_arrival = (sources >= plan.n) & (sources != nothing(plan.n_sources))
+    count = jnp.cumsum(is_arrival.astype(jnp.int32), axis=1)
+    k = jnp.arange(arrivals.times.shape[1], dtype=count.dtype)
+    row = jax.vmap(lambda c: jnp.searchsorted(c, k + 1))(count)
+    found = row < count.shape[1]
+    value = jnp.take_along_axis(d_rows, jnp.minimum(row, count.shape[1] - 1), axis=1)
+    return jnp.where(found, value, 0.0)
+
+
+_eventprop = BatchNative("eventsnn_eventprop", _backward, sums=True)
