@@ -28,7 +28,7 @@ def parameter(name: str, value: ArrayLike, *, positive: bool = False) -> Array:
     if out.ndim > 1:
         raise ValueError(f"{name} must be a scalar or have shape (n,), got shape {out.shape}.")
     if positive:
-        refuse(name, value, out <= 0, "must be > 0")
+        refuse(name, value, ~(out > 0), "must be > 0")
     return out
 
 

@@ -161,6 +161,10 @@ def _act(world: _World, loop: _Loop) -> _Loop:
     winner = _rows(loop.due) == source
 
     after = jump(world.neuron, end, weight_rows(world.weights, source), winner)
+    again = winner & (world.neuron.threshold_gap(after) < 0)  # a reset that did not suffice
+    # A second try is at a shorter horizon: up to the wrong guess, or if that was the horizon
+    # already, half of it. (To stop where nobody crosses does no harm.)
+    shorter = jnp.where(time < loop.limit, time, 0.5 * (loop.time + time))
     fired = loop.fired + _count(jnp.asarray(plan.outputs, jnp.int32)[:, None] == source)
     status = jnp.where(full, CODE["max_events"], loop.status)
     status = jnp.where(running & broken, CODE["not_finite"], status)
@@ -171,8 +175,8 @@ def _act(world: _World, loop: _Loop) -> _Loop:
         step=loop.step + 1,
         state=jax.tree.map(lambda new, old: jnp.where(holds, new, old), after, loop.state),
         time=jnp.where(holds, time, loop.time),
-        limit=jnp.where(running & late, time, jnp.inf),
-        due=jnp.where(holds, loop.due | crossed, loop.due) & ~winner,
+        limit=jnp.where(running & late, shorter, jnp.inf),
+        due=jnp.where(holds, loop.due | crossed, loop.due) & ~winner | again,
         arrived=loop.arrived + _count((source >= plan.n) & (source != none)),
         events=loop.events + _count(source < none),
         fired=fired,

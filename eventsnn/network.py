@@ -88,7 +88,8 @@ class EventNetwork(eqx.Module):
         self.max_events = checks.count("max_events", max_events)
         self.flow = _flow(neuron, solver, dt0, stepsize_controller)
         if max_steps is None:
-            max_steps = _steps(self.flow, self.neuron, self.t_max, self.max_events)
+            max_steps = self.max_events + self.flow.cuts(self.t_max, self.max_events)
+            max_steps += _SPARE_STEPS
         self.max_steps = checks.count("max_steps", max_steps)
         self.adjoint = EventProp() if adjoint is None else adjoint
         if not isinstance(self.adjoint, AbstractAdjoint):
@@ -172,8 +173,8 @@ class EventNetwork(eqx.Module):
             record.status, lambda r: queries.events(r, n_sources, self.max_events), record
         )
         stats = {
-            "events": jnp.sum((sources >= 0).astype(jnp.int32), -1),
-            "spikes": jnp.sum(((sources >= 0) & (sources < self.n_neurons)).astype(jnp.int32), -1),
+            "events": jnp.sum(sources >= 0, -1, dtype=jnp.int32),
+            "spikes": jnp.sum((sources >= 0) & (sources < self.n_neurons), -1, dtype=jnp.int32),
             "steps": record.steps,
         }
         return Solution(times, sources, status_of(record.status), stats)
@@ -278,12 +279,5 @@ def _flow(neuron, solver, dt0, stepsize_controller) -> AbstractFlow:
     return solver
 
 
-#: Room in the record for second tries and for segments cut short by fast currents, and for
-#: all cuts where a flow cannot tell how many it will make.
+#: Room in the record for second tries, and for a few segments that are cut short.
 _SPARE_STEPS = 128
-_UNKNOWN_CUTS = 4096
-
-
-def _steps(flow: AbstractFlow, neuron: AbstractNeuron, t_max: float, max_events: int) -> int:
-    cuts = flow.cuts(neuron, t_max)
-    return max_events + _SPARE_STEPS + (_UNKNOWN_CUTS if cuts is None else cuts)

@@ -67,10 +67,11 @@ class AbstractFlow(eqx.Module):
         """The derivative of `advance` with respect to `dt`, where it ended at `end`."""
         return neuron.drift(end)
 
-    def cuts(self, neuron: AbstractNeuron, t_max: float) -> int | None:
-        """About how many segments the flow itself cuts a simulation into; None: no idea.
+    def cuts(self, t_max: float, max_events: int) -> int:
+        """How many segments that end in no event to allow for, unless a user says otherwise.
 
-        Only a default for the length of the record is made from it.
+        (Not from the values of parameters: the record's length is fixed when it is compiled, and
+        a second model must not need another.)
         """
         return 0
 

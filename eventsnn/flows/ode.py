@@ -102,9 +102,9 @@ class ODEFlow(AbstractFlow):
 
         return _batched(one, neuron)(state, dt)[1]
 
-    def cuts(self, neuron: AbstractNeuron, t_max: float) -> int | None:
+    def cuts(self, t_max: float, max_events: int) -> int:
         constant = isinstance(self.controller, diffrax.ConstantStepSize)
-        return math.ceil(t_max / self.dt0) if constant and self.dt0 is not None else None
+        return math.ceil(t_max / self.dt0) if constant and self.dt0 is not None else 4096
 
     def _step(self, neuron: AbstractNeuron, state: State, dt: Array) -> tuple[State, Any, Any]:
         """One step: the state after it, the error estimate, and the dense output."""

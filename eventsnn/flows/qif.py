@@ -1,13 +1,9 @@
 """The flow of the QIF neuron: Taylor series in projective form."""
 
-import math
-
 import equinox as eqx
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
-from ..checks import known
 from ..neurons import QIF, QIFState
 from .base import AbstractFlow, Segment, exact_flow, first, pick
 
@@ -74,11 +70,8 @@ class TaylorQIF(AbstractFlow):
         y, v = self._series(neuron, state, dt)
         return QIFState(y, v, state.current * jnp.exp(-dt / neuron.tau_syn))
 
-    def cuts(self, neuron: QIF, t_max: float) -> int | None:
-        if not known(neuron.tau_syn):
-            return None
-        _, _, decay = self._limits(neuron.tau_syn.dtype)
-        return math.ceil(t_max / (decay * float(np.min(np.asarray(neuron.tau_syn)))))
+    def cuts(self, t_max: float, max_events: int) -> int:
+        return max_events + 256
 
     def _longest(self, neuron: QIF, state: QIFState) -> Float[Array, " batch"]:
         """The longest segment on which the series is good for every neuron of a sample."""

@@ -69,9 +69,13 @@ class LIF(AbstractNeuron):
         self.v_init = parameter("v_init", self.v_reset if v_init is None else v_init)
         self.reset_mode = reset
         if reset == "set":
-            refuse("threshold", threshold, self.threshold <= self.v_reset, "must be above v_reset")
+            refuse(
+                "threshold", threshold, ~(self.threshold > self.v_reset), "must be above v_reset"
+            )
         else:
-            refuse("threshold", threshold, self.threshold <= 0, 'must be > 0 with reset="subtract"')
+            refuse(
+                "threshold", threshold, ~(self.threshold > 0), 'must be > 0 with reset="subtract"'
+            )
 
     def init_state(self, n: int) -> LIFState:
         v = jnp.broadcast_to(self.v_init, (n,))

@@ -37,6 +37,7 @@ class TTFSRegression(Task):
     tau_syn: float = 5.0
     t_max: float = 80.0
     max_events: int = 500
+    max_steps: int = 660
     weight_max: float = 40.0
     bias_max: float = 0.25
     n_test: int = 100
@@ -75,6 +76,7 @@ class TTFSRegression(Task):
             outputs=outputs,
             t_max=self.t_max,
             max_events=self.max_events,
+            max_steps=self.max_steps if self.solver == "exact" else None,
             **SOLVERS[self.solver](),
         )
 
