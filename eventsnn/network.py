@@ -68,7 +68,7 @@ class EventNetwork(eqx.Module):
             would have more stops there, and its status says so.
         - `max_steps`: at most so many iterations of the event loop (events, segments that the
             flow cuts short, second tries); by default `max_events` and room for the others,
-            as far as that can be known. Memory in a backward pass is proportional to it.
+            which depends on the flow. Memory in a backward pass is proportional to it.
         - `solver`: None for the neuron's exact flow (`diffrax.Tsit5()` for a neuron that has
             none); any diffrax ODE solver; or a flow, for example [`eventsnn.ODEFlow`][].
         - `dt0`, `stepsize_controller`: as in `diffrax.diffeqsolve`, for a diffrax solver.

@@ -215,3 +215,42 @@ def test_states_are_differentiable_in_the_times_asked():
     _, slope = value_and_slope(times)
     above, below = value_and_slope(times + h)[0], value_and_slope(times - h)[0]
     np.testing.assert_allclose(slope, ((above - below) / (2 * h)).sum(0), rtol=1e-8)
+
+
+def lif_of(adjoint=None):
+    weights = jnp.array([[0.0, 2.0, -1.0], [0.5, 0.0, 2.0], [1.0, -2.0, 0.0], [9.0, 3.0, 6.0]])
+    return esn.EventNetwork(
+        esn.LIF(10.0, 5.0, bias=0.4), weights, outputs=(0, 2), t_max=30.0, adjoint=adjoint
+    )
+
+
+@pytest.mark.parametrize(
+    "adjoint", [esn.EventProp(), esn.Autodiff()], ids=["eventprop", "autodiff"]
+)
+def test_states_are_differentiable_in_their_times(adjoint):
+    """Not at events; in the order in which the times are given."""
+    net, in_times = lif_of(adjoint), jnp.array([[2.0, 9.0]])
+
+    @jax.jit
+    def read(times):
+        return jnp.sum(
+            net.states_at(in_times, times) * jnp.array([[1.0, 2.0, 3.0], [0.5, -1.0, 2.0]])
+        )
+
+    times, step = jnp.array([21.3, 4.2, 14.0]), 1e-5
+    slopes = [(read(times + step * e) - read(times - step * e)) / (2 * step) for e in jnp.eye(3)]
+    np.testing.assert_allclose(jax.grad(read)(times), jnp.stack(slopes), rtol=1e-6)
+    assert (jnp.abs(jnp.stack(slopes)) > 1e-4).all()
+
+
+def test_autodiff_in_forward_mode():
+    net, in_times = lif_of(esn.Autodiff()), jnp.array([[2.0, 9.0]])
+    way = jnp.arange(12.0).reshape(4, 3) - 5.0
+
+    def loss(step):
+        moved = eqx.tree_at(lambda net: net.weights, net, net.weights + step * way)
+        return jnp.sum(moved.ttfs(in_times))
+
+    zero, one = jnp.asarray(0.0), jnp.asarray(1.0)
+    _, slope = jax.jvp(loss, (zero,), (one,))
+    np.testing.assert_allclose(slope, jax.grad(loss)(zero), rtol=1e-12)

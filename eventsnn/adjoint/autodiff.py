@@ -17,8 +17,9 @@ class Autodiff(AbstractAdjoint):
     """Gradients by JAX's own rules, straight through the recorded events.
 
     Replays the record as one `lax.scan` in which every spike time is an implicit function of
-    the state before it. Slower than [`EventProp`][] and hungrier, but forward-mode and
-    higher derivatives work; a check on the other, and on new models.
+    the state before it. Slower than [`EventProp`][] and hungrier, but forward mode works;
+    a check on the other, and on new models. First derivatives only: a crossing enters
+    linearised, so a derivative of a gradient would be wrong.
     """
 
     def apply(self, loop, problem, active, arrays, arrivals):
