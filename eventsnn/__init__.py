@@ -2,6 +2,11 @@
 
 from importlib.metadata import PackageNotFoundError, version
 
+from . import data as data
+from . import discrete as discrete
+from . import encoders as encoders
+from . import losses as losses
+from . import surrogates as surrogates
 from .adjoint import AbstractAdjoint as AbstractAdjoint
 from .adjoint import Autodiff as Autodiff
 from .adjoint import EventProp as EventProp
@@ -9,6 +14,8 @@ from .architectures import feedforward as feedforward
 from .architectures import feedforward_mask as feedforward_mask
 from .architectures import recurrent as recurrent
 from .architectures import recurrent_mask as recurrent_mask
+from .bridge import Discretised as Discretised
+from .bridge import discretise as discretise
 from .cpu import prepare_cpu as prepare_cpu
 from .flows import AbstractFlow as AbstractFlow
 from .flows import ExactLIF as ExactLIF

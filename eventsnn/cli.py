@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from .tasks import SOLVERS, TASKS, Outcome, Task
+from .tasks import TASKS, DataError, Outcome, Task
 
 _SEEDS = 2**32
 _VERSIONS = ("eventsnn", "jax", "jaxlib", "equinox", "optax", "diffrax")
@@ -25,8 +25,8 @@ class _Parser(argparse.ArgumentParser):
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; `argv` defaults to the process's arguments.
 
-    **Returns:** the exit code: 0, or 1 where training failed. A wrong option or value leaves by
-    `SystemExit` with code 2 and one line on stderr.
+    **Returns:** the exit code: 0, 1 where training failed, 2 where the data could not be read. A
+    wrong option or value leaves by `SystemExit` with code 2 and one line on stderr.
     """
     parser = _parser()
     options = parser.parse_args(argv)
@@ -46,6 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except FloatingPointError as error:
         print(f"eventsnn: error: {error}", file=sys.stderr)
         return 1
+    except DataError as error:
+        print(f"eventsnn: error: {error}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("eventsnn: interrupted", file=sys.stderr)
         return 130
@@ -58,18 +61,27 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("tasks", help="list the tasks", allow_abbrev=False)
     run = commands.add_parser("run", help="train and test on a task", allow_abbrev=False)
-    run.add_argument("task", metavar="TASK", choices=TASKS, help="one of " + ", ".join(TASKS))
-    run.add_argument("--seed", type=_seed, help="of the parameters and the data")
-    run.add_argument("--steps", type=_count, help="gradient steps")
-    run.add_argument(
-        "--solver",
-        choices=SOLVERS,
-        help="how neurons flow between events: their closed form, or an ODE solver of diffrax",
-    )
-    run.add_argument("--out", help="folder for metrics and pictures (default: runs/TASK)")
-    run.add_argument("--quick", action="store_true", help="a small run, to see that it works")
-    run.add_argument("--x64", action="store_true", help="compute in float64")
+    tasks = run.add_subparsers(dest="task", required=True, metavar="TASK")
+    for name, task in TASKS.items():
+        _add_options(tasks.add_parser(name, help=task.summary, allow_abbrev=False), task)
     return parser
+
+
+def _add_options(parser: argparse.ArgumentParser, task: type[Task]) -> None:
+    kinds = {"count": _count, "seed": _seed, "text": str}
+    for name, field in task.options().items():
+        of = field.metadata
+        default = "" if field.default is None else f" (default: {field.default})"
+        parser.add_argument(
+            "--" + name.replace("_", "-"),
+            type=kinds[of["kind"]],
+            choices=of["choices"],
+            metavar=None if of["choices"] else name.upper(),
+            help=of["help"] + default,
+        )
+    parser.add_argument("--out", help="folder for metrics and pictures (default: runs/TASK)")
+    parser.add_argument("--quick", action="store_true", help="a small run, to see that it works")
+    parser.add_argument("--x64", action="store_true", help="compute in float64")
 
 
 def _seed(text: str) -> int:
@@ -90,7 +102,7 @@ def _task(options: argparse.Namespace) -> Task:
     task = TASKS[options.task]()
     if options.quick:
         task = task.quick()
-    named = {name: getattr(options, name) for name in ("seed", "steps", "solver")}
+    named = {name: getattr(options, name) for name in task.options()}
     return dataclasses.replace(task, **{k: v for k, v in named.items() if v is not None})
 
 
@@ -117,15 +129,20 @@ def _report(task: Task, outcome: Outcome, out: pathlib.Path) -> None:
     metrics = {
         "task": task.name,
         **outcome.metrics,
-        "seed": task.seed,
-        "steps": task.steps,
-        "solver": task.solver,
+        **{name: getattr(task, name) for name in task.options()},
         **_machine(),
     }
+    written = ["metrics.json"]
     for name, figure in outcome.figures.items():
-        figure.savefig(out / f"{name}.png")
-    (out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
-    print(f"Wrote metrics.json and {', '.join(f'{name}.png' for name in outcome.figures)} to {out}")
+        written.append(f"{name}.png")
+        figure.savefig(out / written[-1])
+    for name, animation in outcome.animations.items():
+        from .plots import save_gif
+
+        written.append(f"{name}.gif")
+        save_gif(animation, out / written[-1])
+    (out / written[0]).write_text(json.dumps(metrics, indent=2) + "\n")
+    print(f"Wrote {', '.join(written)} to {out}")
     print(json.dumps(metrics), flush=True)
 
 

@@ -39,6 +39,8 @@ class FitResult:
     `average` steps; `None` without `average`."""
     losses: np.ndarray
     """The loss of each step's batch before that step, of shape `(steps,)`."""
+    monitored: np.ndarray | None
+    """What `monitor` gave there, of shape `(steps,)`; `None` without `monitor`."""
     snapshots: PyTree
     """What `snapshot(model)` gave, stacked along a new first axis; `None` without `snapshot`."""
     snapshot_steps: np.ndarray
@@ -81,7 +83,14 @@ def make_step(
     (`jax.block_until_ready(loss)`, or simply print the loss): XLA's CPU collectives can stall
     when dozens of programs are queued. [`fit`][] does.
     """
-    value_and_grad = _data_parallel(loss_fn, filter_spec, devices)
+
+    def local(model, batch):
+        trained, fixed = eqx.partition(model, filter_spec)
+        return jax.value_and_grad(lambda trained: loss_fn(eqx.combine(trained, fixed), batch))(
+            trained
+        )
+
+    value_and_grad = _data_parallel(local, devices)
 
     def step(model, opt_state, batch):
         loss, grads = value_and_grad(model, batch)
@@ -104,6 +113,7 @@ def fit(
     snapshot: Callable[[Any], PyTree] | None = None,
     snapshot_every: int | None = None,
     average: int | None = None,
+    monitor: LossFn | None = None,
     progress: bool = True,
 ) -> FitResult:
     """Trains `model` for `steps` batches and shows loss and speed on the way.
@@ -124,6 +134,9 @@ def fit(
         constant step size the parameters end on a walk around the optimum, of
         which the mean is closer to it than the end (Polyak & Juditsky, SIAM J. Control Optim.
         30:838, 1992).
+    - `monitor`: a second function `(model, batch) -> scalar`, a mean over the batch like the loss,
+        to record at each step and not to train on: the loss of a test batch that travels with
+        the batch, say.
     - `progress`: show a progress bar on stderr.
 
     **Raises:** `FloatingPointError` at the first step whose loss is not finite, `ValueError` for
@@ -140,13 +153,14 @@ def fit(
     first_averaged = steps - (average or 0)
     step = make_step(loss_fn, optimizer, filter_spec=filter_spec, devices=list(mesh.devices))
     feed = _feed(batches, steps, chunk, NamedSharding(mesh, PartitionSpec(None, _AXIS)))
+    watch = None if monitor is None else _data_parallel(monitor, list(mesh.devices))
     record = _Record(steps, snapshot, snapshot_every)
     record.look(model)
 
     with tqdm(total=steps, unit="step", desc="compiling", disable=not progress) as bar:
         batch, count = next(feed)
         start = time.perf_counter()
-        run = _many_steps(step, static, filter_spec)
+        run = _many_steps(step, watch, static, filter_spec)
         run = run.lower(arrays, total, batch, count, first_averaged)
         run = run.compile(compiler_options=compiler_options())
         record.compile_seconds = time.perf_counter() - start
@@ -155,10 +169,12 @@ def fit(
         while batch is not None:
             start = time.perf_counter()
             skip = first_averaged - record.done
-            arrays, total, losses = run(arrays, total, batch, count, skip)
+            arrays, total, losses, watched = run(arrays, total, batch, count, skip)
             # The devices are at work now: the time to lay out what comes next.
             now, (batch, count) = count, next(feed, (None, 0))
             record.add(np.asarray(losses)[:now], time.perf_counter() - start)
+            if watched is not None:
+                record.monitored.append(np.asarray(watched)[:now])
             record.look(eqx.combine(arrays, static)[0])
             bar.set_postfix_str(f"loss {record.losses[-1][-1]:.3g}", refresh=False)
             bar.update(now)
@@ -177,6 +193,7 @@ class _Record:
     def __init__(self, steps, snapshot, snapshot_every):
         self.compile_seconds = 0.0
         self.losses = []
+        self.monitored = []
         self._rates = []
         self._snapshots = []
         self._snapshot_steps = []
@@ -208,6 +225,7 @@ class _Record:
             model=model,
             average=average,
             losses=np.concatenate(self.losses),
+            monitored=np.concatenate(self.monitored) if self.monitored else None,
             snapshots=_stack(self._snapshots) if self._snapshots else None,
             snapshot_steps=np.asarray(self._snapshot_steps),
             compile_seconds=self.compile_seconds,
@@ -216,23 +234,17 @@ class _Record:
         )
 
 
-def _data_parallel(loss_fn, filter_spec, devices):
-    """`(model, batch) -> (loss, grads)`, averaged over the parts of the batch."""
-
-    def local(model, batch):
-        trained, fixed = eqx.partition(model, filter_spec)
-        return jax.value_and_grad(lambda trained: loss_fn(eqx.combine(trained, fixed), batch))(
-            trained
-        )
+def _data_parallel(fn, devices):
+    """`(model, batch) -> fn(model, batch)`, averaged over the parts of the batch."""
 
     def shared(model, batch):
         mesh = _mesh(_batch_size(batch), devices)
         if mesh.size == 1:
-            return local(model, batch)
+            return fn(model, batch)
         arrays, static = eqx.partition(model, eqx.is_array)
 
         def part(arrays, batch):
-            return jax.lax.pmean(local(eqx.combine(arrays, static), batch), _AXIS)
+            return jax.lax.pmean(fn(eqx.combine(arrays, static), batch), _AXIS)
 
         # check_vma=False: the gradients stay those of each part until the one average above, and
         # the event loops inside need not say which of their values differ between devices.
@@ -244,7 +256,7 @@ def _data_parallel(loss_fn, filter_spec, devices):
     return shared
 
 
-def _many_steps(step, static, filter_spec):
+def _many_steps(step, watch, static, filter_spec):
     """`count` steps over stacked batches in one program, and the sum of the trained parameters
     after each step but the first `skip`.
 
@@ -255,20 +267,26 @@ def _many_steps(step, static, filter_spec):
     @partial(jax.jit, donate_argnums=(0, 1))
     def run(arrays, total, batches, count, skip):
         def unfinished(carry):
-            i, _, _, losses = carry
+            i, _, _, losses, _ = carry
             return (i < count) & jnp.all(jnp.isfinite(losses))
 
         def one(carry):
-            i, arrays, total, losses = carry
+            i, arrays, total, losses, watched = carry
             batch = jax.tree.map(lambda x: x[i], batches)
-            model, opt_state, loss = step(*eqx.combine(arrays, static), batch)
+            model, opt_state = eqx.combine(arrays, static)
+            if watched is not None:
+                watched = watched.at[i].set(watch(model, batch).astype(watched.dtype))
+            model, opt_state, loss = step(model, opt_state, batch)
             arrays = eqx.filter((model, opt_state), eqx.is_array)
             if total is not None:
                 trained = eqx.filter(model, filter_spec)
                 total = jax.tree.map(lambda t, x: jnp.where(i >= skip, t + x, t), total, trained)
-            return i + 1, arrays, total, losses.at[i].set(loss.astype(losses.dtype))
+            losses = losses.at[i].set(loss.astype(losses.dtype))
+            return i + 1, arrays, total, losses, watched
 
-        start = jnp.int32(0), arrays, total, jnp.zeros(_batch_size(batches))
+        nothing = jnp.zeros(_batch_size(batches))
+        watched = None if watch is None else nothing
+        start = jnp.int32(0), arrays, total, nothing, watched
         return jax.lax.while_loop(unfinished, one, start)[1:]
 
     return run

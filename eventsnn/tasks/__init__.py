@@ -1,8 +1,22 @@
 """Tasks: data, model, loss, metric and pictures in one place, run by the command line."""
 
 from .base import SOLVERS as SOLVERS
+from .base import DataError as DataError
 from .base import Outcome as Outcome
 from .base import Task as Task
+from .leaky_classification import LeakyClassification as LeakyClassification
+from .membrane_regression import MembraneRegression as MembraneRegression
+from .moving_mnist import MovingMNIST as MovingMNIST
+from .rleaky_classification import RLeakyClassification as RLeakyClassification
 from .ttfs_regression import TTFSRegression as TTFSRegression
 
-TASKS: dict[str, type[Task]] = {TTFSRegression.name: TTFSRegression}
+TASKS: dict[str, type[Task]] = {
+    task.name: task
+    for task in (
+        TTFSRegression,
+        MembraneRegression,
+        LeakyClassification,
+        RLeakyClassification,
+        MovingMNIST,
+    )
+}

@@ -2,12 +2,13 @@
 
 import abc
 import dataclasses
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from collections.abc import Callable, Collection, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import diffrax
 
 if TYPE_CHECKING:
+    from matplotlib.animation import FuncAnimation
     from matplotlib.figure import Figure
 
 
@@ -31,6 +32,10 @@ SOLVERS: dict[str, Callable[[], dict[str, Any]]] = {
 neuron's own closed form; the others integrate its equation, with steps of 0.1 ms or adaptively."""
 
 
+class DataError(Exception):
+    """The data could not be read: one line that says which file, and why."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Outcome:
     """What running a task gives."""
@@ -39,6 +44,26 @@ class Outcome:
     """Numbers by name; times in ms."""
     figures: Mapping[str, "Figure"]
     """Pictures by file name, without the ending."""
+    animations: Mapping[str, "FuncAnimation"] = dataclasses.field(default_factory=dict)
+    """Moving pictures by file name, without the ending."""
+
+
+def option(
+    default: Any,
+    help: str,
+    *,
+    kind: Literal["count", "seed", "text"] = "text",
+    choices: Collection[str] | None = None,
+) -> Any:
+    """A setting of a task that the command line offers by its name.
+
+    **Arguments:**
+
+    - `kind`: what it is: a whole number >= 1, a seed, or text.
+    - `choices`: the values there are; None: any.
+    """
+    offered = {"help": help, "kind": kind, "choices": choices and tuple(choices)}
+    return dataclasses.field(default=default, metadata=offered)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,16 +73,18 @@ class Task(abc.ABC):
     name: ClassVar[str]
     summary: ClassVar[str]
 
-    seed: int = 0
-    """Draws the initial parameters and the training data."""
-    steps: int = 1000
-    """How many gradient steps to train."""
-    solver: str = "exact"
-    """A name in `SOLVERS`."""
+    seed: int = option(0, "of the parameters and the data", kind="seed")
 
     def __post_init__(self):
-        if self.solver not in SOLVERS:
-            raise ValueError(f"solver must be one of {', '.join(SOLVERS)}, got {self.solver!r}.")
+        for name, field in self.options().items():
+            choices, value = field.metadata["choices"], getattr(self, name)
+            if choices is not None and value not in choices:
+                raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}.")
+
+    @classmethod
+    def options(cls) -> dict[str, dataclasses.Field]:
+        """The settings that the command line offers, by name."""
+        return {field.name: field for field in dataclasses.fields(cls) if "kind" in field.metadata}
 
     @abc.abstractmethod
     def quick(self) -> Self:

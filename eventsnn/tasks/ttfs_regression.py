@@ -15,7 +15,7 @@ from ..losses import time_mae, time_mse
 from ..network import EventNetwork
 from ..neurons import QIF
 from ..train import FitResult, fit
-from .base import SOLVERS, Outcome, Task
+from .base import SOLVERS, Outcome, Task, option
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -29,7 +29,12 @@ class TTFSRegression(Task):
     name: ClassVar[str] = "ttfs-regression"
     summary: ClassVar[str] = "regression between spike times, 20 recurrent QIF neurons"
 
-    steps: int = 1562
+    steps: int = option(1562, "gradient steps", kind="count")
+    solver: str = option(
+        "exact",
+        "how neurons flow between events: their closed form, or an ODE solver of diffrax",
+        choices=SOLVERS,
+    )
     batch_size: int = 64
     learning_rate: float = 0.1
     n_population: int = 20

@@ -1,0 +1,161 @@
+"""Pictures of handwritten digits with their classes, whole and in batches."""
+
+import dataclasses
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Bool, Float32, Int32, Num, PRNGKeyArray, Shaped
+
+from . import mnist
+
+Batch = tuple[Num[np.ndarray, "batch ..."], Shaped[np.ndarray, " batch"]]
+TestBatch = tuple[
+    Num[np.ndarray, "batch ..."], Shaped[np.ndarray, " batch"], Bool[np.ndarray, " batch"]
+]
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageData:
+    """Images to train on and images to test on, no image in both."""
+
+    train_images: Float32[np.ndarray, "n_train h w"]
+    """Grey values from 0 (background) to 1."""
+    train_labels: Int32[np.ndarray, " n_train"]
+    """The class of each, from 0 to `n_classes - 1`."""
+    test_images: Float32[np.ndarray, "n_test h w"]
+    test_labels: Int32[np.ndarray, " n_test"]
+    n_classes: int = 10
+
+
+def load(dataset: str, *, data_dir: str | os.PathLike[str] | None = None) -> ImageData:
+    """A data set of handwritten digits.
+
+    - `"digits"`: 1797 images of 8 x 8 pixels, which come with scikit-learn (the test set of
+        Alpaydin & Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning
+        Repository, 1998). The last fifth of each class is for testing: 1442 and 355 images.
+    - `"mnist"`: 60000 and 10000 images of 28 x 28 pixels (LeCun, Bottou, Bengio & Haffner,
+        Proceedings of the IEEE 86:2278, 1998), from files of yours or fetched once: see
+        [`eventsnn.data.mnist.read`][].
+
+    **Arguments:**
+
+    - `dataset`: `"digits"` or `"mnist"`.
+    - `data_dir`: the folder with the files of MNIST. Default: the folder that the environment
+        variable `EVENTSNN_DATA` names. The digits need none.
+
+    **Raises:** `ValueError` for another name; what [`eventsnn.data.mnist.read`][] raises.
+    """
+    if dataset == "digits":
+        return _digits()
+    if dataset == "mnist":
+        (train_images, train_labels), (test_images, test_labels) = mnist.read(data_dir)
+        return _scaled(train_images, train_labels, test_images, test_labels, white=255)
+    raise ValueError(f"dataset must be 'digits' or 'mnist', got {dataset!r}.")
+
+
+def batches(
+    key: PRNGKeyArray | int,
+    images: Num[np.ndarray, "n ..."],
+    labels: Shaped[np.ndarray, " n"],
+    *,
+    batch_size: int,
+    epochs: int | None = None,
+    drop_last: bool = True,
+) -> Iterator[Batch]:
+    """Batches in an order drawn anew for every epoch; within one no image comes twice.
+
+    **Arguments:**
+
+    - `key`: of the order: a JAX key or a seed. The order of an epoch depends on nothing else but
+        its number and `n`.
+    - `images`, `labels`: one row a sample, of any shape.
+    - `batch_size`: samples a batch.
+    - `epochs`: how often to go through all; default: without end.
+    - `drop_last`: leave out what is left over at the end of an epoch, so that all batches have one
+        shape. Otherwise the last batch of an epoch may be smaller.
+
+    **Raises:** `ValueError` for a batch larger than the data set, where no batch could be made.
+    """
+    n = _check(images, labels, batch_size)
+    if drop_last and batch_size > n:
+        raise ValueError(f"batch_size must be at most the {n} samples there are, got {batch_size}.")
+    end = n - n % batch_size if drop_last else n
+    return _shuffled(_seed(key), images, labels, batch_size, epochs, end)
+
+
+def test_batches(
+    images: Num[np.ndarray, "n ..."], labels: Shaped[np.ndarray, " n"], batch_size: int
+) -> Iterator[TestBatch]:
+    """All samples once, in their order, in batches of one shape.
+
+    **Returns:** an iterator of `(x, y, valid)`: `valid` is false where the last batch is filled up
+    with zeros. The accuracy is `sum(correct & valid) / sum(valid)`, summed over all batches.
+    """
+    n = _check(images, labels, batch_size)
+    return (_padded(images, labels, start, batch_size) for start in range(0, n, batch_size))
+
+
+def _digits():
+    from sklearn.datasets import load_digits  # slow to import
+
+    digits: Any = load_digits()
+    images, labels = digits.images, digits.target
+    test = np.zeros(len(labels), bool)
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        test[members[len(members) - len(members) // 5 :]] = True
+    return _scaled(images[~test], labels[~test], images[test], labels[test], white=16)
+
+
+def _scaled(train_images, train_labels, test_images, test_labels, *, white):
+    return ImageData(
+        train_images.astype(np.float32) / np.float32(white),
+        train_labels.astype(np.int32),
+        test_images.astype(np.float32) / np.float32(white),
+        test_labels.astype(np.int32),
+    )
+
+
+def _check(images, labels, batch_size):
+    if len(images) != len(labels) or len(images) == 0:
+        raise ValueError(
+            "images and labels must have one row a sample, at least one, got shapes "
+            f"{images.shape} and {labels.shape}."
+        )
+    if not isinstance(batch_size, int | np.integer) or batch_size < 1:
+        raise ValueError(f"batch_size must be an integer >= 1, got {batch_size!r}.")
+    return len(images)
+
+
+def _seed(key):
+    if isinstance(key, int | np.integer):
+        if key < 0:
+            raise ValueError(f"key must be a JAX key or a seed >= 0, got {key}.")
+        return [int(key)]
+    if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        key = jax.random.key_data(key)
+    return [int(word) for word in np.asarray(key)]
+
+
+def _shuffled(seed, images, labels, batch_size, epochs, end):
+    epoch = 0
+    while epochs is None or epoch < epochs:
+        order = np.random.default_rng([epoch, *seed]).permutation(len(images))[:end]
+        for start in range(0, end, batch_size):
+            rows = order[start : start + batch_size]
+            yield images[rows], labels[rows]
+        epoch += 1
+
+
+def _padded(images, labels, start, batch_size):
+    x, y = images[start : start + batch_size], labels[start : start + batch_size]
+    missing = batch_size - len(x)
+    valid = np.arange(batch_size) < len(x)
+    if missing:
+        x = np.concatenate([x, np.zeros((missing, *x.shape[1:]), x.dtype)])
+        y = np.concatenate([y, np.zeros(missing, y.dtype)])
+    return x, y, valid

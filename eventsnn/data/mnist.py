@@ -1,0 +1,131 @@
+"""Where the four files of MNIST are: in a folder of yours, or fetched once.
+
+LeCun, Bottou, Bengio & Haffner, Proceedings of the IEEE 86:2278, 1998.
+"""
+
+import os
+import pathlib
+
+import numpy as np
+from jaxtyping import UInt8
+
+from . import idx
+
+MIRROR = "https://ossci-datasets.s3.amazonaws.com/mnist/"
+VARIABLE = "EVENTSNN_DATA"
+
+# Of the files as the mirror has them, gzipped.
+SHA256 = {
+    "train-images-idx3-ubyte": "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+    "train-labels-idx1-ubyte": "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+    "t10k-images-idx3-ubyte": "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+    "t10k-labels-idx1-ubyte": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+}
+# The folder itself, one for this data set in it, and how torchvision lays them out.
+_SUBFOLDERS = ("", "mnist", "MNIST/raw")
+_BY_HAND = f"put the four files of MNIST in a folder and name it by --data-dir or {VARIABLE}"
+
+Part = tuple[UInt8[np.ndarray, "n h w"], UInt8[np.ndarray, " n"]]
+
+
+def read(data_dir: str | os.PathLike[str] | None = None) -> tuple[Part, Part]:
+    """The images and labels to train on, and those to test on, as they are in the files.
+
+    **Arguments:**
+
+    - `data_dir`: the folder with the four files, under any of their usual names, gzipped or not.
+        Default: the folder that the environment variable `EVENTSNN_DATA` names. In both a
+        subfolder `mnist` will do as well. Where neither is given (or there is no file of MNIST in
+        the second), the files are fetched once into this user's cache folder.
+
+    **Raises:** `FileNotFoundError` where a file is missing, `ValueError` for one that is not what
+    its name says or has a wrong checksum, `ConnectionError` where the files cannot be fetched.
+    """
+    paths = _files(data_dir)
+    train, test = (
+        _part(paths[f"{part}-images-idx3-ubyte"], paths[f"{part}-labels-idx1-ubyte"])
+        for part in ("train", "t10k")
+    )
+    if train[0].shape[1:] != test[0].shape[1:]:
+        raise ValueError(
+            f"'{paths['t10k-images-idx3-ubyte']}' holds images of shape {test[0].shape[1:]}, "
+            f"expected {train[0].shape[1:]} as in '{paths['train-images-idx3-ubyte']}'."
+        )
+    return train, test
+
+
+def _files(data_dir):
+    if data_dir is not None:
+        return _in_folder(pathlib.Path(data_dir), "data_dir")
+    if os.environ.get(VARIABLE):
+        found = _in_folder(pathlib.Path(os.environ[VARIABLE]), VARIABLE, none_is_fine=True)
+        if found:
+            return found
+    return {name: _fetch(name) for name in SHA256}
+
+
+def _in_folder(folder, argument, *, none_is_fine=False):
+    folder = folder.expanduser()
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{argument} must name a folder, got '{folder}'.")
+    found = {name: path for name in SHA256 if (path := _spelt(folder, name)) is not None}
+    missing = [name for name in SHA256 if name not in found]
+    if missing and (found or not none_is_fine):
+        raise FileNotFoundError(
+            f"{argument} '{folder}' has no {', '.join(missing)} (gzipped or not), expected the "
+            "four files of MNIST."
+        )
+    return found
+
+
+def _spelt(folder, name):
+    """The file of that name, also written with a dot (train-images.idx3-ubyte) or gzipped."""
+    dotted = name.replace("-idx", ".idx")
+    for subfolder in _SUBFOLDERS:
+        for spelling in (name, dotted, f"{name}.gz", f"{dotted}.gz"):
+            if (path := folder / subfolder / spelling).is_file():
+                return path
+    return None
+
+
+def _fetch(name):
+    import pooch  # slow to import, and seldom needed
+
+    file = f"{name}.gz"
+    try:
+        path = pooch.retrieve(
+            MIRROR + file,
+            known_hash=f"sha256:{SHA256[name]}",
+            fname=file,
+            path=pathlib.Path(pooch.os_cache("eventsnn"), "mnist"),
+        )
+    except ValueError:
+        raise ValueError(
+            f"{file}, as fetched from {MIRROR}, has a wrong checksum, expected SHA256 "
+            f"{SHA256[name]}; try again, or {_BY_HAND}."
+        ) from None
+    except OSError as error:  # requests' own errors are such
+        raise ConnectionError(
+            f"{file} could not be fetched from {MIRROR} ({type(error).__name__}); {_BY_HAND}."
+        ) from error
+    return pathlib.Path(path)
+
+
+def _part(images_path, labels_path):
+    images, labels = idx.read(images_path), idx.read(labels_path)
+    for path, array, ndim, what in (
+        (images_path, images, 3, "images, unsigned bytes of shape (n, height, width)"),
+        (labels_path, labels, 1, "labels, unsigned bytes of shape (n,)"),
+    ):
+        if array.dtype != np.uint8 or array.ndim != ndim or array.size == 0:
+            raise ValueError(
+                f"'{path}' holds {array.dtype} of shape {array.shape}, expected {what}."
+            )
+    if labels.max() > 9:
+        raise ValueError(f"'{labels_path}' holds the label {labels.max()}, expected 0 to 9.")
+    if len(images) != len(labels):
+        raise ValueError(
+            f"'{labels_path}' holds {len(labels)} labels, expected {len(images)}: one for each "
+            f"image in '{images_path}'."
+        )
+    return images, labels

@@ -1,0 +1,161 @@
+"""Moving digits: one digit drifts over a larger canvas and bounces off its walls.
+
+After Srivastava, Mansimov & Salakhutdinov, Unsupervised Learning of Video Representations using
+LSTMs, ICML 2015, arXiv:1502.04681 (Moving MNIST), with one digit instead of two: the task is to say
+which.
+"""
+
+import math
+from collections.abc import Iterator
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Num, PRNGKeyArray, Shaped
+
+from . import images as stills
+
+NUM_FRAMES = 20
+
+Frames = Float[Array, "batch num_frames canvas canvas"]
+Labels = Shaped[np.ndarray, " batch"]
+
+
+def default_canvas(size: int) -> int:
+    """The side of the canvas for images of `size` pixels: 64 for 28 as in the paper, 20 for 8."""
+    return 4 * round(size * 16 / 28)
+
+
+def sequences(
+    key: PRNGKeyArray,
+    images: Num[Array | np.ndarray, "*batch h w"],
+    *,
+    num_frames: int = NUM_FRAMES,
+    canvas: int | None = None,
+    speed: float | Float[Array, ""] | None = None,
+) -> Num[Array, "*batch {num_frames} canvas canvas"]:
+    r"""Each image on a path of its own, frame by frame.
+
+    The upper left corner starts uniformly in the room $r$ that the canvas leaves, and goes
+    straight on in a uniform direction $\theta$ until it is mirrored at a wall:
+
+    $$p_t = r - \left|r - \left((p_0 + v t (\sin\theta, \cos\theta)) \bmod 2r\right)\right|$$
+
+    The digit is placed on whole pixels, those nearest to $p_t$. (The code of the paper moves the
+    same way, but cuts positions off to whole pixels and stops the digit at a wall for the rest
+    of that frame.)
+
+    **Arguments:**
+
+    - `key`: of starts and directions. What the images show does not matter to the motion.
+    - `images`: with 0 as background; they keep their values. To keep training and test apart, take
+        their sequences from different images.
+    - `num_frames`: frames a sequence.
+    - `canvas`: the side of the square canvas in pixels, larger than the images. Default:
+        [`default_canvas`][] of the longer side.
+    - `speed`: $v$ in pixels a frame, any real number. Default: a tenth of the (smaller) room, as in
+        the paper's code: 3.6 for MNIST, 1.2 for the digits.
+
+    **Raises:** `ValueError` for a canvas that leaves no room, `num_frames` < 1, or a speed that is
+    not finite.
+    """
+    canvas = _check(images, num_frames, canvas, speed)
+    images = jnp.asarray(images)
+    *batch, height, width = images.shape
+    corners = _corners(key, tuple(batch), num_frames, (canvas - height, canvas - width), speed)
+
+    def frame(image, corner):
+        background = jnp.zeros((canvas, canvas), image.dtype)
+        return jax.lax.dynamic_update_slice(background, image, (corner[0], corner[1]))
+
+    film = jax.vmap(jax.vmap(frame, in_axes=(None, 0)))
+    frames = film(images.reshape(-1, height, width), corners.reshape(-1, num_frames, 2))
+    return frames.reshape(*batch, num_frames, canvas, canvas)
+
+
+def batches(
+    key: PRNGKeyArray,
+    images: Num[np.ndarray, "n h w"],
+    labels: Shaped[np.ndarray, " n"],
+    *,
+    batch_size: int,
+    num_frames: int = NUM_FRAMES,
+    canvas: int | None = None,
+    speed: float | None = None,
+    epochs: int | None = None,
+) -> Iterator[tuple[Frames, Labels]]:
+    """Batches of `(frames, labels)`: an image is on a new path each time that it comes.
+
+    The frames are made batch by batch, on the device. Arguments as for
+    [`eventsnn.data.images.batches`][] and [`sequences`][].
+    """
+    canvas = _check(images, num_frames, canvas, speed)
+    key_order, key_motion = jax.random.split(key)
+    order = stills.batches(key_order, images, labels, batch_size=batch_size, epochs=epochs)
+    film = partial(_sequences, num_frames=num_frames, canvas=canvas, speed=speed)
+    return ((film(jax.random.fold_in(key_motion, step), x), y) for step, (x, y) in enumerate(order))
+
+
+def test_batches(
+    key: PRNGKeyArray,
+    images: Num[np.ndarray, "n h w"],
+    labels: Shaped[np.ndarray, " n"],
+    *,
+    batch_size: int,
+    num_frames: int = NUM_FRAMES,
+    canvas: int | None = None,
+    speed: float | None = None,
+) -> Iterator[tuple[Frames, Labels, Bool[np.ndarray, " batch"]]]:
+    """One sequence of each image as `(frames, labels, valid)`, in batches of one shape: see
+    [`eventsnn.data.images.test_batches`][]. The same key gives the same sequences, whatever the
+    batch size.
+    """
+    canvas = _check(images, num_frames, canvas, speed)
+    film = partial(_numbered, key, num_frames=num_frames, canvas=canvas, speed=speed)
+    numbers = np.arange(len(images), dtype=np.uint32)
+    together = zip(
+        stills.test_batches(images, labels, batch_size),
+        stills.test_batches(numbers, labels, batch_size),
+        strict=True,
+    )
+    return ((film(x, number), y, valid) for (x, y, valid), (number, _, _) in together)
+
+
+_sequences = jax.jit(sequences, static_argnames=("num_frames", "canvas", "speed"))
+
+
+@partial(jax.jit, static_argnames=("num_frames", "canvas", "speed"))
+def _numbered(key, images, numbers, *, num_frames, canvas, speed):
+    film = partial(sequences, num_frames=num_frames, canvas=canvas, speed=speed)
+    return jax.vmap(film)(jax.vmap(partial(jax.random.fold_in, key))(numbers), images)
+
+
+def _corners(key, batch, num_frames, room, speed):
+    """The upper left corner of the digit in each frame, in whole pixels: (*batch, frames, 2)."""
+    # Always in float32, so that neither the type of the images nor x64 changes the motion.
+    room = np.asarray(room, np.float32)
+    speed = jnp.asarray(room.min() / 10 if speed is None else speed, jnp.float32)
+    key_start, key_angle = jax.random.split(key)
+    start = jax.random.uniform(key_start, (*batch, 1, 2), jnp.float32) * room
+    angle = jax.random.uniform(key_angle, (*batch, 1), jnp.float32, maxval=2 * np.pi)
+    velocity = speed * jnp.stack([jnp.sin(angle), jnp.cos(angle)], axis=-1)
+    there = start + velocity * jnp.arange(num_frames, dtype=jnp.float32)[:, None]
+    return jnp.round(room - jnp.abs(room - there % (2 * room))).astype(jnp.int32)
+
+
+def _check(images, num_frames, canvas, speed):
+    """The canvas, chosen if not given."""
+    if images.ndim < 2:
+        raise ValueError(f"images must have shape (..., h, w), got shape {images.shape}.")
+    if not isinstance(num_frames, int) or num_frames < 1:
+        raise ValueError(f"num_frames must be an integer >= 1, got {num_frames!r}.")
+    size = max(images.shape[-2:])
+    canvas = default_canvas(size) if canvas is None else canvas
+    if not isinstance(canvas, int) or canvas <= size:
+        raise ValueError(
+            f"canvas must be an integer > {size}, the longer side of the images, got {canvas!r}."
+        )
+    if isinstance(speed, int | float) and not math.isfinite(speed):
+        raise ValueError(f"speed must be a finite number of pixels a frame, got {speed}.")
+    return canvas

@@ -1,0 +1,99 @@
+"""Losses of how often the outputs fire."""
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float, Int
+
+from .classes import class_labels, cross_entropy, on_off, record, sum_populations, weighted
+
+
+def ce_rate(
+    spikes: Float[Array, "time *batch num_classes"],
+    labels: Int[Array, "*batch"],
+    *,
+    weight: Float[ArrayLike, " num_classes"] | None = None,
+) -> Float[Array, ""]:
+    r"""The cross entropy of the spikes of every step, averaged over the steps:
+
+    $$-\frac1T \sum_t \log \operatorname{softmax}(S_t)_y$$
+
+    It wants the right output to fire at every step, and the others at none. There is no
+    `num_classes` here: with snnTorch's population code this loss still compares single outputs,
+    the first ones. [`sum_populations`][] pools the spikes of each step.
+
+    **Arguments:**
+
+    - `spikes`: time first.
+    - `labels`: the right class of each sample.
+    - `weight`: a factor for the loss of the samples of each class. Default: 1.
+
+    **Returns:** the mean over the batch.
+
+    **Raises:** `ValueError` if shapes do not fit, or a label is not a class.
+    """
+    spikes = record("spikes", spikes)
+    labels = class_labels(labels, spikes.shape[1:-1], spikes.shape[-1])
+    every_step = jnp.broadcast_to(labels, spikes.shape[:-1])
+    losses = jnp.mean(cross_entropy(spikes, every_step), axis=0)
+    return jnp.mean(weighted(losses, labels, weight, spikes.shape[-1]))
+
+
+def ce_count(
+    spikes: Float[Array, "time *batch n_out"],
+    labels: Int[Array, "*batch"],
+    *,
+    num_classes: int | None = None,
+    weight: Float[ArrayLike, " num_classes"] | None = None,
+) -> Float[Array, ""]:
+    r"""The cross entropy of the spike counts, $-\log \operatorname{softmax}(\sum_t S_t)_y$.
+
+    **Arguments:** as for [`ce_rate`][], and
+
+    - `num_classes`: for a population code, in which each class has `n_out / num_classes`
+        consecutive outputs whose counts are added. Default: one output a class.
+    """
+    counts = sum_populations(jnp.sum(record("spikes", spikes), axis=0), num_classes)
+    labels = class_labels(labels, counts.shape[:-1], counts.shape[-1])
+    losses = cross_entropy(counts, labels)
+    return jnp.mean(weighted(losses, labels, weight, counts.shape[-1]))
+
+
+def mse_count(
+    spikes: Float[Array, "time *batch n_out"],
+    labels: Int[Array, "*batch"],
+    *,
+    correct_rate: float = 1.0,
+    incorrect_rate: float = 0.0,
+    num_classes: int | None = None,
+    weight: Float[ArrayLike, " num_classes"] | None = None,
+) -> Float[Array, ""]:
+    r"""The squared error of the spike counts, over the number of steps:
+
+    $$\frac1T \operatorname{mean}\left(\sum_t S_t - \hat n\right)^2, \qquad
+      \hat n = \lfloor T r \rfloor$$
+
+    where $r$ is `correct_rate` for the output of the right class and `incorrect_rate` for the
+    others (Shrestha & Orchard, 2018, NeurIPS, arXiv:1810.08646). In a population code $\hat n$
+    is $\lfloor T r m \rfloor$ for populations of $m$ outputs.
+
+    **Arguments:** as for [`ce_count`][], and
+
+    - `correct_rate`, `incorrect_rate`: the wanted share of steps with a spike, numbers in [0, 1].
+
+    **Raises:** `ValueError`, also if a rate is not in [0, 1].
+    """
+    spikes = record("spikes", spikes)
+    counts = sum_populations(jnp.sum(spikes, axis=0), num_classes)
+    labels = class_labels(labels, counts.shape[:-1], counts.shape[-1])
+    most = spikes.shape[0], spikes.shape[-1] // counts.shape[-1]
+    on = _count("correct_rate", correct_rate, *most)
+    off = _count("incorrect_rate", incorrect_rate, *most)
+    targets = on_off(labels, counts.shape[-1], on, off, counts.dtype)
+    losses = jnp.mean((counts - targets) ** 2, axis=-1) / spikes.shape[0]
+    return jnp.mean(weighted(losses, labels, weight, counts.shape[-1]))
+
+
+def _count(name, rate, steps, neurons):
+    if not isinstance(rate, int | float | np.number) or not 0 <= rate <= 1:
+        raise ValueError(f"{name} must be a number in [0, 1], got {rate!r}.")
+    return int(steps * rate * neurons)

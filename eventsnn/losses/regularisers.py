@@ -1,0 +1,76 @@
+"""Prices of activity, to be added to a loss."""
+
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jaxtyping import Array, ArrayLike, Float
+
+from .classes import record
+
+
+def l1_rate_sparsity(
+    spikes: Float[Array, "time *batch n_out"], strength: float = 1e-5
+) -> Float[Array, ""]:
+    """`strength` times the number of all spikes, of all steps, samples and neurons."""
+    return strength * jnp.sum(record("spikes", spikes))
+
+
+def target_rate(
+    spikes: Float[Array, "time *batch n_out"], rate: Float[ArrayLike, "*n_out"]
+) -> Float[Array, ""]:
+    r"""The mean squared error of firing rates,
+
+    $$\operatorname{mean}_j (f_j - \hat f_j)^2$$
+
+    where $f_j$ is the share of steps, averaged over the batch as well, in which neuron $j$ fired
+    (Bellec et al., 2018, NeurIPS, arXiv:1803.09574). Single samples may so differ. It reaches
+    silent neurons through the surrogate of their membranes.
+
+    **Arguments:**
+
+    - `spikes`: time first, the neurons on the last axis; other axes are samples.
+    - `rate`: $\hat f$ in spikes a step, in [0, 1], for all neurons or for each.
+
+    **Raises:** `ValueError` if `rate` has another shape or is out of range.
+    """
+    rates = _rates(spikes)
+    return jnp.mean((rates - _wanted("rate", rate, rates)) ** 2)
+
+
+def rate_range(
+    spikes: Float[Array, "time *batch n_out"],
+    *,
+    lower: Float[ArrayLike, "*n_out"] = 0.0,
+    upper: Float[ArrayLike, "*n_out"] = 1.0,
+) -> Float[Array, ""]:
+    r"""The mean squared distance of firing rates from a range, in which they cost nothing:
+
+    $$\operatorname{mean}_j \left(\max(0, l - f_j)^2 + \max(0, f_j - u)^2\right)$$
+
+    with $f_j$ as in [`target_rate`][] (after Zenke & Vogels, 2021, Neural Computation 33, 899-925,
+    who bound the activity from both sides).
+
+    **Arguments:**
+
+    - `spikes`: as for [`target_rate`][].
+    - `lower`, `upper`: $l$ and $u$ in spikes a step, in [0, 1], for all neurons or for each.
+
+    **Raises:** `ValueError` if a bound has another shape or is out of range.
+    """
+    rates = _rates(spikes)
+    low, high = _wanted("lower", lower, rates), _wanted("upper", upper, rates)
+    return jnp.mean(jnp.maximum(low - rates, 0) ** 2 + jnp.maximum(rates - high, 0) ** 2)
+
+
+def _rates(spikes):
+    spikes = record("spikes", spikes)
+    return jnp.mean(spikes, axis=tuple(range(spikes.ndim - 1)))
+
+
+def _wanted(name, value, rates):
+    x = jnp.asarray(value)
+    if x.shape not in ((), rates.shape):
+        raise ValueError(f"{name} must be a number or have shape {rates.shape}, got {x.shape}.")
+    if not isinstance(x, Tracer) and not np.all((np.asarray(x) >= 0) & (np.asarray(x) <= 1)):
+        raise ValueError(f"{name} must lie in [0, 1], in spikes a step, got {x}.")
+    return x.astype(rates.dtype)

@@ -1,0 +1,186 @@
+"""Frames of a sample, as a strip or as a film."""
+
+import os
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+from jaxtyping import ArrayLike, Float
+from matplotlib.animation import FuncAnimation, PillowWriter
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from .style import GOAL, INK, axis_labels, names, new_figure, numbers, picture
+from .trains import draw_counts, draw_spikes
+
+
+def frames(
+    images: Float[ArrayLike, "k height width"] | Float[ArrayLike, "rows k height width"],
+    titles: Sequence[str] | None = None,
+    *,
+    row_titles: Sequence[str] | None = None,
+) -> Figure:
+    """Images side by side, in one row or several, all with one scale of brightness.
+
+    **Arguments:**
+
+    - `titles`: one for each column.
+    - `row_titles`: one for each row.
+
+    **Raises:** `ValueError` for other shapes, and unless there is a title each.
+    """
+    images = numbers("images", images, "k, height, width", "rows, k, height, width")
+    images = images if images.ndim == 4 else images[None]
+    rows, k, height, width = images.shape
+    over = names("titles", [""] * k if titles is None else titles, k)
+    beside = names("row_titles", [""] * rows if row_titles is None else row_titles, rows)
+    inch = min(1.4, 12.0 / k)
+    figure = new_figure(k * inch, rows * inch * height / width + 0.3 * any(over) + 0.1)
+    figure.set_layout_engine("constrained", w_pad=0.02, h_pad=0.02)
+    grid = figure.subplots(rows, k, squeeze=False)
+    for row, strip, beside_it in zip(grid, images, beside, strict=True):
+        for axes, image in zip(row, strip, strict=True):
+            axes.imshow(image, **_scale(images))
+            picture(axes)
+        row[0].set_ylabel(beside_it, color=INK, fontsize=8)
+    for axes, text in zip(grid[0], over, strict=True):
+        axes.set_title(text, fontsize=8, color=INK)
+    return figure
+
+
+def animation(
+    images: Float[ArrayLike, "time height width"] | Float[ArrayLike, "height width"] | None = None,
+    *,
+    spikes: Float[ArrayLike, "time neurons"] | None = None,
+    title: str = "",
+    interval: float = 100.0,
+) -> FuncAnimation:
+    """A film of images, of spikes that arrive in their raster step by step, or of both.
+
+    **Arguments:**
+
+    - `images`: one for each step, or a single one that stays.
+    - `spikes`: a train with as many steps.
+    - `interval`: ms from one step to the next.
+
+    **Returns:** an animation for [`save_gif`][], or for `to_jshtml()` in a notebook. It has to be
+    kept until it is drawn.
+
+    **Raises:** `ValueError` for other shapes, different numbers of steps, and a single image
+    without spikes.
+    """
+    film, train, steps = _film(images, spikes)
+    panels = []
+    if film is not None:
+        panels.append((2.9, partial(_image, film=film)))
+    if train is not None:
+        panels.append((4.2, partial(_raster, train=train)))
+    widths = [width for width, _ in panels]
+    figure = _film_figure(0.5 + sum(widths), 3.2)
+    grid = figure.subplots(1, len(panels), squeeze=False, width_ratios=widths)[0]
+    draws = [draw_on(axes) for axes, (_, draw_on) in zip(grid, panels, strict=True)]
+    return _animate(figure, [_step_text(figure, title, steps), *draws], steps, interval)
+
+
+def count_animation(
+    spikes: Float[ArrayLike, "time classes"],
+    *,
+    target: int | None = None,
+    labels: Sequence[str] | None = None,
+    title: str = "",
+    interval: float = 100.0,
+) -> FuncAnimation:
+    """The bars of [`spike_counts`][] as they grow.
+
+    **Arguments:** as for [`spike_counts`][] and [`animation`][].
+    """
+    counts = np.cumsum(numbers("spikes", spikes, "time, classes"), axis=0)
+    figure = _film_figure(5.6, 3.4)
+    bars = draw_counts(figure.subplots(), counts[0], max(counts.max(), 1), target, labels)
+
+    def draw(step):
+        for bar, count in zip(bars, counts[step], strict=True):
+            bar.set_height(count)
+
+    draws = [_step_text(figure, title, len(counts)), draw]
+    return _animate(figure, draws, len(counts), interval)
+
+
+def save_gif(film: FuncAnimation, path: str | os.PathLike, *, fps: int = 10) -> None:
+    """Write an animation as a GIF of `fps` frames a second that repeats for ever."""
+    film.save(os.fspath(path), writer=PillowWriter(fps=fps))
+
+
+def _film(images, spikes):
+    """Frames and train, None for the one that is not given, and their number of steps."""
+    if spikes is None:
+        film = numbers("images", images, "time, height, width")
+        return film, None, len(film)
+    train = numbers("spikes", spikes, "time, neurons")
+    if images is None:
+        return None, train, len(train)
+    film = numbers("images", images, "time, height, width", "height, width")
+    if film.ndim == 2:
+        film = np.broadcast_to(film, (len(train), *film.shape))
+    if len(film) != len(train):
+        raise ValueError(f"images must have the {len(train)} steps of spikes, got {len(film)}.")
+    return film, train, len(film)
+
+
+def _film_figure(width, height):
+    figure = new_figure(width, height)
+    figure.set_dpi(100)
+    return figure
+
+
+def _step_text(figure, title, steps):
+    text = figure.suptitle("", x=0.01, ha="left", fontsize=10, color=INK)
+    before = f"{title}, step" if title else "step"
+    return lambda step: text.set_text(f"{before} {step + 1} of {steps}")
+
+
+def _image(axes, film):
+    image = axes.imshow(film[0], **_scale(film))
+    picture(axes)
+    return lambda step: image.set_data(film[step])
+
+
+def _raster(axes, train):
+    lines, when = draw_spikes(axes, train, 2.4, 3.6)
+    segments = lines.get_segments()
+    now = axes.axvline(0, color=GOAL, linewidth=1.0, alpha=0.6, zorder=0)
+    axis_labels(axes, "time step", "neuron")
+
+    def draw(step):
+        lines.set_segments(segments[: np.searchsorted(when, step, side="right")])
+        now.set_xdata([step, step])
+
+    return draw
+
+
+def _animate(figure, draws, steps, interval):
+    def update(step):
+        for draw in draws:
+            draw(step)
+        return ()
+
+    update(0)
+    # Without a pyplot window the figure has no canvas that could be animated otherwise.
+    FigureCanvasAgg(figure)
+    return FuncAnimation(
+        figure,
+        update,
+        frames=steps,
+        interval=interval,
+        init_func=lambda: (),
+        cache_frame_data=False,
+    )
+
+
+def _scale(images):
+    """One scale for all: grey from zero, or two colours around zero if some are negative."""
+    low, high = images.min(), images.max()
+    if low < 0:
+        top = max(-low, high)
+        return dict(cmap="RdBu_r", vmin=-top, vmax=top)
+    return dict(cmap="gray", vmin=0, vmax=high or 1)

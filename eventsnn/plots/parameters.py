@@ -1,0 +1,127 @@
+"""What training did to the parameters."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from jaxtyping import ArrayLike, Float, Int
+from matplotlib import colormaps
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from .style import (
+    GOAL,
+    INK,
+    MODEL,
+    MUTED,
+    axis_labels,
+    headline,
+    new_figure,
+    picture,
+    same_shape,
+)
+
+
+def parameter_history(
+    steps: Int[ArrayLike, " times"],
+    weights: Float[ArrayLike, "times synapses"],
+    biases: Float[ArrayLike, "times neurons"],
+) -> Figure:
+    """Every weight and every bias over training, coloured by where it started."""
+    figure = new_figure(6.4, 6.0)
+    panels = figure.subplots(2, 1, sharex=True)
+    for axes, values, name in zip(panels, (weights, biases), ("weight", "bias"), strict=True):
+        values = np.asarray(values, float)
+        # Drawn in the order in which they start, so that the colours do not depend on the index.
+        order = np.argsort(values[0], kind="stable")
+        shades = colormaps["viridis"](np.linspace(0.0, 0.92, len(order)))
+        for shade, column in zip(shades, values[:, order].T, strict=True):
+            axes.plot(steps, column, color=shade, linewidth=0.7, alpha=0.8)
+        axes.axhline(0, color=INK, linewidth=0.8, zorder=0)
+        axis_labels(axes, "", f"{name} (all {len(order)})")
+    panels[-1].set_xlabel("training step")
+    return figure
+
+
+def weights(
+    before: Mapping[str, Float[ArrayLike, "..."]], after: Mapping[str, Float[ArrayLike, "..."]]
+) -> Figure:
+    """The parameters of each layer before and after training, and their histograms.
+
+    Matrices are heat maps with one colour scale, white at zero, which leaves out the largest
+    0.5 % of the values; kernels with more axes are drawn as matrices (out, everything else), and
+    vectors such as biases as stems.
+
+    **Arguments:**
+
+    - `before`, `after`: arrays by name, the same names in both.
+
+    **Raises:** `ValueError` for different names or shapes.
+    """
+    if not before or set(before) != set(after):
+        raise ValueError(
+            "before and after must have the same names, at least one, "
+            f"got {sorted(before)} and {sorted(after)}."
+        )
+    heights = [2.3 if np.ndim(value) > 1 else 1.5 for value in before.values()]
+    figure = new_figure(9.0, 0.4 + sum(heights))
+    grid = figure.subplots(
+        len(before), 3, squeeze=False, width_ratios=(1, 1, 0.8), height_ratios=heights
+    )
+    for row, name in zip(grid, before, strict=True):
+        pair = [np.asarray(v[name], float) for v in (before, after)]
+        same_shape(**{f"before[{name!r}]": pair[0], f"after[{name!r}]": pair[1]})
+        if pair[0].ndim > 1:
+            _heat_maps(figure, row, [v.reshape(len(v), -1) for v in pair])
+        else:
+            _stems(row, [np.atleast_1d(v) for v in pair])
+        _histograms(row[2], pair)
+        row[0].set_ylabel(name, color=INK)
+    for axes, text in zip(grid[0], ("before", "after", "values"), strict=True):
+        headline(axes, text)
+    grid[0, 2].legend(frameon=False, fontsize=8)
+    figure.align_ylabels(grid[:, 0])
+    return figure
+
+
+def _heat_maps(figure, row, pair):
+    """Both matrices with the colours of one scale."""
+    size = np.abs(np.stack(pair))
+    size = size[np.isfinite(size)]
+    top = (np.percentile(size, 99.5) or size.max()) if size.size else 1.0
+    # Sharp cells where each has its pixels; where not, a mean of those that share one.
+    smooth = "nearest" if max(pair[0].shape) <= 256 else "auto"
+    for axes, matrix in zip(row, pair, strict=False):
+        image = axes.imshow(
+            matrix, cmap="RdBu_r", vmin=-top, vmax=top, aspect="auto", interpolation=smooth
+        )
+        axes.set_xlabel("{1} in, {0} out".format(*matrix.shape), color=MUTED, fontsize=8)
+        picture(axes)
+    bar = figure.colorbar(image, ax=row[1], aspect=15, extend="both")
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(labelsize=7, colors=INK)
+
+
+def _stems(row, pair):
+    """Both vectors with one vertical scale."""
+    ink = np.concatenate([[0.0], *pair])
+    low, high = np.nanmin(ink), np.nanmax(ink)
+    margin = 0.08 * (high - low) or 1.0
+    for axes, vector in zip(row, pair, strict=False):
+        at = np.arange(len(vector))
+        axes.vlines(at, 0, vector, MODEL, linewidth=np.clip(80 / len(vector), 0.6, 4.0))
+        axes.axhline(0, color=MUTED, linewidth=0.6)
+        axes.set_ylim(low - margin, high + margin)
+        axis_labels(axes, "neuron", "")
+        axes.set_xlim(-0.6, len(vector) - 0.4)
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
+        axes.tick_params(labelsize=7)
+
+
+def _histograms(axes, pair):
+    before, after = (value[np.isfinite(value)] for value in pair)
+    both = np.concatenate([before, after])
+    edges = np.histogram_bin_edges(both, bins=min(40, max(5, both.size // 4)))
+    axes.hist(before, edges, color=MUTED, alpha=0.6, label="before")
+    axes.hist(after, edges, color=GOAL, histtype="step", linewidth=1.4, label="after")
+    axis_labels(axes, "", "")
+    axes.tick_params(labelsize=7)

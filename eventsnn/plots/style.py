@@ -1,0 +1,106 @@
+"""What all pictures share: colours, axes, and the shapes that are refused."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+INK = "#22303c"
+MUTED = "#8a97a3"
+GOAL = "#e4572e"
+MODEL = "#17659c"
+INPUT = "#2a9d63"
+PALETTE = (MODEL, GOAL, INPUT, "#8b5fbf", "#c9922e", INK)
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """A figure of that size in inches."""
+    return Figure(figsize=(width, height), dpi=150, layout="constrained")
+
+
+def axis_labels(axes: Axes, x: str, y: str):
+    """Axis labels, a faint grid and no frame."""
+    axes.set_xlabel(x, color=INK)
+    axes.set_ylabel(y, color=INK)
+    axes.grid(alpha=0.2, linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def headline(axes: Axes, text: str):
+    """A title at the left, above the axes."""
+    if text:
+        axes.set_title(text, loc="left", fontsize=10, color=INK)
+
+
+def slanted(axes: Axes, labels: Sequence[str], longest: int):
+    """Turn the labels of the x axis if one is too long to stand beside the next."""
+    if max(map(len, labels)) > longest:
+        for tick in axes.get_xticklabels():
+            tick.set(rotation=40, ha="right", rotation_mode="anchor")
+
+
+def picture(axes: Axes):
+    """Axes of an image: no ticks, a thin frame."""
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.spines[:].set(color=MUTED, linewidth=0.5)
+
+
+def goal(axes: Axes, target: float | None):
+    """The target's line, if there is one."""
+    if target is not None:
+        axes.axvline(target, color=GOAL, linewidth=1.4, linestyle="--", label="target")
+
+
+def against_target(
+    x, target, value, *, name: str, x_label: str, y_label: str, unit: str = "", marker: str = ""
+) -> Figure:
+    """Target and value above, their difference below."""
+    figure = new_figure(6.4, 5.2)
+    suffix = f" ({unit})" if unit else ""
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    above.plot(x, target, color=GOAL, linewidth=4, alpha=0.45, label="target")
+    above.plot(x, value, color=MODEL, linewidth=1.5, marker=marker, markersize=4, label=name)
+    above.legend(frameon=False)
+    axis_labels(above, "", y_label + suffix)
+    below.axhline(0, color=MUTED, linewidth=0.8)
+    below.plot(x, value - target, color=MODEL, linewidth=1.2)
+    axis_labels(below, x_label, "error" + suffix)
+    return figure
+
+
+def numbers(name: str, value: Any, *shapes: str) -> np.ndarray:
+    """`value` as floats, refused unless it has as many axes as one of the shapes, none empty.
+
+    A shape is written as in `"time, neurons"`.
+    """
+    out = np.asarray(value, float)
+    if out.ndim not in {len(shape.split(",")) for shape in shapes} or out.size == 0:
+        expected = " or ".join(f"({shape})" for shape in shapes)
+        raise ValueError(f"{name} must have shape {expected}, got shape {out.shape}.")
+    return out
+
+
+def same_shape(**named: np.ndarray):
+    """Refuse arrays of different shapes."""
+    shapes = {name: value.shape for name, value in named.items()}
+    if len(set(shapes.values())) > 1:
+        listed = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+        raise ValueError(f"{' and '.join(shapes)} must have one shape, got {listed}.")
+
+
+def names(argument: str, value, n: int) -> list[str]:
+    """One name for each of `n`; their numbers if none are given."""
+    out = [str(name) for name in (range(n) if value is None else value)]
+    if len(out) != n:
+        raise ValueError(f"{argument} must have length {n}, got {len(out)}.")
+    return out
+
+
+def index(argument: str, value: int | None, n: int):
+    """Refuse what is not one of `n`; None is no index."""
+    if value is not None and not 0 <= value < n:
+        raise ValueError(f"{argument} must be in 0 ... {n - 1}, got {value}.")

@@ -1,0 +1,146 @@
+"""How training went."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from jaxtyping import ArrayLike, Float
+from matplotlib.colors import PowerNorm
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from .style import (
+    INK,
+    MODEL,
+    MUTED,
+    PALETTE,
+    axis_labels,
+    headline,
+    names,
+    new_figure,
+    numbers,
+    slanted,
+)
+
+
+def loss_curve(losses: Float[ArrayLike, " steps"]) -> Figure:
+    """The loss of every step on a logarithmic axis, and its running median."""
+    losses = np.asarray(losses, float)
+    steps = np.arange(1, len(losses) + 1)
+    figure = new_figure(6.4, 3.8)
+    axes = figure.subplots()
+    axes.plot(steps, losses, color=MODEL, linewidth=0.7, alpha=0.45, label="batch")
+    width = max(1, len(losses) // 40)
+    if width > 1:
+        windows = np.lib.stride_tricks.sliding_window_view(losses, width)
+        middle = steps[: len(windows)] + (width - 1) / 2
+        label = f"median of {width} steps"
+        axes.plot(middle, np.median(windows, axis=1), color=INK, linewidth=1.6, label=label)
+        axes.legend(frameon=False)
+    axes.set_yscale("log")
+    axis_labels(axes, "training step", "loss")
+    return figure
+
+
+def curves(
+    named: Mapping[str, Sequence[float] | Float[ArrayLike, " n"]],
+    *,
+    x: Mapping[str, Sequence[float] | Float[ArrayLike, " n"]] | None = None,
+    x_label: str = "training step",
+    y_label: str = "loss",
+    log: bool = False,
+    title: str = "",
+) -> Figure:
+    """Several curves, such as the losses of training and test; long ones with a running mean.
+
+    **Arguments:**
+
+    - `named`: the values of each curve by its name. One of 80 values or more is drawn faintly,
+        and over it its running mean, as wide as a fortieth of it.
+    - `x`: where those values are, for the curves that are not at 1, 2, ...: a test loss after
+        each epoch next to a training loss of each step.
+    - `log`: a logarithmic axis, which leaves gaps at values <= 0.
+
+    **Raises:** `ValueError` for curves that are not one-dimensional, and unequal lengths.
+    """
+    if not named:
+        raise ValueError("named must hold at least one curve, got none.")
+    x = {} if x is None else x
+    figure = new_figure(6.4, 3.8)
+    axes = figure.subplots()
+    places = []
+    for i, (name, values) in enumerate(named.items()):
+        values = numbers(f"the curve {name!r}", values, "n")
+        at = numbers(f"x of the curve {name!r}", x.get(name, np.arange(1, len(values) + 1)), "n")
+        if at.shape != values.shape:
+            raise ValueError(
+                f"x of the curve {name!r} must have length {len(values)}, got {len(at)}."
+            )
+        places.append(at)
+        _curve(axes, at, values, name, PALETTE[i % len(PALETTE)])
+    if all(np.all(at == np.round(at)) for at in places):
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if log:
+        axes.set_yscale("log", nonpositive="mask")
+    axes.legend(frameon=False)
+    axis_labels(axes, x_label, y_label)
+    headline(axes, title)
+    return figure
+
+
+def _curve(axes, at, values, name, colour):
+    width = len(values) // 40
+    if width < 2:
+        marker = "o" if len(values) <= 40 else ""
+        axes.plot(
+            at, values, color=colour, linewidth=1.6, marker=marker, markersize=3.5, label=name
+        )
+        return
+    axes.plot(at, values, color=colour, linewidth=0.6, alpha=0.3)
+    windows = np.lib.stride_tricks.sliding_window_view(values, width)
+    text = f"{name} (mean of {width})"
+    middle = at[(width - 1) // 2 :][: len(windows)]
+    axes.plot(middle, windows.mean(axis=1), color=colour, linewidth=1.6, label=text)
+
+
+def confusion(
+    matrix: Float[ArrayLike, "classes classes"],
+    *,
+    labels: Sequence[str] | None = None,
+    title: str = "",
+) -> Figure:
+    """How often each class (rows) was taken for which (columns).
+
+    The colour is the share of the row; the numbers are the entries themselves, up to 20 classes.
+
+    **Raises:** `ValueError` if the matrix is not square, or there is not one label a class.
+    """
+    counts = numbers("matrix", matrix, "classes, classes")
+    n = len(counts)
+    if counts.shape != (n, n):
+        raise ValueError(f"matrix must be square, got shape {counts.shape}.")
+    labels = names("labels", labels, n)
+    total = counts.sum(axis=1, keepdims=True)
+    share = np.divide(counts, total, out=np.zeros_like(counts), where=total > 0)
+    size = min(3.0 + 0.32 * n, 9.0)
+    figure = new_figure(size + 0.8, size)
+    axes = figure.subplots()
+    # The square root makes a confusion of one per cent visible beside the diagonal.
+    image = axes.imshow(share, cmap="Blues", norm=PowerNorm(0.5, 0, 1))
+    if n <= 20:
+        for (row, column), value in np.ndenumerate(counts):
+            colour = "white" if share[row, column] > 0.35 else (INK if value else MUTED)
+            text = f"{value:.0f}" if value == round(value) else f"{value:.2f}"
+            axes.text(column, row, text, color=colour, ha="center", va="center", fontsize=7)
+    shown = range(0, n, -(-n // 25))
+    axes.set_xticks(shown, [labels[i] for i in shown])
+    axes.set_yticks(shown, [labels[i] for i in shown])
+    slanted(axes, labels, 3)
+    axis_labels(axes, "predicted", "target")
+    axes.grid(False)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    bar = figure.colorbar(image, ax=axes, shrink=0.8, aspect=25, ticks=[0, 0.01, 0.05, 0.2, 0.5, 1])
+    bar.set_label("share of the target class", color=INK)
+    bar.outline.set_visible(False)
+    headline(axes, title)
+    return figure

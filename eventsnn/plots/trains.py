@@ -1,0 +1,202 @@
+"""Pictures of networks in discrete time: dense trains of one sample, shape (time, neurons)."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from jaxtyping import ArrayLike, Float
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from .style import (
+    GOAL,
+    INK,
+    MODEL,
+    MUTED,
+    against_target,
+    axis_labels,
+    headline,
+    index,
+    names,
+    new_figure,
+    numbers,
+    same_shape,
+    slanted,
+)
+
+
+def spike_raster(
+    spikes: Float[ArrayLike, "time neurons"] | Mapping[str, Float[ArrayLike, "time neurons"]],
+    *,
+    title: str = "",
+    target: int | None = None,
+) -> Figure:
+    """The spikes of one sample: time steps to the right, neurons upwards.
+
+    **Arguments:**
+
+    - `spikes`: a train, or several by their layers' names, drawn from above to below over one
+        axis of time. Entries below zero, such as the off-spikes of a delta code, get another
+        colour.
+    - `target`: the neuron of the (last) layer that ought to spike, its row marked.
+
+    **Raises:** `ValueError` for trains that are not (time, neurons), such as a whole batch, and
+    trains of different lengths.
+    """
+    layers = spikes if isinstance(spikes, Mapping) else {"neuron": spikes}
+    trains = {
+        name: numbers(f"spikes of {name!r}", s, "time, neurons") for name, s in layers.items()
+    }
+    if len({len(train) for train in trains.values()}) != 1:
+        shapes = ", ".join(f"{name} {train.shape}" for name, train in trains.items())
+        raise ValueError(f"spikes must have one number of steps, got {shapes or 'no layer'}.")
+    heights = [np.clip(0.4 + 0.1 * train.shape[1], 1.0, 3.6) for train in trains.values()]
+    figure = new_figure(6.4, 0.7 + sum(heights))
+    panels = figure.subplots(
+        len(trains), 1, sharex=True, height_ratios=heights, squeeze=False
+    ).ravel()
+    for axes, (name, train), height in zip(panels, trains.items(), heights, strict=True):
+        draw_spikes(axes, train, height)
+        axis_labels(axes, "", name)
+    if target is not None:
+        index("target", target, train.shape[1])
+        axes.axhspan(target - 0.5, target + 0.5, color=GOAL, alpha=0.2, linewidth=0)
+        axes.text(
+            1.005, target, "target", color=GOAL, va="center", transform=axes.get_yaxis_transform()
+        )
+    axes.set_xlabel("time step", color=INK)
+    figure.align_ylabels(panels)
+    headline(panels[0], title)
+    return figure
+
+
+def draw_spikes(axes: Axes, train: np.ndarray, height: float, width: float = 6.0):
+    """Every spike as a short line. Returns the lines and the step of each, in the order of time.
+
+    `height` and `width` of the axes in inches say how thick a line can be seen.
+    """
+    steps, n = train.shape
+    half = max(0.4, 0.75 * n / (72 * height))  # a line of 1.5 points at least
+    thick = np.clip(0.55 * 72 * width / steps, 0.6, 2.5)
+    when, who = np.nonzero(train)
+    colours = [INK if value > 0 else GOAL for value in train[when, who]]
+    lines = axes.vlines(when, who - half, who + half, colours, linewidth=thick)
+    axes.set(xlim=(-0.5, steps - 0.5), ylim=(-0.5 - 0.1 * (n < 30), n - 0.5 + 0.1 * (n < 30)))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=max(2, int(height * 2.5)), integer=True))
+    return lines, when
+
+
+def membrane_traces(
+    membranes: Float[ArrayLike, "time neurons"],
+    spikes: Float[ArrayLike, "time neurons"] | None = None,
+    *,
+    threshold: float | Float[ArrayLike, " neurons"] | None = None,
+    labels: Sequence[str] | None = None,
+    title: str = "",
+) -> Figure:
+    """The membrane of each of a few neurons, one panel each with one vertical scale.
+
+    **Arguments:**
+
+    - `spikes`: marked above the trace.
+    - `threshold`: a dashed line, for all or for each neuron.
+    - `labels`: names of the neurons; by default their numbers.
+
+    **Raises:** `ValueError` for other shapes, and for more than 30 neurons.
+    """
+    traces = numbers("membranes", membranes, "time, neurons")
+    steps, n = traces.shape
+    if n > 30:
+        raise ValueError(f"membranes must have at most 30 neurons, choose some, got {n}.")
+    labels = names("labels", labels, n)
+    fired = np.zeros_like(traces)
+    if spikes is not None:
+        fired = numbers("spikes", spikes, "time, neurons")
+        same_shape(membranes=traces, spikes=fired)
+    levels = np.broadcast_to(np.nan if threshold is None else np.asarray(threshold, float), n)
+    ink = np.concatenate([traces.ravel(), levels[np.isfinite(levels)]])
+    low, high = np.min(ink, initial=0), np.max(ink)
+    room = (high - low) or 1.0
+    figure = new_figure(6.4, 0.9 + 0.62 * n)
+    panels = figure.subplots(n, 1, sharex=True, sharey=True, squeeze=False).ravel()
+    for axes, trace, spike, level, name in zip(
+        panels, traces.T, fired.T, levels, labels, strict=True
+    ):
+        axes.axhline(level, color=MUTED, linewidth=0.9, linestyle="--")
+        axes.plot(np.arange(steps), trace, color=MODEL, linewidth=1.2)
+        at = np.nonzero(spike)[0]
+        axes.plot(at, np.full(len(at), high + 0.12 * room), "|", color=GOAL, markersize=6)
+        axis_labels(axes, "", "")
+        axes.set_ylabel(name, color=INK, rotation=0, ha="right", va="center")
+        axes.tick_params(labelsize=7)
+    axes.set(xlim=(-0.5, steps - 0.5), ylim=(low - 0.08 * room, high + 0.3 * room))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlabel("time step", color=INK)
+    headline(panels[0], title)
+    return figure
+
+
+def spike_counts(
+    spikes: Float[ArrayLike, " classes"] | Float[ArrayLike, "time classes"],
+    *,
+    target: int | None = None,
+    labels: Sequence[str] | None = None,
+    title: str = "",
+) -> Figure:
+    """How often each output neuron spiked for one sample; the target class in another colour.
+
+    **Arguments:**
+
+    - `spikes`: the counts, or the trains to be summed.
+
+    **Raises:** `ValueError` for other shapes, a target that is no class, or missing labels.
+    """
+    counts = numbers("spikes", spikes, "classes", "time, classes")
+    counts = counts if counts.ndim == 1 else counts.sum(axis=0)
+    figure = new_figure(5.6, 3.4)
+    axes = figure.subplots()
+    bars = draw_counts(axes, counts, max(counts.max(), 1), target, labels)
+    axes.bar_label(bars, fmt="%g", fontsize=8, color=INK, padding=1)
+    headline(axes, title)
+    return figure
+
+
+def draw_counts(axes: Axes, counts: np.ndarray, top: float, target: int | None, labels):
+    """Bars up to `top`, the target's in its colour."""
+    n = len(counts)
+    index("target", target, n)
+    labels = names("labels", labels, n)
+    colours = [GOAL if i == target else MODEL for i in range(n)]
+    bars = axes.bar(np.arange(n), counts, width=0.7, color=colours)
+    if target is not None:
+        bars[target].set_label("target")
+        axes.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0)
+    axes.set_xticks(np.arange(n), labels)
+    slanted(axes, labels, 4)
+    axes.set_ylim(0, 1.1 * top)
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    axis_labels(axes, "class", "spikes")
+    axes.grid(False, axis="x")
+    return bars
+
+
+def target_trace(
+    times: Float[ArrayLike, " time"],
+    target: Float[ArrayLike, " time"],
+    output: Float[ArrayLike, " time"],
+    *,
+    x_label: str = "time step",
+    y_label: str = "membrane",
+    title: str = "",
+) -> Figure:
+    """Target and output over time, and their difference below.
+
+    **Raises:** `ValueError` unless all three have the shape `(time,)`.
+    """
+    named = {"times": times, "target": target, "output": output}
+    arrays = {name: numbers(name, value, "time") for name, value in named.items()}
+    same_shape(**arrays)
+    figure = against_target(*arrays.values(), name="network", x_label=x_label, y_label=y_label)
+    headline(figure.axes[0], title)
+    return figure

@@ -1,0 +1,65 @@
+"""A digit moves through the frames: which is it?"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from ..data import moving
+from ..discrete import RLeaky, Sequential, run_batch
+from ..losses import mse_count
+from .images import ImageTask
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MovingMNIST(ImageTask):
+    """Frames of a canvas on which one digit moves in a straight line and bounces off the walls go,
+    one a step, through a linear layer, dropout and two layers of recurrent leaky neurons."""
+
+    name: ClassVar[str] = "moving-mnist"
+    summary: ClassVar[str] = "moving digits by RLeaky layers, 128 hidden, 10 frames"
+    default_epochs: ClassVar[Mapping[str, int]] = {"digits": 100, "mnist": 10}
+
+    n_hidden: int = 128
+    num_steps: int = 10
+    beta: float = 0.9
+    dropout: float = 0.2
+    average_last_epoch: bool = True
+
+    def build(self, key, shape):
+        key_in, key_out, *keys = jax.random.split(key, 4)
+        n, canvas = self.n_hidden, moving.default_canvas(shape[0])
+        return Sequential(
+            [
+                jnp.ravel,
+                eqx.nn.Linear(canvas * canvas, n, key=key_in),
+                eqx.nn.Dropout(self.dropout),
+                RLeaky(self.beta, eqx.nn.Linear(n, n, key=keys[0])),
+                eqx.nn.Linear(n, 10, key=key_out),
+                RLeaky(self.beta, eqx.nn.Linear(10, 10, key=keys[1])),
+            ]
+        )
+
+    def frames(self, images, seeds):
+        """The digits on their ways, `(num_steps, batch, canvas, canvas)`: one way a seed."""
+        keys = jax.vmap(jax.random.key)(seeds)
+        film = jax.vmap(lambda key, image: moving.sequences(key, image, num_frames=self.num_steps))
+        return jnp.moveaxis(film(keys, images), 1, 0)
+
+    def simulate(self, model, images, seeds, **options: Any):
+        keys = jax.vmap(lambda seed: jax.random.fold_in(jax.random.key(seed), 1))(seeds)
+        return run_batch(model, self.frames(images, seeds), key=keys, **options)
+
+    def loss(self, model, batch):
+        images, labels, seeds = batch
+        run = self.simulate(model, images, seeds)
+        return mse_count(run.spikes, labels, correct_rate=0.8, incorrect_rate=0.2)
+
+    def monitor(self, model, batch):
+        return self.loss(eqx.nn.inference_mode(model), batch[1])
+
+    def scores(self, run):
+        return {"rate": run.spikes.sum(axis=0)}

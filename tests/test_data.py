@@ -1,0 +1,586 @@
+"""Data sets: files are read or refused, batches see every sample, digits keep their shape."""
+
+import gzip
+import os
+import re
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pooch
+import pytest
+import requests
+
+from eventsnn.data import idx, images, membrane, mnist, moving
+
+CODES = {"u1": 0x08, "i1": 0x09, "i2": 0x0B, "i4": 0x0C, "f4": 0x0D, "f8": 0x0E}
+NAMES = tuple(mnist.SHA256)
+REAL = os.environ.get(mnist.VARIABLE)
+
+
+def as_idx(array):
+    """The bytes of an IDX file, written out from the description of the format."""
+    code = CODES[array.dtype.str[1:]]
+    sizes = b"".join(size.to_bytes(4, "big") for size in array.shape)
+    return (
+        bytes([0, 0, code, array.ndim])
+        + sizes
+        + array.astype(array.dtype.str[1:]).byteswap().tobytes()
+    )
+
+
+def little_mnist(n_train=7, n_test=3, side=5):
+    """Arrays with the names and types of MNIST's files."""
+    rng = np.random.default_rng(3)
+    out = {}
+    for part, n in (("train", n_train), ("t10k", n_test)):
+        out[f"{part}-images-idx3-ubyte"] = rng.integers(0, 256, (n, side, side)).astype("u1")
+        out[f"{part}-labels-idx1-ubyte"] = rng.integers(0, 10, n).astype("u1")
+    return out
+
+
+def write(folder, arrays, spelling="{}"):
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, array in arrays.items():
+        path = folder / spelling.format(name)
+        content = as_idx(array)
+        path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+    return folder
+
+
+def one_line(error):
+    message = str(error.value)
+    assert "\n" not in message
+    return message
+
+
+@pytest.fixture(autouse=True)
+def no_files_of_this_machine(monkeypatch):
+    monkeypatch.delenv(mnist.VARIABLE, raising=False)
+
+
+# ------------------------------------------------------------------ IDX files
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+@pytest.mark.parametrize("dtype", CODES)
+def test_idx_reads_every_type(tmp_path, dtype, zipped):
+    values = np.array([[1, 0, -3], [100, 7, 2]]).astype(dtype) * np.array(1).astype(dtype)
+    if values.dtype.kind == "f":
+        values += np.array(1e-3, dtype)
+    path = tmp_path / "any.name"
+    path.write_bytes(gzip.compress(as_idx(values)) if zipped else as_idx(values))
+    found = idx.read(path)
+    np.testing.assert_array_equal(found, values)
+    assert found.dtype == np.dtype(dtype) and found.dtype.isnative and found.flags.writeable
+
+
+def test_idx_reads_a_file_written_by_hand(tmp_path):
+    (tmp_path / "a").write_bytes(b"\0\0\x0b\x02\0\0\0\x02\0\0\0\x01\x01\x02\xff\xfe")
+    np.testing.assert_array_equal(idx.read(tmp_path / "a"), [[258], [-2]])
+
+
+def test_idx_knows_gzip_by_content_not_by_name(tmp_path):
+    values = np.arange(5, dtype="u1")
+    (tmp_path / "plain.gz").write_bytes(as_idx(values))
+    np.testing.assert_array_equal(idx.read(str(tmp_path / "plain.gz")), values)
+
+
+def test_idx_reads_no_values_at_all(tmp_path):
+    (tmp_path / "a").write_bytes(as_idx(np.zeros((0, 4), "f4")))
+    assert idx.read(tmp_path / "a").shape == (0, 4)
+
+
+GOOD = as_idx(np.arange(6, dtype="u1").reshape(2, 3))
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (GOOD[:-1], r"is cut off.*promises 6 bytes.*\(2, 3\).*found 5"),
+        (GOOD + b"x", "is too long.*promises 6 bytes.*found 7"),
+        (gzip.compress(GOOD[:-2]), "is cut off.*found 4"),
+        (GOOD[:9], "broken IDX header.*2 dimensions"),
+        (b"\0\0\x08\0\x01", "broken IDX header.*0 dimensions.*expected 1"),
+        (b"\0\0\x08\xff" + bytes(4 * 255), "255 dimensions"),
+        (b"\0\0\x07\x01\0\0\0\0", "not an IDX file.*'00 00 07 01'.*expected.*08, 09, 0b"),
+        (b"\x89PNG\r\n", "not an IDX file.*'89 50 4e 47'"),
+        (b"", "not an IDX file.*empty"),
+        (gzip.compress(GOOD)[:-9], "broken gzip"),
+        (b"\x1f\x8bnot at all gzip", "broken gzip"),
+        (gzip.compress(GOOD)[:-8] + bytes(8), "broken gzip"),  # its own checksum
+        (gzip.compress(GOOD)[:10] + b"\xff" * 20, "broken gzip"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "file",  # gzip writes the time of day
+)
+def test_idx_refuses(tmp_path, content, expected):
+    path = tmp_path / "some-file"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=f"some-file.*{expected}") as error:
+        idx.read(path)
+    one_line(error)
+
+
+def test_idx_refuses_what_is_no_file(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"nothing-here.*does not exist, expected an IDX"):
+        idx.read(tmp_path / "nothing-here")
+    with pytest.raises(ValueError, match="is a folder, expected an IDX file"):
+        idx.read(tmp_path)
+
+
+# ------------------------------------------------------------------ MNIST from files
+
+
+def is_little_mnist(data, arrays):
+    for part, name in (("train", "train"), ("test", "t10k")):
+        x, y = getattr(data, f"{part}_images"), getattr(data, f"{part}_labels")
+        assert x.dtype == np.float32 and y.dtype == np.int32
+        np.testing.assert_array_equal(np.round(x * 255), arrays[f"{name}-images-idx3-ubyte"])
+        np.testing.assert_array_equal(y, arrays[f"{name}-labels-idx1-ubyte"])
+        assert x.min() >= 0 and x.max() <= 1
+    assert data.n_classes == 10
+
+
+@pytest.mark.parametrize("subfolder", ["", "mnist", "MNIST/raw"])
+@pytest.mark.parametrize("zipped", ["", ".gz"])
+@pytest.mark.parametrize("dotted", [False, True])
+def test_mnist_by_any_spelling(tmp_path, subfolder, zipped, dotted):
+    arrays = little_mnist()
+    write(tmp_path / subfolder, arrays, "{}" + zipped)
+    if dotted:
+        for path in (tmp_path / subfolder).iterdir():
+            path.rename(path.with_name(path.name.replace("-idx", ".idx")))
+    is_little_mnist(images.load("mnist", data_dir=str(tmp_path)), arrays)
+
+
+def test_mnist_by_the_environment(tmp_path, monkeypatch):
+    arrays, others = little_mnist(), little_mnist(n_train=4)
+    monkeypatch.setenv(mnist.VARIABLE, str(write(tmp_path / "a" / "mnist", arrays).parent))
+    is_little_mnist(images.load("mnist"), arrays)
+    # What is asked for by name comes first.
+    is_little_mnist(images.load("mnist", data_dir=write(tmp_path / "b", others)), others)
+
+
+def without(arrays, *names):
+    return {name: array for name, array in arrays.items() if name not in names}
+
+
+def test_mnist_names_what_is_missing(tmp_path, monkeypatch):
+    folder = write(tmp_path / "some", without(little_mnist(), NAMES[1], NAMES[2]))
+    expected = f"some' has no {NAMES[1]}, {NAMES[2]}.*expected the four files"
+    with pytest.raises(FileNotFoundError, match=f"data_dir.*{expected}") as error:
+        images.load("mnist", data_dir=folder)
+    one_line(error)
+    monkeypatch.setenv(mnist.VARIABLE, str(folder))
+    with pytest.raises(FileNotFoundError, match=f"{mnist.VARIABLE}.*{expected}"):
+        images.load("mnist")
+    # Neither an empty folder by name nor a misspelt one is a reason to fetch anything.
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FileNotFoundError, match=rf"has no {', '.join(NAMES)}.*expected"):
+        images.load("mnist", data_dir=tmp_path / "empty")
+    with pytest.raises(FileNotFoundError, match=r"data_dir must name a folder, got.*nowhere"):
+        images.load("mnist", data_dir=tmp_path / "nowhere")
+    monkeypatch.setenv(mnist.VARIABLE, str(tmp_path / "nowhere"))
+    with pytest.raises(FileNotFoundError, match=f"{mnist.VARIABLE} must name a folder"):
+        images.load("mnist")
+
+
+@pytest.mark.parametrize(
+    ("name", "array", "expected"),
+    [
+        (NAMES[1], np.zeros((7, 5, 5), "u1"), r"uint8 of shape \(7, 5, 5\), expected labels"),
+        (NAMES[0], np.zeros(7, "u1"), r"uint8 of shape \(7,\), expected images"),
+        (NAMES[0], np.zeros((7, 5, 5), "f4"), r"float32 of shape \(7, 5, 5\), expected images"),
+        (NAMES[3], np.zeros(3, "i4"), r"int32 of shape \(3,\), expected labels"),
+        (NAMES[2], np.zeros((0, 5, 5), "u1"), r"shape \(0, 5, 5\), expected images"),
+        (NAMES[1], np.full(7, 10, "u1"), "label 10, expected 0 to 9"),
+        (NAMES[1], np.zeros(6, "u1"), f"6 labels, expected 7: one for each image.*{NAMES[0]}"),
+        (NAMES[2], np.zeros((3, 5, 4), "u1"), r"shape \(5, 4\), expected \(5, 5\)"),
+    ],
+)
+def test_mnist_refuses_files_that_are_not_what_they_say(tmp_path, name, array, expected):
+    write(tmp_path, little_mnist() | {name: array})
+    with pytest.raises(ValueError, match=f"{name}' holds.*{expected}") as error:
+        images.load("mnist", data_dir=tmp_path)
+    one_line(error)
+
+
+@pytest.mark.skipif(not REAL, reason=f"needs MNIST in {mnist.VARIABLE}")
+def test_the_real_mnist():
+    data = images.load("mnist", data_dir=REAL)
+    assert data.train_images.shape == (60000, 28, 28) and data.test_images.shape == (10000, 28, 28)
+    assert data.train_labels[:10].tolist() == [5, 0, 4, 1, 9, 2, 1, 3, 1, 4]
+    counts = [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+    assert np.bincount(data.test_labels).tolist() == counts
+    assert round(float(data.train_images.mean(dtype=np.float64)), 4) == 0.1307
+    assert data.train_images.max() == 1
+
+
+# ------------------------------------------------------------------ MNIST fetched
+
+
+@pytest.fixture
+def mirror(tmp_path, monkeypatch):
+    """A folder that stands for the mirror, a cache of its own, and the list of what was fetched.
+
+    Only the transfer is replaced; the checksums and the cache are pooch's.
+    """
+    arrays = little_mnist()
+    folder = write(tmp_path / "mirror", arrays, "{}.gz")
+    sums = {name: pooch.file_hash(str(folder / f"{name}.gz")) for name in NAMES}
+    fetched = []
+
+    class Transfer:
+        def __init__(self, **options):
+            pass
+
+        def __call__(self, url, output_file, pooch, check_only=False):
+            assert url.startswith(mnist.MIRROR)
+            fetched.append(url.removeprefix(mnist.MIRROR))
+            if not folder.exists():
+                raise requests.exceptions.ConnectionError("no\nroute")
+            shutil.copy(folder / fetched[-1], output_file)
+
+    monkeypatch.setattr(mnist, "SHA256", sums)
+    monkeypatch.setattr("pooch.downloaders.HTTPDownloader", Transfer)
+    monkeypatch.setattr("pooch.os_cache", lambda project: tmp_path / "cache" / project)
+    pooch.get_logger().disabled = True
+    yield folder, arrays, fetched
+    pooch.get_logger().disabled = False
+
+
+def test_mnist_is_fetched_once(mirror, tmp_path, monkeypatch):
+    folder, arrays, fetched = mirror
+    (tmp_path / "for-other-data").mkdir()
+    monkeypatch.setenv(mnist.VARIABLE, str(tmp_path / "for-other-data"))
+    is_little_mnist(images.load("mnist"), arrays)
+    assert sorted(fetched) == sorted(f"{name}.gz" for name in NAMES)
+    shutil.rmtree(folder)  # and from now on there is no network
+    is_little_mnist(images.load("mnist"), arrays)
+    assert len(fetched) == 4
+
+
+def test_a_wrong_checksum_is_refused_and_not_kept(mirror, tmp_path):
+    folder, arrays, _ = mirror
+    path = folder / f"{NAMES[2]}.gz"
+    whole = path.read_bytes()
+    path.write_bytes(whole + b"x")
+    expected = f"{NAMES[2]}.gz.*wrong checksum, expected SHA256 .*--data-dir or {mnist.VARIABLE}"
+    for _ in range(2):
+        with pytest.raises(ValueError, match=expected) as error:
+            images.load("mnist")
+        assert mnist.SHA256[NAMES[2]] in one_line(error)
+    path.write_bytes(whole)
+    is_little_mnist(images.load("mnist"), arrays)
+
+
+def test_no_network_says_how_to_do_without(mirror):
+    folder, _, _ = mirror
+    shutil.rmtree(folder)
+    expected = (
+        f"{NAMES[0]}.gz could not be fetched from {re.escape(mnist.MIRROR)}.*"
+        f"four files.*folder.*--data-dir or {mnist.VARIABLE}"
+    )
+    with pytest.raises(ConnectionError, match=expected) as error:
+        images.load("mnist")
+    one_line(error)
+
+
+def test_the_checksums_are_whole():
+    assert len(NAMES) == len(set(mnist.SHA256.values())) == 4
+    assert all(re.fullmatch("[0-9a-f]{64}", value) for value in mnist.SHA256.values())
+
+
+# ------------------------------------------------------------------ digits
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return images.load("digits")
+
+
+def test_digits_are_all_there_and_apart(digits):
+    from sklearn.datasets import load_digits
+
+    everything = load_digits()
+    x = np.concatenate([digits.train_images, digits.test_images]) * 16
+    y = np.concatenate([digits.train_labels, digits.test_labels])
+    assert x.dtype == np.float32 and y.dtype == np.int32 and x.min() == 0 and x.max() == 16
+
+    def rows(x, y):
+        return sorted(map(tuple, np.column_stack([x.reshape(len(x), -1), y]).tolist()))
+
+    assert rows(x, y) == rows(everything.images, everything.target)
+    assert digits.train_images.shape == (1442, 8, 8) and digits.test_images.shape == (355, 8, 8)
+    test, train = np.bincount(digits.test_labels), np.bincount(digits.train_labels)
+    np.testing.assert_array_equal(test, (test + train) // 5)
+
+
+def test_an_unknown_data_set_is_refused():
+    with pytest.raises(ValueError, match="dataset must be 'digits' or 'mnist', got 'fashion'"):
+        images.load("fashion")
+
+
+# ------------------------------------------------------------------ batches
+
+X = np.arange(11, dtype=np.float32).reshape(11, 1, 1) * np.ones((1, 2, 3), np.float32)
+Y = np.arange(11, dtype=np.int32)
+
+
+def in_order(*args, **options):
+    """The numbers of the samples, batch by batch; each image is checked to be with its label."""
+    out = []
+    for x, y in images.batches(*args, X, Y, **options):
+        assert x.dtype == np.float32 and y.dtype == np.int32 and x.shape == (len(y), 2, 3)
+        np.testing.assert_array_equal(x, X[y])
+        out.append(y.tolist())
+    return out
+
+
+def test_every_epoch_is_a_new_order_of_all(getkey):
+    key = getkey()
+    found = in_order(key, batch_size=4, epochs=3, drop_last=False)
+    assert [len(batch) for batch in found] == [4, 4, 3] * 3
+    epochs = [[*a, *b, *c] for a, b, c in (found[:3], found[3:6], found[6:])]
+    assert all(sorted(epoch) == Y.tolist() for epoch in epochs)
+    assert len(set(map(tuple, [*epochs, Y.tolist()]))) == 4
+    # What is left over is dropped, the rest stays as it is.
+    assert in_order(key, batch_size=4, epochs=3) == [b for b in found if len(b) == 4]
+
+
+def test_the_order_is_that_of_the_key(getkey):
+    a, b = getkey(), getkey()
+    options = dict(batch_size=3, epochs=2)
+    assert in_order(a, **options) == in_order(a, **options) != in_order(b, **options)
+    assert in_order(a, **options) == in_order(jax.random.key_data(a), **options)
+    assert in_order(7, **options) == in_order(7, **options) != in_order(8, **options)
+
+
+def test_batches_without_end():
+    found = images.batches(0, X, Y, batch_size=11)
+    assert all(sorted(next(found)[1]) == Y.tolist() for _ in range(5))
+
+
+def test_test_batches_see_all_once():
+    found = list(images.test_batches(X, Y, 4))
+    assert all(x.shape == (4, 2, 3) and x.dtype == X.dtype for x, _, _ in found)
+    assert all(y.shape == valid.shape == (4,) and valid.dtype == bool for _, y, valid in found)
+    np.testing.assert_array_equal(np.concatenate([x[v] for x, _, v in found]), X)
+    np.testing.assert_array_equal(np.concatenate([y[v] for _, y, v in found]), Y)
+    x, y, valid = found[-1]
+    assert valid.tolist() == [True, True, True, False] and not x[3].any() and y[3] == 0
+    assert all(valid.all() for _, _, valid in images.test_batches(X, Y, 11))
+    assert len(list(images.test_batches(X, Y, 20))) == 1
+
+
+def test_batches_refuse():
+    with pytest.raises(ValueError, match=r"batch_size must be at most the 11 .*got 12"):
+        images.batches(0, X, Y, batch_size=12)
+    assert len(list(images.batches(0, X, Y, batch_size=12, epochs=1, drop_last=False))) == 1
+    for bad in (0, -1, 2.0):
+        for function in (
+            images.test_batches,
+            lambda *xs: images.batches(0, *xs[:2], batch_size=xs[2]),
+        ):
+            with pytest.raises(ValueError, match=f"batch_size must be an integer >= 1, got {bad}"):
+                function(X, Y, bad)
+    with pytest.raises(ValueError, match=r"one row a sample.*\(11, 2, 3\) and \(10,\)"):
+        images.batches(0, X, Y[:10], batch_size=2)
+    with pytest.raises(ValueError, match="at least one"):
+        images.test_batches(X[:0], Y[:0], 2)
+    with pytest.raises(ValueError, match="key must be a JAX key or a seed >= 0, got -1"):
+        images.batches(-1, X, Y, batch_size=2)
+
+
+# ------------------------------------------------------------------ moving digits
+
+
+def corners(frames, shape):
+    """Where the digit is in each frame; its image is full, so that its edges can be seen."""
+    seen = np.asarray(frames) != 0
+    rows, columns = seen.any(-1), seen.any(-2)
+    assert np.all(rows.sum(-1) == shape[0]) and np.all(columns.sum(-1) == shape[1])
+    return np.stack([rows.argmax(-1), columns.argmax(-1)], -1)
+
+
+FULL = np.random.default_rng(0).uniform(0.1, 1.0, (400, 5, 4)).astype(np.float32)
+FILM = jax.jit(moving.sequences, static_argnames=("num_frames", "canvas"))
+
+
+def full(key, speed=None):
+    return FILM(key, FULL, num_frames=40, canvas=16, speed=speed)
+
+
+def test_the_digit_moves_as_a_whole(getkey):
+    frames = np.asarray(full(getkey()))
+    assert frames.shape == (400, 40, 16, 16) and frames.dtype == np.float32
+    at = corners(frames, (5, 4))
+    for i in range(0, 400, 41):
+        for t in range(40):
+            y, x = at[i, t]
+            np.testing.assert_array_equal(frames[i, t, y : y + 5, x : x + 4], FULL[i])
+    # Nothing else is on the canvas.
+    np.testing.assert_allclose(
+        frames.sum((-2, -1)), np.broadcast_to(FULL.sum((-2, -1))[:, None], (400, 40)), rtol=1e-5
+    )
+
+
+def test_the_path_is_a_straight_line_mirrored_at_the_walls(getkey):
+    room, pace = 200, 23.0  # a canvas so wide that the rounding to pixels hardly counts
+    dots = np.ones((40, 1, 1), np.uint8)
+    at = corners(FILM(getkey(), dots, num_frames=25, canvas=room + 1, speed=pace), (1, 1))
+    before, now, after = at[:, :-2], at[:, 1:-1], at[:, 2:]
+    straight = np.abs(before + after - 2 * now) <= 2
+    mirrored = np.zeros_like(straight)
+    for wall in (0, room):
+        struck = np.abs(2 * wall - after + before - 2 * now) <= 2  # after now
+        struck |= np.abs(after + 2 * wall - before - 2 * now) <= 2  # before now
+        assert struck.sum() > 20
+        mirrored |= struck
+    assert np.all(straight | mirrored)
+    pace_found = np.linalg.norm(after - now, axis=-1)[straight.all(-1) & ~mirrored.any(-1)]
+    np.testing.assert_array_less(np.abs(pace_found - pace), np.sqrt(2))
+    assert len(pace_found) > 200
+
+
+def test_the_usual_speed_is_a_tenth_of_the_room(getkey):
+    key = getkey()
+    np.testing.assert_array_equal(full(key), full(key, 1.1))
+
+
+def test_places_are_uniform_at_all_times(getkey):
+    at = corners(full(getkey(), 3.3), (5, 4))
+    room = np.array([11, 12])
+    assert at.min() == 0 and np.all(at.max((0, 1)) == room)
+    for t in (0, 17, 39):  # the mean of 400 uniform places, within four standard errors
+        np.testing.assert_array_less(np.abs(at[:, t].mean(0) - room / 2), 4 * room / np.sqrt(4800))
+    first = at[:, 1] - at[:, 0]
+    assert all((np.sign(first) == (a, b)).all(1).sum() > 50 for a in (-1, 1) for b in (-1, 1))
+
+
+def test_speed_zero_stands_still(getkey):
+    at = corners(full(getkey(), 0.0), (5, 4))
+    assert np.all(at == at[:, :1]) and len(np.unique(at[:, 0], axis=0)) > 50
+
+
+def test_sequences_are_those_of_the_key_in_every_type(getkey):
+    key, other = getkey(), getkey()
+    frames = full(key)
+    np.testing.assert_array_equal(full(key), frames)
+    assert np.any(np.asarray(full(other)) != frames)
+    places = corners(frames, (5, 4))
+    for dtype in (jnp.bfloat16, jnp.float64, jnp.uint8):
+        found = FILM(key, jnp.ones(FULL.shape, dtype), num_frames=40, canvas=16)
+        assert found.dtype == dtype
+        np.testing.assert_array_equal(corners(found, (5, 4)), places)
+
+
+def test_sequences_under_vmap(getkey):
+    keys = jax.random.split(getkey(), 3)
+    together = jax.jit(jax.vmap(lambda *args: moving.sequences(*args, num_frames=6)))(
+        keys, FULL[:3]
+    )
+    assert together.shape == (3, 6, 12, 12)
+    for k in range(3):
+        np.testing.assert_array_equal(together[k], FILM(keys[k], FULL[k], num_frames=6))
+    nested = FILM(keys[0], FULL[:6].reshape(2, 3, 5, 4), num_frames=2)
+    assert nested.shape == (2, 3, 2, 12, 12)
+
+
+def test_the_usual_canvases():
+    assert moving.default_canvas(28) == 64 and moving.default_canvas(8) == 20
+
+
+def test_moving_batches(getkey, digits):
+    key = getkey()
+    options = dict(batch_size=50, num_frames=3)
+    x, y = digits.test_images, digits.test_labels
+    found = list(moving.batches(key, x, y, epochs=2, **options))
+    assert len(found) == 2 * (355 // 50)
+    again = moving.batches(key, x, y, **options)
+    for (frames, labels), (same, same_labels) in zip(found, again, strict=False):
+        assert frames.shape == (50, 3, 20, 20) and frames.dtype == jnp.float32
+        np.testing.assert_array_equal(frames, same)
+        np.testing.assert_array_equal(labels, same_labels)
+    # The digits are those of the labels, and on a new path each time.
+    shown = {image.tobytes(): label for image, label in zip(cropped(x), y, strict=True)}
+    frames, labels = np.concatenate([f for f, _ in found]), np.concatenate([y for _, y in found])
+    for image, label in zip(cropped(frames[:, 0]), labels, strict=True):
+        assert shown[image.tobytes()] == label
+    one = moving.batches(key, x[:1], y[:1], epochs=20, **options | dict(batch_size=1))
+    assert len({np.asarray(frames).tobytes() for frames, _ in one}) == 20
+
+
+def cropped(x):
+    """Each image without the empty rows and columns around it."""
+    out = []
+    for image in np.asarray(x):
+        rows, columns = np.flatnonzero(image.any(1)), np.flatnonzero(image.any(0))
+        out.append(image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].copy())
+    return out
+
+
+def test_moving_test_batches(getkey, digits):
+    key = getkey()
+    x, y = digits.test_images[:30], digits.test_labels[:30]
+    found = list(moving.test_batches(key, x, y, batch_size=20, num_frames=2))
+    assert [valid.sum() for _, _, valid in found] == [20, 10]
+    assert all(frames.shape == (20, 2, 20, 20) for frames, _, _ in found)
+    frames, labels = (np.concatenate([b[k][b[2]] for b in found]) for k in (0, 1))
+    np.testing.assert_array_equal(labels, y)
+    for image, still in zip(cropped(frames[:, 1]), cropped(x), strict=True):
+        np.testing.assert_array_equal(image, still)
+    ((whole, _, _),) = moving.test_batches(key, x, y, batch_size=30, num_frames=2)
+    np.testing.assert_array_equal(whole, frames)
+
+
+def test_moving_refuses(getkey):
+    key, ones = getkey(), np.ones((4, 8, 8), np.float32)
+    for options, expected in (
+        (dict(canvas=8), "canvas must be an integer > 8, the longer side of the images, got 8"),
+        (dict(canvas=9.5), "canvas must be.*got 9.5"),
+        (dict(num_frames=0), "num_frames must be an integer >= 1, got 0"),
+        (dict(speed=float("nan")), "speed must be a finite number.*got nan"),
+    ):
+        with pytest.raises(ValueError, match=expected):
+            moving.sequences(key, ones, **options)
+        for function in (moving.batches, moving.test_batches):  # at once, not at the first batch
+            with pytest.raises(ValueError, match=expected):
+                function(key, ones, np.zeros(4, np.int32), batch_size=2, **options)
+    with pytest.raises(ValueError, match=r"images must have shape \(..., h, w\), got shape \(8,\)"):
+        moving.sequences(key, np.ones(8))
+
+
+# ------------------------------------------------------------------ membrane potentials
+
+
+def test_membrane_ramps(getkey):
+    x, y = membrane.target(getkey())
+    assert x.shape == y.shape == (50, 1) and x.dtype == jnp.result_type(float)
+    end = float(x[-1, 0])
+    assert 0 < end < 1
+    np.testing.assert_allclose(x[:, 0], np.linspace(0, end, 50), rtol=1e-14)
+    np.testing.assert_array_equal(x, y)
+
+
+def test_membrane_square_roots(getkey):
+    key = getkey()
+    x, y = membrane.target(key, num_steps=20, mode="sqrt", num_samples=6)
+    assert x.shape == y.shape == (20, 6, 1)
+    slope = np.asarray(y[1:] ** 2 / x[1:])  # one for all
+    np.testing.assert_allclose(slope, slope[0, 0, 0], rtol=1e-13)
+    assert 0 < slope[0, 0, 0] < 1 and not np.any(np.isclose(slope[0, 0, 0], x[-1]))
+    assert len(np.unique(x[-1])) == 6
+    linear, _ = membrane.target(key, num_steps=20, num_samples=6)
+    np.testing.assert_array_equal(x, linear)
+    many, _ = membrane.target(getkey(), num_samples=1000, num_steps=2)
+    np.testing.assert_array_less(abs(float(many[-1].mean()) - 0.5), 4 / np.sqrt(12_000))
+
+
+def test_membrane_refuses(getkey):
+    with pytest.raises(ValueError, match="mode must be 'linear' or 'sqrt', got 'cubic'"):
+        membrane.target(getkey(), mode="cubic")
+    for name in ("num_steps", "num_samples"):
+        with pytest.raises(ValueError, match=f"{name} must be an integer >= 1, got 0"):
+            membrane.target(getkey(), **{name: 0})
