@@ -7,13 +7,16 @@ from pathlib import Path
 from subprocess import CalledProcessError
 from typing import Any, NoReturn
 
-from . import peers, report, scaling, ttfs_regression
+from . import discrete, report, scaling, ttfs_regression
 from .client import WorkerError
+from .discrete_problems import TASKS
+from .images import VARIABLE, DataError
 
 NAMES = {
     "ttfs-regression": "steps/s at start and end, compile time, memory, error; also of a peer",
     "scaling": "time and memory of a gradient step over neurons, events and precision",
-}
+} | {name: task.text for name, task in TASKS.items()}
+MODULES = {"ttfs-regression": ttfs_regression, "scaling": scaling}
 
 
 class Parser(argparse.ArgumentParser):
@@ -49,22 +52,34 @@ def parser() -> Parser:
         sub.add_argument(
             "--save", action="store_true", help="also write it into benchmarks/results"
         )
-    task = added["ttfs-regression"]
-    task.add_argument("--peer", choices=peers.available(), help="the library to compare with")
-    task.add_argument("--rounds", type=positive, metavar="N", help="timed blocks of each library")
-    task.add_argument("--steps", type=positive, metavar="N", help="training steps before 'the end'")
-    task.add_argument(
-        "--seeds", type=positive, metavar="N", help="seeds of which to take the error"
-    )
-    task.add_argument("--full-peer", action="store_true", help="train the peer to its end too")
+    compare(added["ttfs-regression"], list(ttfs_regression.PEERS))
     added["scaling"].add_argument("--rounds", type=positive, metavar="N", help="timed steps a size")
+    for name, task in TASKS.items():
+        compare(added[name], list(task.peers))
+        added[name].add_argument("--loss", choices=task.losses, help="default: the first")
+        if task.losses != ("mse",):
+            added[name].add_argument(
+                "--data-dir", type=Path, metavar="DIR", help=f"MNIST's folder; default: {VARIABLE}"
+            )
     return top
+
+
+def compare(sub: Parser, peers: list[str]) -> None:
+    """The options of a benchmark that a peer may run too."""
+    sub.add_argument("--peer", choices=peers, help="the library to compare with")
+    sub.add_argument("--rounds", type=positive, metavar="N", help="timed blocks of each library")
+    sub.add_argument("--steps", type=positive, metavar="N", help="training steps before 'the end'")
+    sub.add_argument("--seeds", type=positive, metavar="N", help="seeds of which to take the error")
+    sub.add_argument("--full-peer", action="store_true", help="train the peer to its end too")
 
 
 def options(arguments: argparse.Namespace) -> Any:
     """The benchmark's defaults, or its quick setting, with what was asked for in place."""
-    module = ttfs_regression if arguments.name == "ttfs-regression" else scaling
-    base = module.QUICK if arguments.quick else module.Options()
+    if arguments.name in TASKS:
+        base = discrete.defaults(arguments.name, arguments.quick)
+    else:
+        module = MODULES[arguments.name]
+        base = module.QUICK if arguments.quick else module.Options()
     given = {k: v for k, v in vars(arguments).items() if hasattr(base, k) and v is not None}
     return replace(base, **given)
 
@@ -73,12 +88,12 @@ def main(argv: list[str] | None = None) -> int:
     """Run one benchmark; the exit code."""
     arguments = parser().parse_args(argv)
     if arguments.name == "list":
-        print("\n".join(f"{name:18}{text}" for name, text in NAMES.items()))
+        print("\n".join(f"{name:24}{text}" for name, text in NAMES.items()))
         return 0
-    module = ttfs_regression if arguments.name == "ttfs-regression" else scaling
+    module = MODULES.get(arguments.name, discrete)
     try:
         result = module.run(options(arguments))
-    except (WorkerError, CalledProcessError) as error:
+    except (DataError, WorkerError, CalledProcessError) as error:
         print(f"benchmarks: {error}", file=sys.stderr)
         return 1
     print(module.describe(result))

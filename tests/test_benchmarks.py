@@ -1,18 +1,24 @@
 """The benchmark harness, without its clock: command line, protocol, tables and ratios."""
 
+import gzip
 import json
 import math
 import os
 import sys
+from dataclasses import replace
 from subprocess import CalledProcessError
 
+import jax
 import numpy as np
 import pytest
 
 from benchmarks import __main__ as cli
-from benchmarks import machine, peers, problem, report, scaling, ttfs_regression
+from benchmarks import discrete, images, machine, peers, problem, report, scaling, ttfs_regression
+from benchmarks import discrete_problems as problems
 from benchmarks.client import Worker, WorkerError, worker_environment
-from benchmarks.workers import protocol
+from benchmarks.workers import discrete_data, protocol
+from benchmarks.workers.discrete_commands import Commands, curve_errors
+from benchmarks.workers.discrete_worker import Eventsnn
 
 
 @pytest.mark.parametrize(
@@ -26,6 +32,9 @@ from benchmarks.workers import protocol
         ["ttfs-regression", "--steps", "-3"],
         ["ttfs-regression", "--steps", "many"],
         ["scaling", "--peer", "eventax"],
+        ["leaky-classification", "--peer", "eventax"],
+        ["leaky-classification", "--loss", "mse_count"],
+        ["membrane-regression", "--data-dir", "somewhere"],
     ],
 )
 def test_a_wrong_option_is_one_line_and_exit_code_2(argv, capsys):
@@ -40,7 +49,7 @@ def test_a_wrong_option_is_one_line_and_exit_code_2(argv, capsys):
 def test_list_names_every_benchmark(capsys):
     assert cli.main(["list"]) == 0
     out = capsys.readouterr().out
-    assert all(name in out for name in ("ttfs-regression", "scaling"))
+    assert all(name in out for name in ("ttfs-regression", "scaling", *problems.TASKS))
 
 
 def test_options_keep_the_defaults_that_were_not_named():
@@ -49,6 +58,12 @@ def test_options_keep_the_defaults_that_were_not_named():
     parsed = cli.parser().parse_args(["ttfs-regression", "--quick", "--steps", "5"])
     assert cli.options(parsed).steps == 5
     assert cli.options(parsed).rounds == ttfs_regression.QUICK.rounds
+    parsed = cli.parser().parse_args(["rleaky-classification", "--loss", "mse_membrane"])
+    assert cli.options(parsed) == replace(
+        discrete.defaults("rleaky-classification"), loss="mse_membrane"
+    )
+    parsed = cli.parser().parse_args(["moving-mnist", "--quick", "--seeds", "2"])
+    assert cli.options(parsed) == replace(discrete.defaults("moving-mnist", quick=True), seeds=2)
 
 
 @pytest.mark.parametrize("result", [{"a": 1.23456789, "b": [math.inf, math.nan], "c": {"d": None}}])
@@ -152,6 +167,103 @@ def test_the_problem_is_the_task():
     assert np.abs(made["bias"]).max() <= 0.25
 
 
+def test_images_come_from_idx_files_or_the_run_ends_in_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv(images.VARIABLE, raising=False)
+    made = images.synthetic(n_train=6, n_test=3)
+    for key, name in images.FILES.items():
+        array = getattr(made, key)
+        header = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes()
+        (tmp_path / name).write_bytes(gzip.compress(header + array.tobytes()))
+    read = images.mnist(tmp_path)
+    assert all(np.array_equal(getattr(read, key), getattr(made, key)) for key in images.FILES)
+
+    (tmp_path / images.FILES["test_labels"]).write_bytes(gzip.compress(bytes([0, 0, 8, 1])))
+    (tmp_path / "empty").mkdir()
+    for where, said in (
+        (["--data-dir", str(tmp_path)], "not a whole IDX file"),
+        (["--data-dir", str(tmp_path / "empty")], "no train-images-idx3-ubyte.gz"),
+        ([], "--data-dir or EVENTSNN_DATA"),
+    ):
+        assert cli.main(["leaky-classification", *where]) == 1
+        assert said in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("name", problems.TASKS)
+def test_a_start_is_what_the_task_says(name):
+    setting = problems.TASKS[name].setting
+    shown = None if setting.loss == "mse" else images.synthetic()
+    made, again = (problems.start(setting, shown, seed=3, steps=9) for _ in range(2))
+    assert all(np.array_equal(made[key], again[key]) for key in made)
+    assert discrete_data.Setting.parse(setting.text()) == setting
+    for i, (n_in, n_out) in enumerate(zip(setting.sizes, setting.sizes[1:], strict=False), 1):
+        assert made[f"weight_{i}"].shape == (n_out, n_in)
+        assert np.abs(made[f"weight_{i}"]).max() <= n_in**-0.5
+        assert (f"feedback_weight_{i}" in made) == setting.recurrent
+    if shown is None:
+        assert np.allclose(made["x"], made["x"].max() * ramp(50), rtol=1e-6)
+        assert np.allclose(made["y"] ** 2, made["y"].max() ** 2 * ramp(50), rtol=1e-6)
+        return
+    # 512 images are four batches: no image is seen twice in an epoch.
+    epochs = np.sort(made["order"][:8].reshape(2, -1))
+    assert np.array_equal(epochs, np.broadcast_to(np.arange(512), (2, 512)))
+    assert ("test_order" in made) == setting.test_pass
+
+
+def ramp(n):
+    return np.linspace(0, 1, n).reshape(1, n, 1)
+
+
+def test_moving_digits_stay_on_the_canvas_and_bounce():
+    corners = problems.bounce(50, 40, room=36, rng=np.random.default_rng(0))
+    steps = np.diff(corners.astype(int), axis=1)
+    assert corners.min() == 0
+    assert corners.max() == 36
+    # At most 3.6 pixels a frame and rounding; each path turns on the way.
+    assert np.hypot(*np.moveaxis(steps, -1, 0)).max() <= 3.6 + 2**0.5
+    assert np.all((steps.max(axis=(1, 2)) > 0) & (steps.min(axis=(1, 2)) < 0))
+    image = np.arange(1, 5, dtype=np.uint8).reshape(1, 2, 2)
+    frames = discrete_data.frames(image, np.array([[[0, 1], [2, 0]]]), side=4).reshape(2, 4, 4)
+    assert frames.sum() == 2 * image.sum()
+    assert np.array_equal(frames[0, :2, 1:3], image[0])
+    assert np.array_equal(frames[1, 2:, :2], image[0])
+
+
+def test_errors_of_a_curve_leave_out_its_first_step():
+    target = np.array([[[0.0], [2.0], [4.0]]])
+    errors = curve_errors(np.array([[[3.0], [1.0], [4.0]]]), target)
+    assert errors == {"relative_error": 0.25, "l1": pytest.approx(4 / 3)}
+
+
+@pytest.mark.parametrize("name", problems.TASKS)
+@jax.numpy_dtype_promotion("standard")  # for Adam's bias correction, inside Optax
+def test_our_worker_trains_each_task(name, tmp_path):
+    """Small layers; losses fall, the trained parameters are saved and taken in again."""
+    shown = None if name == "membrane-regression" else images.synthetic()
+    setting = problems.TASKS[name].with_loss(problems.TASKS[name].losses[-1])
+    setting = replace(setting, sizes=(setting.sizes[0], 20, *setting.sizes[2:]), num_steps=6)
+    if shown is None:
+        setting = replace(setting, sizes=(1, 20, 20, 1))
+    problem_file = problems.write(tmp_path / "problem.npz", setting, shown)
+    start = problems.write_start(tmp_path / "start.npz", setting, shown, 0, 4)
+    worker = Commands(Eventsnn())
+    assert worker.open(str(problem_file))["notes"] == []
+    worker.load(str(start))
+    before = worker.losses(0, 1)["losses"]
+    trained = worker.train(0, 4)
+    assert len(trained["losses"]) == 4
+    assert len(trained["test_losses"]) == (4 if setting.test_pass else 0)
+    worker.save(str(tmp_path / "trained.npz"))
+    after, figures = worker.losses(0, 1)["losses"], worker.evaluate()
+    assert after < before
+    if not setting.dropout:
+        assert trained["losses"][0] == pytest.approx(before[0], rel=1e-6)
+    worker.load(str(start))
+    assert worker.losses(0, 1)["losses"] == before
+    worker.load(str(tmp_path / "trained.npz"))
+    assert worker.losses(0, 1)["losses"] == after
+    assert worker.evaluate() == figures
+
+
 def test_an_environment_is_kept_unless_its_requirements_changed(tmp_path, monkeypatch):
     calls = []
     monkeypatch.setattr(peers.subprocess, "run", lambda command, **kw: calls.append(command))
@@ -168,7 +280,7 @@ def test_an_environment_is_kept_unless_its_requirements_changed(tmp_path, monkey
 
 
 def test_requirements_are_names_and_versions_only():
-    assert peers.available() == list(ttfs_regression.PEERS)
+    assert peers.available() == sorted([*ttfs_regression.PEERS, *discrete.PEERS])
     for peer in peers.available():
         for line in (peers.REQUIREMENTS / f"{peer}.txt").read_text().splitlines():
             name, version = line.split("==")

@@ -1,22 +1,42 @@
-"""The README's examples run, and print what they say."""
+"""The README's examples run, and give what they say."""
 
 import pathlib
 import re
 
+import equinox as eqx
+import jax
+import jax.numpy as jnp
 import pytest
 
 README = (pathlib.Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
-def test_there_are_examples():
-    assert len(EXAMPLES) == 2
-
-
-@pytest.mark.parametrize("code", EXAMPLES, ids=["first", "own-neuron"])
-def test_example_runs(code, capsys):
+def run(example):
     names = {}
-    exec(compile(code, "README.md", "exec"), names)
+    exec(compile(EXAMPLES[example], "README.md", "exec"), names)
+    return names
+
+
+def test_there_are_examples():
+    assert len(EXAMPLES) == 3
+
+
+@pytest.mark.parametrize("example", [0, 1], ids=["first", "own-neuron"])
+def test_example_of_the_event_mode(example, capsys):
+    names = run(example)
     assert capsys.readouterr().out
     net = names["net"]
     assert (net.ttfs(names.get("in_times", [[2.0]])) < net.t_max).all()
+
+
+def test_example_of_the_discrete_mode():
+    names = run(2)
+    grads, trained = names["grads"], names["trained"]
+    for of in (lambda m: m.layers[0].weight, lambda m: m.layers[1].feedback.weight):
+        assert jnp.any(of(grads) != 0)
+    assert jnp.any(grads.layers[1].beta != 0)
+    assert trained.layers[1].threshold is None
+    after = jax.tree.map(lambda p, g: p - 0.01 * g, trained, grads)
+    loss = eqx.filter_jit(names["loss"])
+    assert loss(after, names["fixed"]) < loss(trained, names["fixed"])

@@ -53,7 +53,8 @@ class AbstractCell(eqx.Module):
 
 def call(layer: Any, x: Array, key: PRNGKeyArray | None) -> Array:
     """What has no memory. Modules take a key, plain functions do not."""
-    return layer(x, key=key) if isinstance(layer, eqx.Module) else layer(x)
+    takes_key = issubclass(type(layer), eqx.Module)
+    return layer(x, key=key) if takes_key else layer(x)
 
 
 def leaf(name: str, positive: bool = False) -> Callable[[ArrayLike], Array]:

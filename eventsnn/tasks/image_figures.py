@@ -23,7 +23,7 @@ def draw(
     """Figures and animations by name."""
     from .. import plots  # matplotlib is slow to import, and training does not need it
 
-    model = eqx.nn.inference_mode(fitted.model if fitted.average is None else fitted.average)
+    model = eqx.nn.inference_mode(result(fitted))
     shown, labels = data.test_images[:_N_SHOWN], data.test_labels[:_N_SHOWN]
     predicted = test.predicted[:_N_SHOWN]
     cells = [i for i, layer in enumerate(model.layers) if isinstance(layer, AbstractCell)]
@@ -34,9 +34,13 @@ def draw(
     target = int(labels[0])
     classes = [str(c) for c in range(data.n_classes)]
     titles = [f"{c} → {p}" for c, p in zip(labels, predicted, strict=True)]
-    watched = np.asarray(fitted.monitored, float)
     figures = {
-        "loss": plots.curves({"training batch": fitted.losses, "test batch": watched}),
+        "loss": plots.curves(_losses(fitted)),
+        "accuracy": plots.curves(
+            {"test set": _accuracies(task, data, before, fitted)},
+            x={"test set": fitted.snapshot_steps},
+            y_label="accuracy",
+        ),
         "confusion": plots.confusion(test.confusion(data.n_classes), labels=classes),
         "raster": plots.spike_raster(
             {"hidden": hidden, "output": output}, title=f"the first test image, a {target}"
@@ -62,18 +66,39 @@ def draw(
     return figures, {"sample": plots.animation(frames[:, 0], spikes=hidden, title=titles[0])}
 
 
+def result(fitted: FitResult) -> Sequential:
+    """The network that is tested: the mean one, if there is one."""
+    return fitted.model if fitted.average is None else fitted.average
+
+
+def _losses(fitted):
+    losses = {"training batch": fitted.losses}
+    return losses if fitted.monitored is None else {**losses, "test batch": fitted.monitored}
+
+
+def _accuracies(task, data, before, fitted):
+    """The accuracy over the test set after each epoch."""
+    static = eqx.filter(before, eqx.is_array, inverse=True)
+    models = (
+        eqx.combine(jax.tree.map(lambda x, i=i: jnp.asarray(x[i]), fitted.snapshots), static)
+        for i in range(len(fitted.snapshot_steps))
+    )
+    return [task.test(model, data).accuracies()[""] for model in models]
+
+
 def parameters(model: Sequential) -> dict[str, np.ndarray]:
-    """Weights and biases of every layer, feedback among them, by name."""
+    """Weights and biases of every layer by name; V is the feedback."""
     named = {}
     for i, layer in enumerate(model.layers):
-        for kind, part in (
-            ("layer", layer),
-            ("feedback of layer", getattr(layer, "feedback", None)),
+        for name, part in (
+            (f"layer {i}", layer),
+            (f"layer {i} V", getattr(layer, "feedback", None)),
         ):
             if isinstance(part, OneToOne):
-                named[f"{kind} {i}: v"] = part.v
+                named[name] = part.v
             elif isinstance(part, eqx.nn.Linear | eqx.nn.Conv2d):
-                named[f"{kind} {i}: weight"] = part.weight.reshape(len(part.weight), -1)
+                named[name] = part.weight.reshape(len(part.weight), -1)
                 if part.bias is not None:
-                    named[f"{kind} {i}: bias"] = part.bias.reshape(-1)
-    return jax.device_get(named)
+                    named[f"{name} bias"] = part.bias.reshape(-1)
+    # Not as one tree: that would sort the names.
+    return {name: np.asarray(value) for name, value in named.items()}

@@ -3,7 +3,7 @@
 import abc
 import dataclasses
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import equinox as eqx
 import jax
@@ -17,7 +17,10 @@ from ..data.images import ImageData
 from ..discrete import Run, Sequential, trainable
 from ..train import FitResult, fit
 from .base import DataError, Outcome, Task, option
-from .image_figures import draw
+from .image_figures import draw, result
+
+# Steps a dispatch: the largest divisor of an epoch up to here.
+_MAX_CHUNK = 40
 
 Batch = tuple[Float[Array, "batch h w"], Int[Array, " batch"], Int[Array, " batch"]]
 
@@ -48,6 +51,8 @@ class ImageTask(Task):
     """Whether to test the mean of the networks of the last epoch's steps, not only the last."""
 
     default_epochs: ClassVar[Mapping[str, int]]
+    watches_test: ClassVar[bool] = False
+    """Whether to follow the loss of a test batch at every step."""
 
     @abc.abstractmethod
     def build(self, key: PRNGKeyArray, shape: tuple[int, int]) -> Sequential:
@@ -76,10 +81,6 @@ class ImageTask(Task):
         """The readout that counts."""
         return "rate"
 
-    def monitor(self, model: Sequential, batch: Any) -> Float[Array, ""]:
-        """A scalar of the test batch that comes with each batch of training."""
-        return self.loss(model, batch[1])
-
     def quick(self):
         return dataclasses.replace(self, steps=12, batch_size=32)
 
@@ -98,33 +99,33 @@ class ImageTask(Task):
         epoch = len(data.train_labels) // self.batch_size
         return self.steps or epoch * (self.epochs or self.default_epochs[self.dataset]), epoch
 
-    def batches(self, data: ImageData) -> Iterator[tuple[Batch, Batch]]:
-        """A batch to train on and one to look at, without end."""
-        seeds = np.random.default_rng([self.seed, 1])
-        parts = (
-            images.batches(self.seed, x, y, batch_size=min(self.batch_size, len(y)))
-            for x, y in (
-                (data.train_images, data.train_labels),
-                (data.test_images, data.test_labels),
-            )
-        )
-        for (x, y), (x_test, y_test) in zip(*parts, strict=True):
-            drawn = seeds.integers(2**31, size=(2, self.batch_size), dtype=np.int32)
-            yield (x, y, drawn[0]), (x_test, y_test, drawn[1])
+    def batches(self, data: ImageData, part: Literal["train", "test"]) -> Iterator[Any]:
+        """Batches of one part of the data, without end."""
+        x, y = getattr(data, f"{part}_images"), getattr(data, f"{part}_labels")
+        draws = np.random.default_rng([self.seed, part == "test"])
+        for x_batch, y_batch in images.batches(self.seed, x, y, batch_size=self.batch_size):
+            yield x_batch, y_batch, draws.integers(2**31, size=self.batch_size, dtype=np.int32)
 
     def train(self, data: ImageData, *, progress: bool = True) -> tuple[Sequential, FitResult]:
-        """The network before training, and what came of it."""
+        """The network before training, and what came of it. A snapshot is the network's arrays
+        after an epoch."""
         model = self.build(jax.random.key(self.seed), data.train_images.shape[1:])
         steps, epoch = self.n_steps(data)
+        parts = ("train", "test") if self.watches_test else ("train",)
         fitted = fit(
             model,
-            self.batches(data),
+            zip(*(self.batches(data, part) for part in parts), strict=True),
             lambda model, batch: self.loss(model, batch[0]),
             optax.adam(self.learning_rate),
             steps=steps,
+            chunk=max(n for n in range(1, _MAX_CHUNK + 1) if epoch % n == 0),
             filter_spec=trainable(model),
+            snapshot=lambda model: eqx.filter(model, eqx.is_array),
+            snapshot_every=epoch,
             average=min(epoch, steps) if self.average_last_epoch else None,
-            monitor=self.monitor,
+            monitor=(lambda model, batch: self.loss(model, batch[1]))
+            if self.watches_test
+            else None,
             progress=progress,
         )
         return model, fitted
@@ -132,7 +133,6 @@ class ImageTask(Task):
     def test(self, model: Sequential, data: ImageData) -> "Test":
         """Shows the whole test set."""
         model = eqx.nn.inference_mode(model)
-        simulate = eqx.filter_jit(lambda model, x, s: self.scores(self.simulate(model, x, s)))
         found: dict[str, list[np.ndarray]] = {}
         seeds = np.arange(len(data.test_labels), dtype=np.int32)
         for (x, _, valid), (seed, _, _) in zip(
@@ -140,16 +140,15 @@ class ImageTask(Task):
             images.test_batches(seeds, data.test_labels, self.test_batch_size),
             strict=True,
         ):
-            for name, score in simulate(model, x, seed).items():
-                found.setdefault(name, []).append(np.asarray(jnp.argmax(score, -1))[valid])
+            for name, answers in _answers(self, model, x, seed).items():
+                found.setdefault(name, []).append(np.asarray(answers)[valid])
         predicted = {name: np.concatenate(parts) for name, parts in found.items()}
         return Test(data.test_labels, predicted.pop(self.readout), predicted)
 
     def run(self, *, progress: bool = True) -> Outcome:
         data = self.load()
         before, fitted = self.train(data, progress=progress)
-        tested = fitted.model if fitted.average is None else fitted.average
-        test = self.test(tested, data)
+        test = self.test(result(fitted), data)
         metrics = {f"test_accuracy{suffix}": value for suffix, value in test.accuracies().items()}
         if fitted.average is not None:
             last = self.test(fitted.model, data).accuracies()
@@ -164,6 +163,12 @@ class ImageTask(Task):
             "devices_used": fitted.n_devices,
         }
         return Outcome(metrics, *draw(self, data, before, fitted, test))
+
+
+@eqx.filter_jit
+def _answers(task, model, images, seeds):
+    scores = task.scores(task.simulate(model, images, seeds))
+    return {name: jnp.argmax(score, -1) for name, score in scores.items()}
 
 
 @dataclasses.dataclass(frozen=True)

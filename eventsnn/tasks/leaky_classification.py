@@ -21,6 +21,7 @@ class LeakyClassification(ImageTask):
     name: ClassVar[str] = "leaky-classification"
     summary: ClassVar[str] = "digits by Leaky layers, 1000 hidden, cross-entropy on membranes"
     default_epochs: ClassVar[Mapping[str, int]] = {"digits": 30, "mnist": 1}
+    watches_test: ClassVar[bool] = True
 
     learning_rate: float = 5e-4
     n_hidden: int = 1000

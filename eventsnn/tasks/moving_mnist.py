@@ -58,8 +58,5 @@ class MovingMNIST(ImageTask):
         run = self.simulate(model, images, seeds)
         return mse_count(run.spikes, labels, correct_rate=0.8, incorrect_rate=0.2)
 
-    def monitor(self, model, batch):
-        return self.loss(eqx.nn.inference_mode(model), batch[1])
-
     def scores(self, run):
         return {"rate": run.spikes.sum(axis=0)}

@@ -1,0 +1,217 @@
+"""The discrete-time tasks, ours against a peer: speed, compile time, memory and quality.
+
+How it is measured. Each library runs in its own environment and process; the two take turns, so
+that they never share the cores. Both get the same images, initial parameters and batches, already
+in memory and in their own arrays when the clock starts. Compile time is the first training call
+minus the same call repeated. Speeds are medians over the rounds, each a block of training steps
+from the same initial state. Then each seed is trained in full and evaluated. The losses of the
+first batches, before any training, show whether both compute the same thing, and so does the score
+that the peer gives to our trained network.
+"""
+
+import sys
+import tempfile
+from collections.abc import Callable
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from . import discrete_problems as problems
+from . import images, machine, peers
+from .client import Worker
+from .report import ratio, table
+from .ttfs_regression import measure_start, say, summarise, take_turns
+
+OURS = "benchmarks.workers.discrete_worker"
+PEERS = {name: f"benchmarks.workers.{name}_worker" for name in problems.ALL}
+COMPARED = 5
+LABELS = {
+    "accuracy": "test accuracy",
+    "relative_error": "relative error",
+    "l1": "mean absolute error",
+}
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to measure; blocks are numbers of training steps timed at a time."""
+
+    task: str
+    seeds: int
+    our_block: int
+    peer_block: int
+    peer: str | None = None
+    loss: str | None = None
+    rounds: int = 5
+    steps: int | None = None
+    full_peer: bool = False
+    data_dir: Path | None = None
+    quick: bool = False
+
+    def block(self, name: str) -> int:
+        return self.our_block if name == "ours" else self.peer_block
+
+
+def defaults(task: str, quick: bool = False) -> Options:
+    """The task's own numbers, or a run that only shows that all works."""
+    if quick:
+        return Options(task, seeds=1, our_block=4, peer_block=2, rounds=2, steps=8, quick=True)
+    own = problems.TASKS[task]
+    return Options(task, own.seeds, own.our_block, own.peer_block)
+
+
+@dataclass(frozen=True)
+class Files:
+    """Where the workers find the problem and each seed's start, and leave what they trained."""
+
+    problem: Path
+    starts: list[Path]
+    trained: Path
+
+
+def load_images(options: Options) -> images.Images | None:
+    """What the task shows: nothing for the regression, MNIST, or a stand-in for a quick run."""
+    if problems.TASKS[options.task].losses == ("mse",):
+        return None
+    if options.quick:
+        return images.synthetic()
+    return images.mnist(images.folder_of(options.data_dir))
+
+
+def write(options: Options, shown: images.Images | None, folder: Path) -> tuple[Files, int]:
+    """The files, and how many steps a full training takes."""
+    task = problems.TASKS[options.task]
+    setting, steps = task.with_loss(options.loss), options.steps or task.steps(shown)
+    drawn = max(steps, options.our_block, options.peer_block, COMPARED)
+    starts = [
+        problems.write_start(folder / f"start{seed}.npz", setting, shown, seed, drawn)
+        for seed in range(options.seeds)
+    ]
+    problem = problems.write(folder / "problem.npz", setting, shown)
+    return Files(problem, starts, folder / "trained.npz"), steps
+
+
+def first_losses(worker: Worker, start: Path) -> list[float]:
+    """The losses of the first batches, before any training."""
+    worker.ask("load", path=str(start))
+    return worker.ask("losses", first=0, steps=COMPARED)["losses"]
+
+
+def difference(ours: list[float], peer: list[float]) -> float:
+    """The largest relative difference."""
+    return max(abs(a - b) / abs(b) for a, b in zip(ours, peer, strict=True))
+
+
+def train_in_full(worker: Worker, start: Path, steps: int, trained: Path) -> dict[str, float]:
+    """From one start to the end: seconds of training, and the figures of the evaluation."""
+    worker.ask("load", path=str(start))
+    seconds = worker.ask("train", first=0, steps=steps)["seconds"]
+    worker.ask("save", path=str(trained))
+    return {"train_seconds": seconds} | worker.ask("evaluate")
+
+
+def all_seeds(
+    name: str, worker: Worker, files: Files, steps: int, after: Callable[[Path], None]
+) -> dict[str, Any]:
+    """Every seed trained in full; each figure as a list under the library's name, and its median.
+
+    `after` is handed the start of each seed while its trained parameters lie in the file.
+    """
+    runs: list[dict[str, float]] = []
+    for start in files.starts:
+        runs.append(train_in_full(worker, start, steps, files.trained))
+        said = ", ".join(f"{key} {value:.4g}" for key, value in runs[-1].items())
+        say(f"{name}, seed {len(runs) - 1}: {said}")
+        after(start)
+    result: dict[str, Any] = {}
+    for key in runs[0]:
+        values = [run[key] for run in runs]
+        result |= {f"{name}_{key}": values, f"{name}_{key}_median": median(values)}
+    return result
+
+
+def measure(
+    workers: dict[str, Worker], options: Options, files: Files, steps: int
+) -> dict[str, Any]:
+    """All figures, from workers that have just started."""
+    opened, start, losses = {}, {}, {}
+    for name, worker in workers.items():
+        opened[name] = worker.ask("open", problem=str(files.problem))
+        start[name] = measure_start(worker, files.starts[0], options.block(name))
+        if not opened[name]["compiles"]:
+            start[name]["compile_seconds"] = None
+        losses[name] = first_losses(worker, files.starts[0])
+        say(f"{name}: {start[name]['start_steps_per_second']:.1f} steps/s at the start")
+    rates = take_turns(workers, files.starts[0], options)  # pyright: ignore[reportArgumentType]
+    memory = {name: worker.ask("memory")["peak_memory_mb"] for name, worker in workers.items()}
+    result = {"training_steps": steps} | summarise(start, rates, memory)
+
+    scores: list[dict[str, float]] = []
+
+    def judge(start: Path) -> None:
+        """What the peer makes of our trained network, if it computes the same."""
+        if "peer" in workers and not opened["peer"]["notes"]:
+            for path in (start, files.trained):
+                workers["peer"].ask("load", path=str(path))
+            scores.append(workers["peer"].ask("evaluate"))
+
+    result |= all_seeds("ours", workers["ours"], files, steps, judge)
+    if "peer" in workers:
+        result |= {
+            "loss_difference": difference(losses["ours"], losses["peer"]),
+            "ours_in_peer": scores,
+            "peer_threads": opened["peer"]["threads"],
+            "peer_notes": opened["peer"]["notes"],
+        }
+        if options.full_peer:
+            result |= all_seeds("peer", workers["peer"], files, steps, lambda start: None)
+    return result
+
+
+def run(options: Options) -> dict[str, Any]:
+    """Start the workers, measure, describe the machine."""
+    described = machine.describe()
+    if described["load_average_before"] > 1:
+        say(f"the machine is busy (load {described['load_average_before']}): timings will mislead")
+    shown = load_images(options)
+    commands = {"ours": (Path(sys.executable), OURS)}
+    if options.peer is not None:
+        commands["peer"] = (peers.ensure(options.peer), PEERS[options.peer])
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        files, steps = write(options, shown, Path(folder))
+        workers = {n: stack.enter_context(closing(Worker(*c))) for n, c in commands.items()}
+        figures = measure(workers, options, files, steps)
+    # Each peer and loss has its own place among the results.
+    parts = (options.task, options.loss, options.peer)
+    about = {
+        "benchmark": "-".join(part.replace("_", "-") for part in parts if part is not None),
+        "task": options.task,
+        "loss": options.loss or problems.TASKS[options.task].losses[0],
+        "peer": options.peer,
+        "quick": options.quick,
+    }
+    return about | figures | {"machine": described}
+
+
+def describe(result: dict[str, Any]) -> str:
+    """The figures as a table, one column a library, and what the peer does otherwise."""
+    rows = [
+        ("training steps/s", "steps_per_second"),
+        ("compile seconds", "compile_seconds"),
+        ("peak memory, MB", "peak_memory_mb"),
+        ("seconds of the full training", "train_seconds_median"),
+    ]
+    rows += [(text, f"{key}_median") for key, text in LABELS.items() if f"ours_{key}" in result]
+    lines = []
+    for label, key in rows:
+        ours, peer = result[f"ours_{key}"], result.get(f"peer_{key}")
+        lines.append((label, ours, peer, ratio(ours, peer)))
+    text = [table(("", "eventsnn", result["peer"] or "no peer", "ratio"), lines)]
+    if "loss_difference" in result:
+        text.append(
+            f"losses of the first {COMPARED} batches differ by {result['loss_difference']:.1e}"
+        )
+    text += [f"{result['peer']}: {note}" for note in result.get("peer_notes", ())]
+    return "\n".join(text)

@@ -1,0 +1,105 @@
+"""The commands of a discrete-time worker, given what its library must be able to do."""
+
+import time
+from typing import Any, Protocol
+
+import numpy as np
+
+from .discrete_data import Arrays, Chunk, Data, Setting
+from .protocol import peak_memory_mb, serve
+
+
+class Library(Protocol):
+    """One library's side. Batches come as numpy arrays, samples first, see `Chunk`."""
+
+    def open(self, setting: Setting) -> dict[str, Any]:
+        """Take in the task. The answer says whether the library `compiles`, its number of
+        `threads` if known, and in `notes` where it computes another thing than the task's."""
+        ...
+
+    def load(self, parameters: Arrays) -> None:
+        """Start from these parameters, with a fresh optimiser."""
+        ...
+
+    def parameters(self) -> Arrays:
+        """What `load` would take to get here again, the optimiser aside."""
+        ...
+
+    def place(self, chunk: Chunk) -> Any:
+        """The batches in the library's memory; not timed."""
+        ...
+
+    def train(self, placed: Any) -> tuple[np.ndarray, np.ndarray]:
+        """One training step a batch, done when this returns: losses, and those of test batches."""
+        ...
+
+    def loss(self, x: np.ndarray, y: np.ndarray) -> float:
+        """The loss of one batch, without training and without dropout."""
+        ...
+
+    def predict(self, x: np.ndarray) -> np.ndarray:
+        """Scores (batch, classes), or for the regression the membrane (batch, time, 1)."""
+        ...
+
+
+class Commands:
+    """open, then load, train, losses, evaluate and save as often as wanted."""
+
+    def __init__(self, library: Library) -> None:
+        self.library = library
+
+    def open(self, problem: str) -> dict[str, Any]:
+        self.data = Data(problem)
+        return self.library.open(self.data.setting)
+
+    def load(self, path: str) -> dict[str, Any]:
+        self.library.load(self.data.load(path))
+        return {}
+
+    def save(self, path: str) -> dict[str, Any]:
+        np.savez(path, allow_pickle=False, **self.library.parameters())
+        return {}
+
+    def train(self, first: int, steps: int) -> dict[str, Any]:
+        """Train steps `first` to `first + steps`; laying out the batches is not timed."""
+        seconds, losses, test_losses = 0.0, [], []
+        for chunk in self.data.chunks(first, steps):
+            placed = self.library.place(chunk)
+            start = time.perf_counter()
+            these, of_test = self.library.train(placed)
+            seconds += time.perf_counter() - start
+            losses += np.asarray(these).tolist()
+            test_losses += np.asarray(of_test).tolist()
+        return {"seconds": seconds, "losses": losses, "test_losses": test_losses}
+
+    def losses(self, first: int, steps: int) -> dict[str, Any]:
+        """The losses of some batches with the parameters as they are."""
+        chunks = self.data.chunks(first, steps, largest=1)
+        return {"losses": [self.library.loss(chunk.x[0], chunk.y[0]) for chunk in chunks]}
+
+    def evaluate(self) -> dict[str, Any]:
+        """Accuracy over all test images, or the errors of the membrane on the curve."""
+        if self.data.setting.loss == "mse":
+            return curve_errors(self.library.predict(self.data.order["x"]), self.data.order["y"])
+        correct = total = 0
+        for x, y in self.data.tests():
+            correct += int(np.sum(np.argmax(self.library.predict(x), axis=-1) == y))
+            total += len(y)
+        return {"accuracy": correct / total}
+
+    def memory(self) -> dict[str, Any]:
+        return {"peak_memory_mb": peak_memory_mb()}
+
+
+def curve_errors(membrane: np.ndarray, target: np.ndarray) -> dict[str, float]:
+    """Mean relative error from the second step on (the target starts at zero), and mean error."""
+    error = np.abs(np.asarray(membrane, np.float64) - target)
+    relative = error[:, 1:] / np.abs(target[:, 1:])
+    return {"relative_error": float(np.mean(relative)), "l1": float(np.mean(error))}
+
+
+def serve_library(library: Library) -> None:
+    """Answer the harness until it leaves."""
+    commands = Commands(library)
+    names = ("open", "load", "save", "train", "losses", "evaluate", "memory")
+    serve({name: getattr(commands, name) for name in names})

@@ -1,0 +1,127 @@
+"""jaxpike on the two classification tasks: `unroll`, its own way through time.
+
+The image being the same at every step, the first layer's product is computed once, before. Its
+neurons weigh their input by 1 - beta. So weights and biases are divided by that on the way in
+and multiplied on the way out, and so is the learning rate: Adam's steps are then the task's. Time
+constants are those of the decay rates and stay fixed.
+"""
+
+import math
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jaxpike as jp  # pyright: ignore[reportMissingImports]
+import numpy as np
+
+from . import jax_peer
+from .discrete_commands import serve_library
+from .discrete_data import Arrays, Chunk, Setting
+
+AT_ONCE = "a spike resets its neuron in the same step, and the gradient passes through the reset"
+READOUT = (
+    "`unroll` gives out no membranes of spiking neurons: the output is a leaky integrator, its"
+    " class that of the largest mean membrane"
+)
+FIRST_STEP = "the bias of the feedback is missing in the first step"
+
+
+class Net(eqx.Module):
+    """A dense layer for the image, and the rest: neurons, dense, neurons."""
+
+    first: Any
+    rest: Any
+
+    def __init__(self, setting: Setting, tau: float) -> None:
+        n_in, hidden, n_out = setting.sizes
+        keys = jax.random.split(jax.random.key(0), 4)
+        self.first, last = (
+            jp.Dense(n_in, hidden, key=keys[0]),
+            jp.Dense(hidden, n_out, key=keys[1]),
+        )
+        if not setting.recurrent:
+            spiking = jp.LIF(tau, surrogate=jp.ATan())
+            self.rest = jp.Sequential(spiking, last, jp.LeakyIntegrator(tau))
+            return
+        nodes, edges = {"dense": last}, [("input", "lif_1"), ("lif_1", "dense"), ("dense", "lif_2")]
+        for i, n in enumerate((hidden, n_out), 1):
+            nodes[f"lif_{i}"] = jp.LIF(tau, surrogate=jp.ATan())
+            nodes[f"feedback_{i}"] = jp.Dense(n, n, key=keys[i + 1])
+            edges += [(f"lif_{i}", f"feedback_{i}"), (f"feedback_{i}", f"lif_{i}")]
+        self.rest = jp.Graph(nodes, edges, "lif_2")
+
+    def __call__(self, x: jax.Array, num_steps: int) -> jax.Array:
+        """Spikes, or membranes of the readout, time first."""
+        _, current = self.first(None, x)
+        return jp.unroll(self.rest, jnp.broadcast_to(current, (num_steps, *current.shape)))[0]
+
+    def dense(self) -> dict[str, Any]:
+        """The layers with weights under the start file's names."""
+        if isinstance(self.rest, jp.Sequential):
+            return {"{}_1": self.first, "{}_2": self.rest.layers[1]}
+        nodes = self.rest.nodes
+        found = {"{}_1": self.first, "{}_2": nodes["dense"]}
+        return found | {f"feedback_{{}}_{i}": nodes[f"feedback_{i}"] for i in (1, 2)}
+
+    def weights(self) -> list[Any]:
+        """What trains: weight and bias of each of these layers."""
+        return [getattr(layer, k) for layer in self.dense().values() for k in ("weight", "bias")]
+
+
+class Jaxpike:
+    """The library's side of the commands."""
+
+    def open(self, setting: Setting) -> dict[str, Any]:
+        if setting.loss not in ("ce_membrane", "mse_count") or setting.canvas is not None:
+            raise ValueError(f"this worker does not do {setting.task} with {setting.loss}")
+        assert setting.beta is not None
+        self.setting, self.gain = setting, 1 - setting.beta
+        self.model = Net(setting, -1 / math.log(setting.beta))
+        nothing = jax.tree.map(lambda _: False, self.model)
+        self.spec = eqx.tree_at(Net.weights, nothing, replace_fn=lambda _: True)
+        _, fixed = eqx.partition(self.model, self.spec)
+
+        def outputs(trained: Any, x: jax.Array) -> jax.Array:
+            return eqx.combine(trained, fixed)(x, setting.num_steps)
+
+        task_loss = jax_peer.loss_of(setting.loss)
+
+        def loss(trained: Any, x: jax.Array, y: jax.Array) -> jax.Array:
+            out = outputs(trained, x)
+            return task_loss(out, out, y)
+
+        rate = setting.learning_rate / self.gain
+        self.training = jax_peer.Training(loss, rate, setting.test_pass)
+        self.scores = jax.jit(lambda trained, x: jnp.sum(outputs(trained, x), axis=0))
+        notes = [AT_ONCE, FIRST_STEP if setting.recurrent else READOUT]
+        return {"compiles": True, "threads": None, "notes": notes}
+
+    def load(self, parameters: Arrays) -> None:
+        names = [name.format(k) for name in self.model.dense() for k in ("weight", "bias")]
+        values = [jnp.asarray(parameters[name] / self.gain, jnp.float32) for name in names]
+        model = eqx.tree_at(Net.weights, self.model, values)
+        self.training.start(eqx.filter(model, self.spec))
+
+    def parameters(self) -> Arrays:
+        return {
+            name.format(kind): np.asarray(getattr(layer, kind)) * np.float32(self.gain)
+            for name, layer in self.training.parameters.dense().items()
+            for kind in ("weight", "bias")
+        }
+
+    def place(self, chunk: Chunk) -> Any:
+        return jax_peer.place(chunk)
+
+    def train(self, placed: Any) -> tuple[np.ndarray, np.ndarray]:
+        return self.training.run(placed)
+
+    def loss(self, x: np.ndarray, y: np.ndarray) -> float:
+        return float(self.training.loss(self.training.parameters, x, y))
+
+    def predict(self, x: np.ndarray) -> np.ndarray:
+        return np.asarray(self.scores(self.training.parameters, x))
+
+
+if __name__ == "__main__":
+    serve_library(Jaxpike())
