@@ -7,7 +7,7 @@ from pathlib import Path
 from subprocess import CalledProcessError
 from typing import Any, NoReturn
 
-from . import discrete, report, scaling, ttfs_regression
+from . import discrete, quality, report, scaling, ttfs_regression
 from .client import WorkerError
 from .discrete_problems import TASKS
 from .images import VARIABLE, DataError
@@ -15,8 +15,9 @@ from .images import VARIABLE, DataError
 NAMES = {
     "ttfs-regression": "steps/s at start and end, compile time, memory, error; also of a peer",
     "scaling": "time and memory of a gradient step over neurons, events and precision",
+    "quality": "what the discrete-time tasks reach on MNIST, over seeds",
 } | {name: task.text for name, task in TASKS.items()}
-MODULES = {"ttfs-regression": ttfs_regression, "scaling": scaling}
+MODULES = {"ttfs-regression": ttfs_regression, "scaling": scaling, "quality": quality}
 
 
 class Parser(argparse.ArgumentParser):
@@ -54,14 +55,27 @@ def parser() -> Parser:
         )
     compare(added["ttfs-regression"], list(ttfs_regression.PEERS))
     added["scaling"].add_argument("--rounds", type=positive, metavar="N", help="timed steps a size")
+    seeds_and_data(added["quality"])
+    added["quality"].add_argument("--only", metavar="TEXT", help="cases whose name contains it")
     for name, task in TASKS.items():
         compare(added[name], list(task.peers))
         added[name].add_argument("--loss", choices=task.losses, help="default: the first")
         if task.losses != ("mse",):
-            added[name].add_argument(
-                "--data-dir", type=Path, metavar="DIR", help=f"MNIST's folder; default: {VARIABLE}"
-            )
+            data_folder(added[name])
     return top
+
+
+def seeds_and_data(sub: Parser) -> None:
+    """The options of a benchmark of ours alone, on MNIST."""
+    sub.add_argument("--seeds", type=positive, metavar="N", help="default: each task's own number")
+    data_folder(sub)
+
+
+def data_folder(sub: Parser) -> None:
+    """Where MNIST is."""
+    sub.add_argument(
+        "--data-dir", type=Path, metavar="DIR", help=f"MNIST's folder; default: {VARIABLE}"
+    )
 
 
 def compare(sub: Parser, peers: list[str]) -> None:

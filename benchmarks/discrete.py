@@ -31,7 +31,11 @@ LABELS = {
     "accuracy": "test accuracy",
     "relative_error": "relative error",
     "l1": "mean absolute error",
+    "accuracy_of_mean": "test accuracy, mean network",
+    "relative_error_of_mean": "relative error, mean network",
 }
+# The part of a full training of which the mean network is evaluated, too.
+MEAN_OF_LAST = 0.2
 
 
 @dataclass(frozen=True)
@@ -107,9 +111,11 @@ def difference(ours: list[float], peer: list[float]) -> float:
 def train_in_full(worker: Worker, start: Path, steps: int, trained: Path) -> dict[str, float]:
     """From one start to the end: seconds of training, and the figures of the evaluation."""
     worker.ask("load", path=str(start))
-    seconds = worker.ask("train", first=0, steps=steps)["seconds"]
+    last = max(1, round(MEAN_OF_LAST * steps))
+    seconds = worker.ask("train", first=0, steps=steps, mean_last=last)["seconds"]
     worker.ask("save", path=str(trained))
-    return {"train_seconds": seconds} | worker.ask("evaluate")
+    figures = {"train_seconds": seconds} | worker.ask("evaluate")
+    return figures | worker.ask("evaluate_mean")
 
 
 def all_seeds(

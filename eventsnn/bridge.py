@@ -1,8 +1,10 @@
 """From exact event times to steps: the same network in both modes."""
 
 import math
+from collections.abc import Callable
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
@@ -17,98 +19,150 @@ from .surrogates import ATan
 class Discretised(eqx.Module):
     """An event network in steps of `dt`, as [`discretise`][] makes it.
 
-    The queries are those of the [`eventsnn.EventNetwork`][], at times that are multiples of `dt`.
+    The queries are those of the [`eventsnn.EventNetwork`][], and take leading batch axes as those
+    do. Times that come out are multiples of `dt`.
     """
 
     model: Sequential
     """A linear layer from the input channels, and an `RSynaptic` of all neurons."""
     state: RSynapticState
     """The state at time 0."""
+    v_reset: Float[Array, "*neurons"]
+    """The potential from which the model's membranes count."""
     dt: float = eqx.field(static=True)
-    num_steps: int = eqx.field(static=True)
+    t_max: float = eqx.field(static=True)
     outputs: tuple[int, ...] = eqx.field(static=True)
 
-    def bin(self, in_times: Float[ArrayLike, "inputs k"]) -> Float[Array, "steps inputs"]:
-        """Input spike times as counts: a spike at $t$ counts in the step that ends at the first
-        multiple of `dt` after $t$."""
-        in_times = checks.input_times(in_times, self.model.layers[0].weight.shape[1], self.dtype)
-        step = jnp.floor(in_times / self.dt)[None]
-        return jnp.sum(
-            step == jnp.arange(self.num_steps, dtype=self.dtype)[:, None, None], -1
-        ).astype(self.dtype)
-
-    def simulate(self, in_times: Float[ArrayLike, "inputs k"]) -> Run:
-        """Spikes and membranes of all neurons at all steps, `(num_steps, n)`; a membrane counts
-        from the reset potential."""
-        xs = self.bin(in_times)
-        return run(self.model, xs, state=(None, self.state))
-
-    def ttfs(self, in_times: Float[ArrayLike, "inputs k"]) -> Float[Array, " outputs"]:
-        """The end of the step in which each output first fires; inf if it does not."""
-        return self.spikes(in_times, 1)[:, 0]
-
-    def spikes(self, in_times: Float[ArrayLike, "inputs k"], k: int) -> Float[Array, "outputs k"]:
-        """The ends of the first `k` steps in which each output fires, padded with inf."""
-        k = checks.count("k", k)
-        fired = self.simulate(in_times).spikes[:, jnp.array(self.outputs)].T > 0
-        ends = self.dt * jnp.arange(1, self.num_steps + 1, dtype=self.dtype)
-        times = jnp.sort(jnp.where(fired, ends, jnp.inf), axis=-1)[:, :k]
-        return jnp.pad(times, ((0, 0), (0, k - times.shape[1])), constant_values=jnp.inf)
-
     @property
-    def dtype(self):
-        """That of the weights."""
-        return self.model.layers[0].weight.dtype
+    def num_steps(self) -> int:
+        """How many steps it takes to reach `t_max`."""
+        return math.ceil(round(self.t_max / self.dt, 6))  # 80 / 0.1 is 800, whatever the rounding
+
+    def bin(self, in_times: Float[ArrayLike, "*batch inputs k"]) -> Float[Array, "..."]:
+        """Input spike times as counts, of shape `(*batch, num_steps, inputs)`: a spike at $t$
+        counts in the step that ends at the first multiple of `dt` after $t$."""
+        weights = self.model.layers[0].weight
+        in_times = checks.input_times(in_times, weights.shape[1], weights.dtype)
+        begun = jnp.arange(self.num_steps, dtype=weights.dtype)[:, None, None]
+        inside = _steps_over(in_times, self.dt)[..., None, :, :] == begun
+        return jnp.sum(inside, axis=-1, dtype=weights.dtype)
+
+    def simulate(self, in_times: Float[ArrayLike, "*batch inputs k"]) -> Run:
+        """Spikes and membranes of all neurons at all steps, `(*batch, num_steps, n)`; a membrane
+        counts from `v_reset`."""
+
+        def one(xs):
+            return run(self.model, xs, state=(None, self.state))
+
+        xs = self.bin(in_times)
+        for _ in xs.shape[:-2]:
+            one = jax.vmap(one)
+        return one(xs)
+
+    def ttfs(self, in_times: Float[ArrayLike, "*batch inputs k"]) -> Float[Array, "*batch outputs"]:
+        """The end of the step in which each output first fires; inf if it does not."""
+        return self.spikes(in_times, 1)[..., 0]
+
+    def spikes(
+        self, in_times: Float[ArrayLike, "*batch inputs k"], max_spikes: int
+    ) -> Float[Array, "*batch outputs max_spikes"]:
+        """The ends of the first `max_spikes` steps in which each output fires, padded with inf."""
+        count = checks.count("max_spikes", max_spikes)
+        fired = self.simulate(in_times).spikes[..., jnp.array(self.outputs)]
+        ends = self.dt * jnp.arange(1, self.num_steps + 1, dtype=fired.dtype)
+        times = jnp.where(jnp.moveaxis(fired, -1, -2) > 0, ends, jnp.inf)
+        times = jnp.sort(times, axis=-1)[..., :count]
+        missing = [(0, 0)] * (times.ndim - 1) + [(0, count - times.shape[-1])]
+        return jnp.pad(times, missing, constant_values=jnp.inf)
+
+    def states_at(
+        self, in_times: Float[ArrayLike, "*batch inputs k"], times: Float[ArrayLike, " times"]
+    ) -> Float[Array, "*batch outputs times"]:
+        """The membrane potentials of the outputs after the last step that is over at each time."""
+        times = checks.observation_times(times, self.t_max, self.state.mem.dtype)
+        membranes = self.simulate(in_times).membranes
+        start = jnp.broadcast_to(self.state.mem, (*membranes.shape[:-2], 1, membranes.shape[-1]))
+        v = jnp.concatenate([start, membranes], axis=-2) + self.v_reset
+        v = jnp.moveaxis(v, -1, -2)[..., jnp.array(self.outputs), :]
+        v = v[..., _steps_over(times, self.dt).astype(int)]
+        return jnp.where((times >= 0) & (times <= self.t_max), v, jnp.nan)
 
 
-def discretise(net: EventNetwork, dt: float, *, surrogate=None) -> Discretised:
-    r"""The scan of an event network: neurons that snnTorch would step, with the parameters of the
-    network at steps of `dt`.
+def discretise(
+    net: EventNetwork, dt: float, *, surrogate: Callable[..., Array] | None = None
+) -> Discretised:
+    r"""The scan of an event network: the neurons that snnTorch would step, with the parameters of
+    the network at steps of `dt`.
 
     With $U = V - V_\text{reset}$ and $\beta = e^{-\Delta/\tau_m}$, $\alpha = e^{-\Delta/\tau_s}$,
     $c = (1 - \beta)(b - V_\text{reset})$ the LIF neuron becomes
 
-    $$I_t = \alpha I_{t-1} + (1 - \beta)\left(W^\top S_{t-1} + W_\text{in}^\top X_t\right)
-      + (1 - \alpha) c, \qquad U_t = \beta U_{t-1} + I_t - R_t (\theta - V_\text{reset}),$$
+    $$J_t = \alpha J_{t-1} + (1 - \beta)\,q\left(W^\top S_{t-1} + W_\text{in}^\top X_t\right)
+      + (1 - \alpha) c, \qquad U_t = \beta U_{t-1} + J_t - R_t (\theta - V_\text{reset}),$$
 
-    from $I_0 = c$, which keeps the bias current at its place. Both modes then describe one system:
-    spike times differ by $O(\Delta)$, for the step's end, for a spike that arrives one step
-    later, and for a reset that subtracts, at a membrane that is $O(\Delta)$ above threshold.
+    where $J = (1 - \beta) I + c$ is the synaptic and the bias current by an exponential Euler
+    step, from $J_0 = c$. The factor $q = (1 - \alpha)\,\tau_s/\Delta$, near 1, gives the steps of a
+    decaying current the charge of its integral. With `reset="subtract"` $V_\text{reset}$ is 0 in
+    all this.
+
+    As $\Delta \to 0$ the spike times of the event mode come out, with an error of $O(\Delta)$: a
+    spike counts at the end of its step, it arrives one step later, and the reset subtracts
+    $\theta - V_\text{reset}$ from a membrane that is $O(\Delta)$ above threshold. First order is
+    what spikes on a grid allow (Morrison, Straube, Plesser & Diesmann, Neural Computation 19:47,
+    2007).
 
     **Arguments:**
 
-    - `net`: a network of [`eventsnn.LIF`][] neurons.
+    - `net`: a network of [`eventsnn.LIF`][] neurons. Gradients flow back to it: through spikes
+        that of the surrogate.
     - `dt`: $\Delta$ > 0, in the units of the time constants.
     - `surrogate`: the spike's derivative. Default: `ATan()`.
 
-    **Raises:** `ValueError` for a network of other neurons, or `dt` that is not in (0, t_max].
+    **Raises:** `ValueError` for a network of other neurons, for `dt` that is not in (0, t_max],
+    and for a neuron that does not start below its threshold.
     """
+    neuron, dt = _neuron(net), checks.positive("dt", dt)
+    if dt > net.t_max:
+        raise ValueError(f"dt must be at most t_max = {net.t_max}, got {dt}.")
+    n = net.n_neurons
+    alpha, beta = jnp.exp(-dt / neuron.tau_syn), jnp.exp(-dt / neuron.tau_mem)
+    v_reset = neuron.v_reset if neuron.reset_mode == "set" else jnp.zeros_like(neuron.v_reset)
+    gain = jnp.broadcast_to(1 - beta, (n,))
+    offset = gain * (neuron.bias - v_reset)
+    charge = (1 - alpha) * neuron.tau_syn / dt
+    weights = (gain * charge * net.weights).T
+    mask = jnp.ones(weights.shape, bool) if net.mask is None else net.mask.T
+    cell = RSynaptic(
+        alpha,
+        beta,
+        MaskedLinear(weights[:, :n], mask[:, :n]),
+        threshold=neuron.threshold - v_reset,
+        surrogate=ATan() if surrogate is None else surrogate,
+    )
+    # The bias enters where the inputs do.
+    inputs = MaskedLinear(weights[:, n:], mask[:, n:], (1 - alpha) * offset)
+    start = jnp.broadcast_to(neuron.v_init - v_reset, (n,))
+    state = RSynapticState(jnp.zeros_like(start), offset, start)
+    return Discretised(Sequential((inputs, cell)), state, v_reset, dt, net.t_max, net.outputs)
+
+
+def _neuron(net: EventNetwork) -> LIF:
+    """The network's neurons, refused where the scan does not follow them."""
     neuron = net.neuron
     if not isinstance(neuron, LIF):
         raise ValueError(
             f"net must be a network of LIF neurons, got neurons {type(neuron).__name__}."
         )
-    dt = checks.positive("dt", dt)
-    if dt > net.t_max:
-        raise ValueError(f"dt must be at most t_max = {net.t_max}, got {dt}.")
-    n, weights = net.n_neurons, net.weights
-    alpha, beta = jnp.exp(-dt / neuron.tau_syn), jnp.exp(-dt / neuron.tau_mem)
-    v_reset = neuron.v_reset if neuron.reset_mode == "set" else jnp.zeros_like(neuron.v_reset)
-    gain = jnp.broadcast_to(1 - beta, (n,))
-    offset = gain * (neuron.bias - v_reset)
-    mask = jnp.ones(weights.shape, bool) if net.mask is None else net.mask
-    into = (gain * weights).T
-    cell = RSynaptic(
-        alpha,
-        beta,
-        MaskedLinear(into[:, :n], mask.T[:, :n]),
-        threshold=neuron.threshold - v_reset,
-        surrogate=ATan() if surrogate is None else surrogate,
-    )
-    # The bias enters where the inputs do.
-    inputs = MaskedLinear(into[:, n:], mask.T[:, n:], (1 - alpha) * offset)
-    start = jnp.broadcast_to(neuron.v_init - v_reset, (n,))
-    state = RSynapticState(jnp.zeros_like(start), offset, start)
-    # 80 / 0.1 is 800 steps, whatever the rounding.
-    steps = math.ceil(round(net.t_max / dt, 6))
-    return Discretised(Sequential((inputs, cell)), state, dt, steps, net.outputs)
+    # In the event mode it would fire at time 0, before the first step.
+    over = ~(neuron.v_init < neuron.threshold)
+    checks.refuse("v_init", neuron.v_init, over, "must be below threshold")
+    return neuron
+
+
+def _steps_over(times: Array, dt: float) -> Array:
+    """How many steps of `dt` are over at each time. What is a multiple of `dt` but for rounding
+    counts as one."""
+    steps = times / dt
+    nearest = jnp.round(steps)
+    rounding = 4 * jnp.finfo(steps.dtype).eps * nearest
+    return jnp.where(jnp.abs(steps - nearest) <= rounding, nearest, jnp.floor(steps))

@@ -1,9 +1,12 @@
-"""What the laws are checked on: a new neuron model or flow is tested by adding a line here.
+"""What the laws are checked on: a new neuron model, flow or cell is tested by adding a line here.
 
 A `Model` names a neuron of the package, its counterpart in `reference.py` and a random choice of
 parameters; a `Case` is a model with a flow. `problem` draws a recurrent network and its input, as
 a dictionary of arrays; `network` builds it, also from traced arrays, so that a loss may
 differentiate by every entry.
+
+`CELLS` are those of the discrete-time mode: functions of a generator and of the cell's keywords,
+with parameters that make it fire now and then.
 """
 
 import dataclasses
@@ -11,11 +14,15 @@ import math
 from collections.abc import Callable
 
 import diffrax as dfx
+import equinox as eqx
+import jax
+import jax.numpy as jnp
 import numpy as np
 import reference as ref
 from numpy.typing import ArrayLike
 
 import eventsnn as esn
+from eventsnn import discrete
 
 N, N_IN, K = 6, 2, 3
 MASK = np.ones((N + N_IN, N), bool)
@@ -141,3 +148,32 @@ def reference(model, params, *, mask=MASK, t_max=50.0, query=()):
         query=query,
         max_step=0.5,
     )
+
+
+def linear(n_in, n_out, rng):
+    """A layer that keeps what follows it busy."""
+    layer = eqx.filter_eval_shape(eqx.nn.Linear, n_in, n_out, key=jax.random.key(0))
+    weight = jnp.asarray(rng.normal(size=(n_out, n_in)) / math.sqrt(n_in))
+    bias = jnp.asarray(rng.uniform(0.3, 0.9, n_out))
+    return eqx.tree_at(lambda to: (to.weight, to.bias), layer, (weight, bias))
+
+
+CELLS = {  # of N neurons
+    "Leaky": lambda rng, **kw: discrete.Leaky(0.8, **{"reset": "zero", "graded": 0.5} | kw),
+    "RLeaky": lambda rng, **kw: discrete.RLeaky(0.8, linear(N, N, rng), **kw),
+    "Synaptic": lambda rng, **kw: discrete.Synaptic(0.5, 0.7, **{"reset_delay": False} | kw),
+    "RSynaptic": lambda rng, **kw: discrete.RSynaptic(
+        0.4, 0.6, discrete.OneToOne(-0.5), **{"threshold": 1.3} | kw
+    ),
+    "Lapicque": lambda rng, **kw: discrete.Lapicque(0.7, **{"threshold": 0.4} | kw),
+    "Alpha": lambda rng, **kw: discrete.Alpha(0.9, 0.7, **{"threshold": 0.3} | kw),
+}
+
+
+def stack(n_in, rng, **options):
+    """All of them, one after the other, each behind a linear layer; in the end one that never
+    fires. The cells are every second layer."""
+    layers = [linear(n_in, N, rng)]
+    for cell in CELLS.values():
+        layers += [cell(rng, **options), linear(N, N, rng)]
+    return discrete.Sequential([*layers, discrete.LeakyIntegrator(0.9)])

@@ -6,6 +6,7 @@ import math
 import os
 import sys
 from dataclasses import replace
+from pathlib import Path
 from subprocess import CalledProcessError
 
 import jax
@@ -13,7 +14,17 @@ import numpy as np
 import pytest
 
 from benchmarks import __main__ as cli
-from benchmarks import discrete, images, machine, peers, problem, report, scaling, ttfs_regression
+from benchmarks import (
+    discrete,
+    images,
+    machine,
+    peers,
+    problem,
+    quality,
+    report,
+    scaling,
+    ttfs_regression,
+)
 from benchmarks import discrete_problems as problems
 from benchmarks.client import Worker, WorkerError, worker_environment
 from benchmarks.workers import discrete_data, protocol
@@ -293,6 +304,33 @@ def test_the_machine_is_described_without_its_name():
     assert described["cores"] >= 1
     assert machine.slug({"cpu": "Some CPU (R) @ 3GHz", "cores": 4}) == "some-cpu-r-3ghz-4-cores"
     assert json.loads(report.json_line(described))["jax"]
+
+
+def test_a_run_over_seeds_names_the_task_its_options_and_the_data():
+    case = quality.CASES["rleaky-classification, membranes"]
+    line = quality.command(case, 2, quality.Options(data_dir=Path("mnist")), "out")
+    start = "run rleaky-classification --objective membrane --seed 2 --out out"
+    assert " ".join(line) == f"{start} --dataset mnist --data-dir mnist"
+    assert quality.command(case, 0, quality.QUICK, "out")[-1] == "--quick"
+
+
+def test_the_figures_of_all_seeds():
+    case = quality.CASES["moving-mnist"]
+    runs = [
+        {
+            "test_accuracy": a,
+            "test_accuracy_last_step": a / 2,
+            "steps_per_second": 3.0,
+            "seconds": s,
+        }
+        for a, s in ((0.5, 1.0), (0.7, 2.0), (0.9, 9.0))
+    ]
+    found = quality.summary(case, runs)
+    assert found["mean"] == pytest.approx(0.7)
+    assert found["sd"] == pytest.approx(0.2)
+    assert found["seconds"] == 2.0
+    assert found["means_of_others"] == {"test_accuracy_last_step": pytest.approx(0.35)}
+    assert "moving-mnist" in quality.describe({"cases": {"moving-mnist": found}})
 
 
 def _echo(text):

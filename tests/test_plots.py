@@ -293,6 +293,60 @@ def test_films_refuse(film, spikes):
         plots.frames(film, ["only one"])
 
 
+# ------------------------------------------------------------------ how errors fall
+
+
+def test_convergence_of_one_network():
+    dts = np.array([0.05, 0.2, 0.1, 0.025])  # in any order
+    (axes,) = drawn(plots.convergence(dts, 0.3 * dts**2, order=2, title="second order")).axes
+    reference, measured = axes.lines
+    np.testing.assert_array_equal(measured.get_xdata(), np.sort(dts))
+    np.testing.assert_array_equal(measured.get_ydata(), 0.3 * np.sort(dts) ** 2)
+    np.testing.assert_allclose(reference.get_ydata(), measured.get_ydata(), rtol=1e-12)
+    legend = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert legend == ["measured: slope 2.00", "slope 2"]
+    assert axes.get_xscale() == axes.get_yscale() == "log"
+    assert [t.get_text() for t in axes.get_xticklabels()] == ["0.025", "0.05", "0.1", "0.2"]
+    assert axes.get_title(loc="left") == "second order" and axes.get_xlabel() == "step (ms)"
+
+
+def test_convergence_of_several_networks():
+    dts = np.geomspace(1e-3, 1, 10)
+    errors = np.array([[1.0], [5.0], [0.4]]) * np.sqrt(dts)
+    figure = plots.convergence(dts, jnp.asarray(errors), x_label="step", y_label="error")
+    (axes,) = drawn(figure).axes
+    reference, measured = axes.lines
+    np.testing.assert_allclose(measured.get_ydata(), np.sqrt(dts))
+    # Through the middle of the errors, with the slope that they should have.
+    lines = np.log([reference.get_ydata(), measured.get_ydata()])
+    np.testing.assert_allclose(lines[0].mean(), lines[1].mean())
+    np.testing.assert_allclose(np.diff(lines[0]), np.diff(np.log(dts)))
+    (band,) = axes.collections
+    corners = band.get_paths()[0].vertices
+    np.testing.assert_allclose(corners[:, 1].max(), errors.max())
+    np.testing.assert_allclose(corners[:, 1].min(), errors.min())
+    legend = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert legend == ["median of 3 networks: slope 0.50", "slope 1", "smallest to largest"]
+
+
+def test_convergence_refuses():
+    with refuses("dts", "(2, 1)"):
+        plots.convergence([[1.0], [2.0]], [1.0, 2.0])
+    for dts in ([0.1], [0.1, 0.1]):
+        with refuses("dts", str(dts)):
+            plots.convergence(dts, dts)
+    with refuses("errors", "(3,)"):
+        plots.convergence([0.1, 0.2], [1.0, 2.0, 3.0])
+    for dts, errors, name, got in (
+        ([0.0, 0.1], [1, 2], "dts", "0"),
+        ([0.1, 0.2], [1, 0], "errors", "0"),
+        ([0.1, 0.2], [np.inf, 1], "errors", "inf"),
+        ([0.1, 0.2], [[1, 2], [1, np.nan]], "errors", "nan"),
+    ):
+        with refuses(name, got):
+            plots.convergence(dts, errors)
+
+
 # ------------------------------------------------------------------ pictures of events
 
 

@@ -33,6 +33,11 @@ def squared_error(model, batch):
     return jnp.mean((x @ model.slope + model.offset - y) ** 2)
 
 
+def mean_absolute_error(model, batch):
+    x, y = batch
+    return jnp.mean(jnp.abs(x @ model.slope + model.offset - y))
+
+
 def data(steps, size=8):
     rng = np.random.default_rng(0)
     dtype = jnp.result_type(float)
@@ -70,6 +75,34 @@ def test_fit_equals_a_plain_loop(chunk):
     np.testing.assert_allclose(result.losses, np.stack(losses), rtol=1e-6)
     np.testing.assert_allclose(result.model.slope, model.slope, rtol=1e-6)
     np.testing.assert_allclose(result.model.offset, model.offset, rtol=1e-6)
+
+
+def test_the_monitor_is_recorded_before_each_update():
+    watched = data(20)[10:]
+    pairs = list(zip(data(10), watched, strict=True))
+
+    def learn(model, batch):
+        return squared_error(model, batch[0])
+
+    def watch(model, batch):
+        return mean_absolute_error(model, batch[1])
+
+    step = eqx.filter_jit(make_step(learn, OPTIMIZER))
+    model, state, expected = line(), OPTIMIZER.init(eqx.filter(line(), eqx.is_inexact_array)), []
+    for pair in pairs:
+        expected.append(watch(model, pair))
+        model, state, _ = step(model, state, pair)
+    options = {"steps": 10, "chunk": 4, "progress": False}
+    result = fit(line(), pairs, learn, OPTIMIZER, monitor=watch, **options)
+    assert result.monitored.shape == (10,)
+    np.testing.assert_allclose(result.monitored, np.stack(expected), rtol=1e-6)
+    # It is only watched: the training is the same, and what it gives stops nothing.
+    alone = fit(line(), pairs, learn, OPTIMIZER, **options)
+    assert alone.monitored is None
+    np.testing.assert_array_equal(result.losses, alone.losses)
+    np.testing.assert_array_equal(result.model.slope, alone.model.slope)
+    lost = fit(line(), pairs, learn, OPTIMIZER, monitor=lambda m, b: m.offset * np.nan, **options)
+    assert np.all(np.isnan(lost.monitored)) and np.array_equal(lost.losses, alone.losses)
 
 
 def test_make_step_is_one_step_of_fit():
@@ -174,9 +207,11 @@ SHARDED = """
     assert one.n_devices == 1
     # 8 samples over 4 devices; 9 over the 3 that divide them; 7 over one.
     for size, n_devices in ((8, 4), (9, 3), (7, 1)):
-        one = t.train(10, batches=t.data(10, size), devices=jax.devices()[:1])
-        all = t.train(10, batches=t.data(10, size))
+        options = {"batches": t.data(10, size), "monitor": t.mean_absolute_error}
+        one = t.train(10, devices=jax.devices()[:1], **options)
+        all = t.train(10, **options)
         assert all.n_devices == n_devices, all.n_devices
+        np.testing.assert_allclose(all.monitored, one.monitored, rtol=1e-12)
         np.testing.assert_allclose(all.losses, one.losses, rtol=1e-12)
         np.testing.assert_allclose(all.model.slope, one.model.slope, rtol=1e-12)
         np.testing.assert_allclose(all.model.offset, one.model.offset, rtol=1e-12)

@@ -60,9 +60,14 @@ class Commands:
         np.savez(path, allow_pickle=False, **self.library.parameters())
         return {}
 
-    def train(self, first: int, steps: int) -> dict[str, Any]:
-        """Train steps `first` to `first + steps`; laying out the batches is not timed."""
+    def train(self, first: int, steps: int, mean_last: int = 0) -> dict[str, Any]:
+        """Train steps `first` to `first + steps`; laying out the batches is not timed.
+
+        The mean of the parameters, taken after each dispatch of the last `mean_last` steps, is
+        kept for `evaluate_mean`.
+        """
         seconds, losses, test_losses = 0.0, [], []
+        self.seen: list[Arrays] = []
         for chunk in self.data.chunks(first, steps):
             placed = self.library.place(chunk)
             start = time.perf_counter()
@@ -70,6 +75,8 @@ class Commands:
             seconds += time.perf_counter() - start
             losses += np.asarray(these).tolist()
             test_losses += np.asarray(of_test).tolist()
+            if len(losses) > steps - mean_last:
+                self.seen.append(self.library.parameters())
         return {"seconds": seconds, "losses": losses, "test_losses": test_losses}
 
     def losses(self, first: int, steps: int) -> dict[str, Any]:
@@ -87,6 +94,14 @@ class Commands:
             total += len(y)
         return {"accuracy": correct / total}
 
+    def evaluate_mean(self) -> dict[str, Any]:
+        """The same of the mean network; where there is none, of the network as it is."""
+        if self.seen:
+            names = self.seen[0]
+            mean = {name: np.mean([p[name] for p in self.seen], axis=0) for name in names}
+            self.library.load({name: np.asarray(x, np.float32) for name, x in mean.items()})
+        return {f"{key}_of_mean": value for key, value in self.evaluate().items()}
+
     def memory(self) -> dict[str, Any]:
         return {"peak_memory_mb": peak_memory_mb()}
 
@@ -101,5 +116,5 @@ def curve_errors(membrane: np.ndarray, target: np.ndarray) -> dict[str, float]:
 def serve_library(library: Library) -> None:
     """Answer the harness until it leaves."""
     commands = Commands(library)
-    names = ("open", "load", "save", "train", "losses", "evaluate", "memory")
+    names = ("open", "load", "save", "train", "losses", "evaluate", "evaluate_mean", "memory")
     serve({name: getattr(commands, name) for name in names})

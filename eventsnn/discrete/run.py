@@ -1,11 +1,13 @@
 """A model over time."""
 
+import operator
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from ..checks import count
@@ -69,19 +71,22 @@ def run(
     seen: dict[int, _Seen] = {}
     for start, block in _blocks(stack, apart=parallel):
         inside, stop = feed, start + len(block)
-        keys = None if key is None else jax.random.fold_in(key, start)
+        # A layer draws the same, whatever block it is in.
+        keys = None
+        if key is not None:
+            keys = [jax.random.fold_in(key, start + i) for i in range(len(block))]
         wanted = [i - start for i in asked if start <= i < stop]
         if isinstance(block[0], AbstractCell):
             over_time = _all_at_once if parallel else _scan
             found, states[start:stop] = over_time(block, inside, states[start:stop], keys, wanted)
             feed = _Feed(found[len(block) - 1].spikes, False, feed.num_steps)
         else:
-            feed = _memoryless(block[0], inside, keys)
+            feed = _memoryless(block[0], inside, keys and keys[0])
             found = {0: _Seen(feed.over_time(), None)} if wanted else {}
         seen |= {start + i: value for i, value in found.items()}
 
     spikes, membranes = zip(*(seen[i] for i in asked), strict=True)
-    if isinstance(layers, int):
+    if _is_one(layers):
         spikes, membranes = spikes[0], membranes[0]
     return Run(spikes, membranes, tuple(states) if isinstance(model, Sequential) else states[0])
 
@@ -121,10 +126,17 @@ def _feed(xs, num_steps):
 
 def _indices(layers, n):
     """The layers asked for, counted from the first."""
-    asked = [layers] if isinstance(layers, int) else list(layers)
-    if not asked or not all(isinstance(i, int) and -n <= i < n for i in asked):
+    try:
+        asked = [operator.index(i) for i in ([layers] if _is_one(layers) else layers)]
+    except TypeError:
+        asked = []
+    if not asked or not all(-n <= i < n for i in asked):
         raise ValueError(f"layers must be indices of the {n} layers, got {layers!r}.")
     return [i % n for i in asked]
+
+
+def _is_one(layers):
+    return isinstance(layers, int | np.integer)
 
 
 def _blocks(stack, *, apart):
@@ -161,28 +173,30 @@ def _may_be_random(layer):
     return not known or any(isinstance(m, eqx.nn.Dropout) for m in modules)
 
 
-def _scan(block, feed, states, key, wanted):
+def _scan(block, feed, states, keys, wanted):
     """Layers that hang together in time, step by step."""
     cells = Sequential(block)
     recorded = sorted({*wanted, len(block) - 1})
+    nothing = [None] * len(block)
 
     def step(states, at):
-        x, key = at
-        outs, states = cells.step(feed.x if feed.constant else x, states, key=key)
+        x, keys = at
+        outs, states = cells.step(feed.x if feed.constant else x, states, keys or nothing)
         return states, [_Seen(outs[i], _membrane(states[i])) for i in recorded]
 
-    keys = None if key is None else jax.random.split(key, feed.num_steps)
+    if keys is not None:
+        keys = [jax.random.split(key, feed.num_steps) for key in keys]
     xs = None if feed.constant else feed.x
     states, seen = jax.lax.scan(step, tuple(states), (xs, keys), length=feed.num_steps)
     return dict(zip(recorded, seen, strict=True)), states
 
 
-def _all_at_once(block, feed, states, key, wanted):
+def _all_at_once(block, feed, states, keys, wanted):
     """One cell over all steps, by its associative scan if it has one."""
     xs = feed.over_time()
-    found = block[0].in_parallel(xs, states[0], key=key)
+    found = block[0].in_parallel(xs, states[0], key=keys and keys[0])
     if found is None:
-        return _scan(block, feed, states, key, wanted)
+        return _scan(block, feed, states, keys, wanted)
     spikes, over_time = found
     last = jax.tree.map(lambda x: x[-1], over_time)
     return {0: _Seen(spikes, _membrane(over_time))}, (last,)
@@ -219,6 +233,8 @@ def run_batch(
             f"xs must have shape {'(T, batch, ...)' if axis else '(batch, ...)'}, got shape "
             f"{jnp.shape(xs)}."
         )
+    if key is not None and not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        key = jax.random.wrap_key_data(key)  # of the older kind, plain integers
     keys = key
     if key is not None and key.ndim == 0:
         keys = jax.random.split(key, jnp.shape(xs)[axis])

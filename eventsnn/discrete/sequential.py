@@ -51,25 +51,21 @@ class Sequential(AbstractCell):
     def __call__(
         self, x: Array, state: tuple[PyTree, ...], *, key: PRNGKeyArray | None = None
     ) -> tuple[Any, tuple[PyTree, ...]]:
-        outs, state = self.step(x, state, key=key)
+        n = len(self.layers)
+        keys = [None] * n if key is None else list(jax.random.split(key, n))
+        outs, state = self.step(x, state, keys)
         return outs[-1], state
 
     def step(
-        self, x: Array, state: tuple[PyTree, ...], *, key: PRNGKeyArray | None = None
+        self, x: Array, state: tuple[PyTree, ...], keys: Sequence[PRNGKeyArray | None]
     ) -> tuple[tuple[Any, ...], tuple[PyTree, ...]]:
-        """As calling the model, but with the outputs of all layers."""
-        keys = split(key, len(self.layers))
+        """As calling the model, but with a key a layer, and the outputs of all layers."""
         outs, states = [], []
         for layer, before, layer_key in zip(self.layers, state, keys, strict=True):
             x, after = _apply(layer, x, before, layer_key)
             outs.append(x)
             states.append(after)
         return tuple(outs), tuple(states)
-
-
-def split(key: PRNGKeyArray | None, n: int) -> Sequence[PRNGKeyArray | None]:
-    """`n` keys, or `n` times None."""
-    return [None] * n if key is None else list(jax.random.split(key, n))
 
 
 def _apply(layer, x, state, key):

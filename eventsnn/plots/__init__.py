@@ -3,6 +3,7 @@
 The figures do not pass through pyplot, so they need no display and leave no state behind.
 """
 
+from .errors import convergence as convergence
 from .events import membranes as membranes
 from .events import phase as phase
 from .events import prediction as prediction

@@ -6,7 +6,6 @@ import numpy as np
 from jaxtyping import ArrayLike, Float, Int
 from matplotlib import colormaps
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from .style import (
     GOAL,
@@ -18,6 +17,7 @@ from .style import (
     new_figure,
     picture,
     same_shape,
+    whole_ticks,
 )
 
 
@@ -113,7 +113,7 @@ def _stems(row, pair):
         axes.set_ylim(low - margin, high + margin)
         axis_labels(axes, "neuron", "")
         axes.set_xlim(-0.6, len(vector) - 0.4)
-        axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
+        whole_ticks(axes.xaxis, 6)
         axes.tick_params(labelsize=7)
 
 

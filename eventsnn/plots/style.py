@@ -5,7 +5,9 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 INK = "#22303c"
 MUTED = "#8a97a3"
@@ -27,6 +29,13 @@ def axis_labels(axes: Axes, x: str, y: str):
     axes.grid(alpha=0.2, linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def whole_ticks(axis: Axis, nbins: int = 9):
+    """Ticks at whole numbers, in steps of 1, 2, 5, 10, ..."""
+    axis.set_major_locator(
+        MaxNLocator(nbins=nbins, integer=True, steps=[1, 2, 5, 10], min_n_ticks=1)
+    )
 
 
 def headline(axes: Axes, text: str):

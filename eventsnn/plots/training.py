@@ -6,7 +6,6 @@ import numpy as np
 from jaxtyping import ArrayLike, Float
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from .style import (
     INK,
@@ -19,6 +18,7 @@ from .style import (
     new_figure,
     numbers,
     slanted,
+    whole_ticks,
 )
 
 
@@ -48,17 +48,19 @@ def curves(
     x_label: str = "training step",
     y_label: str = "loss",
     log: bool = False,
+    window: int | None = None,
     title: str = "",
 ) -> Figure:
     """Several curves, such as the losses of training and test; long ones with a running mean.
 
     **Arguments:**
 
-    - `named`: the values of each curve by its name. One of 80 values or more is drawn faintly,
-        and over it its running mean, as wide as a fortieth of it.
+    - `named`: the values of each curve by its name.
     - `x`: where those values are, for the curves that are not at 1, 2, ...: a test loss after
         each epoch next to a training loss of each step.
     - `log`: a logarithmic axis, which leaves gaps at values <= 0.
+    - `window`: over how many values to take the running mean; the curve itself is then drawn
+        faintly. 1: no mean. Default: a fortieth of each curve.
 
     **Raises:** `ValueError` for curves that are not one-dimensional, and unequal lengths.
     """
@@ -76,9 +78,9 @@ def curves(
                 f"x of the curve {name!r} must have length {len(values)}, got {len(at)}."
             )
         places.append(at)
-        _curve(axes, at, values, name, PALETTE[i % len(PALETTE)])
+        _curve(axes, at, values, name, PALETTE[i % len(PALETTE)], window)
     if all(np.all(at == np.round(at)) for at in places):
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        whole_ticks(axes.xaxis)
     if log:
         axes.set_yscale("log", nonpositive="mask")
     axes.legend(frameon=False)
@@ -87,8 +89,8 @@ def curves(
     return figure
 
 
-def _curve(axes, at, values, name, colour):
-    width = len(values) // 40
+def _curve(axes, at, values, name, colour, window):
+    width = len(values) // 40 if window is None else min(window, len(values))
     if width < 2:
         marker = "o" if len(values) <= 40 else ""
         axes.plot(

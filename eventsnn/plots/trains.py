@@ -6,7 +6,6 @@ import numpy as np
 from jaxtyping import ArrayLike, Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from .style import (
     GOAL,
@@ -22,6 +21,7 @@ from .style import (
     numbers,
     same_shape,
     slanted,
+    whole_ticks,
 )
 
 
@@ -82,8 +82,8 @@ def draw_spikes(axes: Axes, train: np.ndarray, height: float, width: float = 6.0
     colours = [INK if value > 0 else GOAL for value in train[when, who]]
     lines = axes.vlines(when, who - half, who + half, colours, linewidth=thick)
     axes.set(xlim=(-0.5, steps - 0.5), ylim=(-0.5 - 0.1 * (n < 30), n - 0.5 + 0.1 * (n < 30)))
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.yaxis.set_major_locator(MaxNLocator(nbins=max(2, int(height * 2.5)), integer=True))
+    whole_ticks(axes.xaxis)
+    whole_ticks(axes.yaxis, max(2, int(height * 2.5)))
     return lines, when
 
 
@@ -131,7 +131,7 @@ def membrane_traces(
         axes.set_ylabel(name, color=INK, rotation=0, ha="right", va="center")
         axes.tick_params(labelsize=7)
     axes.set(xlim=(-0.5, steps - 0.5), ylim=(low - 0.08 * room, high + 0.3 * room))
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    whole_ticks(axes.xaxis)
     axes.set_xlabel("time step", color=INK)
     headline(panels[0], title)
     return figure
@@ -175,7 +175,7 @@ def draw_counts(axes: Axes, counts: np.ndarray, top: float, target: int | None, 
     axes.set_xticks(np.arange(n), labels)
     slanted(axes, labels, 4)
     axes.set_ylim(0, 1.1 * top)
-    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    whole_ticks(axes.yaxis)
     axis_labels(axes, "class", "spikes")
     axes.grid(False, axis="x")
     return bars

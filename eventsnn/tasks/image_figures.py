@@ -23,7 +23,7 @@ def draw(
     """Figures and animations by name."""
     from .. import plots  # matplotlib is slow to import, and training does not need it
 
-    model = eqx.nn.inference_mode(result(fitted))
+    model = eqx.nn.inference_mode(fitted.average)
     shown, labels = data.test_images[:_N_SHOWN], data.test_labels[:_N_SHOWN]
     predicted = test.predicted[:_N_SHOWN]
     cells = [i for i, layer in enumerate(model.layers) if isinstance(layer, AbstractCell)]
@@ -59,16 +59,11 @@ def draw(
     if film is None:
         figures["samples"] = plots.frames(shown, titles)
         return figures, {}
-    frames = np.asarray(film(shown, jnp.asarray(seeds)))
+    frames = np.asarray(jax.jit(film)(shown, seeds))
     steps = [f"step {t}" for t in range(1, len(frames) + 1)]
     rows = np.moveaxis(frames[:, :4], 1, 0)
     figures["samples"] = plots.frames(rows, steps, row_titles=titles[:4])
     return figures, {"sample": plots.animation(frames[:, 0], spikes=hidden, title=titles[0])}
-
-
-def result(fitted: FitResult) -> Sequential:
-    """The network that is tested: the mean one, if there is one."""
-    return fitted.model if fitted.average is None else fitted.average
 
 
 def _losses(fitted):

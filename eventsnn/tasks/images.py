@@ -17,7 +17,7 @@ from ..data.images import ImageData
 from ..discrete import Run, Sequential, trainable
 from ..train import FitResult, fit
 from .base import DataError, Outcome, Task, option
-from .image_figures import draw, result
+from .image_figures import draw
 
 # Steps a dispatch: the largest divisor of an epoch up to here.
 _MAX_CHUNK = 40
@@ -47,8 +47,8 @@ class ImageTask(Task):
     batch_size: int = 128
     learning_rate: float = 1e-3
     test_batch_size: int = 500
-    average_last_epoch: bool = False
-    """Whether to test the mean of the networks of the last epoch's steps, not only the last."""
+    average: int | None = None
+    """Of how many of the last steps to test the mean network; None: of the last epoch's."""
 
     default_epochs: ClassVar[Mapping[str, int]]
     watches_test: ClassVar[bool] = False
@@ -89,10 +89,16 @@ class ImageTask(Task):
 
         **Raises:** `DataError` where they cannot be read.
         """
+        if self.data_dir is not None and self.dataset == "digits":
+            raise DataError(f"data_dir goes with dataset mnist, got '{self.data_dir}' with digits.")
         try:
-            return images.load(self.dataset, data_dir=self.data_dir)
+            data = images.load(self.dataset, data_dir=self.data_dir)
         except (OSError, ValueError) as error:
             raise DataError(str(error)) from error
+        fewest = min(len(data.train_labels), len(data.test_labels))
+        if fewest < self.batch_size:
+            raise DataError(f"a batch takes {self.batch_size} images, got a part of {fewest}.")
+        return data
 
     def n_steps(self, data: ImageData) -> tuple[int, int]:
         """Gradient steps in all, and in an epoch."""
@@ -122,7 +128,7 @@ class ImageTask(Task):
             filter_spec=trainable(model),
             snapshot=lambda model: eqx.filter(model, eqx.is_array),
             snapshot_every=epoch,
-            average=min(epoch, steps) if self.average_last_epoch else None,
+            average=min(self.average or epoch, steps),
             monitor=(lambda model, batch: self.loss(model, batch[1]))
             if self.watches_test
             else None,
@@ -146,13 +152,16 @@ class ImageTask(Task):
         return Test(data.test_labels, predicted.pop(self.readout), predicted)
 
     def run(self, *, progress: bool = True) -> Outcome:
+        """Trains, tests and draws.
+
+        `test_accuracy` is that of the mean network of the last `average` steps, over the whole
+        test set; `..._last_step` that of the network after the last, which jumps from step to step.
+        """
         data = self.load()
         before, fitted = self.train(data, progress=progress)
-        test = self.test(result(fitted), data)
+        test, last = (self.test(model, data) for model in (fitted.average, fitted.model))
         metrics = {f"test_accuracy{suffix}": value for suffix, value in test.accuracies().items()}
-        if fitted.average is not None:
-            last = self.test(fitted.model, data).accuracies()
-            metrics |= {f"test_accuracy{suffix}_last_step": value for suffix, value in last.items()}
+        metrics |= {f"test_accuracy{s}_last_step": v for s, v in last.accuracies().items()}
         steps, epoch = self.n_steps(data)
         metrics |= {
             "final_loss": float(fitted.losses[-1]),

@@ -24,6 +24,7 @@ class LeakyClassification(ImageTask):
     watches_test: ClassVar[bool] = True
 
     learning_rate: float = 5e-4
+    average: int | None = 50
     n_hidden: int = 1000
     num_steps: int = 25
     beta: float = 0.95
@@ -52,4 +53,4 @@ class LeakyClassification(ImageTask):
         return ce_membrane_sum(self.simulate(model, images, seeds).membranes, labels)
 
     def scores(self, run):
-        return {"rate": run.spikes.sum(axis=0)}
+        return {"rate": run.spikes.sum(axis=0), "membrane": run.membranes.mean(axis=0)}

@@ -21,17 +21,16 @@ class MovingMNIST(ImageTask):
 
     name: ClassVar[str] = "moving-mnist"
     summary: ClassVar[str] = "moving digits by RLeaky layers, 128 hidden, 10 frames"
-    default_epochs: ClassVar[Mapping[str, int]] = {"digits": 100, "mnist": 10}
+    default_epochs: ClassVar[Mapping[str, int]] = {"digits": 300, "mnist": 10}
 
     n_hidden: int = 128
     num_steps: int = 10
     beta: float = 0.9
     dropout: float = 0.2
-    average_last_epoch: bool = True
 
     def build(self, key, shape):
         key_in, key_out, *keys = jax.random.split(key, 4)
-        n, canvas = self.n_hidden, moving.default_canvas(shape[0])
+        n, canvas = self.n_hidden, moving.default_canvas(max(shape))
         return Sequential(
             [
                 jnp.ravel,

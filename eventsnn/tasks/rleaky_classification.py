@@ -41,7 +41,6 @@ class RLeakyClassification(ImageTask):
     n_hidden: int = 128
     num_steps: int = 10
     beta: float = 0.9
-    average_last_epoch: bool = True
 
     def build(self, key, shape):
         key_in, key_out, *keys = jax.random.split(key, 4)

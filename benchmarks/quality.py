@@ -1,0 +1,132 @@
+"""What the discrete-time tasks reach, over seeds.
+
+Each run is `eventsnn run TASK ...` in a process of its own; the figures are those of its last line.
+"""
+
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from . import images, machine
+from .client import ROOT, WorkerError, worker_environment
+from .report import table
+from .ttfs_regression import say
+
+
+@dataclass(frozen=True)
+class Case:
+    """A task with its options, the metric that counts, and how many seeds."""
+
+    task: str
+    options: tuple[str, ...]
+    metric: str
+    seeds: int
+    mnist: bool = True
+
+
+CASES = {
+    "leaky-classification": Case("leaky-classification", (), "test_accuracy", 3),
+    "rleaky-classification, counts": Case("rleaky-classification", (), "test_accuracy", 3),
+    "rleaky-classification, membranes": Case(
+        "rleaky-classification", ("--objective", "membrane"), "test_accuracy", 3
+    ),
+    "moving-mnist": Case("moving-mnist", (), "test_accuracy", 3),
+    "membrane-regression, 100 steps": Case("membrane-regression", (), "relative_error", 10, False),
+    "membrane-regression, 10000 steps": Case(
+        "membrane-regression", ("--steps", "10000"), "relative_error", 10, False
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Options:
+    """Which cases, by a part of their names; how many seeds each, by default its own number."""
+
+    only: str = ""
+    seeds: int | None = None
+    data_dir: Path | None = None
+    quick: bool = False
+
+
+QUICK = Options(seeds=1, quick=True)
+
+
+def command(case: Case, seed: int, options: Options, out: str) -> list[str]:
+    """The command line of one run."""
+    line = ["run", case.task, *case.options, "--seed", str(seed), "--out", out]
+    if options.quick:
+        return [*line, "--quick"]
+    if case.mnist:
+        line += ["--dataset", "mnist", "--data-dir", str(images.folder_of(options.data_dir))]
+    return line
+
+
+def one_run(case: Case, seed: int, options: Options) -> dict[str, Any]:
+    """The metrics of one run, and its seconds from start to end."""
+    program = "import sys; from eventsnn.cli import main; sys.exit(main(sys.argv[1:]))"
+    start = time.perf_counter()
+    with tempfile.TemporaryDirectory() as out:
+        done = subprocess.run(
+            [sys.executable, "-c", program, *command(case, seed, options, out)],
+            cwd=ROOT,
+            env=worker_environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    if done.returncode:
+        raise WorkerError(f"{case.task} failed: {(done.stderr.splitlines() or ['no message'])[-1]}")
+    metrics = json.loads(done.stdout.splitlines()[-1])
+    return metrics | {"seconds": time.perf_counter() - start}
+
+
+def summary(case: Case, runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """The figures of all seeds."""
+    values = [run[case.metric] for run in runs]
+    others = {k for k in runs[0] if k.startswith(case.metric) and k != case.metric}
+    return {
+        "metric": case.metric,
+        "values": values,
+        "mean": statistics.mean(values),
+        "sd": statistics.stdev(values) if len(values) > 1 else None,
+        "median": statistics.median(values),
+        "seconds": statistics.median(run["seconds"] for run in runs),
+        "steps_per_second": statistics.median(run["steps_per_second"] for run in runs),
+        "means_of_others": {k: statistics.mean(run[k] for run in runs) for k in sorted(others)},
+    }
+
+
+def run(options: Options) -> dict[str, Any]:
+    """All cases, one run after the other."""
+    described, found = machine.describe(), {}
+    for name, case in CASES.items():
+        if options.only not in name:
+            continue
+        runs = []
+        for seed in range(options.seeds or case.seeds):
+            runs.append(one_run(case, seed, options))
+            say(f"{name}, seed {seed}: {case.metric} {runs[-1][case.metric]:.4f}")
+        found[name] = summary(case, runs)
+    return {
+        "benchmark": "quality",
+        "quick": options.quick,
+        "cases": found,
+        "machine": described,
+    }
+
+
+def describe(result: dict[str, Any]) -> str:
+    """One line a case."""
+    shown = ("mean", "sd", "median", "steps_per_second", "seconds")
+    rows = [
+        (name, case["metric"], len(case["values"]), *(case[key] for key in shown))
+        for name, case in result["cases"].items()
+    ]
+    header = ("task", "metric", "seeds", "mean", "sd", "median", "steps/s", "seconds a run")
+    return table(header, rows)

@@ -1,0 +1,94 @@
+"""How an error falls."""
+
+import numpy as np
+from jaxtyping import ArrayLike, Float
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
+
+from .style import GOAL, INK, MODEL, axis_labels, headline, new_figure, numbers
+
+
+def convergence(
+    dts: Float[ArrayLike, " steps"],
+    errors: Float[ArrayLike, " steps"] | Float[ArrayLike, "networks steps"],
+    *,
+    order: float = 1,
+    x_label: str = "step (ms)",
+    y_label: str = "error (ms)",
+    title: str = "",
+) -> Figure:
+    r"""Errors over step sizes, both logarithmic, beside the slope that they should have.
+
+    The broad line is $c\,\Delta^p$ through the (logarithmic) middle of the errors.
+
+    **Arguments:**
+
+    - `dts`: the step sizes $\Delta$, at least two, in any order.
+    - `errors`: of one network at each step size, or of several, a row each: then the line is their
+        median, and the band reaches from the smallest to the largest.
+    - `order`: $p$. Default: 1.
+
+    **Raises:** `ValueError` for shapes that do not fit each other, and for steps or errors that
+    are not finite and > 0: a logarithmic axis cannot show them.
+    """
+    dts = _positive("dts", numbers("dts", dts, "steps"))
+    errors = _positive("errors", numbers("errors", errors, "steps", "networks, steps"))
+    if len(dts) < 2 or len(np.unique(dts)) < len(dts):
+        raise ValueError(f"dts must be at least two different steps, got {dts.tolist()}.")
+    if errors.shape[-1] != len(dts):
+        raise ValueError(
+            f"errors must have one entry a step, {len(dts)} along the last axis, got shape "
+            f"{errors.shape}."
+        )
+    rank = np.argsort(dts)
+    dts, errors = dts[rank], np.atleast_2d(errors)[:, rank]
+    middle = np.median(errors, axis=0)
+    slope = np.polyfit(np.log(dts), np.log(middle), 1)[0]
+    reference = np.exp(np.mean(np.log(middle / dts**order))) * dts**order
+
+    figure = new_figure(5.6, 4.2)
+    axes = figure.subplots()
+    name = "measured"
+    if len(errors) > 1:
+        name = f"median of {len(errors)} networks"
+        low, high = errors.min(axis=0), errors.max(axis=0)
+        axes.fill_between(
+            dts, low, high, color=MODEL, alpha=0.15, linewidth=0, label="smallest to largest"
+        )
+    # Broad and pale, to be seen also where the errors lie on it.
+    axes.plot(dts, reference, color=GOAL, linewidth=4, alpha=0.45, label=f"slope {order:g}")
+    axes.plot(
+        dts,
+        middle,
+        "o-",
+        color=MODEL,
+        linewidth=1.6,
+        markersize=5,
+        label=f"{name}: slope {slope:.2f}",
+    )
+    _logarithmic(axes, dts)
+    axis_labels(axes, x_label, y_label)
+    axes.legend(frameon=False, reverse=True, labelcolor=INK)
+    headline(axes, title)
+    return figure
+
+
+def _positive(name, values):
+    bad = values[~(np.isfinite(values) & (values > 0))]
+    if bad.size:
+        raise ValueError(f"{name} must be finite and > 0, got {bad.flat[0]:g}.")
+    return values
+
+
+def _logarithmic(axes, dts):
+    """Both axes, with plain numbers where they suffice; the ticks of the steps are the steps."""
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    if len(dts) <= 8:
+        axes.set_xticks(dts, [f"{dt:g}" for dt in dts])
+        axes.xaxis.set_minor_locator(NullLocator())
+    low, high = axes.get_ylim()
+    if high / low < 1000 and low > 1e-4:
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.yaxis.set_minor_formatter(NullFormatter())
