@@ -27,6 +27,7 @@ from .system import (
     initial_state,
     jump,
     lift,
+    lifted_by_jump,
     state_table,
     weight_rows,
     write_state,
@@ -162,6 +163,7 @@ def _act(world: _World, loop: _Loop) -> _Loop:
 
     after = jump(world.neuron, end, weight_rows(world.weights, source), winner)
     again = winner & (world.neuron.threshold_gap(after) < 0)  # a reset that did not suffice
+    lifted = lifted_by_jump(world.neuron, end, after, winner)
     # A second try is at a shorter horizon: up to the wrong guess, or if that was the horizon
     # already, half of it. (To stop where nobody crosses does no harm.)
     shorter = jnp.where(time < loop.limit, time, 0.5 * (loop.time + time))
@@ -176,7 +178,7 @@ def _act(world: _World, loop: _Loop) -> _Loop:
         state=jax.tree.map(lambda new, old: jnp.where(holds, new, old), after, loop.state),
         time=jnp.where(holds, time, loop.time),
         limit=jnp.where(running & late, shorter, jnp.inf),
-        due=jnp.where(holds, loop.due | crossed, loop.due) & ~winner | again,
+        due=jnp.where(holds, loop.due | crossed | lifted, loop.due) & ~winner | again,
         arrived=loop.arrived + _count((source >= plan.n) & (source != none)),
         events=loop.events + _count(source < none),
         fired=fired,

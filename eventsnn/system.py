@@ -57,6 +57,15 @@ def jump(
     return neuron.normalise(neuron.reset(neuron.receive(state, current), spiked))
 
 
+def lifted_by_jump(
+    neuron: AbstractNeuron, before: State, after: State, spiked: Bool[Array, "n batch"]
+) -> Bool[Array, "n batch"]:
+    """Who was below threshold and is at or over it because of what was received: it fires at
+    once, at the time of the event."""
+    below, over = neuron.threshold_gap(before) > 0, neuron.threshold_gap(after) <= 0
+    return ~spiked & below & over
+
+
 def approach(neuron: AbstractNeuron, state: State, velocity: State) -> tuple[Array, Array]:
     """The gap to the threshold and the speed at which it closes."""
     gap, rate = jax.jvp(neuron.threshold_gap, (state,), (velocity,))

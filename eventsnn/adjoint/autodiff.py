@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from ..neurons.base import State
 from ..spikes import Arrivals, nothing, observation
-from ..system import approach, initial_state, jump, lift, weight_rows
+from ..system import approach, initial_state, jump, lift, lifted_by_jump, weight_rows
 from .base import AbstractAdjoint, Problem, recording
 
 
@@ -64,6 +64,8 @@ def _replay(problem: Problem, arrays: PyTree, arrivals: Arrivals, rows: _Row):
         end = network.flow.advance(neuron, state, until - time)
         seen = _read(neuron, state, end, row.source == reads)[outputs] if plan.observe else None
         state = jump(neuron, end, weight_rows(network.weights, row.source), winner)
+        # Who is lifted over its threshold by the event fires with it.
+        due_time = jnp.where(lifted_by_jump(neuron, end, state, winner), until, due_time)
         return (state, until, due_time, arrived + is_arrival.astype(arrived.dtype)), (until, seen)
 
     state = initial_state(network.neuron, plan.n, batch)

@@ -20,6 +20,7 @@ from ..system import (
     initial_state,
     jump,
     lift,
+    lifted_by_jump,
     read_state,
     weight_rows,
 )
@@ -179,17 +180,19 @@ def _undo(setting: _Setting, sweep: _Sweep, row: _Row, start: State) -> _Sweep:
     is_arrival = (row.source >= plan.n) & (row.source != nothing(plan.n_sources))
     moves = row.dt > 0
 
-    d_event, d_end, d_current = _undo_jump(setting, sweep, row, winner)
+    d_event, d_end, d_current, lifted = _undo_jump(setting, sweep, row, winner)
     velocity = flow.velocity(neuron, start, row.dt, end)
     _, speed = approach(neuron, end, velocity)
     time = sweep.time + row.d_time
     # Neurons that tied act at rows of their own, but each at its own time: the sooner one
-    # acts, the longer it is until the next, so what belongs to the others is taken off.
-    push = time + _inner(d_end, velocity) - jnp.sum(sweep.pending, axis=0)
+    # acts, the longer it is until the next, so what belongs to the others is taken off. One that
+    # this event lifted over its threshold fires with it, whatever the state.
+    waiting = jnp.where(lifted, 0.0, sweep.pending)
+    push = time + _inner(d_end, velocity) - jnp.sum(waiting, axis=0)
 
     # A crossing is divided by the speed at the end of the segment in which it happened, which
     # for neurons that tied is an earlier row than the one at which they act.
-    pending = sweep.pending + jnp.where(winner, push, 0.0)
+    pending = waiting + jnp.where(winner, push, 0.0)
     divides = moves & (pending != 0)
     d_gap = jnp.where(divides, pending / jnp.where(divides, speed, 1.0), 0.0)
     gap_t = jax.vjp(lambda p, x: setting.neuron(p).threshold_gap(x), learnt, end)[1]
@@ -212,20 +215,22 @@ def _undo(setting: _Setting, sweep: _Sweep, row: _Row, start: State) -> _Sweep:
 
 
 def _undo_jump(setting: _Setting, sweep: _Sweep, row: _Row, winner: Array):
-    """Cotangents, before the event, of the parameters, the state, and the current received."""
+    """Cotangents, before the event, of the parameters, the state, and the current received; and
+    whom the event lifted over its threshold."""
     plan, learnt = setting.plan, setting.learnt
     current = weight_rows(setting.network.weights, row.source)
-    _, jump_t = jax.vjp(
+    after, jump_t = jax.vjp(
         lambda p, x, i: jump(setting.neuron(p), x, i, winner), learnt, sweep.end, current
     )
     d_learnt, d_end, d_current = jump_t(sweep.state)
+    lifted = lifted_by_jump(setting.neuron(learnt), sweep.end, after, winner)
     if row.d_seen is not None:
         outputs, reads = jnp.asarray(plan.outputs), row.source == observation(plan.n_sources)
         _, read_t = jax.vjp(lambda p, x: setting.neuron(p).observe(x)[outputs], learnt, sweep.end)
         # Only where it was read: elsewhere, say at a spike, an observable may be infinite.
         d_read = jax.tree.map(lambda x: jnp.where(reads, x, 0.0), read_t(row.d_seen))
         d_learnt, d_end = _add(d_learnt, d_read[0]), _add(d_end, d_read[1])
-    return d_learnt, d_end, d_current
+    return d_learnt, d_end, d_current, lifted
 
 
 def _add(a, b):
