@@ -18,13 +18,20 @@ from .bridge import Discretised as Discretised
 from .bridge import discretise as discretise
 from .cpu import prepare_cpu as prepare_cpu
 from .flows import AbstractFlow as AbstractFlow
+from .flows import ExactIntegrator as ExactIntegrator
 from .flows import ExactLIF as ExactLIF
+from .flows import ExactTheta as ExactTheta
 from .flows import ODEFlow as ODEFlow
 from .flows import TaylorQIF as TaylorQIF
 from .network import EventNetwork as EventNetwork
+from .neurons import ALIF as ALIF
+from .neurons import EIF as EIF
 from .neurons import LIF as LIF
 from .neurons import QIF as QIF
 from .neurons import AbstractNeuron as AbstractNeuron
+from .neurons import Izhikevich as Izhikevich
+from .neurons import LeakyIntegrator as LeakyIntegrator
+from .neurons import Theta as Theta
 from .status import Solution as Solution
 from .status import Status as Status
 

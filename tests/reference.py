@@ -7,6 +7,10 @@ closed form, no projective coordinates, no certified root finder. Plain numpy an
 LIF:  tau_mem V' = -V + I + bias,  tau_syn I' = -I, and a spike as V rises to threshold
 QIF:  tau_mem V' = V (V - 1) + I + bias, integrated as the phase p = atan(V/pi)/pi + 1/2, and a
       spike at p = 1, which goes on at p = 0
+EIF:  tau_mem V' = v_rest - V + sharpness exp((V - v_rheobase)/sharpness) + I + bias
+ALIF: LIF with the threshold + beta A, tau_adapt A' = -A, and A grows by 1 at a spike
+Izhikevich: V' = 0.04 V^2 + 5 V + 140 - U + I + bias,  U' = a (b V - U); a spike adds d to U
+Theta: the QIF without a synapse; a weight is added to V
 """
 
 import dataclasses
@@ -20,8 +24,39 @@ RTOL, ATOL = 1e-12, 1e-13
 # A source that arrives has an index n + channel; a neuron has its own.
 
 
+class Synaptic:
+    """One variable v that fires, by a speed, a gap and a jump of its own, and a current.
+
+    The state has the shape (variables, n); `simulate` needs the methods below only.
+    """
+
+    tau_syn: Any
+
+    def initial(self, n):
+        return np.stack([self.start(n), np.zeros(n)])
+
+    def slope(self, y):
+        return np.stack([self.speed(*y), -y[-1] / self.tau_syn])
+
+    def excess(self, y):
+        return self.gap(y[0])
+
+    def climb(self, y):
+        """The time derivative of the excess."""
+        return self.slope(y)[0]
+
+    def fire(self, y, i):
+        self.jump(y[0], i)
+
+    def receive(self, y, row):
+        y[-1] += row
+
+    def seen(self, y):
+        return self.observe(y[0])
+
+
 @dataclasses.dataclass(frozen=True)
-class LIF:
+class LIF(Synaptic):
     tau_mem: Any
     tau_syn: Any
     threshold: Any = 1.0
@@ -52,7 +87,7 @@ class LIF:
 
 
 @dataclasses.dataclass(frozen=True)
-class QIF:
+class QIF(Synaptic):
     tau_mem: Any
     tau_syn: Any
     bias: Any = 0.0
@@ -77,6 +112,93 @@ class QIF:
         return -np.pi / np.tan(np.pi * p)
 
 
+@dataclasses.dataclass(frozen=True)
+class EIF(LIF):
+    sharpness: Any = 0.2
+    v_rheobase: Any = 1.0
+    v_rest: Any = 0.0
+
+    def speed(self, v, current):
+        # The integrator looks beyond the peak, but nothing there counts.
+        onset = np.exp((np.minimum(v, self.threshold + 0.1) - self.v_rheobase) / self.sharpness)
+        return (self.v_rest - v + self.sharpness * onset + current + self.bias) / self.tau_mem
+
+
+@dataclasses.dataclass(frozen=True)
+class ALIF(LIF):
+    tau_adapt: Any = 1.0
+    beta: Any = 0.0
+
+    def initial(self, n):
+        return np.stack([self.start(n), np.zeros(n), np.zeros(n)])
+
+    def slope(self, y):
+        v, a, current = y
+        return np.stack([self.speed(v, current), -a / self.tau_adapt, -current / self.tau_syn])
+
+    def excess(self, y):
+        return y[0] - (self.threshold + self.beta * y[1])
+
+    def climb(self, y):
+        v, a, _ = self.slope(y)
+        return v - self.beta * a
+
+    def fire(self, y, i):
+        self.jump(y[0], i)
+        y[1, i] += 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Izhikevich(Synaptic):
+    tau_syn: Any
+    a: Any
+    b: Any
+    c: Any
+    d: Any
+    bias: Any = 0.0
+    threshold: Any = 30.0
+    v_init: Any = None
+    u_init: Any = None
+
+    def initial(self, n):
+        v = self.c if self.v_init is None else self.v_init
+        u = self.b * np.asarray(v) if self.u_init is None else self.u_init
+        return np.stack([np.broadcast_to(x, (n,)) for x in (v, u, 0.0)])
+
+    def slope(self, y):
+        v, u, current = y
+        low = np.minimum(v, self.threshold + 5.0)  # beyond the peak nothing counts
+        rise = 0.04 * low**2 + 5 * v + 140 - u + current + self.bias
+        return np.stack([rise, self.a * (self.b * v - u), -current / self.tau_syn])
+
+    def excess(self, y):
+        return y[0] - self.threshold
+
+    def fire(self, y, i):
+        n = y.shape[1]
+        y[0, i] = np.broadcast_to(self.c, (n,))[i]
+        y[1, i] += np.broadcast_to(self.d, (n,))[i]
+
+    def seen(self, y):
+        return y[0]
+
+
+@dataclasses.dataclass(frozen=True)
+class Theta(QIF):
+    tau_syn: Any = None
+
+    def initial(self, n):
+        return self.start(n)[None]
+
+    def slope(self, y):
+        return self.speed(y[0], 0.0)[None]
+
+    def receive(self, y, row):
+        # V = -pi cot(pi p) grows by the weight; a neuron that has just fired, p = 0, stays.
+        angle = np.pi * y[0]
+        y[0] = np.arctan2(np.sin(angle), np.cos(angle) - row / np.pi * np.sin(angle)) / np.pi
+
+
 @dataclasses.dataclass
 class Record:
     times: np.ndarray  # of every event, neurons and inputs
@@ -89,7 +211,7 @@ class Record:
 
 def _rhs(model, n):
     def rhs(_, y):
-        return np.concatenate([model.speed(y[:n], y[n:]), -y[n:] / model.tau_syn])
+        return model.slope(y.reshape(-1, n)).reshape(-1)
 
     return rhs
 
@@ -98,20 +220,27 @@ def _events(model, n):
     """A crossing ends the integration; maxima are noted, to see a crossing between two steps."""
 
     def crossing(i):
-        def gap(_, y):
-            return model.gap(y[:n])[i]
+        def excess(_, y):
+            return model.excess(y.reshape(-1, n))[i]
 
-        gap.terminal, gap.direction = True, 1
-        return gap
+        excess.terminal, excess.direction = True, 1
+        return excess
 
     def summit(i):
-        def speed(_, y):
-            return model.speed(y[:n], y[n:])[i]
+        def climb(_, y):
+            return model.climb(y.reshape(-1, n))[i]
 
-        speed.terminal, speed.direction = False, -1
-        return speed
+        climb.terminal, climb.direction = False, -1
+        return climb
 
     return [crossing(i) for i in range(n)] + [summit(i) for i in range(n)]
+
+
+def _changed(change, y, n):
+    """The flat state after a change in place of the table."""
+    table = np.array(y, float).reshape(-1, n)
+    change(table)
+    return table.reshape(-1)
 
 
 def _integrate(rhs, t0, y0, t1):
@@ -126,11 +255,11 @@ def _first_guess(model, n, sol, t0):
     for i in range(n):
         for top in sol.t_events[n + i]:
 
-            def gap(t, i=i):
-                return model.gap(sol.sol(t)[:n])[i]
+            def excess(t, i=i):
+                return model.excess(sol.sol(t).reshape(-1, n))[i]
 
-            if top > t0 and gap(top) >= 0 and gap(t0) < 0:
-                root = root_scalar(gap, bracket=(t0, top), xtol=1e-14, rtol=1e-15).root
+            if top > t0 and excess(top) >= 0 and excess(t0) < 0:
+                root = root_scalar(excess, bracket=(t0, top), xtol=1e-14, rtol=1e-15).root
                 found.append((float(root), i))
                 break
     return min(found) if found else None
@@ -143,7 +272,8 @@ def _polish(model, rhs, n, sol, guess, i):
     t_k, y_k, t = sol.t[k], sol.y[:, k], guess
     for _ in range(50):
         y = _integrate(rhs, t_k, y_k, t)
-        step = model.gap(y[:n])[i] / model.speed(y[:n], y[n:])[i]
+        table = y.reshape(-1, n)
+        step = model.excess(table)[i] / model.climb(table)[i]
         t = max(t - step, t_k)
         if abs(step) <= 4e-16 * abs(t):
             break
@@ -166,7 +296,7 @@ def simulate(model, weights, in_times, t_max, *, mask=None, query=(), max_step=0
     stops += [(t, -1 - k) for k, t in enumerate(query)]  # a cut, where V is read
     stops = [*sorted(stops), (t_max, None)]
     rhs, events = _rhs(model, n), _events(model, n)
-    y = np.concatenate([model.start(n), np.zeros(n)])
+    y = np.array(model.initial(n), float).reshape(-1)
     t, record, seen = 0.0, [], np.full((n, len(query)), np.nan)
     for stop, source in stops:
         while t < stop:
@@ -189,8 +319,8 @@ def simulate(model, weights, in_times, t_max, *, mask=None, query=(), max_step=0
             if t > stop:  # the crossing was at the very end, and polishing took it past
                 t, y = stop, sol.y[:, -1]
                 break
-            model.jump(y[:n], guess[1])
-            y[n:] += weights[guess[1]]
+            y = _changed(lambda y, i=guess[1]: model.fire(y, i), y, n)
+            y = _changed(lambda y, i=guess[1]: model.receive(y, weights[i]), y, n)
             record.append((t, guess[1]))
             if len(record) > limit:
                 raise RuntimeError(
@@ -199,9 +329,9 @@ def simulate(model, weights, in_times, t_max, *, mask=None, query=(), max_step=0
         if source is None:
             break
         if source < 0:
-            seen[:, -1 - source] = model.observe(y[:n])
+            seen[:, -1 - source] = model.seen(y.reshape(-1, n))
         else:
-            y[n:] += weights[source]
+            y = _changed(lambda y, i=source: model.receive(y, weights[i]), y, n)
             record.append((stop, source))
     times, sources = (
         (np.array(x) for x in zip(*record, strict=True))

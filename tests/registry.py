@@ -43,6 +43,42 @@ def _qif(rng, n):
     return {"bias": rng.uniform(-0.3, 0.6, n), "v_init": rng.uniform(-0.5, 0.5, n)}
 
 
+def _integrator(rng, n):
+    return {"bias": rng.uniform(-0.2, 1.4, n), "v_init": rng.uniform(-0.3, 0.3, n)}
+
+
+def _theta(rng, n):
+    return {"bias": rng.uniform(3.0, 8.0, n), "v_init": rng.uniform(-0.5, 0.5, n)}
+
+
+def _alif(rng, n):
+    adaptive = {"beta": rng.uniform(0.1, 0.6, n), "tau_adapt": rng.uniform(10.0, 40.0, n)}
+    return _lif(rng, n) | adaptive
+
+
+def _eif(rng, n):
+    v_rheobase, sharpness = rng.uniform(0.8, 1.2, n), rng.uniform(0.2, 0.4, n)
+    return _lif(rng, n) | {
+        "sharpness": sharpness,
+        "v_rheobase": v_rheobase,
+        "v_rest": rng.uniform(-0.2, 0.2, n),
+        "threshold": v_rheobase + rng.uniform(2.0, 2.5, n) * sharpness,
+    }
+
+
+def _izhikevich(rng, n):
+    return {
+        "a": rng.uniform(0.02, 0.1, n),
+        "b": rng.uniform(0.18, 0.25, n),
+        "c": rng.uniform(-65.0, -50.0, n),
+        "d": rng.uniform(2.0, 8.0, n),
+        "bias": rng.uniform(2.0, 15.0, n),
+        "threshold": rng.uniform(28.0, 32.0, n),
+        "v_init": rng.uniform(-70.0, -60.0, n),
+        "u_init": rng.uniform(-15.0, -10.0, n),
+    }
+
+
 @dataclasses.dataclass(frozen=True)
 class Model:
     name: str
@@ -50,6 +86,7 @@ class Model:
     reference: Callable
     parameters: Callable  # besides the two time constants
     scale: float  # of the weights
+    constants: tuple[str, ...] = ("tau_mem", "tau_syn")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,9 +113,31 @@ LIF_SUBTRACT = Model(
 QIF = Model("qif", esn.QIF, ref.QIF, _qif, 9.0)
 MODELS = [LIF_SET, LIF_SUBTRACT, QIF]
 
+INTEGRATOR = Model(
+    "integrator",
+    esn.LeakyIntegrator,
+    lambda **parameters: ref.LIF(**parameters, threshold=1e9),
+    _integrator,
+    0.6,
+)
+THETA = Model("theta", esn.Theta, ref.Theta, _theta, 0.6, constants=("tau_mem",))
+ALIF = Model("alif", _with_reset(esn.ALIF, "set"), _with_reset(ref.ALIF, "set"), _alif, 0.8)
+EIF = Model("eif", esn.EIF, ref.EIF, _eif, 0.6)
+IZHIKEVICH = Model(
+    "izhikevich", esn.Izhikevich, ref.Izhikevich, _izhikevich, 3.0, constants=("tau_syn",)
+)
+
 
 def constant_steps(dt0=0.5):
     return {"solver": dfx.Dopri8(), "dt0": dt0}
+
+
+def short_steps():
+    return constant_steps(0.25)
+
+
+def shorter_steps():
+    return constant_steps(0.05)
 
 
 def tolerance(rtol):
@@ -92,6 +151,15 @@ def tolerance(rtol):
 EXACT = [Case(model, "exact") for model in MODELS]
 ODE = [Case(LIF_SET, "ode", constant_steps), Case(QIF, "ode", constant_steps)]
 CASES = EXACT + ODE
+
+# Each law once, in test_neurons.py: what they share with the above is tested there at length.
+FURTHER = [
+    Case(INTEGRATOR, "exact"),
+    Case(THETA, "exact"),
+    Case(ALIF, "ode", constant_steps),
+    Case(EIF, "ode", short_steps),
+    Case(IZHIKEVICH, "ode", shorter_steps),
+]
 
 RATIOS = {  # tau_mem / tau_syn
     "1": 1.0,
@@ -113,11 +181,11 @@ def problem(model, seed, ratio: ArrayLike = 2.0, tau_mem: ArrayLike = 10.0, unti
     in_times = rng.uniform(0.0, until, (N_IN, K))  # in no order
     in_times[0, 1] = np.inf
     tau_mem = np.broadcast_to(tau_mem, (N,)).copy()
+    constants = {"tau_mem": tau_mem, "tau_syn": tau_mem / ratio}
     return {
         "weights": weights,
         "in_times": in_times,
-        "tau_mem": tau_mem,
-        "tau_syn": tau_mem / ratio,
+        **{name: constants[name] for name in model.constants},
         **model.parameters(rng, N),
     }
 

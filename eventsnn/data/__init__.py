@@ -6,3 +6,4 @@ from . import membrane as membrane
 from . import mnist as mnist
 from . import moving as moving
 from . import regression as regression
+from . import yin_yang as yin_yang

@@ -1,10 +1,17 @@
-"""Arrays in, a scalar out.
+"""Arrays in, a scalar out: the mean over the batch.
 
-Spike times of the event mode (`time_mse`, `time_mae`) are in ms. All others score the discrete
-mode, with the semantics of snnTorch 1.0.0 where nothing else is said: they take spikes or
-membranes of shape `(time, *batch, outputs)`, time first, and integer labels of shape `(*batch)`,
-where the batch may have any number of axes or none. What they return is the mean over the batch,
-in float32 or more. The loss of each sample alone is `jax.vmap(loss, (1, 0))(spikes, labels)`.
+Those of the event mode take spike times in ms, with `inf` where there is no spike: first spikes of
+shape `(*batch, outputs)` (`time_mse`, `time_mae`, `ttfs_cross_entropy`, `accuracy_ttfs`), trains of
+shape `(*trains, k)` (`van_rossum`), or potentials of shape `(*batch, outputs, times)`, the time
+last (`max_voltage_ce`, `integrated_voltage_ce`). None of them counts spikes: a number of spikes has
+no gradient with respect to their times.
+
+All others score the discrete mode, with the semantics of snnTorch 1.0.0 where nothing else is said:
+they take spikes or membranes of shape `(time, *batch, outputs)`, time first, and return float32 or
+more. The loss of each sample alone is `jax.vmap(loss, (1, 0))(spikes, labels)`.
+
+In both modes labels are integers of shape `(*batch)`, where the batch may have any number of axes
+or none.
 
 With class weights each sample's loss is multiplied by the weight of its class, and the plain mean
 is taken. This is snnTorch's `ce_rate_loss`, `ce_count_loss` and `ce_max_membrane_loss`; its
@@ -30,3 +37,8 @@ from .temporal import mse_temporal as mse_temporal
 from .temporal import spike_steps as spike_steps
 from .times import time_mae as time_mae
 from .times import time_mse as time_mse
+from .trains import van_rossum as van_rossum
+from .ttfs import accuracy_ttfs as accuracy_ttfs
+from .ttfs import ttfs_cross_entropy as ttfs_cross_entropy
+from .voltages import integrated_voltage_ce as integrated_voltage_ce
+from .voltages import max_voltage_ce as max_voltage_ce

@@ -1,7 +1,17 @@
 """Neuron models: one a file."""
 
+from .alif import ALIF as ALIF
+from .alif import ALIFState as ALIFState
 from .base import AbstractNeuron as AbstractNeuron
+from .eif import EIF as EIF
+from .eif import EIFState as EIFState
+from .integrator import IntegratorState as IntegratorState
+from .integrator import LeakyIntegrator as LeakyIntegrator
+from .izhikevich import Izhikevich as Izhikevich
+from .izhikevich import IzhikevichState as IzhikevichState
 from .lif import LIF as LIF
 from .lif import LIFState as LIFState
 from .qif import QIF as QIF
 from .qif import QIFState as QIFState
+from .theta import Theta as Theta
+from .theta import ThetaState as ThetaState

@@ -1,0 +1,139 @@
+"""The yin-yang data set: which part of the figure does a point of the plane belong to?
+
+Kriener, Göltz & Petrovici, The Yin-Yang dataset, NICE 2022, arXiv:2102.08211. Points are uniform
+within their class, and the three classes are equally likely.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float, Int32, PRNGKeyArray
+
+from . import images
+
+R_BIG = 0.5
+R_SMALL = 0.1
+CLASSES = ("yin", "yang", "dot")
+
+
+class Samples(NamedTuple):
+    """Points and what they belong to."""
+
+    xy: Float[Array | np.ndarray, "n 2"]
+    """Points of the disc of radius 1/2 around (1/2, 1/2), so in [0, 1]."""
+    labels: Int32[Array | np.ndarray, " n"]
+    """0: yin, 1: yang, 2: a dot."""
+
+
+@dataclasses.dataclass(frozen=True)
+class YinYangData:
+    """Independent draws to train on, to choose by, and to test on."""
+
+    train: Samples
+    validation: Samples
+    test: Samples
+
+
+def classify(xy: Float[ArrayLike, "*batch 2"]) -> Int32[Array, "*batch"]:
+    r"""The class of points: 0 (yin), 1 (yang), 2 (a dot); -1 outside of the figure.
+
+    With distances $d_l$ and $d_r$ to the centres (1/4, 1/2) and (3/4, 1/2) of the dots, a point is
+    of class 2 where $\min(d_l, d_r) < 1/10$; else of class 1 where $d_l \le 1/4$, or where
+    $y > 1/2$ and $d_r > 1/4$; else of class 0. So yang is the upper half with a bulge downwards on
+    the left, and a rotation by half a turn swaps yin and yang.
+    """
+    xy = jnp.asarray(xy)
+    if xy.ndim == 0 or xy.shape[-1] != 2:
+        raise ValueError(f"xy must have shape (..., 2), got shape {xy.shape}.")
+
+    def distance(x):
+        return jnp.hypot(xy[..., 0] - x, xy[..., 1] - R_BIG)
+
+    left, right = distance(0.5 * R_BIG), distance(1.5 * R_BIG)
+    upper = (xy[..., 1] > R_BIG) & (right > 0.5 * R_BIG)
+    yang = (right <= R_SMALL) | ((left > R_SMALL) & (left <= 0.5 * R_BIG)) | upper
+    inner = jnp.where((left < R_SMALL) | (right < R_SMALL), 2, yang.astype(jnp.int32))
+    return jnp.where(distance(R_BIG) <= R_BIG, inner, -1).astype(jnp.int32)
+
+
+def sample(key: PRNGKeyArray, n: int) -> Samples:
+    """`n` points. For each a class is drawn, then points in the square until one is of that class.
+
+    **Raises:** `ValueError` if `n` is not an integer >= 1.
+    """
+    if not isinstance(n, int | np.integer) or n < 1:
+        raise ValueError(f"n must be an integer >= 1, got {n!r}.")
+    return _sample(key, int(n))
+
+
+def generate(
+    key: PRNGKeyArray, *, train: int = 5000, validation: int = 1000, test: int = 1000
+) -> YinYangData:
+    """Three sets drawn with different keys: `key` folded with 0 (train), 1 (validation), 2 (test).
+
+    Coordinates are continuous, so that (but for a chance of about 1 in 10 million in float32) no
+    point is in two sets. The default sizes are those of the publication.
+
+    **Arguments:**
+
+    - `train`, `validation`, `test`: how many points.
+    """
+    sizes = {"train": train, "validation": validation, "test": test}
+    drawn = {
+        name: jax.device_get(sample(jax.random.fold_in(key, i), n))
+        for i, (name, n) in enumerate(sizes.items())
+    }
+    return YinYangData(**drawn)
+
+
+def event_inputs(
+    xy: Float[ArrayLike, "*batch 2"], *, t_max: float = 30.0, bias_time: float = 0.0
+) -> Float[Array, "*batch 5 1"]:
+    r"""One spike in each of five channels: at $t_\max (x, y, 1 - x, 1 - y)$, and at `bias_time`.
+
+    **Arguments:**
+
+    - `xy`: points, each coordinate in [0, 1].
+    - `t_max`: the latest spike (ms).
+    - `bias_time`: when the fifth channel spikes, in every sample alike (ms).
+    """
+    xy = jnp.asarray(xy)
+    if xy.ndim == 0 or xy.shape[-1] != 2:
+        raise ValueError(f"xy must have shape (..., 2), got shape {xy.shape}.")
+    bias = jnp.full_like(xy[..., :1], bias_time)
+    return jnp.concatenate([t_max * xy, t_max * (1 - xy), bias], axis=-1)[..., None]
+
+
+def batches(
+    key: PRNGKeyArray | int, data: Samples, batch_size: int, *, epochs: int | None = None
+) -> Iterator[Samples]:
+    """Batches in an order drawn anew for every epoch, all of one size: what is left over at the
+    end of an epoch is left out. See [`eventsnn.data.images.batches`][]."""
+    xy, labels = (np.asarray(part) for part in data)
+    drawn = images.batches(key, xy, labels, batch_size=batch_size, epochs=epochs)
+    return (Samples(*batch) for batch in drawn)
+
+
+@partial(jax.jit, static_argnums=1)
+def _sample(key, n):
+    key_class, key_points = jax.random.split(key)
+    wanted = jax.random.randint(key_class, (n,), 0, len(CLASSES), jnp.int32)
+
+    def more(carry):
+        _, _, found = carry
+        return ~jnp.all(found)
+
+    def draw(carry):
+        turn, xy, found = carry
+        drawn = jax.random.uniform(jax.random.fold_in(key_points, turn), (n, 2), maxval=2 * R_BIG)
+        hit = ~found & (classify(drawn) == wanted)
+        return turn + 1, jnp.where(hit[:, None], drawn, xy), found | hit
+
+    start = jnp.int32(0), jnp.zeros((n, 2)), jnp.zeros(n, bool)
+    _, xy, _ = jax.lax.while_loop(more, draw, start)
+    return Samples(xy, wanted)

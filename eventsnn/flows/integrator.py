@@ -1,0 +1,33 @@
+"""The flow of the leaky integrator: the LIF neuron's closed form, and no spikes."""
+
+from typing import Any
+
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from ..neurons import IntegratorState, LeakyIntegrator
+from . import lif
+from .base import AbstractFlow, Segment, exact_flow
+
+
+class ExactIntegrator(AbstractFlow):
+    """The closed-form flow of [`eventsnn.LeakyIntegrator`][], for any ratio of time constants:
+    the membrane of [`eventsnn.ExactLIF`][]. Every segment reaches its horizon.
+    """
+
+    def next_spike(
+        self, neuron: LeakyIntegrator, state: IntegratorState, horizon: Array, memory: tuple
+    ) -> Segment:
+        nobody = jnp.full(horizon.shape, state.v.shape[0], jnp.int32)
+        end = self.advance(neuron, state, horizon)
+        return Segment(horizon, nobody, jnp.zeros_like(nobody, bool), end, memory)
+
+    def advance(self, neuron: LeakyIntegrator, state: IntegratorState, dt: Array):
+        potential: Any = lif._potential  # which reads fields that this neuron has as well
+        current = state.current * jnp.exp(-dt / neuron.tau_syn)
+        return IntegratorState(potential(neuron, state, dt), current)
+
+
+@exact_flow.register
+def _(neuron: LeakyIntegrator) -> ExactIntegrator:
+    return ExactIntegrator()

@@ -1,0 +1,45 @@
+"""The flow of the theta neuron: a rotation."""
+
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from ..neurons import Theta, ThetaState
+from .base import AbstractFlow, Segment, exact_flow, first
+
+
+class ExactTheta(AbstractFlow):
+    r"""The closed-form flow of [`eventsnn.Theta`][].
+
+    With $\omega^2 = b - \tfrac14$ and $\alpha = \omega t / \tau_m$,
+    $$y(t) = y \cos\alpha + v\, \frac{\sin\alpha}{\omega}, \qquad
+    v(t) = v \cos\alpha - \omega y \sin\alpha,$$
+    which first vanishes at $\alpha = \operatorname{atan2}(\omega y, -v)$: half a turn after the
+    last spike, at most. No root is sought.
+    """
+
+    def next_spike(
+        self, neuron: Theta, state: ThetaState, horizon: Array, memory: tuple
+    ) -> Segment:
+        omega = _omega(neuron)
+        time, who = first(jnp.arctan2(omega * state.y, -state.v) * (neuron.tau_mem / omega))
+        spiked = time <= horizon
+        dt = jnp.minimum(time, horizon)
+        return Segment(dt, who, spiked, self.advance(neuron, state, dt), memory)
+
+    def advance(self, neuron: Theta, state: ThetaState, dt: Array) -> ThetaState:
+        omega = _omega(neuron)
+        angle = omega * (dt / neuron.tau_mem)
+        cos, sin = jnp.cos(angle), jnp.sin(angle)
+        return ThetaState(
+            state.y * cos + state.v * (sin / omega), state.v * cos - state.y * (sin * omega)
+        )
+
+
+def _omega(neuron: Theta) -> Array:
+    """The speed of the rotation, in radians a membrane time constant."""
+    return jnp.sqrt(neuron.bias - 0.25)
+
+
+@exact_flow.register
+def _(neuron: Theta) -> ExactTheta:
+    return ExactTheta()

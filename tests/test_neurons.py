@@ -1,0 +1,331 @@
+"""The models beyond LIF and QIF: each law of the registry once, and what is particular to each.
+
+What the models share, the loop and the adjoints, is tested at length on LIF and QIF.
+"""
+
+import functools as ft
+
+import diffrax as dfx
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jitted import events_of, spikes, states_at
+from registry import FURTHER, INTEGRATOR, MASK, THETA, N, network, problem, reference
+
+import eventsnn as esn
+from eventsnn.flows import exact_flow
+from eventsnn.system import lift
+
+RATIO = np.array([2.0, 1.0, 0.5, 1.7, 1 - 1e-9, 4.0])
+SHORT = {"t_max": 25.0, "max_events": 80}
+COUNT = 3  # spikes a neuron
+QUERY = np.array([21.0, 4.0, 14.5])
+STEP = 1e-5
+NONE = np.zeros((0, 0))
+
+
+def draw(case, seed=3):
+    """A problem in which every input arrives, so that all times may be perturbed both ways."""
+    params = problem(case.model, seed, RATIO, until=15.0)
+    params["in_times"] = np.where(np.isfinite(params["in_times"]), params["in_times"], 9.0)
+    return jax.tree.map(jnp.asarray, params)
+
+
+def parameters_of(params):
+    return {k: v for k, v in params.items() if k not in ("weights", "in_times")}
+
+
+# ------------------------------------------------------------------ the laws
+
+
+def loss(case, adjoint, params, functional):
+    """A linear functional of the spikes that happen, or of an integrator's potential."""
+    net = network(case, params, **SHORT, adjoint=adjoint)
+    if case.model is INTEGRATOR:
+        seen = net.states_at(params["in_times"], jnp.asarray(QUERY), throw=False)
+    else:
+        seen = net.spikes(params["in_times"], COUNT, throw=False)
+    return jnp.sum(functional * jnp.where(jnp.isfinite(seen), seen, 0.0)), seen
+
+
+def expected(case, params):
+    record = reference(case.model, params, t_max=25.0, query=QUERY)
+    if case.model is INTEGRATOR:
+        assert np.all(record.sources >= N)
+        return record.seen
+    found = np.full((N, COUNT), np.inf)
+    for i in range(N):
+        found[i, : record.spikes(i).size] = record.spikes(i)[:COUNT]
+    assert np.isfinite(found).sum() >= 2 * N
+    return found
+
+
+@pytest.mark.parametrize("case", FURTHER, ids=str)
+def test_the_laws(case, getkey):
+    """The spikes are the reference's; EventProp = central differences, along a random direction
+    in each parameter by itself; what a batch has is what one sample has alone, by Autodiff."""
+    params, functional = draw(case), jax.random.normal(getkey(), (N, COUNT))
+    ways = {name: jax.random.normal(getkey(), x.shape) for name, x in params.items()}
+    moved = [params]
+    for name, way in ways.items():
+        moved += [params | {name: params[name] + s * STEP * way} for s in (1, -1, 2, -2)]
+    stacked = jax.tree.map(lambda *x: jnp.stack(x), *moved)
+    run = jax.value_and_grad(ft.partial(loss, case, esn.EventProp()), has_aux=True)
+    (values, seen), grads = jax.jit(jax.vmap(run, in_axes=(0, None)))(stacked, functional)
+    grads = jax.tree.map(lambda x: x[0], grads)
+
+    exact = case.flow == "exact"
+    np.testing.assert_allclose(seen[0], expected(case, params), rtol=1e-10 if exact else 1e-7)
+
+    near, near_minus, far, far_minus = values[1:].reshape(-1, 4).T
+    slopes = (8 * (near - near_minus) - (far - far_minus)) / (12 * STEP)
+    for (name, way), slope in zip(ways.items(), slopes, strict=True):
+        acts = MASK[N if case.model is INTEGRATOR else 0 :].sum() if name == "weights" else way.size
+        assert np.sum(np.abs(grads[name]) > 1e-9) > acts / 2, name
+        scale = jnp.linalg.norm(grads[name]) * jnp.linalg.norm(way)
+        np.testing.assert_allclose(
+            jnp.vdot(grads[name], way), slope, rtol=0, atol=2e-8 * scale, err_msg=name
+        )
+
+    if exact:  # by a solver it is the same code, for any neuron
+        alone = jax.value_and_grad(ft.partial(loss, case, esn.Autodiff()), has_aux=True)
+        (_, seen_alone), grads_alone = jax.jit(alone)(params, functional)
+        np.testing.assert_allclose(seen_alone, seen[0], rtol=1e-13)
+        for name, grad in grads_alone.items():
+            scale = np.max(np.abs(grad))
+            np.testing.assert_allclose(
+                grads[name] / scale, grad / scale, rtol=0, atol=1e-10, err_msg=name
+            )
+
+
+@pytest.mark.parametrize("case", FURTHER, ids=str)
+def test_methods_are_elementwise(case, getkey):
+    """On a batch that comes last, with lifted parameters, they do what they do on each sample."""
+    neuron = case.model.neuron(**parameters_of(draw(case)))
+    like = neuron.init_state(N)
+    batch = jax.tree.map(lambda x: x[:, None] + jax.random.normal(getkey(), (N, 3)), like)
+    current = jax.random.normal(getkey(), (N, 3))
+    spiked = jax.random.bernoulli(getkey(), shape=(N, 3))
+
+    def all_of(neuron, state, current, spiked):
+        after = neuron.reset(neuron.receive(state, current), spiked)
+        return after, neuron.drift(state), neuron.threshold_gap(state), neuron.observe(state)
+
+    together = all_of(lift(neuron), batch, current, spiked)
+    for k in range(3):
+        state = jax.tree.map(lambda x, k=k: x[:, k], batch)
+        alone = all_of(neuron, state, current[:, k], spiked[:, k])
+        jax.tree.map(
+            lambda a, b, k=k: np.testing.assert_allclose(a[:, k], b, rtol=1e-14), together, alone
+        )
+
+
+@pytest.mark.parametrize("case", FURTHER[:2], ids=str)
+def test_the_exact_flow_is_the_ode_flow(case, getkey):
+    neuron = case.model.neuron(**parameters_of(draw(case)))
+    start = jax.tree.map(lambda x: jax.random.normal(getkey(), (N, 3)), neuron.init_state(N))
+    neuron, dt, steps = lift(neuron), jnp.array([0.0, 1.0, 23.0]), 40
+    end, step = start, jax.jit(ft.partial(esn.ODEFlow(dfx.Dopri8(), dt0=1.0).advance, neuron))
+    for _ in range(steps):
+        end = step(end, dt / steps)
+    exact = exact_flow(neuron).advance(neuron, start, dt)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-12), exact, end)
+
+
+@pytest.mark.parametrize("case", FURTHER[:2], ids=str)
+def test_float32(case):
+    params, low = draw(case), jnp.float32
+    net = network(case, params, **SHORT)
+    small = network(case, jax.tree.map(lambda x: x.astype(low), params), **SHORT)
+    in_times = params["in_times"]
+    if case.model is THETA:
+        found, exact = spikes(small, in_times.astype(low), COUNT), spikes(net, in_times, COUNT)
+    else:
+        times = jnp.asarray(QUERY)
+        found = states_at(small, in_times.astype(low), times.astype(low))
+        exact = states_at(net, in_times, times)
+    assert found.dtype == low
+    np.testing.assert_allclose(found, exact, rtol=1e-4)
+
+
+# ------------------------------------------------------------------ the leaky integrator
+
+
+def test_the_integrator_is_a_lif_that_never_fires():
+    params = draw(FURTHER[0])
+    net = network(FURTHER[0], params, **SHORT)
+    lif = esn.LIF(**parameters_of(params), threshold=1e6)
+    silent = esn.EventNetwork(lif, net.weights, net.mask, outputs=net.outputs, **SHORT)
+    found, same = (states_at(x, params["in_times"], jnp.asarray(QUERY)) for x in (net, silent))
+    np.testing.assert_allclose(found, same, rtol=1e-12)
+    assert np.max(found) > 2.0  # far above a threshold of 1
+
+
+# ------------------------------------------------------------------ theta
+
+
+TAU = 8.0
+
+
+def one_theta(weight=0.0, bias=1.25):
+    """From V = 1/2, the middle of the cycle; for b = 5/4 then V = 1/2 + tan(t/TAU)."""
+    return esn.EventNetwork(
+        esn.Theta(TAU, bias, v_init=0.5),
+        jnp.array([[0.0], [weight]]),
+        outputs=(0,),
+        t_max=100.0,
+        max_events=40,
+    )
+
+
+def test_theta_oscillates():
+    period = TAU * np.pi / np.sqrt(0.75)
+    times, _ = events_of(one_theta(bias=1.0), [[np.inf, np.inf]])
+    np.testing.assert_allclose(times, period * (np.arange(times.size) + 0.5), rtol=1e-13)
+    assert times.size == 3
+
+
+@pytest.mark.parametrize("weight", [0.7, -3.0, 1e6, -1e6])
+def test_theta_phase_response(weight):
+    at = 5.0
+    times, sources = events_of(one_theta(weight), [[at, np.inf]])
+    assert sources[0] == 1 and times[1] > at  # no pulse, however large, fires it
+    first = at + TAU * (np.pi / 2 - np.arctan(np.tan(at / TAU) + weight))
+    np.testing.assert_allclose(times[1], first, rtol=1e-11)
+    np.testing.assert_allclose(np.diff(times[1:]), TAU * np.pi, rtol=1e-13)
+
+
+def test_a_pulse_at_the_spike_has_no_effect():
+    spike = TAU * np.pi / 2
+    times, sources = events_of(one_theta(5.0), [[spike, np.inf]])
+    assert sources[:2].tolist() == [0, 1] and times[0] == times[1]
+    np.testing.assert_allclose(times[sources == 0], spike * (2 * np.arange(4) + 1), rtol=1e-13)
+
+
+# ------------------------------------------------------------------ adaptive LIF
+
+
+def test_alif_resets():
+    at = jnp.array([1.4, 1.4])  # threshold + beta * adaptation
+    for reset, after in (("set", -0.2), ("subtract", 1.4 - 1.1)):
+        neuron = esn.ALIF(10.0, 5.0, 20.0, 0.5, threshold=1.1, v_reset=-0.2, reset=reset)
+        state = neuron.init_state(2)._replace(v=at, adaptation=jnp.array([0.6, 0.6]))
+        np.testing.assert_allclose(neuron.threshold_gap(state), 0.0, atol=1e-15)
+        state = neuron.reset(state, jnp.array([True, False]))
+        np.testing.assert_allclose(state.v, [after, 1.4])
+        np.testing.assert_allclose(state.adaptation, [1.6, 0.6])
+
+
+def test_alif_without_adaptation_is_lif():
+    case = FURTHER[2]
+    params = parameters_of(draw(case))
+    alif = case.model.neuron(**params | {"beta": jnp.zeros(N)})
+    lif = esn.LIF(**{k: v for k, v in params.items() if k not in ("beta", "tau_adapt")})
+    state = alif.init_state(N)._replace(adaptation=jnp.ones(N), current=params["bias"])
+    same = lif.init_state(N)._replace(current=params["bias"])
+    np.testing.assert_array_equal(alif.threshold_gap(state), lif.threshold_gap(same))
+    for name in ("v", "current"):
+        drifts = (getattr(neuron.drift(x), name) for neuron, x in ((alif, state), (lif, same)))
+        np.testing.assert_array_equal(*drifts)
+
+
+# ------------------------------------------------------------------ exponential
+
+
+EIF = {"sharpness": 0.25, "v_rheobase": 0.9, "v_rest": -0.2}
+RHEOBASE = 0.9 + 0.2 - 0.25
+
+
+def test_eif_fires_above_its_rheobase():
+    v = jnp.linspace(0.0, 2.0, 2001)
+    for excess in (-1e-3, 1e-3):
+        neuron = esn.EIF(10.0, 5.0, **EIF, bias=RHEOBASE + excess)
+        speed = neuron.drift(neuron.init_state(v.size)._replace(v=v)).v
+        np.testing.assert_allclose(np.min(speed), excess / 10.0, rtol=1e-9)
+        np.testing.assert_allclose(v[np.argmin(speed)], 0.9)
+
+
+@pytest.mark.parametrize(
+    "neuron", [esn.EIF(10.0, 5.0, **EIF, threshold=4.0), esn.Izhikevich(5.0, threshold=4.0)]
+)
+def test_nothing_overflows_beyond_the_peak(neuron):
+    """Up to the peak the equation; smooth there, so that a solver's steps may pass it."""
+
+    def speed(v, neuron=neuron):
+        return neuron.drift(neuron.init_state(1)._replace(v=v.reshape(1))).v[0]
+
+    low = jax.tree.map(lambda x: x.astype(jnp.float32), neuron)
+    assert all(np.isfinite(speed(jnp.float32(v), low)) for v in (5.0, 1e6, 1e30))
+    h = jnp.array([-1e-9, 0.0, 1e-9])
+    (below, peak, above), slopes = jax.vmap(jax.value_and_grad(speed))(4.0 + h)
+    np.testing.assert_allclose([below, above], [peak, peak], rtol=1e-7)
+    np.testing.assert_allclose(slopes, slopes[1], rtol=1e-6)
+    v = jnp.linspace(-2.0, 4.0, 7)
+    if isinstance(neuron, esn.EIF):
+        equation = (-0.2 - v + 0.25 * np.exp((v - 0.9) / 0.25)) / 10.0
+    else:
+        equation = 0.04 * v**2 + 5 * v + 140 + 0.2 * 65.0
+    np.testing.assert_allclose(jax.vmap(speed)(v), equation, rtol=1e-12)
+
+
+# ------------------------------------------------------------------ Izhikevich
+
+
+def test_firing_patterns_of_the_paper():
+    # Regular spiking, intrinsically bursting, chattering, fast spiking, at a constant current.
+    neuron = esn.Izhikevich(
+        5.0,
+        a=np.array([0.02, 0.02, 0.02, 0.1]),
+        c=np.array([-65.0, -55.0, -50.0, -65.0]),
+        d=np.array([8.0, 4.0, 2.0, 2.0]),
+        bias=10.0,
+    )
+    net = esn.EventNetwork(neuron, np.zeros((4, 4)), outputs=range(4), t_max=250.0, max_events=200)
+    times, sources = events_of(net, NONE)
+    regular, bursting, chattering, fast = (np.diff(times[sources == i]) for i in range(4))
+    assert regular[-1] > 1.9 * regular[0] and regular.size >= 3  # adapts
+    assert bursting[0] < 6 < 15 < bursting[-1]  # a burst, then single spikes
+    assert np.sum(chattering > 15) >= 2 and np.sum(chattering < 6) >= 6  # burst after burst
+    np.testing.assert_allclose(fast[2:], fast[-1], rtol=0.05)  # at a rate, a high one
+    assert fast.size > 2 * regular.size
+
+
+# ------------------------------------------------------------------ what is refused
+
+
+REFUSED = [
+    (lambda: esn.EIF(10.0, 5.0, sharpness=0.0), "sharpness must be > 0, got 0"),
+    (lambda: esn.EIF(-1.0, 5.0), "tau_mem must be > 0, got -1"),
+    (lambda: esn.EIF(1.0, 5.0, threshold=-1.0), "threshold must be above v_reset, got -1"),
+    (lambda: esn.Izhikevich(0.0), "tau_syn must be > 0, got 0"),
+    (lambda: esn.Izhikevich(5.0, c=30.0), "threshold must be above c, got 30"),
+    (lambda: esn.Izhikevich(5.0, a=np.ones((2, 2))), "a must be a scalar or have shape"),
+    (lambda: esn.ALIF(9.0, 5.0, 0.0, 0.1), "tau_adapt must be > 0, got 0"),
+    (lambda: esn.ALIF(9.0, 5.0, 9.0, -0.1), "beta must be >= 0, got -0.1"),
+    (lambda: esn.ALIF(9.0, 5.0, 9.0, 0.1, v_reset=2.0), "threshold must be above v_reset, got 1"),
+    (lambda: esn.ALIF(9.0, 5.0, 9.0, 0.1, 0.0, reset="subtract"), "threshold must be > 0 with"),
+    (lambda: esn.ALIF(9.0, 5.0, 9.0, 0.1, reset="zero"), "reset must be .* got 'zero'"),
+    (lambda: esn.Theta(0.0), "tau_mem must be > 0, got 0"),
+    (lambda: esn.Theta(1.0, bias=[0.25, 1.0]), "bias must be > 1/4.* got .0.25, 1"),
+    (lambda: esn.LeakyIntegrator(1.0, float("nan")), "tau_syn must be > 0, got nan"),
+]
+
+
+@pytest.mark.parametrize(("build", "message"), REFUSED, ids=[message for _, message in REFUSED])
+def test_refused(build, message):
+    with pytest.raises(ValueError, match=message):
+        build()
+
+
+@pytest.mark.parametrize("case", FURTHER, ids=str)
+def test_parameters_out_of_range_are_seen_while_running(case):
+    neuron = case.model.neuron(**parameters_of(draw(case)))
+    assert neuron.valid()
+    for name in ("tau_mem", "tau_syn", "tau_adapt", "sharpness", "threshold", "beta"):
+        if hasattr(neuron, name):
+            bad = getattr(neuron, name).at[2].set(-99.0)
+            assert not eqx.tree_at(lambda x, name=name: getattr(x, name), neuron, bad).valid()
+    if case.model is THETA:
+        assert not eqx.tree_at(lambda x: x.bias, neuron, neuron.bias.at[2].set(0.25)).valid()

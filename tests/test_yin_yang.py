@@ -1,0 +1,152 @@
+"""The yin-yang figure is the published one, its classes are balanced, and its draws independent."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from eventsnn.data import yin_yang
+
+# Half a cell off the axes, so that no point lies on a border.
+AXIS = (np.arange(400) + 0.5) / 400
+GRID = np.stack(np.meshgrid(AXIS, AXIS), axis=-1)
+DRAWN = 3000
+
+classify = jax.jit(yin_yang.classify)
+
+
+def painted(xy):
+    """The figure laid on in layers: disc, upper half, two half discs, two dots."""
+    z = xy[..., 0] + 1j * xy[..., 1] - (0.5 + 0.5j)
+    canvas = np.where(z.imag > 0, 1, 0)
+    canvas[np.abs(z + 0.25) < 0.25] = 1
+    canvas[np.abs(z - 0.25) < 0.25] = 0
+    canvas[(np.abs(z + 0.25) < 0.1) | (np.abs(z - 0.25) < 0.1)] = 2
+    canvas[np.abs(z) > 0.5] = -1
+    return canvas
+
+
+@pytest.fixture(scope="module")
+def data():
+    return yin_yang.generate(jax.random.key(5), train=DRAWN, validation=300, test=300)
+
+
+# ------------------------------------------------------------------ the figure
+
+
+def test_the_classes_are_those_of_the_figure():
+    found = np.asarray(classify(GRID))
+    assert found.dtype == np.int32
+    np.testing.assert_array_equal(found, painted(GRID))
+    assert set(np.unique(found)) == {-1, 0, 1, 2}
+
+
+def test_borders_belong_to_whom_the_publication_says():
+    # Exact in binary: the rim, the outer rims of the half discs, and the line between the halves.
+    points = {
+        (1.0, 0.5): 0,
+        (0.0, 0.5): 1,
+        (0.5, 1.0): 1,
+        (0.25, 0.25): 1,  # d_l = 1/4
+        (0.75, 0.75): 0,  # d_r = 1/4
+        (0.5, 0.5): 1,
+        (0.5, 0.0): 0,
+        (0.25, 0.5): 2,
+        (0.75, 0.5): 2,
+    }
+    np.testing.assert_array_equal(classify(np.array(list(points))), list(points.values()))
+
+
+def test_half_a_turn_swaps_yin_and_yang():
+    there, back = np.asarray(classify(GRID)), np.asarray(classify(1 - GRID))
+    np.testing.assert_array_equal(back, np.array([1, 0, 2, -1])[there])
+
+
+def test_the_classes_have_their_areas():
+    share = np.bincount(np.asarray(classify(GRID)).ravel() + 1)[1:] / GRID[..., 0].size
+    dots = 2 * np.pi * 0.1**2
+    half = (np.pi * 0.5**2 - dots) / 2
+    np.testing.assert_allclose(share, [half, half, dots], atol=1e-3)
+
+
+# ------------------------------------------------------------------ the draws
+
+
+def test_samples_lie_in_their_class(data):
+    for part in (data.train, data.validation, data.test):
+        assert part.labels.dtype == np.int32 and np.all((part.xy >= 0) & (part.xy < 1))
+        np.testing.assert_array_equal(part.labels, painted(part.xy))
+
+
+def test_classes_are_balanced_and_uniform_within(data):
+    xy, labels = data.train
+    deviation = np.sqrt(DRAWN * 2 / 9)
+    assert np.all(np.abs(np.bincount(labels, minlength=3) - DRAWN / 3) < 4 * deviation)
+    for label in range(3):
+        drawn, whole = xy[labels == label], GRID[painted(GRID) == label]
+        error = np.abs(drawn.mean(0) - whole.mean(0)) / (whole.std(0) / np.sqrt(len(drawn)))
+        assert np.all(error < 4)
+        np.testing.assert_allclose(drawn.std(0), whole.std(0), rtol=0.1)
+
+
+def test_no_point_is_drawn_twice(data):
+    points = np.concatenate([data.train.xy, data.validation.xy, data.test.xy])
+    assert len(np.unique(points, axis=0)) == len(points) == DRAWN + 600
+
+
+def test_a_key_is_a_draw(data):
+    again = yin_yang.generate(jax.random.key(5), train=DRAWN, validation=300, test=300)
+    for first, second in zip(
+        jax.tree.leaves(data.train), jax.tree.leaves(again.train), strict=True
+    ):
+        np.testing.assert_array_equal(first, second)
+    # Each part has a key of its own, whatever the sizes of the others.
+    np.testing.assert_array_equal(
+        yin_yang.sample(jax.random.fold_in(jax.random.key(5), 2), 300).xy, data.test.xy
+    )
+    other = yin_yang.sample(jax.random.key(6), 300)
+    assert not np.any(np.all(other.xy == data.test.xy, axis=1))
+
+
+@pytest.mark.parametrize("bad", [0, -1, 2.0, "many"])
+def test_no_samples_refused(bad):
+    with pytest.raises(ValueError, match=f"n must be an integer >= 1, got {bad!r}"):
+        yin_yang.sample(jax.random.key(0), bad)
+
+
+# ------------------------------------------------------------------ spikes and batches
+
+
+@pytest.mark.parametrize("dtype", [jnp.float64, jnp.float32, jnp.bfloat16])
+def test_event_inputs(dtype):
+    xy = jnp.array([[[0.25, 0.5], [1.0, 0.0]]], dtype)
+    times = jax.jit(yin_yang.event_inputs)(xy)
+    assert times.shape == (1, 2, 5, 1) and times.dtype == dtype
+    expected = [[7.5, 15, 22.5, 15, 0], [30, 0, 0, 30, 0]]
+    np.testing.assert_array_equal(np.asarray(times, float)[0, :, :, 0], expected)
+    later = yin_yang.event_inputs(xy[0, 0], t_max=4.0, bias_time=2.0)
+    np.testing.assert_array_equal(np.asarray(later, float)[:, 0], [1, 2, 3, 2, 2])
+
+
+def test_points_of_a_wrong_shape_refused():
+    for function in (yin_yang.classify, yin_yang.event_inputs):
+        with pytest.raises(ValueError, match=r"xy must have shape \(\.\.\., 2\), got shape \(4,\)"):
+            function(np.zeros(4))
+
+
+def test_batches_see_every_sample_once_an_epoch(data):
+    part = data.validation
+    found = list(yin_yang.batches(3, part, 60, epochs=2))
+    assert len(found) == 10 and all(batch.xy.shape == (60, 2) for batch in found)
+    for epoch in (found[:5], found[5:]):
+        xy = np.concatenate([batch.xy for batch in epoch])
+        labels = np.concatenate([batch.labels for batch in epoch])
+        order = np.lexsort(xy.T), np.lexsort(part.xy.T)
+        np.testing.assert_array_equal(xy[order[0]], part.xy[order[1]])
+        np.testing.assert_array_equal(labels[order[0]], part.labels[order[1]])
+    assert np.any(found[0].xy != found[5].xy)
+    # 300 = 4 * 64 + 44: the rest is left out; and a key is an order, without end.
+    endless = yin_yang.batches(jax.random.key(1), part, 64)
+    assert len({tuple(batch.xy[0]) for batch in itertools.islice(endless, 9)}) > 4
