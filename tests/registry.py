@@ -137,7 +137,7 @@ def short_steps():
 
 
 def shorter_steps():
-    return constant_steps(0.05)
+    return constant_steps(0.1)
 
 
 def tolerance(rtol):

@@ -78,6 +78,8 @@ def test_a_silent_output_counts_as_late_and_has_no_gradient():
     at_the_end = np.where(np.isinf(SOME_SILENT), CONSTANTS["t_max"], SOME_SILENT)
     latest, slopes = both(at_the_end, LABELS)
     np.testing.assert_array_equal(latest, value)
+    before = both(np.minimum(at_the_end, CONSTANTS["t_max"] - 1e-9), LABELS)[1]
+    np.testing.assert_allclose(slopes, before, rtol=1e-6)
     assert np.all(slopes != 0)
     # Where the right class is silent, nobody is asked to wait until he is silent as well.
     moved = np.isfinite(SOME_SILENT) & ~RIGHT_IS_SILENT[:, None]

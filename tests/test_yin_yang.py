@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from eventsnn.data import yin_yang
+from eventsnn.tasks.yin_yang import YinYang
 
 # Half a cell off the axes, so that no point lies on a border.
 AXIS = (np.arange(400) + 0.5) / 400
@@ -150,3 +151,11 @@ def test_batches_see_every_sample_once_an_epoch(data):
     # 300 = 4 * 64 + 44: the rest is left out; and a key is an order, without end.
     endless = yin_yang.batches(jax.random.key(1), part, 64)
     assert len({tuple(batch.xy[0]) for batch in itertools.islice(endless, 9)}) > 4
+
+
+def test_the_task_trains_and_draws():
+    with jax.numpy_dtype_promotion("standard"):  # optax's schedules mix counts and reals
+        outcome = YinYang(seed=1).quick().run(progress=False)
+    assert 0 <= outcome.metrics["test_accuracy"] <= 1
+    assert np.isfinite(outcome.metrics["final_loss"])
+    assert set(outcome.figures) == {"regions", "loss", "accuracy", "raster"}

@@ -56,8 +56,8 @@ def classify(xy: Float[ArrayLike, "*batch 2"]) -> Int32[Array, "*batch"]:
 
     left, right = distance(0.5 * R_BIG), distance(1.5 * R_BIG)
     upper = (xy[..., 1] > R_BIG) & (right > 0.5 * R_BIG)
-    yang = (right <= R_SMALL) | ((left > R_SMALL) & (left <= 0.5 * R_BIG)) | upper
-    inner = jnp.where((left < R_SMALL) | (right < R_SMALL), 2, yang.astype(jnp.int32))
+    yang = (left <= 0.5 * R_BIG) | upper
+    inner = jnp.where(jnp.minimum(left, right) < R_SMALL, 2, yang.astype(jnp.int32))
     return jnp.where(distance(R_BIG) <= R_BIG, inner, -1).astype(jnp.int32)
 
 

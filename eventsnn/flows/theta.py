@@ -21,7 +21,9 @@ class ExactTheta(AbstractFlow):
         self, neuron: Theta, state: ThetaState, horizon: Array, memory: tuple
     ) -> Segment:
         omega = _omega(neuron)
-        time, who = first(jnp.arctan2(omega * state.y, -state.v) * (neuron.tau_mem / omega))
+        # After a spike y may be 0 or a rounding error to either side: half a turn is to come.
+        above = jnp.where(state.y > 0, omega * state.y, 0.0)
+        time, who = first(jnp.arctan2(above, -state.v) * (neuron.tau_mem / omega))
         spiked = time <= horizon
         dt = jnp.minimum(time, horizon)
         return Segment(dt, who, spiked, self.advance(neuron, state, dt), memory)
