@@ -31,6 +31,8 @@ from .neurons import QIF as QIF
 from .neurons import AbstractNeuron as AbstractNeuron
 from .neurons import Izhikevich as Izhikevich
 from .neurons import LeakyIntegrator as LeakyIntegrator
+from .neurons import Mixture as Mixture
+from .neurons import Refractory as Refractory
 from .neurons import Theta as Theta
 from .status import Solution as Solution
 from .status import Status as Status

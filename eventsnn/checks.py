@@ -62,13 +62,15 @@ def count(name: str, value: int) -> int:
     return int(value)
 
 
-def weight_matrix(value: ArrayLike) -> Array:
-    """Weights of shape `(n + n_in, n)`, in floating point."""
+def weight_matrix(value: ArrayLike, ports: int = 1) -> Array:
+    """Weights of shape `(n + n_in, ports * n)`, in floating point."""
     w = jnp.asarray(value)
-    if w.ndim != 2 or w.shape[0] < w.shape[1] or w.shape[1] == 0:
+    fits = w.ndim == 2 and w.shape[1] > 0 and w.shape[1] % ports == 0
+    if not fits or w.shape[0] < w.shape[1] // ports:
+        columns = "n" if ports == 1 else f"{ports} n"
         raise ValueError(
-            "weights must have shape (n + n_in, n), rows are sources (neurons, then input "
-            f"channels), got shape {w.shape}."
+            f"weights must have shape (n + n_in, {columns}), rows are sources (neurons, then "
+            f"input channels), got shape {w.shape}."
         )
     return w if jnp.issubdtype(w.dtype, jnp.floating) else w.astype(float)
 

@@ -12,7 +12,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, PyTree
 from . import checks, queries
 from .adjoint import AbstractAdjoint, EventProp
 from .engine import solve
-from .flows import AbstractFlow, ODEFlow, exact_flow
+from .flows import AbstractFlow, MixtureFlow, ODEFlow, RefractoryFlow, exact_flow, flow_of
 from .neurons import AbstractNeuron
 from .spikes import Arrivals, Record, observation
 from .status import MEMBERS, Solution, Status, is_success, status_of
@@ -60,7 +60,8 @@ class EventNetwork(eqx.Module):
 
         - `neuron`: the model, for example [`eventsnn.LIF`][]; parameters scalar or `(n,)`.
         - `weights`: shape `(n + n_in, n)`; rows are sources, neurons first, then input
-            channels. Its dtype is that of the simulation.
+            channels. Its dtype is that of the simulation. (For a model with several ports
+            `(n + n_in, ports * n)`, port by port.)
         - `mask`: booleans of the same shape: which synapses exist. None: all.
         - `outputs`: indices of the neurons that the queries report.
         - `t_max`: how long to simulate, in the units of the time constants.
@@ -77,12 +78,12 @@ class EventNetwork(eqx.Module):
         **Raises:** `ValueError` for shapes that do not fit each other, outputs out of range,
         `t_max` that is not finite and positive, or `max_events`, `max_steps` < 1.
         """
-        self.weights = checks.weight_matrix(weights)
-        n = self.weights.shape[1]
-        self.mask = checks.mask_like(mask, self.weights.shape)
         if not isinstance(neuron, AbstractNeuron):
             raise ValueError(f"neuron must be an eventsnn neuron model, got {neuron!r}.")
-        self.neuron = checks.neuron_parameters(neuron, n, self.weights.dtype)
+        self.weights = checks.weight_matrix(weights, neuron.ports)
+        n = self.weights.shape[1] // neuron.ports
+        self.mask = checks.mask_like(mask, self.weights.shape)
+        self.neuron = neuron.fitted(n, self.weights.dtype)
         self.outputs = checks.output_indices(outputs, n)
         self.t_max = checks.positive("t_max", t_max)
         self.max_events = checks.count("max_events", max_events)
@@ -98,7 +99,7 @@ class EventNetwork(eqx.Module):
     @property
     def n_neurons(self) -> int:
         """Number of neurons."""
-        return self.weights.shape[1]
+        return self.weights.shape[1] // self.neuron.ports
 
     @property
     def n_inputs(self) -> int:
@@ -262,13 +263,10 @@ def _error_if(x: PyTree, pred: Array, count: Array, message: str) -> PyTree:
 
 
 def _flow(neuron, solver, dt0, stepsize_controller) -> AbstractFlow:
-    if isinstance(solver, diffrax.AbstractSolver):
-        return ODEFlow(solver, dt0=dt0, stepsize_controller=stepsize_controller)
-    if solver is None:
-        exact = exact_flow(neuron)
-        if exact is None:
-            return ODEFlow(dt0=dt0, stepsize_controller=stepsize_controller)
-        solver = exact
+    if solver is None or isinstance(solver, diffrax.AbstractSolver):
+        exact = exact_flow if solver is None else lambda part: None
+        ode = {"dt0": dt0, "stepsize_controller": stepsize_controller}
+        return flow_of(neuron, lambda part: exact(part) or ODEFlow(solver, **ode))
     if not isinstance(solver, AbstractFlow):
         raise ValueError(f"solver must be None, a diffrax solver or a flow, got {solver!r}.")
     if dt0 is not None or stepsize_controller is not None:
@@ -276,7 +274,9 @@ def _flow(neuron, solver, dt0, stepsize_controller) -> AbstractFlow:
             "dt0 and stepsize_controller go with a diffrax solver, got "
             f"dt0={dt0!r}, stepsize_controller={stepsize_controller!r} with solver={solver!r}."
         )
-    return solver
+    if isinstance(solver, MixtureFlow | RefractoryFlow):
+        return solver
+    return flow_of(neuron, lambda part: solver)
 
 
 #: Room in the record for second tries, and for a few segments that are cut short.

@@ -47,14 +47,21 @@ def lift(neuron: AbstractNeuron) -> AbstractNeuron:
 def initial_state(neuron: AbstractNeuron, n: int, batch: int) -> State:
     """The state at time 0 of a batch; `neuron` is not lifted."""
     state = neuron.normalise(neuron.init_state(n))
-    return jax.tree.map(lambda x: jnp.broadcast_to(x[:, None], (n, batch)), state)
+    return jax.tree.map(lambda x: jnp.broadcast_to(x[:, None], (x.shape[0], batch)), state)
 
 
 def jump(
     neuron: AbstractNeuron, state: State, current: Array, spiked: Bool[Array, "n batch"]
 ) -> State:
     """What an event does to the state: a weight row is received, a spiking neuron is reset."""
-    return neuron.normalise(neuron.reset(neuron.receive(state, current), spiked))
+    return neuron.normalise(neuron.reset(receive(neuron, state, current), spiked))
+
+
+def receive(neuron: AbstractNeuron, state: State, current: Float[Array, "columns batch"]) -> State:
+    """The state after these currents have come in, port by port."""
+    if neuron.ports > 1:
+        current = current.reshape(neuron.ports, -1, current.shape[-1])
+    return neuron.receive(state, current)
 
 
 def lifted_by_jump(

@@ -62,20 +62,20 @@ def _replay(problem: Problem, arrays: PyTree, arrivals: Arrivals, rows: _Row):
         until = jnp.where(is_arrival, until, time + row.dt)
         until = jnp.where(winner.any(0), jnp.sum(jnp.where(winner, due_time, 0.0), 0), until)
         end = network.flow.advance(neuron, state, until - time)
-        seen = _read(neuron, state, end, row.source == reads)[outputs] if plan.observe else None
+        seen = _read(neuron, first, end, row.source == reads)[outputs] if plan.observe else None
         state = jump(neuron, end, weight_rows(network.weights, row.source), winner)
         # Who is lifted over its threshold by the event fires with it.
         due_time = jnp.where(lifted_by_jump(neuron, end, state, winner), until, due_time)
         return (state, until, due_time, arrived + is_arrival.astype(arrived.dtype)), (until, seen)
 
-    state = initial_state(network.neuron, plan.n, batch)
+    first = initial_state(network.neuron, plan.n, batch)
     zero = jnp.zeros(batch, rows.dt.dtype)
-    start = (state, zero, jnp.zeros((plan.n, batch), zero.dtype), jnp.zeros(batch, jnp.int32))
+    start = (first, zero, jnp.zeros((plan.n, batch), zero.dtype), jnp.zeros(batch, jnp.int32))
     _, (times, seen) = lax.scan(body, start, rows)
     return times.T, None if seen is None else jnp.moveaxis(seen, -1, 0)
 
 
-def _read(neuron, start: State, end: State, reads: Array) -> Array:
-    """The observable at the end of a segment where it is read. Elsewhere it may be infinite
-    there, and a zero cotangent would become NaN: so the start is looked at."""
-    return neuron.observe(jax.tree.map(lambda a, b: jnp.where(reads, b, a), start, end))
+def _read(neuron, safe: State, end: State, reads: Array) -> Array:
+    """The observable at the end of a segment where it is read. Elsewhere it may be infinite, and a
+    zero cotangent would become NaN: so another state is looked at."""
+    return neuron.observe(jax.tree.map(lambda a, b: jnp.where(reads, b, a), safe, end))

@@ -130,7 +130,7 @@ def _backward(static: tuple[Problem, tuple[bool, ...]], arrays: PyTree, batch: A
 def _setting(plan: Plan, network: Network, active: Any, size: int) -> _Setting:
     arrays, rest = eqx.partition(network.neuron, eqx.is_inexact_array)
     spread = jax.tree.map(
-        lambda x, on: jnp.broadcast_to(x, (plan.n, size)) if on else x,
+        lambda x, on: jnp.broadcast_to(x, (x.shape[0] if x.ndim else 1, size)) if on else x,
         lift(arrays),
         active.neuron,
     )
@@ -239,8 +239,12 @@ def _add(a, b):
 
 def _inner(a, b):
     """The inner product over all neurons and components, one a sample."""
-    parts = jax.tree.leaves(jax.tree.map(jnp.multiply, a, b))
-    return jnp.sum(sum(parts[1:], parts[0]), axis=0)
+    by_rows: dict[int, Array] = {}  # one reduction for all components of equal size
+    for part in jax.tree.leaves(jax.tree.map(jnp.multiply, a, b)):
+        rows = part.shape[0]
+        by_rows[rows] = by_rows[rows] + part if rows in by_rows else part
+    first, *rest = (jnp.sum(x, axis=0) for x in by_rows.values())
+    return sum(rest, first)
 
 
 #: Up to this many entries a matrix product with one-hot sources beats a scatter.

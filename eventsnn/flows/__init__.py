@@ -2,9 +2,13 @@
 
 from .base import AbstractFlow as AbstractFlow
 from .base import Segment as Segment
+from .base import Window as Window
 from .base import exact_flow as exact_flow
+from .compose import flow_of as flow_of
 from .integrator import ExactIntegrator as ExactIntegrator
 from .lif import ExactLIF as ExactLIF
+from .mixture import MixtureFlow as MixtureFlow
 from .ode import ODEFlow as ODEFlow
 from .qif import TaylorQIF as TaylorQIF
+from .refractory import RefractoryFlow as RefractoryFlow
 from .theta import ExactTheta as ExactTheta

@@ -30,6 +30,38 @@ class Segment(NamedTuple):
     memory: Any
 
 
+class Window(NamedTuple):
+    """The part of a segment in which each neuron moves, for arrivals at times of their own.
+
+    Times count from the start of the segment. A neuron's state is the one at its `start`, and it
+    stops at `stop`; a window of no length is no window.
+    """
+
+    start: Float[Array, "#n batch"]
+    stop: Float[Array, "#n batch"]
+
+
+class Clock(NamedTuple):
+    """A neuron's own time, from the time of the segment: both start at 0 unless there is a
+    window."""
+
+    window: Window | None
+
+    def own(self, t: Array) -> Array:
+        """How long each neuron has moved at time t of the segment."""
+        if self.window is None:
+            return t
+        return jnp.maximum(jnp.minimum(t, self.window.stop) - self.window.start, 0.0)
+
+    def shared(self, t: Array) -> Array:
+        """The time of the segment, where each neuron has moved for t."""
+        return t if self.window is None else self.window.start + t
+
+    def of(self, who: Array, n: int) -> "Clock":
+        """The clock of one neuron a sample."""
+        return Clock(pick(self.window, who, n))
+
+
 class AbstractFlow(eqx.Module):
     """Integrates neurons between events.
 
@@ -49,8 +81,10 @@ class AbstractFlow(eqx.Module):
         state: State,
         horizon: Float[Array, " batch"],
         memory: Any,
+        window: Window | None = None,
     ) -> Segment:
-        """The next segment, at most `horizon` long.
+        """The next segment, at most `horizon` long, in which each neuron moves within its window
+        (by default, all the time).
 
         The crossing reported has to be a crossing, to the last bits; which neuron is first may
         be a good guess. The event loop looks at the end state, and if it finds another neuron
@@ -60,8 +94,9 @@ class AbstractFlow(eqx.Module):
         """
 
     @abc.abstractmethod
-    def advance(self, neuron: AbstractNeuron, state: State, dt: Float[Array, " batch"]) -> State:
-        """The state after `dt`; differentiable in all arguments, and the identity for dt = 0."""
+    def advance(self, neuron: AbstractNeuron, state: State, dt: Float[Array, "... batch"]) -> State:
+        """The state after `dt`, one a sample or, of shape (n, batch), one a neuron; differentiable
+        in all arguments, and the identity for dt = 0."""
 
     def velocity(self, neuron: AbstractNeuron, state: State, dt: Array, end: State) -> State:
         """The derivative of `advance` with respect to `dt`, where it ended at `end`."""
@@ -99,6 +134,8 @@ def pick(tree: Any, who: Int[Array, " batch"], n: int) -> Any:
     def one(x):
         if not eqx.is_array(x) or x.ndim == 0:
             return x
+        if x.shape[0] == 1:
+            return x[0]
         if x.shape[-1] == 1:
             return jnp.take(x[:, 0], row, mode="clip")
         return jnp.take(

@@ -7,7 +7,7 @@ from jaxtyping import Array
 
 from ..neurons import IntegratorState, LeakyIntegrator
 from . import lif
-from .base import AbstractFlow, Segment, exact_flow
+from .base import AbstractFlow, Clock, Segment, Window, exact_flow
 
 
 class ExactIntegrator(AbstractFlow):
@@ -16,10 +16,15 @@ class ExactIntegrator(AbstractFlow):
     """
 
     def next_spike(
-        self, neuron: LeakyIntegrator, state: IntegratorState, horizon: Array, memory: tuple
+        self,
+        neuron: LeakyIntegrator,
+        state: IntegratorState,
+        horizon: Array,
+        memory: tuple,
+        window: Window | None = None,
     ) -> Segment:
         nobody = jnp.full(horizon.shape, state.v.shape[0], jnp.int32)
-        end = self.advance(neuron, state, horizon)
+        end = self.advance(neuron, state, Clock(window).own(horizon))
         return Segment(horizon, nobody, jnp.zeros_like(nobody, bool), end, memory)
 
     def advance(self, neuron: LeakyIntegrator, state: IntegratorState, dt: Array):

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from ..neurons import LIF, LIFState
-from .base import AbstractFlow, Segment, exact_flow, first, newton, pick
+from .base import AbstractFlow, Clock, Segment, Window, exact_flow, first, newton, pick
 
 
 class ExactLIF(AbstractFlow):
@@ -20,31 +20,40 @@ class ExactLIF(AbstractFlow):
     (compare NEST's `iaf_psc_exp_ps_lossless`: Krishnan et al., Front. Neuroinform. 11:75, 2018).
     """
 
-    def next_spike(self, neuron: LIF, state: LIFState, horizon: Array, memory: tuple) -> Segment:
-        n = state.v.shape[0]
+    def next_spike(
+        self,
+        neuron: LIF,
+        state: LIFState,
+        horizon: Array,
+        memory: tuple,
+        window: Window | None = None,
+    ) -> Segment:
+        n, clock = state.v.shape[0], Clock(window)
         # Up to the earliest moment at which a crossing is certain, the sign of the gap decides.
         low, turn, peaks = _extremum(neuron, state)
-        inside = peaks & (turn < horizon)
-        high = jnp.where(inside, turn, horizon)
+        longest = clock.own(horizon)
+        inside = peaks & (turn < longest)
+        high = jnp.where(inside, turn, longest)
         top = jnp.where(
             inside,
             neuron.bias + state.current * jnp.exp(-turn / neuron.tau_syn),
-            _potential(neuron, state, horizon),
+            _potential(neuron, state, longest),
         )
-        certain = jnp.where(top >= neuron.threshold, high, horizon)
-        h = jnp.min(certain, axis=0)
+        certain = (top >= neuron.threshold) & (longest > 0)
+        h = jnp.min(jnp.where(certain, clock.shared(high), horizon), axis=0)
 
-        low = jnp.minimum(low, h)
-        crosses = _potential(neuron, state, h) >= neuron.threshold
-        guess = self._guess(neuron, state, low, h)
+        end = clock.own(h)
+        low = jnp.minimum(low, end)
+        crosses = (_potential(neuron, state, end) >= neuron.threshold) & (end > 0)
+        guess = clock.shared(self._guess(neuron, state, low, end))
         time, who = first(jnp.where(crosses, guess, jnp.inf))
         spiked = time < jnp.inf
 
-        one, x = pick(neuron, who, n), pick(state, who, n)
-        bracket = jnp.where(spiked, pick(low, who, n), h)
-        time = newton(lambda t: _gap(one, x, t), jnp.clip(time, bracket, h), bracket, h)
+        one, x, own = pick(neuron, who, n), pick(state, who, n), clock.of(who, n)
+        bracket = jnp.where(spiked, own.shared(pick(low, who, n)), h)
+        time = newton(lambda t: _gap(one, x, own.own(t)), jnp.clip(time, bracket, h), bracket, h)
         dt = jnp.where(spiked, time, h)
-        return Segment(dt, who, spiked, self.advance(neuron, state, dt), memory)
+        return Segment(dt, who, spiked, self.advance(neuron, state, clock.own(dt)), memory)
 
     def advance(self, neuron: LIF, state: LIFState, dt: Array) -> LIFState:
         return LIFState(

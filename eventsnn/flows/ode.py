@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from ..neurons import AbstractNeuron
 from ..neurons.base import State
-from .base import AbstractFlow, Segment, first
+from .base import AbstractFlow, Clock, Segment, Window, first
 
 
 class _Memory(NamedTuple):
@@ -73,7 +73,7 @@ class ODEFlow(AbstractFlow):
 
     def init(self, neuron: AbstractNeuron, state: State, horizon: Array) -> _Memory:
         def one(neuron, state, horizon):
-            terms, zero = _terms(neuron), jnp.zeros_like(horizon)
+            terms, zero = _terms(neuron, jnp.ones_like(horizon)), jnp.zeros_like(horizon)
             t1, memory = self.controller.init(
                 terms,
                 zero,
@@ -89,9 +89,14 @@ class ODEFlow(AbstractFlow):
         return _batched(one, neuron)(state, horizon)
 
     def next_spike(
-        self, neuron: AbstractNeuron, state: State, horizon: Array, memory: _Memory
+        self,
+        neuron: AbstractNeuron,
+        state: State,
+        horizon: Array,
+        memory: _Memory,
+        window: Window | None = None,
     ) -> Segment:
-        return Segment(*_batched(self._next_spike, neuron)(state, horizon, memory))
+        return Segment(*_batched(self._next_spike, neuron)(state, horizon, memory, Clock(window)))
 
     def advance(self, neuron: AbstractNeuron, state: State, dt: Array) -> State:
         return _batched(self._advance, neuron)(state, dt)
@@ -107,11 +112,16 @@ class ODEFlow(AbstractFlow):
         return math.ceil(t_max / self.dt0) if constant and self.dt0 is not None else 4096
 
     def _step(self, neuron: AbstractNeuron, state: State, dt: Array) -> tuple[State, Any, Any]:
-        """One step: the state after it, the error estimate, and the dense output."""
-        terms, zero = _terms(neuron), jnp.zeros_like(dt)
-        memory = self.solver.init(terms, zero, dt, state, None)
-        end, error, dense, _, _ = self.solver.step(terms, zero, dt, state, None, memory, True)
-        return end, error, self.solver.interpolation_cls(t0=zero, t1=dt, **dense)
+        """One step: the state after it, the error estimate, and the dense output.
+
+        `dt` is one for all neurons or one each: the step is taken in time from 0 to 1, of which
+        each neuron lives its own `dt`.
+        """
+        terms, zero = _terms(neuron, dt), jnp.zeros((), dt.dtype)
+        one = jnp.ones_like(zero)
+        memory = self.solver.init(terms, zero, one, state, None)
+        end, error, dense, _, _ = self.solver.step(terms, zero, one, state, None, memory, True)
+        return end, error, self.solver.interpolation_cls(t0=zero, t1=one, **dense)
 
     def _advance(self, neuron: AbstractNeuron, state: State, dt: Array) -> State:
         return self._step(neuron, state, dt)[0]
@@ -121,19 +131,26 @@ class ODEFlow(AbstractFlow):
         assert order is not None, "known for ordinary differential equations"
         return order
 
-    def _next_spike(self, neuron: AbstractNeuron, state: State, horizon: Array, memory: _Memory):
+    def _next_spike(
+        self,
+        neuron: AbstractNeuron,
+        state: State,
+        horizon: Array,
+        memory: _Memory,
+        clock: Clock,
+    ):
         h = jnp.minimum(memory.dt, horizon)
-        end, error, path = self._step(neuron, state, h)
+        end, error, path = self._step(neuron, state, clock.own(h))
         accepted, memory = self._adapt(neuron, state, h, end, error, memory)
 
-        guess, until = _search(neuron, path, h, self.nodes)
+        guess, until = _search(neuron, path, h, clock, self.nodes)
         time, who = first(guess[:, None])
         time, who = time[0], who[0]
         spiked = accepted & (time < jnp.inf) & (horizon > 0)
-        time = self._converge(neuron, state, who, jnp.minimum(time, until), until)
+        time = self._converge(neuron, state, clock, who, jnp.minimum(time, until), until)
         dt = jnp.where(spiked, time, jnp.where(until < h, until, h))
         dt = jnp.where(accepted & (horizon > 0), dt, 0.0)
-        return dt, who, spiked, self._advance(neuron, state, dt), memory
+        return dt, who, spiked, self._advance(neuron, state, clock.own(dt)), memory
 
     def _adapt(self, neuron, state, h, end, error, memory):
         """Whether the controller accepts the step, and the size of the next.
@@ -151,7 +168,7 @@ class ODEFlow(AbstractFlow):
             end,
             None,
             error,
-            self._error_order(_terms(neuron)),
+            self._error_order(_terms(neuron, h)),
             memory.controller,
         )
         proposed = jnp.where(keep, t1 - t0, t1)
@@ -162,13 +179,12 @@ class ODEFlow(AbstractFlow):
         new = _Memory(size, controller)
         return keep | idle, jax.tree.map(lambda a, b: jnp.where(idle, b, a), new, memory)
 
-    def _converge(self, neuron, state, who, time, until):
+    def _converge(self, neuron, state, clock, who, time, until):
         """Newton's method on the step map, for the neuron that crosses first."""
-        n = jax.tree.leaves(state)[0].shape[0]
-        index = jnp.minimum(who, n - 1)
 
         def gap(dt):
-            return neuron.threshold_gap(self._advance(neuron, state, dt))[index]
+            gaps = neuron.threshold_gap(self._advance(neuron, state, clock.own(dt)))
+            return gaps[jnp.minimum(who, gaps.shape[0] - 1)]
 
         start = time
         for _ in range(3 if time.dtype == jnp.float32 else 5):
@@ -186,30 +202,35 @@ class _Search(NamedTuple):
     until: Float[Array, ""]
 
 
-def _search(neuron: AbstractNeuron, path: Any, h: Array, nodes: int) -> _Search:
+def _search(neuron: AbstractNeuron, path: Any, h: Array, clock: Clock, nodes: int) -> _Search:
     """Where each neuron first crosses on the dense output of a step; inf if it does not.
 
     Looks only up to a time `until` at which the sign of the gap decides: whoever has crossed by
     then is above threshold then.
     """
-    times = h * jnp.linspace(0.0, 1.0, nodes + 1, dtype=h.dtype)
-    gaps, slopes = jax.vmap(lambda t: _gap(neuron, path, t))(times)
+    length = clock.own(h)
+    shares = jnp.linspace(0.0, 1.0, nodes + 1, dtype=h.dtype)
+    gaps, slopes = jax.vmap(lambda s: _gap(neuron, path, s))(shares)
     falls = (gaps[:-1] > 0) & (gaps[1:] <= 0)
     piece = jnp.argmax(falls, axis=0)
-    low, high, found = times[piece], times[piece + 1], jnp.any(falls, axis=0)
+    low, high, found = shares[piece], shares[piece + 1], jnp.any(falls, axis=0)
 
-    start, turn, dips = _turning_points(neuron, path, times, gaps, slopes)
+    start, turn, dips = _turning_points(neuron, path, shares, gaps, slopes)
     earlier = dips & (~found | (turn < high))
     low, high = jnp.where(earlier, start, low), jnp.where(earlier, turn, high)
-    found = found | dips
+    found = (found | dips) & (length > 0)
 
-    until = jnp.min(jnp.where(found, high, h))
-    low = jnp.minimum(low, until)
+    until = jnp.min(jnp.where(found, clock.shared(high * length), h))
+    last = clock.own(until) / jnp.where(length > 0, length, 1.0)
+    low = jnp.minimum(low, last)
     above, _ = _own_gap(neuron, path, low)
-    below, _ = _gap(neuron, path, until)
+    if clock.window is None:
+        below, _ = _gap(neuron, path, last)
+    else:
+        below, _ = _own_gap(neuron, path, jnp.broadcast_to(last, above.shape))
     share = above / jnp.where(above > below, above - below, 1.0)
-    guess = jnp.where(found & (below <= 0), low + (until - low) * share, jnp.inf)
-    return _Search(guess, until)
+    guess = clock.shared((low + (last - low) * share) * length)
+    return _Search(jnp.where(found & (below <= 0), guess, jnp.inf), until)
 
 
 def _turning_points(neuron, path, times, gaps, slopes):
@@ -260,8 +281,8 @@ def _own_gap(neuron: AbstractNeuron, path: Any, times: Float[Array, " n"]):
     return jax.vmap(one)(times, jnp.arange(times.shape[0]))
 
 
-def _terms(neuron: AbstractNeuron) -> diffrax.ODETerm:
-    return diffrax.ODETerm(lambda t, y, args: neuron.drift(y))
+def _terms(neuron: AbstractNeuron, dt: Array) -> diffrax.ODETerm:
+    return diffrax.ODETerm(lambda t, y, args: jax.tree.map(lambda d: d * dt, neuron.drift(y)))
 
 
 def _batched(fn: Callable, neuron: AbstractNeuron) -> Callable:

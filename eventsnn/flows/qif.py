@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ..neurons import QIF, QIFState
-from .base import AbstractFlow, Segment, exact_flow, first, pick
+from .base import AbstractFlow, Clock, Segment, Window, exact_flow, first, pick
 
 
 class TaylorQIF(AbstractFlow):
@@ -54,17 +54,26 @@ class TaylorQIF(AbstractFlow):
         order, turn, decay = (8, 0.7, 0.35) if dtype == jnp.float32 else (18, 1.0, 0.5)
         return self.order or order, self.max_turn or turn, self.max_decay or decay
 
-    def next_spike(self, neuron: QIF, state: QIFState, horizon: Array, memory: tuple) -> Segment:
-        n = state.y.shape[0]
-        h = jnp.minimum(horizon, self._longest(neuron, state))
-        y, v = self._series(neuron, state, h)
+    def next_spike(
+        self,
+        neuron: QIF,
+        state: QIFState,
+        horizon: Array,
+        memory: tuple,
+        window: Window | None = None,
+    ) -> Segment:
+        n, clock = state.y.shape[0], Clock(window)
+        h = jnp.minimum(horizon, self._longest(neuron, state, clock))
+        end = clock.own(h)
+        y, v = self._series(neuron, state, end)
         # Minus the time since the zero, so that the earliest is the smallest.
-        age, who = first(-_since_zero(neuron, state, h, y, v))
+        age, who = first(clock.shared(end) - h - _since_zero(neuron, state, end, y, v))
         spiked = age < jnp.inf
         time = jnp.clip(jnp.where(spiked, h + age, h), 0.0, h)
-        time = self._polish(pick(neuron, who, n), pick(state, who, n), time, h)
+        own = clock.of(who, n)
+        time = self._polish(pick(neuron, who, n), pick(state, who, n), own, time, h)
         dt = jnp.where(spiked, time, h)
-        return Segment(dt, who, spiked, self.advance(neuron, state, dt), memory)
+        return Segment(dt, who, spiked, self.advance(neuron, state, clock.own(dt)), memory)
 
     def advance(self, neuron: QIF, state: QIFState, dt: Array) -> QIFState:
         y, v = self._series(neuron, state, dt)
@@ -73,20 +82,24 @@ class TaylorQIF(AbstractFlow):
     def cuts(self, t_max: float, max_events: int) -> int:
         return max_events + 256
 
-    def _longest(self, neuron: QIF, state: QIFState) -> Float[Array, " batch"]:
+    def _longest(self, neuron: QIF, state: QIFState, clock: Clock) -> Float[Array, " batch"]:
         """The longest segment on which the series is good for every neuron of a sample."""
         q = 0.25 - neuron.bias
         # |q - I| is largest at one of the two ends of the current's decay.
         fastest = jnp.maximum(jnp.abs(q - state.current), jnp.abs(q))
         _, turn, decay = self._limits(fastest.dtype)
         turn = turn * neuron.tau_mem / jnp.sqrt(fastest)
-        return jnp.min(jnp.minimum(turn, decay * neuron.tau_syn), axis=0)
+        longest = jnp.minimum(turn, decay * neuron.tau_syn)
+        if clock.window is not None:
+            moves = clock.window.stop > clock.window.start
+            longest = jnp.where(moves, clock.shared(longest), jnp.inf)
+        return jnp.min(longest, axis=0)
 
-    def _polish(self, neuron: QIF, state: QIFState, time: Array, h: Array) -> Array:
+    def _polish(self, neuron: QIF, state: QIFState, clock: Clock, time: Array, h: Array) -> Array:
         """Newton's method for one neuron a sample. y'' vanishes where y does, so each step
         triples the digits, and the guess has two: a fixed number of steps suffices."""
         for _ in range(2 if time.dtype == jnp.float32 else 3):
-            y, v = self._series(neuron, state, time)
+            y, v = self._series(neuron, state, clock.own(time))
             time = jnp.clip(time - y * neuron.tau_mem / v, 0.0, h)
         return time
 
@@ -123,7 +136,7 @@ def _since_zero(neuron: QIF, state: QIFState, h: Array, y: Array, v: Array) -> A
     """
     q = 0.25 - neuron.bias - state.current * jnp.exp(-h / neuron.tau_syn)
     qyy, vv = q * y * y, v * v
-    past = y < 0
+    past = (y < 0) & (h > 0)
     above = jnp.where(past, neuron.tau_mem * y * (15.0 * vv - 4.0 * qyy), -1.0)
     return above / jnp.where(past, v * (15.0 * vv - 9.0 * qyy), 0.0)
 

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from ..neurons import Theta, ThetaState
-from .base import AbstractFlow, Segment, exact_flow, first
+from .base import AbstractFlow, Clock, Segment, Window, exact_flow, first
 
 
 class ExactTheta(AbstractFlow):
@@ -18,15 +18,22 @@ class ExactTheta(AbstractFlow):
     """
 
     def next_spike(
-        self, neuron: Theta, state: ThetaState, horizon: Array, memory: tuple
+        self,
+        neuron: Theta,
+        state: ThetaState,
+        horizon: Array,
+        memory: tuple,
+        window: Window | None = None,
     ) -> Segment:
-        omega = _omega(neuron)
+        omega, clock = _omega(neuron), Clock(window)
         # After a spike y may be 0 or a rounding error to either side: half a turn is to come.
         above = jnp.where(state.y > 0, omega * state.y, 0.0)
-        time, who = first(jnp.arctan2(above, -state.v) * (neuron.tau_mem / omega))
-        spiked = time <= horizon
+        wait = jnp.arctan2(above, -state.v) * (neuron.tau_mem / omega)
+        within = wait <= clock.own(horizon)
+        time, who = first(jnp.where(within, clock.shared(wait), jnp.inf))
+        spiked = time < jnp.inf
         dt = jnp.minimum(time, horizon)
-        return Segment(dt, who, spiked, self.advance(neuron, state, dt), memory)
+        return Segment(dt, who, spiked, self.advance(neuron, state, clock.own(dt)), memory)
 
     def advance(self, neuron: Theta, state: ThetaState, dt: Array) -> ThetaState:
         omega = _omega(neuron)

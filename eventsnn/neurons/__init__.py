@@ -11,7 +11,10 @@ from .izhikevich import Izhikevich as Izhikevich
 from .izhikevich import IzhikevichState as IzhikevichState
 from .lif import LIF as LIF
 from .lif import LIFState as LIFState
+from .mixture import Mixture as Mixture
 from .qif import QIF as QIF
 from .qif import QIFState as QIFState
+from .refractory import Refractory as Refractory
+from .refractory import RefractoryState as RefractoryState
 from .theta import Theta as Theta
 from .theta import ThetaState as ThetaState

@@ -112,6 +112,12 @@ class ALIF(AbstractNeuron):
         adaptation = jnp.where(spiked, state.adaptation + 1.0, state.adaptation)
         return state._replace(v=jnp.where(spiked, after, state.v), adaptation=adaptation)
 
+    def hold(self, state: ALIFState, dt: Array) -> ALIFState:
+        return state._replace(
+            adaptation=state.adaptation * jnp.exp(-dt / self.tau_adapt),
+            current=state.current * jnp.exp(-dt / self.tau_syn),
+        )
+
     def observe(self, state: ALIFState) -> Array:
         return state.v
 

@@ -1,10 +1,13 @@
 """What a neuron model is."""
 
 import abc
+from typing import Any, ClassVar, Self
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, PyTree
+from jaxtyping import Array, ArrayLike, Bool, Float, PyTree
+
+from .. import checks
 
 State = PyTree[Float[Array, "neurons ..."]]
 
@@ -22,7 +25,14 @@ class AbstractNeuron(eqx.Module):
     A new model needs `init_state`, `drift`, `threshold_gap`, `receive`, `reset` and `observe`;
     exact spike times (by any diffrax solver) and exact gradients (by EventProp) follow from
     these. A model with a closed form adds a flow, see `eventsnn.flows`.
+
+    A neuron whose synapses are of several kinds (excitation of the dendrite and of the soma, the
+    gates of a unit) has as many `ports`: the columns of the weights are then those of port 0 for
+    all neurons, then those of port 1, and so on, and `receive` is handed an array of the shape
+    `(ports, n, ...)`.
     """
+
+    ports: ClassVar[int] = 1
 
     @abc.abstractmethod
     def init_state(self, n: int) -> State:
@@ -38,7 +48,8 @@ class AbstractNeuron(eqx.Module):
 
     @abc.abstractmethod
     def receive(self, state: State, current: Float[Array, "neurons ..."]) -> State:
-        """The state after a presynaptic spike: `current` is a row of the weights."""
+        """The state after a presynaptic spike: `current` is a row of the weights (of the shape
+        `(ports, n, ...)` with several ports)."""
 
     @abc.abstractmethod
     def reset(self, state: State, spiked: Bool[Array, "neurons ..."]) -> State:
@@ -51,6 +62,26 @@ class AbstractNeuron(eqx.Module):
     def normalise(self, state: State) -> State:
         """The same physical state in a well-scaled representation; by default, itself."""
         return state
+
+    def hold(self, state: State, dt: Float[Array, "... batch"]) -> State:
+        """The state after `dt` with the membrane held where it is, as it is while the neuron is
+        refractory: synapses and adaptation go on. Only [`eventsnn.Refractory`][] asks for it."""
+        raise NotImplementedError(f"{type(self).__name__} has no `hold`.")
+
+    def driven(self, current: Float[ArrayLike, "..."]) -> Self:
+        """The neuron with a constant current added; by default, to its `bias`. Only pseudospikes
+        ask for it."""
+        if not hasattr(self, "bias"):
+            raise NotImplementedError(f"{type(self).__name__} has no `driven`, and no `bias`.")
+        where: Any = lambda neuron: neuron.bias  # noqa: E731
+        return eqx.tree_at(where, self, where(self) + current)
+
+    def fitted(self, n: int, dtype: Any) -> Self:
+        """The model of `n` neurons with its parameters in this dtype.
+
+        **Raises:** `ValueError` for a parameter that is neither a scalar nor of shape `(n,)`.
+        """
+        return checks.neuron_parameters(self, n, dtype)
 
     def valid(self) -> Bool[Array, ""]:
         """Whether all parameters are in their range; checked at run time."""

@@ -105,6 +105,9 @@ class EIF(AbstractNeuron):
     def reset(self, state: EIFState, spiked: Array) -> EIFState:
         return state._replace(v=jnp.where(spiked, self.v_reset, state.v))
 
+    def hold(self, state: EIFState, dt: Array) -> EIFState:
+        return state._replace(current=state.current * jnp.exp(-dt / self.tau_syn))
+
     def observe(self, state: EIFState) -> Array:
         return state.v
 

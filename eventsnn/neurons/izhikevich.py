@@ -103,6 +103,11 @@ class Izhikevich(AbstractNeuron):
         v = jnp.where(spiked, self.c, state.v)
         return state._replace(v=v, u=jnp.where(spiked, state.u + self.d, state.u))
 
+    def hold(self, state: IzhikevichState, dt: Array) -> IzhikevichState:
+        rest = self.b * state.v
+        u = rest + (state.u - rest) * jnp.exp(-self.a * dt)
+        return state._replace(u=u, current=state.current * jnp.exp(-dt / self.tau_syn))
+
     def observe(self, state: IzhikevichState) -> Array:
         return state.v
 

@@ -95,6 +95,9 @@ class LIF(AbstractNeuron):
         after = self.v_reset if self.reset_mode == "set" else state.v - self.threshold
         return state._replace(v=jnp.where(spiked, after, state.v))
 
+    def hold(self, state: LIFState, dt: Array) -> LIFState:
+        return state._replace(current=state.current * jnp.exp(-dt / self.tau_syn))
+
     def observe(self, state: LIFState) -> Array:
         return state.v
 

@@ -87,6 +87,9 @@ class QIF(AbstractNeuron):
         scale = jax.lax.stop_gradient(1 / (jnp.abs(state.y) + jnp.abs(state.v)))
         return state._replace(y=state.y * scale, v=state.v * scale)
 
+    def hold(self, state: QIFState, dt: Array) -> QIFState:
+        return state._replace(current=state.current * jnp.exp(-dt / self.tau_syn))
+
     def observe(self, state: QIFState) -> Array:
         return 0.5 - state.v / state.y
 

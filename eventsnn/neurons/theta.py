@@ -84,6 +84,9 @@ class Theta(AbstractNeuron):
         scale = jax.lax.stop_gradient(1 / (jnp.abs(state.y) + jnp.abs(state.v)))
         return ThetaState(state.y * scale, state.v * scale)
 
+    def hold(self, state: ThetaState, dt: Array) -> ThetaState:
+        return state
+
     def observe(self, state: ThetaState) -> Array:
         return 0.5 - state.v / state.y
 

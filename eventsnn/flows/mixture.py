@@ -1,0 +1,75 @@
+"""The flow of neurons of several models."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from ..neurons import Mixture
+from ..neurons.base import State
+from .base import AbstractFlow, Clock, Segment, Window
+
+
+class MixtureFlow(AbstractFlow):
+    """The flow of [`eventsnn.Mixture`][]: to each model its own. The first crossing of all ends a
+    segment, or the first of the flows that prefers to stop.
+    """
+
+    flows: tuple[AbstractFlow, ...]
+
+    def init(self, neuron: Mixture, state: State, horizon: Array) -> Any:
+        return tuple(
+            flow.init(part, x, horizon)
+            for flow, part, x in zip(self.flows, neuron.parts, state, strict=True)
+        )
+
+    def next_spike(
+        self,
+        neuron: Mixture,
+        state: State,
+        horizon: Array,
+        memory: Any,
+        window: Window | None = None,
+    ) -> Segment:
+        windows = _each(neuron, window)
+        dt, spiked = horizon, jnp.zeros(horizon.shape, bool)
+        who, offset = jnp.full(horizon.shape, sum(neuron.sizes), jnp.int32), 0
+        memories = []
+        for flow, part, size, x, old, own in zip(
+            self.flows, neuron.parts, neuron.sizes, state, memory, windows, strict=True
+        ):
+            # Each looks no further than those before it have got.
+            segment = flow.next_spike(part, x, dt, old, own)
+            who = jnp.where(segment.spiked, offset + segment.who, who)
+            spiked = segment.spiked | (spiked & (segment.dt >= dt))
+            dt, offset = segment.dt, offset + size
+            memories.append(segment.memory)
+        end = self.advance(neuron, state, Clock(window).own(dt))
+        return Segment(dt, who, spiked, end, tuple(memories))
+
+    def advance(self, neuron: Mixture, state: State, dt: Array) -> State:
+        return tuple(
+            flow.advance(part, x, own)
+            for flow, part, x, own in zip(
+                self.flows, neuron.parts, state, neuron.of_time(dt), strict=True
+            )
+        )
+
+    def velocity(self, neuron: Mixture, state: State, dt: Array, end: State) -> State:
+        return tuple(
+            flow.velocity(part, x, own, last)
+            for flow, part, x, own, last in zip(
+                self.flows, neuron.parts, state, neuron.of_time(dt), end, strict=True
+            )
+        )
+
+    def cuts(self, t_max: float, max_events: int) -> int:
+        return sum(flow.cuts(t_max, max_events) for flow in self.flows)
+
+
+def _each(neuron: Mixture, window: Window | None) -> Sequence[Window | None]:
+    if window is None:
+        return [None] * len(neuron.parts)
+    rows = zip(neuron.rows(window.start), neuron.rows(window.stop), strict=True)
+    return [Window(start, stop) for start, stop in rows]
