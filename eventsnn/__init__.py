@@ -34,6 +34,7 @@ from .neurons import LeakyIntegrator as LeakyIntegrator
 from .neurons import Mixture as Mixture
 from .neurons import Refractory as Refractory
 from .neurons import Theta as Theta
+from .pseudospikes import Pseudospikes as Pseudospikes
 from .status import Solution as Solution
 from .status import Status as Status
 

@@ -88,6 +88,18 @@ def mask_like(value: ArrayLike | None, shape: tuple[int, ...]) -> Array | None:
     return m
 
 
+def delays(value: ArrayLike | None, shapes: tuple[tuple[int, ...], ...], dtype) -> Array | None:
+    """Delays of one of these shapes, finite and >= 0, or None."""
+    if value is None:
+        return None
+    d = jnp.asarray(value, dtype)
+    if d.shape not in shapes:
+        wanted = " (axonal) or ".join(map(str, shapes))
+        raise ValueError(f"delays must have shape {wanted} (synaptic), got shape {d.shape}.")
+    refuse("delays", value, ~((d >= 0) & jnp.isfinite(d)), "must be finite and >= 0")
+    return d
+
+
 def neuron_parameters(neuron: PyTree, n: int, dtype) -> PyTree:
     """The neuron with its parameters in the weights' dtype, each a scalar or of shape `(n,)`."""
 

@@ -15,39 +15,42 @@ from jaxtyping import Array, Bool, Float, Int
 
 from .adjoint import AbstractAdjoint, Problem
 from .batching import BatchNative
-from .flows import AbstractFlow, Segment
+from .delayed import Coming, next_segment
+from .flows import Segment
 from .neurons import AbstractNeuron
 from .neurons.base import State
+from .queue import Queue, Schedule, empty, peek, push, schedule, take
 from .spikes import Arrivals, Record, nothing, observation
 from .status import CODE, RUNNING
 from .system import (
     Network,
     Plan,
     approach,
+    driven,
     initial_state,
     jump,
     lift,
     lifted_by_jump,
     state_table,
+    tie_grain,
     weight_rows,
     write_state,
 )
-
-#: Crossings closer to each other than this many units in the last place of the time (and of the
-#: gap) are one instant. Neurons with the same inputs in another order differ by rounding, and
-#: must tie all the same.
-TIE_ULPS = 16
 
 
 class _World(NamedTuple):
     """What the loop reads and never changes."""
 
     plan: Plan
-    flow: AbstractFlow
-    neuron: AbstractNeuron  # lifted
-    weights: Float[Array, "sources+2 n"]
+    network: Network  # with a lifted neuron
     span: Float[Array, "n 1"]  # the size of a gap, to which its rounding error is relative
     arrivals: Arrivals  # batch last
+    schedule: Schedule | None  # None without delays
+
+    def at(self, time: Float[Array, " batch"]) -> AbstractNeuron:
+        """The neuron in a segment that starts at this time."""
+        network = self.network
+        return driven(network.neuron, network.drive, time >= self.plan.t_max)
 
 
 class _Tables(NamedTuple):
@@ -58,12 +61,15 @@ class _Tables(NamedTuple):
     observed: Array | None
     dt: Array | None
     state: Array | None
+    message: Array | None
+    driven: Array | None
 
 
 class _Proposal(NamedTuple):
     segment: Segment
     source: Int[Array, " batch"]
     time: Float[Array, " batch"]  # when the segment ends
+    coming: Coming | None  # None without delays
 
 
 class _Loop(NamedTuple):
@@ -78,15 +84,21 @@ class _Loop(NamedTuple):
     fired: Int[Array, "outputs batch"]
     status: Int[Array, " batch"]
     steps: Int[Array, " batch"]
+    queue: Queue | None
     record: _Tables
 
 
 def run(plan: Plan, network: Network, arrivals: Arrivals) -> Record:
     """Simulate a batch; arrays come and go with the batch first."""
-    flow, neuron, weights = network
+    neuron = network.neuron
     span = jnp.abs(neuron.threshold_gap(neuron.normalise(neuron.init_state(plan.n))))[:, None]
     state = initial_state(neuron, plan.n, arrivals.times.shape[0])
-    world = _World(plan, flow, lift(neuron), weights, span, jax.tree.map(lambda x: x.T, arrivals))
+    arrivals = jax.tree.map(lambda x: x.T, arrivals)
+    planned = None
+    if network.delays is not None:
+        assert arrivals.inputs is not None
+        planned = schedule(arrivals.inputs, network.delays, plan.n, plan.t_end)
+    world = _World(plan, network._replace(neuron=lift(neuron)), span, arrivals, planned)
     start = _start(world, state)
 
     def more(loop: _Loop):
@@ -96,34 +108,51 @@ def run(plan: Plan, network: Network, arrivals: Arrivals) -> Record:
         return _propose(world, _act(world, loop))
 
     end = lax.while_loop(more, body, start)
-    status = jnp.where(end.status == RUNNING, CODE["max_steps"], end.status)
+    status = jnp.where(end.status == RUNNING, _out_of(plan, "max_steps", end.time), end.status)
     tables = jax.tree.map(lambda x: jnp.moveaxis(x, -1, 0), end.record)
     return Record(status=status, steps=end.steps, **tables._asdict())
 
 
+def _out_of(plan: Plan, limit: str, time: Array) -> Array:
+    """The status of a sample that meets a limit; beyond t_max there is nothing it has to reach."""
+    beyond = (time >= plan.t_max) & (plan.t_end > plan.t_max)
+    return jnp.where(beyond, CODE["completed"], CODE[limit]).astype(jnp.int32)
+
+
 def _start(world: _World, state: State) -> _Loop:
-    plan, dtype = world.plan, world.weights.dtype
-    batch = world.arrivals.times.shape[1]
+    plan, (flow, _, weights, delays, drive) = world.plan, world.network
+    batch, dtype = world.arrivals.times.shape[1], weights.dtype
     zero, none = jnp.zeros(batch, dtype), jnp.zeros(batch, jnp.int32)
-    memory = world.flow.init(world.neuron, state, zero + plan.t_max)
+    memory = flow.init(world.network.neuron, state, zero + plan.t_max)
     segment = Segment(zero, none, zero > 0, state, memory)
-    rows = plan.max_steps
+    rows, keeps = plan.max_steps, plan.keep_states
 
     def table(shape, dtype):
         return jnp.zeros((rows, *shape), dtype)
 
+    coming, queue, receivers, kept = None, None, (), state
+    if delays is not None:
+        assert world.schedule is not None and plan.capacity is not None
+        queue = empty(delays.shape[1], plan.capacity, batch, dtype)
+        following = peek(queue, world.schedule, plan.n, plan.n_sources)
+        _, coming = next_segment(
+            world.network, state, zero, zero, memory, following, zero > 0, world.span
+        )
+        receivers, kept = (delays.shape[1], batch), (state, coming.inbound.wait)
     record = _Tables(
         times=jnp.full((rows, batch), jnp.inf, dtype),
         sources=jnp.full((rows, batch), nothing(plan.n_sources), jnp.int32),
         observed=table((len(plan.outputs), batch), dtype) if plan.observe else None,
-        dt=table((batch,), dtype) if plan.keep_states else None,
-        state=state_table(rows, state) if plan.keep_states else None,
+        dt=table((batch,), dtype) if keeps else None,
+        state=state_table(rows, kept) if keeps else None,
+        message=table(receivers, jnp.int32) - 1 if keeps and receivers else None,
+        driven=table((batch,), bool) if keeps and drive is not None else None,
     )
     return _Loop(
         step=jnp.asarray(0, jnp.int32),
         state=state,
         time=zero,
-        proposal=_Proposal(segment, none + nothing(plan.n_sources), zero),
+        proposal=_Proposal(segment, none + nothing(plan.n_sources), zero, coming),
         limit=zero + jnp.inf,
         due=jnp.zeros((plan.n, batch), bool),
         arrived=none,
@@ -131,25 +160,32 @@ def _start(world: _World, state: State) -> _Loop:
         fired=jnp.zeros((len(plan.outputs), batch), jnp.int32),
         status=_refused(world),
         steps=none,
+        queue=queue,
         record=record,
     )
 
 
 def _refused(world: _World) -> Int[Array, " batch"]:
     """What can be known to be wrong before the first step."""
-    leaves = jax.tree.leaves((world.neuron, world.weights))
+    neuron, weights, delays = world.network.neuron, world.network.weights, world.network.delays
+    leaves = jax.tree.leaves((neuron, weights))
     finite = jnp.stack([jnp.all(jnp.isfinite(x)) for x in leaves if eqx.is_inexact_array(x)])
-    times = world.arrivals.times
-    good = jnp.all((jnp.isfinite(times) & (times >= 0)) | (times == jnp.inf), axis=0)
-    status = jnp.where(good, RUNNING, CODE["invalid_input"])
-    status = jnp.where(world.neuron.valid(), status, CODE["invalid_parameters"])
+    times = (world.arrivals.times, world.arrivals.inputs)
+    good = [
+        jnp.all((jnp.isfinite(x) & (x >= 0)) | (x == jnp.inf), axis=0)
+        for x in times
+        if x is not None
+    ]
+    status = jnp.where(jnp.all(jnp.stack(good), axis=0), RUNNING, CODE["invalid_input"])
+    valid = neuron.valid() if delays is None else neuron.valid() & jnp.all(delays >= 0)
+    status = jnp.where(valid, status, CODE["invalid_parameters"])
     return jnp.where(jnp.all(finite), status, CODE["not_finite"]).astype(jnp.int32)
 
 
 def _act(world: _World, loop: _Loop) -> _Loop:
     """Judge the proposal; if it holds, let what happens at its end act on the network."""
-    plan, none = world.plan, nothing(world.plan.n_sources)
-    (dt, _, _, end, _), source, time = loop.proposal
+    plan, none, neuron = world.plan, nothing(world.plan.n_sources), world.at(loop.time)
+    (_, _, _, end, _), source, time, coming = loop.proposal
     running = loop.status == RUNNING
     crossed, late, broken, ties = _judge(world, loop)
     holds = running & ~late & ~broken
@@ -161,14 +197,17 @@ def _act(world: _World, loop: _Loop) -> _Loop:
     source = jnp.where(holds, source, none)
     winner = _rows(loop.due) == source
 
-    after = jump(world.neuron, end, weight_rows(world.weights, source), winner)
-    again = winner & (world.neuron.threshold_gap(after) < 0)  # a reset that did not suffice
-    lifted = lifted_by_jump(world.neuron, end, after, winner)
+    current = weight_rows(world.network.weights, source) if coming is None else None
+    after = jump(neuron, end, current, winner)
+    again = winner & (neuron.threshold_gap(after) < 0)  # a reset that did not suffice
+    lifted = lifted_by_jump(neuron, end, after, winner) if coming is None else coming.lifted
+    queue, overflows = _deliver(world, loop, holds, source)
     # A second try is at a shorter horizon: up to the wrong guess, or if that was the horizon
     # already, half of it. (To stop where nobody crosses does no harm.)
     shorter = jnp.where(time < loop.limit, time, 0.5 * (loop.time + time))
     fired = loop.fired + _count(jnp.asarray(plan.outputs, jnp.int32)[:, None] == source)
-    status = jnp.where(full, CODE["max_events"], loop.status)
+    status = jnp.where(full, _out_of(plan, "max_events", loop.time), loop.status)
+    status = jnp.where(overflows, _out_of(plan, "queue_overflow", loop.time), status)
     status = jnp.where(running & broken, CODE["not_finite"], status)
     if plan.stop_after is not None:
         enough = jnp.all(fired >= plan.stop_after, axis=0)
@@ -184,19 +223,37 @@ def _act(world: _World, loop: _Loop) -> _Loop:
         fired=fired,
         status=status,
         steps=loop.steps + _count(running),
-        record=_write(world, loop, jnp.where(holds, dt, 0.0), source),
+        queue=queue,
+        record=_write(world, loop, holds, source),
     )
+
+
+def _deliver(world: _World, loop: _Loop, holds: Array, source: Array):
+    """With delays: what came is taken from the queue, and a spike is sent. Whether there was no
+    room for it."""
+    coming, planned, delays = loop.proposal.coming, world.schedule, world.network.delays
+    if coming is None or loop.queue is None or planned is None or delays is None:
+        return None, jnp.zeros_like(holds)
+    queue = take(loop.queue, coming.following, holds & coming.inbound.takes)
+    times = loop.proposal.time + weight_rows(delays, source)
+    # What would arrive too late never does. (Of no source, all delays are infinite.)
+    times = jnp.where((times <= world.plan.t_end) & holds, times, jnp.inf)
+    message = loop.step + planned.times.shape[1] - 2
+    return push(queue, times, message, source)
 
 
 def _judge(world: _World, loop: _Loop) -> tuple[Array, Array, Array, Array]:
     """Who has crossed at the end of the proposed segment (a mask), and of each sample: did
     somebody cross before its end; is anything not finite; is somebody else yet to fire?"""
-    (dt, _, _, end, _), source, time = loop.proposal
-    velocity = world.flow.velocity(world.neuron, loop.state, dt, end)
-    gap, speed = approach(world.neuron, end, velocity)
-    grain = TIE_ULPS * jnp.finfo(time.dtype).eps * (time * jnp.abs(speed) + world.span)
+    (dt, _, _, end, _), source, time, coming = loop.proposal
+    neuron, flow = world.at(loop.time), world.network.flow
+    start, last = (loop.state, dt) if coming is None else (coming.passage.start, coming.passage.dt)
+    gap, speed = approach(neuron, end, flow.velocity(neuron, start, last, end))
+    grain = tie_grain(time, speed, world.span)
     past = gap < -grain
     crossed = past | ((gap <= grain) & (speed > 0))
+    if coming is not None:
+        crossed, past = crossed & ~coming.lifted, (past & ~coming.lifted) | coming.overshot
     others = _rows(loop.due) != source
     late, broken, ties = _any_of(
         past & others & ~loop.due & (dt > 0),
@@ -209,23 +266,34 @@ def _judge(world: _World, loop: _Loop) -> tuple[Array, Array, Array, Array]:
 def _propose(world: _World, loop: _Loop) -> _Loop:
     """Ask the flow for the next segment, and say what happens at its end."""
     plan, none = world.plan, nothing(world.plan.n_sources)
+    network = world.network._replace(neuron=world.at(loop.time))
     next_due = jnp.min(jnp.where(loop.due, _rows(loop.due), plan.n), axis=0)
     is_due = next_due < plan.n
     arrival, channel = _next_arrival(world.arrivals, loop.arrived)
-    over = ~is_due & (loop.time >= plan.t_max) & (arrival > plan.t_max)
+    following, until = None, arrival
+    if loop.queue is not None and world.schedule is not None:
+        following = peek(loop.queue, world.schedule, plan.n, plan.n_sources)
+        until = jnp.minimum(until, jnp.min(following.time, axis=0))
+    over = ~is_due & (loop.time >= plan.t_end) & (until > plan.t_end)
     status = jnp.where((loop.status == RUNNING) & over, CODE["completed"], loop.status)
     running = status == RUNNING
     flows = running & ~is_due
 
-    until = jnp.minimum(jnp.minimum(arrival, loop.limit), plan.t_max)
+    until = jnp.minimum(jnp.minimum(arrival, loop.limit), plan.t_end)
     horizon = jnp.where(flows, until - loop.time, 0.0)
-    segment = world.flow.next_spike(world.neuron, loop.state, horizon, loop.proposal.segment.memory)
+    memory, coming = loop.proposal.segment.memory, None
+    if following is None:
+        segment = network.flow.next_spike(network.neuron, loop.state, horizon, memory)
+    else:
+        segment, coming = next_segment(
+            network, loop.state, loop.time, horizon, memory, following, flows, world.span
+        )
     reached = ~segment.spiked & (segment.dt >= horizon)
     source = jnp.where(reached & (arrival <= until), channel, none)
     source = jnp.where(segment.spiked, segment.who, source)
     source = jnp.where(flows, source, jnp.where(running & is_due, next_due, none))
     time = jnp.where(flows & reached, until, loop.time + segment.dt)
-    return loop._replace(status=status, proposal=_Proposal(segment, source, time))
+    return loop._replace(status=status, proposal=_Proposal(segment, source, time, coming))
 
 
 def _next_arrival(arrivals: Arrivals, index: Int[Array, " batch"]) -> tuple[Array, Array]:
@@ -252,8 +320,8 @@ def _any_of(*masks: Bool[Array, "n batch"]) -> tuple[Bool[Array, " batch"], ...]
     return tuple((found >> k) & 1 == 1 for k in range(len(masks)))
 
 
-def _write(world: _World, loop: _Loop, dt: Array, source: Array) -> _Tables:
-    plan, record = world.plan, loop.record
+def _write(world: _World, loop: _Loop, holds: Array, source: Array) -> _Tables:
+    plan, record, coming = world.plan, loop.record, loop.proposal.coming
     silent = source == nothing(plan.n_sources)
 
     def put(table, row):
@@ -263,12 +331,19 @@ def _write(world: _World, loop: _Loop, dt: Array, source: Array) -> _Tables:
         times=put(record.times, jnp.where(silent, jnp.inf, loop.proposal.time)),
         sources=put(record.sources, source),
     )
-    if record.dt is not None and record.state is not None:
-        record = record._replace(
-            dt=put(record.dt, dt), state=write_state(record.state, loop.step, loop.state)
-        )
+    dts, states = record.dt, record.state
+    if dts is not None and states is not None:
+        kept = loop.state
+        if coming is not None:
+            taken, kept = holds & coming.inbound.takes, (loop.state, coming.inbound.wait)
+            message = jnp.where(taken, coming.following.message, -1)
+            record = record._replace(message=put(record.message, message))
+        if record.driven is not None:
+            record = record._replace(driven=put(record.driven, loop.time >= plan.t_max))
+        dt = jnp.where(holds, loop.proposal.segment.dt, 0.0)
+        record = record._replace(dt=put(dts, dt), state=write_state(states, loop.step, kept))
     if plan.observe:
-        seen = world.neuron.observe(loop.proposal.segment.end)[jnp.asarray(plan.outputs)]
+        seen = world.network.neuron.observe(loop.proposal.segment.end)[jnp.asarray(plan.outputs)]
         reads = source == observation(plan.n_sources)
         record = record._replace(observed=put(record.observed, jnp.where(reads, seen, 0.0)))
     return record

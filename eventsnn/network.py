@@ -14,6 +14,7 @@ from .adjoint import AbstractAdjoint, EventProp
 from .engine import solve
 from .flows import AbstractFlow, MixtureFlow, ODEFlow, RefractoryFlow, exact_flow, flow_of
 from .neurons import AbstractNeuron
+from .pseudospikes import Pseudospikes
 from .spikes import Arrivals, Record, observation
 from .status import MEMBERS, Solution, Status, is_success, status_of
 from .system import Network, Plan
@@ -34,12 +35,15 @@ class EventNetwork(eqx.Module):
     neuron: AbstractNeuron
     weights: Float[Array, "sources neurons"]
     mask: Bool[Array, "sources neurons"] | None
+    delays: Float[Array, "sources *neurons"] | None
+    pseudospikes: Pseudospikes | None
     flow: AbstractFlow
     adjoint: AbstractAdjoint = eqx.field(static=True)
     outputs: tuple[int, ...] = eqx.field(static=True)
     t_max: float = eqx.field(static=True)
     max_events: int = eqx.field(static=True)
     max_steps: int = eqx.field(static=True)
+    queue_capacity: int = eqx.field(static=True)
 
     def __init__(
         self,
@@ -49,8 +53,11 @@ class EventNetwork(eqx.Module):
         *,
         outputs: Sequence[int],
         t_max: float,
+        delays: Float[ArrayLike, "sources *neurons"] | None = None,
+        pseudospikes: Pseudospikes | None = None,
         max_events: int = 500,
         max_steps: int | None = None,
+        queue_capacity: int = 32,
         solver: diffrax.AbstractSolver | AbstractFlow | None = None,
         dt0: float | None = None,
         stepsize_controller: diffrax.AbstractStepSizeController | None = None,
@@ -65,18 +72,25 @@ class EventNetwork(eqx.Module):
         - `mask`: booleans of the same shape: which synapses exist. None: all.
         - `outputs`: indices of the neurons that the queries report.
         - `t_max`: how long to simulate, in the units of the time constants.
-        - `max_events`: at most so many events (spikes and input spikes) a sample; a sample that
-            would have more stops there, and its status says so.
+        - `delays`: how long a spike is under way, >= 0, in the units of the time constants: axonal,
+            of shape `(n + n_in,)`, one for all synapses of a source, or synaptic, of shape
+            `(n + n_in, n)`. None: none, and so is 0.
+        - `pseudospikes`: what becomes of outputs that are silent until `t_max`; None: nothing.
+        - `max_events`: at most so many events (spikes and, without delays, input spikes) a sample;
+            a sample that would have more stops there, and its status says so.
         - `max_steps`: at most so many iterations of the event loop (events, segments that the
             flow cuts short, second tries); by default `max_events` and room for the others,
             which depends on the flow. Memory in a backward pass is proportional to it.
+        - `queue_capacity`: with delays, at most so many spikes of neurons are under way at once; a
+            sample that would have more stops there, and its status says so.
         - `solver`: None for the neuron's exact flow (`diffrax.Tsit5()` for a neuron that has
             none); any diffrax ODE solver; or a flow, for example [`eventsnn.ODEFlow`][].
         - `dt0`, `stepsize_controller`: as in `diffrax.diffeqsolve`, for a diffrax solver.
         - `adjoint`: [`eventsnn.EventProp`][] (the default) or [`eventsnn.Autodiff`][].
 
         **Raises:** `ValueError` for shapes that do not fit each other, outputs out of range,
-        `t_max` that is not finite and positive, or `max_events`, `max_steps` < 1.
+        `t_max` that is not finite and positive, a delay that is not finite and >= 0, or
+        `max_events`, `max_steps`, `queue_capacity` < 1.
         """
         if not isinstance(neuron, AbstractNeuron):
             raise ValueError(f"neuron must be an eventsnn neuron model, got {neuron!r}.")
@@ -84,13 +98,19 @@ class EventNetwork(eqx.Module):
         n = self.weights.shape[1] // neuron.ports
         self.mask = checks.mask_like(mask, self.weights.shape)
         self.neuron = neuron.fitted(n, self.weights.dtype)
+        shapes = (self.weights.shape[:1], (self.weights.shape[0], n))
+        self.delays = checks.delays(delays, shapes, self.weights.dtype)
+        self.queue_capacity = checks.count("queue_capacity", queue_capacity)
+        if not isinstance(pseudospikes, Pseudospikes | None):
+            raise ValueError(f"pseudospikes must be eventsnn.Pseudospikes, got {pseudospikes!r}.")
+        self.pseudospikes = None if pseudospikes is None else pseudospikes.fitted(n, self.neuron)
         self.outputs = checks.output_indices(outputs, n)
         self.t_max = checks.positive("t_max", t_max)
         self.max_events = checks.count("max_events", max_events)
         self.flow = _flow(neuron, solver, dt0, stepsize_controller)
         if max_steps is None:
             max_steps = self.max_events + self.flow.cuts(self.t_max, self.max_events)
-            max_steps += _SPARE_STEPS
+            max_steps += _SPARE_STEPS if delays is None else _SPARE_STEPS + 4 * self.max_events
         self.max_steps = checks.count("max_steps", max_steps)
         self.adjoint = EventProp() if adjoint is None else adjoint
         if not isinstance(self.adjoint, AbstractAdjoint):
@@ -166,13 +186,16 @@ class EventNetwork(eqx.Module):
     def simulate(
         self, in_times: Float[ArrayLike, "*batch inputs k"], *, throw: bool = True
     ) -> Solution:
-        """All events up to `t_max`. Arguments and errors are those of [`ttfs`][]; with
-        `throw=False` the solution's status says how each sample ended."""
+        """All events up to `t_max`: spikes, and input spikes (with delays, when they are sent).
+        Arguments and errors are those of [`ttfs`][]; with `throw=False` the solution's status says
+        how each sample ended."""
         record = self._simulate(in_times, None, throw)
         n_sources = self.weights.shape[0]
         times, sources = _over(
             record.status, lambda r: queries.events(r, n_sources, self.max_events), record
         )
+        if self.delays is not None:
+            times, sources = self._with_inputs(in_times, times, sources)
         stats = {
             "events": jnp.sum(sources >= 0, -1, dtype=jnp.int32),
             "spikes": jnp.sum((sources >= 0) & (sources < self.n_neurons), -1, dtype=jnp.int32),
@@ -182,6 +205,8 @@ class EventNetwork(eqx.Module):
 
     def _simulate(self, in_times, times, throw, stop_after=None) -> Record:
         in_times = checks.input_times(in_times, self.n_inputs, self.weights.dtype)
+        # Only a first spike, or the k-th, can be missing.
+        pseudospikes = None if stop_after is None else self.pseudospikes
         plan = Plan(
             n=self.n_neurons,
             n_sources=self.weights.shape[0],
@@ -189,43 +214,77 @@ class EventNetwork(eqx.Module):
             t_max=self.t_max,
             max_events=self.max_events,
             max_steps=self.max_steps + (0 if times is None else len(times)),
+            t_end=self.t_max + (0.0 if pseudospikes is None else pseudospikes.duration),
             stop_after=stop_after,
+            capacity=None if self.delays is None else self.queue_capacity,
             observe=times is not None,
         )
-        network = self._network()
+        network = self._network(pseudospikes)
 
         def one(in_times):
-            return solve(plan, network, self.adjoint, self._arrivals(in_times, times))
+            return solve(plan, network, self.adjoint, self._arrivals(in_times, times, plan))
 
         for _ in in_times.shape[:-2]:
             one = jax.vmap(one)
         record = one(in_times)
         return self._raise_if_failed(record) if throw else record
 
-    def _network(self) -> Network:
-        """Weights as the loop wants them: masked, and two rows of zeros for silent sources."""
-        weights = self.weights
+    def _with_inputs(self, in_times, times: Array, sources: Array) -> tuple[Array, Array]:
+        """The events with the input spikes among them."""
+        in_times = jnp.asarray(in_times, times.dtype)
+        *batch, n_in, k = in_times.shape
+        channels = jnp.repeat(jnp.arange(n_in, dtype=sources.dtype) + self.n_neurons, k)
+        sent = in_times.reshape(*batch, n_in * k)
+        sent = jnp.where(sent <= self.t_max, sent, jnp.inf)
+        channels = jnp.where(sent < jnp.inf, channels, -1)
+        times, sources = (
+            jnp.concatenate(pair, axis=-1) for pair in ((times, sent), (sources, channels))
+        )
+        order = jnp.argsort(jax.lax.stop_gradient(times), axis=-1)[..., : self.max_events]
+        times = jnp.take_along_axis(times, order, axis=-1)
+        return times, jnp.take_along_axis(sources, order, axis=-1)
+
+    def _network(self, pseudospikes: Pseudospikes | None) -> Network:
+        """As the loop wants it: weights masked, and two rows of zeros for silent sources."""
+        weights, delays = self.weights, self.delays
         if self.mask is not None:
             weights = jnp.where(self.mask, weights, 0.0)
-        return Network(self.flow, self.neuron, jnp.pad(weights, ((0, 2), (0, 0))))
+        if delays is not None:
+            if delays.ndim == 1:
+                delays = delays[:, None]
+            elif self.mask is not None:
+                exists = self.mask.reshape(len(self.mask), self.neuron.ports, -1).any(axis=1)
+                delays = jnp.where(exists, delays, jnp.inf)
+            delays = jnp.pad(delays, ((0, 2), (0, 0)), constant_values=jnp.inf)
+        weights = jnp.pad(weights, ((0, 2), (0, 0)))
+        drive = None if pseudospikes is None else pseudospikes.drive
+        return Network(self.flow, self.neuron, weights, delays, drive)
 
-    def _arrivals(self, in_times: Array, times: Array | None) -> Arrivals:
+    def _arrivals(self, in_times: Array, times: Array | None, plan: Plan) -> Arrivals:
         """Input spikes and moments of observation in one sorted queue.
 
-        Sorting is stable: who is observed at the time of an input is observed after it.
+        Sorting is stable: who is observed at the time of an input is observed after it. What
+        begins at t_max begins with an observation, since that ends a segment there.
         """
         n_in, k = in_times.shape
-        channels = jnp.arange(self.n_neurons, self.n_neurons + n_in, dtype=jnp.int32)
-        parts = [in_times.reshape(-1)]
-        sources = [jnp.repeat(channels, k)]
+        observed = observation(plan.n_sources)
+        if plan.t_end > plan.t_max:
+            in_times = jnp.where(in_times <= plan.t_max, in_times, jnp.inf)
+        inputs, parts, sources = in_times.reshape(-1), [], []
+        if plan.capacity is None:
+            channels = jnp.arange(plan.n, plan.n + n_in, dtype=jnp.int32)
+            parts, sources, inputs = [inputs], [jnp.repeat(channels, k)], None
         if times is not None:
             parts.append(times)
-            sources.append(jnp.full(times.shape, observation(self.weights.shape[0]), jnp.int32))
+            sources.append(jnp.full(times.shape, observed, jnp.int32))
+        if plan.t_end > plan.t_max:
+            parts.append(jnp.full((1,), plan.t_max, in_times.dtype))
+            sources.append(jnp.full((1,), observed, jnp.int32))
         end = jnp.full((1,), jnp.inf, self.weights.dtype)
         parts, sources = [*parts, end], [*sources, jnp.zeros(1, jnp.int32)]
         times, sources = jnp.concatenate(parts), jnp.concatenate(sources)
         order = jnp.argsort(jax.lax.stop_gradient(times))
-        return Arrivals(times[order], sources[order])
+        return Arrivals(times[order], sources[order], inputs)
 
     def _raise_if_failed(self, record: Record) -> Record:
         """Raise once for the whole batch, for the worst thing that happened."""
@@ -263,20 +322,26 @@ def _error_if(x: PyTree, pred: Array, count: Array, message: str) -> PyTree:
 
 
 def _flow(neuron, solver, dt0, stepsize_controller) -> AbstractFlow:
-    if solver is None or isinstance(solver, diffrax.AbstractSolver):
-        exact = exact_flow if solver is None else lambda part: None
-        ode = {"dt0": dt0, "stepsize_controller": stepsize_controller}
-        return flow_of(neuron, lambda part: exact(part) or ODEFlow(solver, **ode))
-    if not isinstance(solver, AbstractFlow):
+    ode = {"dt0": dt0, "stepsize_controller": stepsize_controller}
+    if isinstance(solver, diffrax.AbstractSolver):
+        return flow_of(neuron, lambda part: ODEFlow(solver, **ode))
+    if not isinstance(solver, AbstractFlow | None):
         raise ValueError(f"solver must be None, a diffrax solver or a flow, got {solver!r}.")
-    if dt0 is not None or stepsize_controller is not None:
+    needed = []
+
+    def make(part):
+        exact = exact_flow(part) if solver is None else solver
+        needed.append(exact is None)
+        return exact or ODEFlow(**ode)
+
+    whole = isinstance(solver, MixtureFlow | RefractoryFlow)
+    flow = solver if whole else flow_of(neuron, make)
+    if not any(needed) and (dt0 is not None or stepsize_controller is not None):
         raise ValueError(
             "dt0 and stepsize_controller go with a diffrax solver, got "
             f"dt0={dt0!r}, stepsize_controller={stepsize_controller!r} with solver={solver!r}."
         )
-    if isinstance(solver, MixtureFlow | RefractoryFlow):
-        return solver
-    return flow_of(neuron, lambda part: solver)
+    return flow
 
 
 #: Room in the record for second tries, and for a few segments that are cut short.

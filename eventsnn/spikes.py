@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 
 class Record(NamedTuple):
@@ -16,9 +16,13 @@ class Record(NamedTuple):
     - `n+n_in` ([`nothing`][]): nothing; the segment was cut short, or the row is unused,
     - `n+n_in+1` ([`observation`][]): the state is read.
 
-    `dt` and `state` (all components of all neurons) are only kept where a backward pass will
-    ask for them, and `observed` (the outputs' observable at the end of the segment) only where
-    states are asked for; else they are None.
+    With delays, `message` says what each receiver got within the segment (see `queue`; -1:
+    nothing), and input spikes have no rows of their own.
+
+    `dt`, `message`, `driven` (is it beyond t_max?) and `state` (all components of all neurons, and
+    with delays how long each receiver waits for what it gets) are only kept where a backward pass
+    will ask for them, and `observed` (the outputs' observable at the end of the segment) only
+    where states are asked for; else they are None.
     """
 
     times: Float[Array, "*batch rows"]
@@ -28,13 +32,17 @@ class Record(NamedTuple):
     steps: Int[Array, " *batch"]
     dt: Float[Array, "*batch rows"] | None
     state: Float[Array, "*batch rows components"] | None
+    message: Int[Array, "*batch rows receivers"] | None
+    driven: Bool[Array, "*batch rows"] | None
 
 
 class Arrivals(NamedTuple):
-    """Everything that reaches the network from outside, sorted in time, padded with inf."""
+    """Everything that reaches the network from outside, sorted in time, padded with inf. With
+    delays, input spikes are in `inputs` instead, unsorted, channel by channel."""
 
     times: Float[Array, "*batch arrivals"]
     sources: Int[Array, "*batch arrivals"]
+    inputs: Float[Array, "*batch inputs"] | None = None
 
 
 def nothing(n_sources: int) -> int:

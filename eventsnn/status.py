@@ -16,9 +16,10 @@ class Status(eqx.Enumeration):
     outputs_fired = "Stopped early: every output neuron had fired as often as was asked for."
     max_events = "Reached max_events. Raise `max_events`, or lower `t_max` or the activity."
     max_steps = "Reached max_steps. Raise `max_steps`, or use a coarser step size."
+    queue_overflow = "More spikes were under way than queue_capacity. Raise `queue_capacity`."
     not_finite = "A parameter, a weight or the state is NaN or infinite."
     invalid_input = "An input time is NaN, -inf or negative."
-    invalid_parameters = "A neuron parameter is out of its range (say, a time constant <= 0)."
+    invalid_parameters = "A parameter is out of its range (a time constant <= 0, a delay < 0)."
 
 
 #: The members in a fixed order: the event loop carries the position in this tuple.
@@ -27,6 +28,7 @@ MEMBERS = (
     "outputs_fired",
     "max_events",
     "max_steps",
+    "queue_overflow",
     "not_finite",
     "invalid_input",
     "invalid_parameters",

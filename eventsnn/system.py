@@ -16,6 +16,11 @@ from .flows import AbstractFlow
 from .neurons import AbstractNeuron
 from .neurons.base import State
 
+#: Crossings closer to each other than this many units in the last place of the time (and of the
+#: gap) are one instant. Neurons with the same inputs in another order differ by rounding, and
+#: must tie all the same.
+TIE_ULPS = 16
+
 
 class Plan(NamedTuple):
     """What is fixed when the loop is compiled."""
@@ -26,22 +31,55 @@ class Plan(NamedTuple):
     t_max: float
     max_events: int
     max_steps: int
+    t_end: float  # beyond t_max, where neurons are driven until they fire
     stop_after: int | None = None  # stop a sample once every output has fired this often
+    capacity: int | None = None  # so many spikes may be under way; None: there are no delays
     observe: bool = False  # record what the outputs show
     keep_states: bool = False  # record the states that a backward pass starts from
 
 
 class Network(NamedTuple):
-    """What is shared by the samples: `weights` has two rows of zeros, for silent sources."""
+    """What is shared by the samples: `weights` has two rows of zeros, for silent sources, and
+    `delays` has inf there and where there is no synapse. Axonal delays have one column. In the
+    event loop the neuron is lifted, see [`lift`][]."""
 
     flow: AbstractFlow
     neuron: AbstractNeuron
-    weights: Float[Array, "sources+2 n"]
+    weights: Float[Array, "sources+2 columns"]
+    delays: Float[Array, "sources+2 receivers"] | None = None
+    drive: Float[Array, "*neurons"] | None = None  # a current beyond t_max
+
+
+class Inbound(NamedTuple):
+    """One arrival a receiver within a segment, where `takes` says so."""
+
+    takes: Bool[Array, "receivers batch"]
+    wait: Float[Array, "receivers batch"]  # from the start of the segment
+    charge: Float[Array, "columns batch"]
+
+
+class Passage(NamedTuple):
+    """A segment in which each neuron may receive something at a time of its own."""
+
+    before: State  # where it receives, before that
+    start: State  # the last leg: after that, or the start of the segment,
+    dt: Float[Array, "receivers batch"]  # and how long it is
+    end: State
 
 
 def lift(neuron: AbstractNeuron) -> AbstractNeuron:
     """Parameters of shape (n,) as (n, 1), so that they broadcast against a batch."""
     return jax.tree.map(lambda x: x[:, None] if eqx.is_array(x) and x.ndim == 1 else x, neuron)
+
+
+def driven(
+    neuron: AbstractNeuron, drive: Array | None, on: Bool[Array, " batch"] | None
+) -> AbstractNeuron:
+    """The (lifted) neuron with the current that pseudospikes need, where it is on."""
+    if drive is None or on is None:
+        return neuron
+    drive = drive[:, None] if drive.ndim else drive[None, None]
+    return neuron.driven(lax.stop_gradient(jnp.where(on, drive, 0.0)))
 
 
 def initial_state(neuron: AbstractNeuron, n: int, batch: int) -> State:
@@ -51,10 +89,30 @@ def initial_state(neuron: AbstractNeuron, n: int, batch: int) -> State:
 
 
 def jump(
-    neuron: AbstractNeuron, state: State, current: Array, spiked: Bool[Array, "n batch"]
+    neuron: AbstractNeuron, state: State, current: Array | None, spiked: Bool[Array, "n batch"]
 ) -> State:
-    """What an event does to the state: a weight row is received, a spiking neuron is reset."""
-    return neuron.normalise(neuron.reset(receive(neuron, state, current), spiked))
+    """What an event does to the state: a weight row is received (None: there are delays, and
+    nothing comes at once), a spiking neuron is reset."""
+    if current is not None:
+        state = receive(neuron, state, current)
+    return neuron.normalise(neuron.reset(state, spiked))
+
+
+def passage(
+    flow: AbstractFlow, neuron: AbstractNeuron, state: State, dt: Array, inbound: Inbound
+) -> Passage:
+    """A segment of length `dt`; differentiable in all that is an array of floats."""
+    first = jnp.where(inbound.takes, inbound.wait, 0.0)
+    before = flow.advance(neuron, state, first)
+    start = take_in(neuron, before, inbound)
+    return Passage(before, start, dt - first, flow.advance(neuron, start, dt - first))
+
+
+def take_in(neuron: AbstractNeuron, state: State, inbound: Inbound) -> State:
+    """The state after what comes in."""
+    ports = (neuron.ports, 1) if inbound.takes.shape[0] > 1 else (1, 1)
+    charge = jnp.where(jnp.tile(inbound.takes, ports), inbound.charge, 0.0)
+    return neuron.normalise(receive(neuron, state, charge))
 
 
 def receive(neuron: AbstractNeuron, state: State, current: Float[Array, "columns batch"]) -> State:
@@ -73,6 +131,11 @@ def lifted_by_jump(
     return ~spiked & below & over
 
 
+def tie_grain(time: Array, speed: Array, span: Array) -> Array:
+    """Gaps smaller than this are rounding error; `span` is the size of a gap."""
+    return TIE_ULPS * jnp.finfo(time.dtype).eps * (time * jnp.abs(speed) + span)
+
+
 def approach(neuron: AbstractNeuron, state: State, velocity: State) -> tuple[Array, Array]:
     """The gap to the threshold and the speed at which it closes."""
     gap, rate = jax.jvp(neuron.threshold_gap, (state,), (velocity,))
@@ -82,6 +145,17 @@ def approach(neuron: AbstractNeuron, state: State, velocity: State) -> tuple[Arr
 def weight_rows(weights: Array, source: Int[Array, " batch"]) -> Float[Array, "n batch"]:
     """The row of weights of each sample's source, as a column."""
     return jnp.take(weights.T, source, axis=1, mode="clip")
+
+
+def charges(weights: Array, source: Int[Array, "receivers batch"]) -> Float[Array, "cols batch"]:
+    """What each receiver gets from a source of its own, port by port; with one receiver for all,
+    what all neurons get from it."""
+    receivers, columns = source.shape[0], weights.shape[1]
+    if receivers == 1:
+        return weight_rows(weights, source[0])
+    column = lax.broadcasted_iota(source.dtype, (columns, source.shape[1]), 0)
+    flat = jnp.tile(source, (columns // receivers, 1)) * columns + column
+    return jnp.take(weights.reshape(-1), flat, mode="clip")
 
 
 def state_table(rows: int, state: State) -> Float[Array, "rows components batch"]:

@@ -24,7 +24,7 @@ EVERYTHING = {
     "losses",
     "network",
 }
-EVERYTHING |= {"neurons", "plots", "status", "surrogates", "train"}
+EVERYTHING |= {"neurons", "plots", "pseudospikes", "status", "surrogates", "train"}
 
 # Each part of the package, and the parts that it may import. A folder is one part.
 MAY_IMPORT = {
@@ -35,12 +35,16 @@ MAY_IMPORT = {
     "neurons": {"checks"},
     "flows": {"checks", "neurons"},
     "system": {"flows", "neurons", "spikes"},
+    "queue": set(),
+    "delayed": {"flows", "neurons", "queue", "system"},
+    "pseudospikes": {"checks", "neurons"},
     "queries": {"spikes"},
     # The event loop is handed to the adjoint, which never imports it.
-    "adjoint": {"batching", "neurons", "spikes", "status", "system"},
-    "engine": {"adjoint", "batching", "flows", "neurons", "spikes", "status", "system"},
-    "network": {"adjoint", "checks", "engine", "flows", "neurons", "queries", "spikes"}
+    "adjoint": {"batching", "delayed", "neurons", "queue", "spikes", "status", "system"},
+    "engine": {"adjoint", "batching", "delayed", "flows", "neurons", "queue", "spikes"}
     | {"status", "system"},
+    "network": {"adjoint", "checks", "engine", "flows", "neurons", "pseudospikes", "queries"}
+    | {"spikes", "status", "system"},
     "architectures": {"adjoint", "flows", "network", "neurons"},
     "surrogates": {"checks"},
     # The discrete-time mode knows nothing of events; the bridge knows both.

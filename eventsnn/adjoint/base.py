@@ -45,3 +45,8 @@ class AbstractAdjoint(eqx.Module):
 def recording(problem: Problem) -> Problem:
     """The same simulation, with every segment recorded."""
     return problem._replace(plan=problem.plan._replace(keep_states=True))
+
+
+def forget(record: Record) -> Record:
+    """The record without what only a backward pass needs."""
+    return record._replace(dt=None, state=None, message=None, driven=None)

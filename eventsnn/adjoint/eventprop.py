@@ -7,24 +7,30 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from ..batching import BatchNative
+from ..delayed import lifted_on_way
 from ..neurons import AbstractNeuron
 from ..neurons.base import State
 from ..spikes import Arrivals, nothing, observation
 from ..system import (
+    Inbound,
     Network,
     Plan,
     approach,
+    charges,
+    driven,
     initial_state,
     jump,
     lift,
     lifted_by_jump,
+    passage,
     read_state,
     weight_rows,
 )
-from .base import AbstractAdjoint, Problem, recording
+from .base import AbstractAdjoint, Problem, forget, recording
+from .messages import Messages, by_channel, first_lifted, sources_of
 
 
 class EventProp(AbstractAdjoint):
@@ -56,16 +62,17 @@ class EventProp(AbstractAdjoint):
 
         def forward(arrays, arrivals):
             record = loop(recording(problem), arrays, arrivals)
-            return record._replace(dt=None, state=None), (arrays, arrivals, record)
+            return forget(record), (arrays, arrivals, record)
 
         def backward(residual, cotangent):
             arrays, arrivals, record = residual
             marks = tuple(jax.tree.leaves(active))
-            cotangents = cotangent.times, cotangent.observed
-            batch = (arrivals, record.sources, record.dt, record.state, cotangents)
-            d_arrays, d_times = _eventprop((problem, marks), arrays, batch)
+            d_record = cotangent.times, cotangent.observed
+            d_arrays, d_arrivals = _eventprop(
+                (problem, marks), arrays, (arrivals, record, d_record)
+            )
             no_sources = np.zeros(arrivals.sources.shape, jax.dtypes.float0)
-            return d_arrays, arrivals._replace(times=d_times, sources=no_sources)
+            return d_arrays, d_arrivals._replace(sources=no_sources)
 
         solve.defvjp(forward, backward)
         return solve(arrays, arrivals)
@@ -80,8 +87,10 @@ class _Sweep(NamedTuple):
     time: Float[Array, " batch"]  # cotangent of absolute time
     pending: Float[Array, "n batch"]  # numerators of crossings found at the end of a segment
     neuron: PyTree[Float[Array, "n batch"]]  # cotangents of parameters
-    weights: Float[Array, "sources+2 n"] | None
+    weights: Float[Array, "sources+2 columns"] | None
+    delays: Float[Array, "sources+2 receivers"] | None
     arrivals: Float[Array, "rows batch"]  # cotangent of the time of the arrival at a row
+    messages: Messages | None  # with delays
 
 
 class _Setting(NamedTuple):
@@ -96,10 +105,19 @@ class _Setting(NamedTuple):
     learnt: PyTree[Float[Array, "n batch"]]  # None for every other parameter
     fixed: AbstractNeuron  # None for what is learnt
     learns_weights: bool
+    sources: Int[Array, "rows batch"]
+    inputs: int  # input spikes, with delays
 
-    def neuron(self, learnt: PyTree) -> AbstractNeuron:
-        """The (lifted) neuron with these values of what is learnt."""
-        return eqx.combine(learnt, self.fixed)
+    def neuron(self, learnt: PyTree, row: "_Row") -> AbstractNeuron:
+        """The (lifted) neuron of a row with these values of what is learnt."""
+        return driven(eqx.combine(learnt, self.fixed), self.network.drive, row.driven)
+
+    def segment(self, learnt: PyTree, row: "_Row", start: State, inbound: Inbound | None) -> State:
+        """The end of a row's segment, as a function of all that is differentiated."""
+        neuron, flow = self.neuron(learnt, row), self.network.flow
+        if inbound is None:
+            return flow.advance(neuron, start, row.dt)
+        return passage(flow, neuron, start, row.dt, inbound).end
 
 
 class _Row(NamedTuple):
@@ -107,6 +125,8 @@ class _Row(NamedTuple):
 
     source: Int[Array, " batch"]
     dt: Float[Array, " batch"]
+    message: Int[Array, "receivers batch"] | None
+    driven: Bool[Array, " batch"] | None
     d_time: Float[Array, " batch"]
     d_seen: Float[Array, "outputs batch"] | None
 
@@ -114,42 +134,63 @@ class _Row(NamedTuple):
 def _backward(static: tuple[Problem, tuple[bool, ...]], arrays: PyTree, batch: Any):
     """Cotangents of the arrays (summed over the batch) and of the arrival times."""
     problem, marks = static
-    arrivals, sources, dt, states, (d_times, d_observed) = batch
+    arrivals, record, (d_times, d_observed) = batch
     active, _ = jax.tree.unflatten(jax.tree.structure((arrays, arrivals)), marks)
-    setting = _setting(problem.plan, problem.build(arrays), active, dt.shape[0])
-    states = jnp.moveaxis(states, 0, -1)
-    rows = jax.tree.map(lambda x: jnp.moveaxis(x, 0, -1), _Row(sources, dt, d_times, d_observed))
+    rows = _Row(record.sources, record.dt, record.message, record.driven, d_times, d_observed)
+    rows, states = jax.tree.map(lambda x: jnp.moveaxis(x, 0, -1), (rows, record.state))
+    inputs = 0 if arrivals.inputs is None else arrivals.inputs.shape[1]
+    setting = _setting(problem.plan, problem.build(arrays), active, rows.source, inputs)
     sweep = _walk(setting, rows, states)
 
-    d_neuron = _through_start(setting, active.neuron, sweep)
-    d_weights = jnp.zeros_like(arrays.weights) if sweep.weights is None else sweep.weights
-    d_network = Network(jax.tree.map(jnp.zeros_like, arrays.flow), d_neuron, d_weights)
-    return d_network, _by_arrival(problem.plan, arrivals, sources, sweep.arrivals.T)
+    d_network = jax.tree.map(jnp.zeros_like, arrays)
+    d_network = d_network._replace(neuron=_through_start(setting, active.neuron, sweep))
+    d_weights, d_delays, d_inputs = sweep.weights, sweep.delays, None
+    if sweep.messages is not None and d_delays is not None:
+        times, charges = sweep.messages.times[:inputs], sweep.messages.charges
+        channels = slice(problem.plan.n, problem.plan.n_sources)
+        d_inputs = jnp.sum(times, axis=1).T
+        d_delays = d_delays.at[channels].add(by_channel(problem.plan, times))
+        if d_weights is not None and charges is not None:
+            d_weights = d_weights.at[channels].add(by_channel(problem.plan, charges[:inputs]))
+        d_network = d_network._replace(delays=d_delays)
+    if d_weights is not None:
+        d_network = d_network._replace(weights=d_weights)
+    d_times = _by_arrival(problem.plan, arrivals, record.sources, sweep.arrivals.T)
+    return d_network, arrivals._replace(times=d_times, inputs=d_inputs)
 
 
-def _setting(plan: Plan, network: Network, active: Any, size: int) -> _Setting:
+def _setting(plan: Plan, network: Network, active: Any, sources: Array, inputs: int) -> _Setting:
     arrays, rest = eqx.partition(network.neuron, eqx.is_inexact_array)
+    size = sources.shape[1]
     spread = jax.tree.map(
         lambda x, on: jnp.broadcast_to(x, (x.shape[0] if x.ndim else 1, size)) if on else x,
         lift(arrays),
         active.neuron,
     )
     learnt, fixed = eqx.partition(spread, active.neuron)
-    return _Setting(plan, network, learnt, eqx.combine(fixed, rest), active.weights)
+    fixed = eqx.combine(fixed, rest)
+    return _Setting(plan, network, learnt, fixed, active.weights, sources, inputs)
 
 
 def _walk(setting: _Setting, rows: _Row, states: Array) -> _Sweep:
     """All rows from the last that was used to the first."""
     plan, network = setting.plan, setting.network
     zero = jax.tree.map(jnp.zeros_like, initial_state(network.neuron, plan.n, rows.dt.shape[1]))
+    delays, like = network.delays, rows.dt[0]
+    kept, messages = zero, None
+    if delays is not None:
+        receivers, columns = delays.shape[1], network.weights.shape[1]
+        kept = (zero, jnp.zeros((receivers, like.size), like.dtype))
+        messages = Messages.none(setting.inputs + plan.max_steps, receivers, columns, like)
 
     def at(row) -> tuple[_Row, State]:
         here = jax.tree.map(lambda x: lax.dynamic_index_in_dim(x, row, 0, False), rows)
-        return here, read_state(states, row, zero)
+        return here, read_state(states, row, kept)
 
     def end_of(row):
         here, start = at(row)
-        return network.flow.advance(setting.neuron(setting.learnt), start, here.dt)
+        start, inbound, _ = _inbound(setting, here, start)
+        return setting.segment(setting.learnt, here, start, inbound)
 
     def body(sweep: _Sweep) -> _Sweep:
         new = _undo(setting, sweep, *at(sweep.row))
@@ -163,27 +204,45 @@ def _walk(setting: _Setting, rows: _Row, states: Array) -> _Sweep:
         row=last,
         end=end_of(jnp.maximum(last, 0)),
         state=zero,
-        time=jnp.zeros_like(rows.dt[0]),
-        pending=jnp.zeros((plan.n, rows.dt.shape[1]), rows.dt.dtype),
+        time=jnp.zeros_like(like),
+        pending=jnp.zeros((plan.n, like.size), like.dtype),
         neuron=jax.tree.map(jnp.zeros_like, setting.learnt),
         weights=jnp.zeros_like(network.weights) if setting.learns_weights else None,
+        delays=None if delays is None else jnp.zeros_like(delays),
         arrivals=jnp.zeros_like(rows.dt),
+        messages=messages,
     )
     return lax.while_loop(lambda s: s.row >= 0, body, start)
 
 
-def _undo(setting: _Setting, sweep: _Sweep, row: _Row, start: State) -> _Sweep:
+def _inbound(setting: _Setting, row: _Row, kept: Any) -> tuple[State, Inbound | None, Any]:
+    """The state at which a row starts, what was received on its way, and from whom."""
+    if row.message is None:
+        return kept, None, None
+    state, wait = kept
+    source = sources_of(setting.plan, row.message, setting.sources, setting.inputs)
+    charge = charges(setting.network.weights, source)
+    return state, Inbound(row.message >= 0, wait, charge), source
+
+
+def _undo(setting: _Setting, sweep: _Sweep, row: _Row, kept: Any) -> _Sweep:
     """One event and the segment before it, transposed."""
     plan, flow, learnt = setting.plan, setting.network.flow, setting.learnt
-    neuron, end = setting.neuron(learnt), sweep.end
+    neuron, end = setting.neuron(learnt, row), sweep.end
     winner = lax.broadcasted_iota(jnp.int32, sweep.pending.shape, 0) == row.source
-    is_arrival = (row.source >= plan.n) & (row.source != nothing(plan.n_sources))
+    ends = (row.source >= plan.n) & (row.source != nothing(plan.n_sources))
     moves = row.dt > 0
+    start, inbound, _ = _inbound(setting, row, kept)
+    sweep, time = _undo_sending(setting, sweep, row)
 
     d_event, d_end, d_current, lifted = _undo_jump(setting, sweep, row, winner)
-    velocity = flow.velocity(neuron, start, row.dt, end)
+    leg, dt = start, row.dt
+    if inbound is not None:
+        way = passage(flow, neuron, start, row.dt, inbound)
+        leg, dt, lifted = way.start, way.dt, lifted_on_way(neuron, way, inbound)
+        ends = ends | jnp.any(lifted, axis=0)
+    velocity = flow.velocity(neuron, leg, dt, end)
     _, speed = approach(neuron, end, velocity)
-    time = sweep.time + row.d_time
     # Neurons that tied act at rows of their own, but each at its own time: the sooner one
     # acts, the longer it is until the next, so what belongs to the others is taken off. One that
     # this event lifted over its threshold fires with it, whatever the state.
@@ -195,38 +254,75 @@ def _undo(setting: _Setting, sweep: _Sweep, row: _Row, start: State) -> _Sweep:
     pending = waiting + jnp.where(winner, push, 0.0)
     divides = moves & (pending != 0)
     d_gap = jnp.where(divides, pending / jnp.where(divides, speed, 1.0), 0.0)
-    gap_t = jax.vjp(lambda p, x: setting.neuron(p).threshold_gap(x), learnt, end)[1]
+    gap_t = jax.vjp(lambda p, x: setting.neuron(p, row).threshold_gap(x), learnt, end)[1]
     d_crossing, d_crossed = gap_t(d_gap)
 
-    flow_t = jax.vjp(lambda p, x: flow.advance(setting.neuron(p), x, row.dt), learnt, start)[1]
-    d_flow, d_start = flow_t(_add(d_end, d_crossed))
+    flow_t = jax.vjp(lambda p, x, i: setting.segment(p, row, x, i), learnt, start, inbound)[1]
+    d_flow, d_start, d_inbound = flow_t(_add(d_end, d_crossed))
+    time = jnp.where(ends, time - push, time)
+    if inbound is not None:
+        first = first_lifted(lifted, inbound.wait.shape[0])
+        d_wait = d_inbound.wait
+        time = time - jnp.sum(d_wait, axis=0)
+        sweep = _undo_receiving(
+            setting, sweep, row, d_wait + jnp.where(first, push, 0.0), d_inbound.charge
+        )
     weights = sweep.weights
+    if weights is not None and d_current is not None:
+        weights = _add_rows(weights, row.source, d_current)
     return sweep._replace(
         row=sweep.row - 1,
         state=d_start,
-        time=jnp.where(is_arrival, time - push, time),
+        time=time,
         pending=jnp.where(moves, 0.0, pending),
         neuron=_add(_add(sweep.neuron, d_event), _add(d_crossing, d_flow)),
-        weights=None if weights is None else _add_rows(weights, row.source, d_current),
+        weights=weights,
         arrivals=lax.dynamic_update_index_in_dim(
-            sweep.arrivals, jnp.where(is_arrival, push, 0.0), sweep.row, 0
+            sweep.arrivals, jnp.where(ends, push, 0.0), sweep.row, 0
         ),
     )
 
 
+def _undo_sending(setting: _Setting, sweep: _Sweep, row: _Row) -> tuple[_Sweep, Array]:
+    """With delays: what became of the spike at this row goes to its delays and weights. The
+    cotangent of time after the row's event, with that of the spike's arrivals."""
+    time = sweep.time + row.d_time
+    if sweep.messages is None or sweep.delays is None:
+        return sweep, time
+    times, charge = sweep.messages.sent(setting.inputs + sweep.row)
+    weights = sweep.weights
+    if weights is not None and charge is not None:
+        weights = _add_rows(weights, row.source, charge)
+    delays = _add_rows(sweep.delays, row.source, times)
+    return sweep._replace(weights=weights, delays=delays), time + jnp.sum(times, axis=0)
+
+
+def _undo_receiving(setting, sweep: _Sweep, row: _Row, d_wait: Array, d_charge: Array) -> _Sweep:
+    """With delays: what was received on the way of this row goes to its senders."""
+    assert sweep.messages is not None and row.message is not None
+    weights = sweep.weights
+    if weights is not None and sweep.messages.charges is None:
+        source = sources_of(setting.plan, row.message, setting.sources, setting.inputs)
+        weights = _add_rows(weights, source[0], d_charge)
+    messages = sweep.messages.received(row.message, d_wait, d_charge)
+    return sweep._replace(weights=weights, messages=messages)
+
+
 def _undo_jump(setting: _Setting, sweep: _Sweep, row: _Row, winner: Array):
-    """Cotangents, before the event, of the parameters, the state, and the current received; and
-    whom the event lifted over its threshold."""
-    plan, learnt = setting.plan, setting.learnt
-    current = weight_rows(setting.network.weights, row.source)
+    """Cotangents, before the event, of the parameters, the state, and the current received (None
+    with delays); and whom the event lifted over its threshold."""
+    plan, learnt, end = setting.plan, setting.learnt, sweep.end
+    current = None
+    if setting.network.delays is None:
+        current = weight_rows(setting.network.weights, row.source)
     after, jump_t = jax.vjp(
-        lambda p, x, i: jump(setting.neuron(p), x, i, winner), learnt, sweep.end, current
+        lambda p, x, i: jump(setting.neuron(p, row), x, i, winner), learnt, end, current
     )
     d_learnt, d_end, d_current = jump_t(sweep.state)
-    lifted = lifted_by_jump(setting.neuron(learnt), sweep.end, after, winner)
+    lifted = lifted_by_jump(setting.neuron(learnt, row), end, after, winner)
     if row.d_seen is not None:
         outputs, reads = jnp.asarray(plan.outputs), row.source == observation(plan.n_sources)
-        _, read_t = jax.vjp(lambda p, x: setting.neuron(p).observe(x)[outputs], learnt, sweep.end)
+        _, read_t = jax.vjp(lambda p, x: setting.neuron(p, row).observe(x)[outputs], learnt, end)
         # Only where it was read: elsewhere, say at a spike, an observable may be infinite.
         d_read = jax.tree.map(lambda x: jnp.where(reads, x, 0.0), read_t(row.d_seen))
         d_learnt, d_end = _add(d_learnt, d_read[0]), _add(d_end, d_read[1])
