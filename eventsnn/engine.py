@@ -20,7 +20,8 @@ from .flows import Segment
 from .neurons import AbstractNeuron
 from .neurons.base import State
 from .queue import Queue, Schedule, empty, peek, push, schedule, take
-from .spikes import Arrivals, Record, nothing, observation
+from .readings import UNREAD, read, reads
+from .spikes import Arrivals, Record, nothing
 from .status import CODE, RUNNING
 from .system import (
     Network,
@@ -142,12 +143,15 @@ def _start(world: _World, state: State) -> _Loop:
     record = _Tables(
         times=jnp.full((rows, batch), jnp.inf, dtype),
         sources=jnp.full((rows, batch), nothing(plan.n_sources), jnp.int32),
-        observed=table((len(plan.outputs), batch), dtype) if plan.observe else None,
+        observed=None,
         dt=table((batch,), dtype) if keeps else None,
         state=state_table(rows, kept) if keeps else None,
         message=table(receivers, jnp.int32) - 1 if keeps and receivers else None,
         driven=table((batch,), bool) if keeps and drive is not None else None,
     )
+    if plan.reading is not None:
+        shape = (rows, len(plan.outputs), batch)
+        record = record._replace(observed=jnp.full(shape, UNREAD[plan.reading], dtype))
     return _Loop(
         step=jnp.asarray(0, jnp.int32),
         state=state,
@@ -342,10 +346,14 @@ def _write(world: _World, loop: _Loop, holds: Array, source: Array) -> _Tables:
             record = record._replace(driven=put(record.driven, loop.time >= plan.t_max))
         dt = jnp.where(holds, loop.proposal.segment.dt, 0.0)
         record = record._replace(dt=put(dts, dt), state=write_state(states, loop.step, kept))
-    if plan.observe:
-        seen = world.network.neuron.observe(loop.proposal.segment.end)[jnp.asarray(plan.outputs)]
-        reads = source == observation(plan.n_sources)
-        record = record._replace(observed=put(record.observed, jnp.where(reads, seen, 0.0)))
+    if plan.reading is not None:
+        kind, segment = plan.reading, loop.proposal.segment
+        inbound = None if coming is None else coming.inbound
+        flow, neuron = world.network.flow, world.network.neuron
+        shown = read(kind, flow, neuron, plan.outputs, loop.state, segment.dt, inbound, segment.end)
+        counts = reads(kind, source, holds, plan.n_sources)
+        shown = jnp.where(counts, shown, UNREAD[kind])
+        record = record._replace(observed=put(record.observed, shown))
     return record
 
 

@@ -7,7 +7,7 @@ import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Bool, Float, PyTree
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 
 from . import checks, queries
 from .adjoint import AbstractAdjoint, EventProp
@@ -183,6 +183,36 @@ class EventNetwork(eqx.Module):
         )
         return _valid(record.status, out)
 
+    def counts(
+        self, in_times: Float[ArrayLike, "*batch inputs k"], *, throw: bool = True
+    ) -> Int[Array, "*batch outputs"]:
+        """How often each output neuron fires until `t_max`. Arguments and errors are those of
+        [`ttfs`][]. Whole numbers have no gradient: for one, see
+        [`eventsnn.losses.spike_count`][]."""
+        record = self._simulate(in_times, None, throw)
+        return _over(record.status, lambda r: queries.counts(r, self.outputs), record)
+
+    def integrals(
+        self, in_times: Float[ArrayLike, "*batch inputs k"], *, throw: bool = True
+    ) -> Float[Array, "*batch outputs"]:
+        r"""$\int_0^{t_\text{max}} V\, dt$ of what each output neuron shows, its membrane potential.
+
+        Exact for exact flows, to the solver's precision for others. Arguments and errors are those
+        of [`ttfs`][]. (Of QIF and theta neurons that fire it is infinite.)"""
+        record = self._simulate(in_times, None, throw, reading="integral")
+        return _valid(record.status, _over(record.status, queries.total, record))
+
+    def maxima(
+        self, in_times: Float[ArrayLike, "*batch inputs k"], *, throw: bool = True
+    ) -> Float[Array, "*batch outputs"]:
+        r"""$\max_{t \le t_\text{max}} V$ of what each output neuron shows, its membrane potential.
+
+        Found between events, not sampled: the readout of Wunderlich & Pehle (arXiv:2009.08378).
+        Arguments and errors are those of [`ttfs`][]. (A neuron that fires has its maximum there.)
+        """
+        record = self._simulate(in_times, None, throw, reading="peak")
+        return _valid(record.status, _over(record.status, queries.largest, record))
+
     def simulate(
         self, in_times: Float[ArrayLike, "*batch inputs k"], *, throw: bool = True
     ) -> Solution:
@@ -203,7 +233,7 @@ class EventNetwork(eqx.Module):
         }
         return Solution(times, sources, status_of(record.status), stats)
 
-    def _simulate(self, in_times, times, throw, stop_after=None) -> Record:
+    def _simulate(self, in_times, times, throw, stop_after=None, reading=None) -> Record:
         in_times = checks.input_times(in_times, self.n_inputs, self.weights.dtype)
         # Only a first spike, or the k-th, can be missing.
         pseudospikes = None if stop_after is None else self.pseudospikes
@@ -217,7 +247,7 @@ class EventNetwork(eqx.Module):
             t_end=self.t_max + (0.0 if pseudospikes is None else pseudospikes.duration),
             stop_after=stop_after,
             capacity=None if self.delays is None else self.queue_capacity,
-            observe=times is not None,
+            reading=reading if times is None else "state",
         )
         network = self._network(pseudospikes)
 
@@ -263,8 +293,8 @@ class EventNetwork(eqx.Module):
     def _arrivals(self, in_times: Array, times: Array | None, plan: Plan) -> Arrivals:
         """Input spikes and moments of observation in one sorted queue.
 
-        Sorting is stable: who is observed at the time of an input is observed after it. What
-        begins at t_max begins with an observation, since that ends a segment there.
+        Sorting is stable: who is observed at the time of an input is observed after it. Where it
+        matters that something begins or ends at t_max, an observation ends a segment there.
         """
         n_in, k = in_times.shape
         observed = observation(plan.n_sources)
@@ -277,7 +307,7 @@ class EventNetwork(eqx.Module):
         if times is not None:
             parts.append(times)
             sources.append(jnp.full(times.shape, observed, jnp.int32))
-        if plan.t_end > plan.t_max:
+        if plan.t_end > plan.t_max or plan.reading in ("integral", "peak"):
             parts.append(jnp.full((1,), plan.t_max, in_times.dtype))
             sources.append(jnp.full((1,), observed, jnp.int32))
         end = jnp.full((1,), jnp.inf, self.weights.dtype)

@@ -30,9 +30,26 @@ def events(record: Record, n_sources: int, count: int) -> tuple[Array, Array]:
 
 def at_rows_of(record: Record, source: int, count: int) -> Float[Array, "outputs count"]:
     """What was observed at the first `count` rows of this source; NaN where there is none."""
-    assert record.observed is not None, "the plan has to say `observe`"
+    assert record.observed is not None, "the plan has to name a reading"
     row, found = _nth(record.sources == source, count)
     return jnp.where(found, record.observed[row].T, jnp.nan)
+
+
+def counts(record: Record, outputs: tuple[int, ...]) -> Int[Array, " outputs"]:
+    """How often each output fired."""
+    return jnp.sum(_of(record, outputs), axis=1, dtype=jnp.int32)
+
+
+def total(record: Record) -> Float[Array, " outputs"]:
+    """The sum over the rows of what was read."""
+    assert record.observed is not None, "the plan has to name a reading"
+    return jnp.sum(record.observed, axis=0)
+
+
+def largest(record: Record) -> Float[Array, " outputs"]:
+    """The largest of what was read in any row."""
+    assert record.observed is not None, "the plan has to name a reading"
+    return jnp.max(record.observed, axis=0)
 
 
 def nth_events(mask: Array, times: Array, count: int) -> Float[Array, "k count"]:

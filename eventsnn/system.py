@@ -4,7 +4,7 @@ The event loop runs it forwards and the adjoint backwards; both read it here. Ev
 the batch as its last axis, and neurons are lifted, see [`lift`][].
 """
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import equinox as eqx
 import jax
@@ -34,7 +34,7 @@ class Plan(NamedTuple):
     t_end: float  # beyond t_max, where neurons are driven until they fire
     stop_after: int | None = None  # stop a sample once every output has fired this often
     capacity: int | None = None  # so many spikes may be under way; None: there are no delays
-    observe: bool = False  # record what the outputs show
+    reading: Literal["state", "integral", "peak"] | None = None  # of the outputs, see `readings`
     keep_states: bool = False  # record the states that a backward pass starts from
 
 

@@ -35,13 +35,15 @@ MAY_IMPORT = {
     "neurons": {"checks"},
     "flows": {"checks", "neurons"},
     "system": {"flows", "neurons", "spikes"},
+    "readings": {"flows", "neurons", "spikes", "system"},
     "queue": set(),
     "delayed": {"flows", "neurons", "queue", "system"},
     "pseudospikes": {"checks", "neurons"},
     "queries": {"spikes"},
     # The event loop is handed to the adjoint, which never imports it.
-    "adjoint": {"batching", "delayed", "neurons", "queue", "spikes", "status", "system"},
-    "engine": {"adjoint", "batching", "delayed", "flows", "neurons", "queue", "spikes"}
+    "adjoint": {"batching", "delayed", "neurons", "queue", "readings", "spikes"}
+    | {"status", "system"},
+    "engine": {"adjoint", "batching", "delayed", "flows", "neurons", "queue", "readings", "spikes"}
     | {"status", "system"},
     "network": {"adjoint", "checks", "engine", "flows", "neurons", "pseudospikes", "queries"}
     | {"spikes", "status", "system"},

@@ -9,6 +9,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from ..delayed import lifted_on_way
 from ..neurons.base import State
+from ..readings import UNREAD, of, read
 from ..spikes import Arrivals, nothing, observation
 from ..system import (
     Inbound,
@@ -45,6 +46,9 @@ class Autodiff(AbstractAdjoint):
         rows = _Row(numbers, *jax.tree.map(lambda x: jnp.moveaxis(x, 0, -1), columns))
         times, observed = _replay(problem, arrays, arrivals, rows)
         times = jnp.where(record.times < jnp.inf, times, jnp.inf)
+        if record.observed is not None and observed is not None:
+            unread = UNREAD[problem.plan.reading or "state"]
+            observed = jnp.where(record.observed == unread, unread, observed)
         return forget(record)._replace(times=times, observed=observed)
 
 
@@ -71,7 +75,6 @@ class _Replay(NamedTuple):
 def _replay(problem: Problem, arrays: PyTree, arrivals: Arrivals, rows: _Row):
     plan, network = problem.plan, problem.build(arrays)
     lifted_neuron, flow, batch = lift(network.neuron), network.flow, arrivals.times.shape[0]
-    outputs, reads = jnp.asarray(plan.outputs), observation(plan.n_sources)
     first, inputs = initial_state(network.neuron, plan.n, batch), 0
     zero, sent = jnp.zeros(batch, rows.dt.dtype), None
     if arrivals.inputs is not None:
@@ -115,7 +118,13 @@ def _replay(problem: Problem, arrays: PyTree, arrivals: Arrivals, rows: _Row):
             arrives = time + jnp.sum(jnp.where(ends, inbound.wait, 0.0), axis=0)
             until = jnp.where(lifted.any(0), arrives, until)
         end = _way(flow, neuron, state, until - time, inbound).end
-        seen = _read(neuron, first, end, row.source == reads)[outputs] if plan.observe else None
+        seen = None
+        if plan.reading == "state":
+            reads = row.source == observation(plan.n_sources)
+            seen = of(_read(neuron, first, end, reads), plan.outputs)
+        elif plan.reading is not None:
+            kind, dt = plan.reading, until - time
+            seen = read(kind, flow, neuron, plan.outputs, state, dt, inbound, end)
         after = jump(neuron, end, current, winner)
         if inbound is None:
             lifted = lifted_by_jump(neuron, end, after, winner)

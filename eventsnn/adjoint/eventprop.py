@@ -13,7 +13,8 @@ from ..batching import BatchNative
 from ..delayed import lifted_on_way
 from ..neurons import AbstractNeuron
 from ..neurons.base import State
-from ..spikes import Arrivals, nothing, observation
+from ..readings import read, reads
+from ..spikes import Arrivals, nothing
 from ..system import (
     Inbound,
     Network,
@@ -236,6 +237,9 @@ def _undo(setting: _Setting, sweep: _Sweep, row: _Row, kept: Any) -> _Sweep:
     sweep, time = _undo_sending(setting, sweep, row)
 
     d_event, d_end, d_current, lifted = _undo_jump(setting, sweep, row, winner)
+    d_read = _undo_reading(setting, row, start, inbound, end)
+    if d_read is not None:
+        d_event, d_end = _add(d_event, d_read[0]), _add(d_end, d_read[4])
     leg, dt = start, row.dt
     if inbound is not None:
         way = passage(flow, neuron, start, row.dt, inbound)
@@ -248,6 +252,8 @@ def _undo(setting: _Setting, sweep: _Sweep, row: _Row, kept: Any) -> _Sweep:
     # this event lifted over its threshold fires with it, whatever the state.
     waiting = jnp.where(lifted, 0.0, sweep.pending)
     push = time + _inner(d_end, velocity) - jnp.sum(waiting, axis=0)
+    if d_read is not None:
+        push = push + d_read[2]
 
     # A crossing is divided by the speed at the end of the segment in which it happened, which
     # for neurons that tied is an earlier row than the one at which they act.
@@ -259,14 +265,16 @@ def _undo(setting: _Setting, sweep: _Sweep, row: _Row, kept: Any) -> _Sweep:
 
     flow_t = jax.vjp(lambda p, x, i: setting.segment(p, row, x, i), learnt, start, inbound)[1]
     d_flow, d_start, d_inbound = flow_t(_add(d_end, d_crossed))
+    if d_read is not None:
+        d_start = _add(d_start, d_read[1])
     time = jnp.where(ends, time - push, time)
     if inbound is not None:
         first = first_lifted(lifted, inbound.wait.shape[0])
-        d_wait = d_inbound.wait
+        d_wait, d_charge = d_inbound.wait, d_inbound.charge
+        if d_read is not None:
+            d_wait, d_charge = d_wait + d_read[3].wait, d_charge + d_read[3].charge
         time = time - jnp.sum(d_wait, axis=0)
-        sweep = _undo_receiving(
-            setting, sweep, row, d_wait + jnp.where(first, push, 0.0), d_inbound.charge
-        )
+        sweep = _undo_receiving(setting, sweep, row, d_wait + jnp.where(first, push, 0.0), d_charge)
     weights = sweep.weights
     if weights is not None and d_current is not None:
         weights = _add_rows(weights, row.source, d_current)
@@ -311,8 +319,7 @@ def _undo_receiving(setting, sweep: _Sweep, row: _Row, d_wait: Array, d_charge: 
 def _undo_jump(setting: _Setting, sweep: _Sweep, row: _Row, winner: Array):
     """Cotangents, before the event, of the parameters, the state, and the current received (None
     with delays); and whom the event lifted over its threshold."""
-    plan, learnt, end = setting.plan, setting.learnt, sweep.end
-    current = None
+    learnt, end, current = setting.learnt, sweep.end, None
     if setting.network.delays is None:
         current = weight_rows(setting.network.weights, row.source)
     after, jump_t = jax.vjp(
@@ -320,13 +327,30 @@ def _undo_jump(setting: _Setting, sweep: _Sweep, row: _Row, winner: Array):
     )
     d_learnt, d_end, d_current = jump_t(sweep.state)
     lifted = lifted_by_jump(setting.neuron(learnt, row), end, after, winner)
-    if row.d_seen is not None:
-        outputs, reads = jnp.asarray(plan.outputs), row.source == observation(plan.n_sources)
-        _, read_t = jax.vjp(lambda p, x: setting.neuron(p, row).observe(x)[outputs], learnt, end)
-        # Only where it was read: elsewhere, say at a spike, an observable may be infinite.
-        d_read = jax.tree.map(lambda x: jnp.where(reads, x, 0.0), read_t(row.d_seen))
-        d_learnt, d_end = _add(d_learnt, d_read[0]), _add(d_end, d_read[1])
     return d_learnt, d_end, d_current, lifted
+
+
+def _undo_reading(
+    setting: _Setting, row: _Row, start: State, inbound: Inbound | None, end: State
+) -> tuple[Any, ...] | None:
+    """Cotangents of the parameters, the start, the length and the end of the segment, and of what
+    came in, if something was read in it."""
+    plan, kind = setting.plan, setting.plan.reading
+    if row.d_seen is None or kind is None:
+        return None
+
+    def shown(p, *args):
+        neuron = setting.neuron(p, row)
+        return read(kind, setting.network.flow, neuron, plan.outputs, *args)
+
+    args = (setting.learnt, start, row.dt, inbound, end)
+    read_t = jax.vjp(shown, *args)[1]
+    # Only where it was read: elsewhere, say at a spike, an observable may be infinite.
+    counts = reads(kind, row.source, row.dt >= 0, plan.n_sources)
+    return tuple(
+        jax.tree.map(lambda x: x if x.dtype == jax.dtypes.float0 else jnp.where(counts, x, 0.0), d)
+        for d in read_t(row.d_seen)
+    )
 
 
 def _add(a, b):

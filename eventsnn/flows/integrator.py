@@ -32,6 +32,12 @@ class ExactIntegrator(AbstractFlow):
         current = state.current * jnp.exp(-dt / neuron.tau_syn)
         return IntegratorState(potential(neuron, state, dt), current)
 
+    def integral(self, neuron: LeakyIntegrator, state: IntegratorState, dt: Array) -> Array:
+        return lif.potential_integral(neuron, state, self.advance(neuron, state, dt), dt)
+
+    def peak(self, neuron: LeakyIntegrator, state: IntegratorState, dt: Array) -> Array:
+        return lif.potential_peak(neuron, state, dt)
+
 
 @exact_flow.register
 def _(neuron: LeakyIntegrator) -> ExactIntegrator:

@@ -1,6 +1,9 @@
 """The flow of the LIF neuron: closed form, with certified detection of every spike."""
 
+from typing import Any
+
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Bool, Float
 
 from ..neurons import LIF, LIFState
@@ -60,6 +63,12 @@ class ExactLIF(AbstractFlow):
             _potential(neuron, state, dt), state.current * jnp.exp(-dt / neuron.tau_syn)
         )
 
+    def integral(self, neuron: LIF, state: LIFState, dt: Array) -> Array:
+        return potential_integral(neuron, state, self.advance(neuron, state, dt), dt)
+
+    def peak(self, neuron: LIF, state: LIFState, dt: Array) -> Array:
+        return potential_peak(neuron, state, dt)
+
     def _guess(self, neuron: LIF, state: LIFState, low: Array, h: Array) -> Array:
         """Where a neuron that is above threshold at h crossed: secant, then Newton."""
         below, _ = _gap(neuron, state, low)
@@ -69,6 +78,23 @@ class ExactLIF(AbstractFlow):
             value, slope = _gap(neuron, state, t)
             t = jnp.clip(t - value / jnp.where(slope < 0, slope, -jnp.inf), low, h)
         return t
+
+
+def potential_integral(neuron: Any, state: Any, end: Any, dt: Array) -> Array:
+    r"""$\int V = \int I + b\,dt - \tau_m [V]$, from the equation itself; also of the leaky
+    integrator."""
+    charge = neuron.tau_syn * (state.current - end.current)
+    return charge + neuron.bias * dt - neuron.tau_mem * (end.v - state.v)
+
+
+def potential_peak(neuron: Any, state: Any, dt: Array) -> Array:
+    """The largest V within `dt`: at the start, at the end, or where it turns; also of the leaky
+    integrator."""
+    _, turn, peaks = _extremum(neuron, state)
+    inside = peaks & (turn < dt)
+    turn = lax.stop_gradient(jnp.where(inside, turn, 0.0))  # where V turns, time has no influence
+    ends = jnp.maximum(state.v, _potential(neuron, state, dt))
+    return jnp.where(inside, _potential(neuron, state, turn), ends)
 
 
 def _gap(neuron: LIF, state: LIFState, t: Array) -> tuple[Array, Array]:

@@ -64,6 +64,14 @@ class MixtureFlow(AbstractFlow):
             )
         )
 
+    def integral(self, neuron: Mixture, state: State, dt: Array) -> Array:
+        parts = zip(self.flows, neuron.parts, state, neuron.of_time(dt), strict=True)
+        return jnp.concatenate([flow.integral(part, x, own) for flow, part, x, own in parts])
+
+    def peak(self, neuron: Mixture, state: State, dt: Array) -> Array:
+        parts = zip(self.flows, neuron.parts, state, neuron.of_time(dt), strict=True)
+        return jnp.concatenate([flow.peak(part, x, own) for flow, part, x, own in parts])
+
     def cuts(self, t_max: float, max_events: int) -> int:
         return sum(flow.cuts(t_max, max_events) for flow in self.flows)
 

@@ -53,6 +53,15 @@ class RefractoryFlow(AbstractFlow):
         inner = jax.tree.map(lambda a, b: jnp.where(rests, a, b), held.neuron, moves)
         return RefractoryState(inner, held.left)
 
+    def integral(self, neuron: Refractory, state: RefractoryState, dt: Array) -> Array:
+        rested, rest = _rest(neuron, state, dt)
+        held = jnp.where(rest > 0, neuron.observe(state), 0.0)
+        return rest * held + self.flow.integral(neuron.neuron, rested, dt - rest)
+
+    def peak(self, neuron: Refractory, state: RefractoryState, dt: Array) -> Array:
+        rested, rest = _rest(neuron, state, dt)  # while it rests, it shows what it shows after
+        return self.flow.peak(neuron.neuron, rested, dt - rest)
+
     def cuts(self, t_max: float, max_events: int) -> int:
         return self.flow.cuts(t_max, max_events)
 
