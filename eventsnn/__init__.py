@@ -16,6 +16,10 @@ from .architectures import recurrent as recurrent
 from .architectures import recurrent_mask as recurrent_mask
 from .bridge import Discretised as Discretised
 from .bridge import discretise as discretise
+from .constraints import AbstractWrapper as AbstractWrapper
+from .constraints import Positive as Positive
+from .constraints import constrain as constrain
+from .constraints import unwrap as unwrap
 from .cpu import prepare_cpu as prepare_cpu
 from .flows import AbstractFlow as AbstractFlow
 from .flows import ExactIntegrator as ExactIntegrator

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
 from . import checks
+from .constraints import unwrap
 from .discrete import MaskedLinear, RSynaptic, Run, Sequential, run
 from .discrete.synaptic import RSynapticState
 from .network import EventNetwork
@@ -118,9 +119,10 @@ def discretise(
     - `dt`: $\Delta$ > 0, in the units of the time constants.
     - `surrogate`: the spike's derivative. Default: `ATan()`.
 
-    **Raises:** `ValueError` for a network of other neurons, for `dt` that is not in (0, t_max],
-    and for a neuron that does not start below its threshold.
+    **Raises:** `ValueError` for a network of other neurons or with delays, for `dt` that is not in
+    (0, t_max], and for a neuron that does not start below its threshold.
     """
+    net = unwrap(net)
     neuron, dt = _neuron(net), checks.positive("dt", dt)
     if dt > net.t_max:
         raise ValueError(f"dt must be at most t_max = {net.t_max}, got {dt}.")
@@ -153,6 +155,8 @@ def _neuron(net: EventNetwork) -> LIF:
         raise ValueError(
             f"net must be a network of LIF neurons, got neurons {type(neuron).__name__}."
         )
+    if net.delays is not None:
+        raise ValueError("net must have no delays, a step of the scan takes one for all.")
     # In the event mode it would fire at time 0, before the first step.
     over = ~(neuron.v_init < neuron.threshold)
     checks.refuse("v_init", neuron.v_init, over, "must be below threshold")

@@ -55,6 +55,13 @@ def positive(name: str, value: float) -> float:
     return float(value)
 
 
+def not_negative(name: str, value: float) -> float:
+    """`value` as a float, refused unless finite and >= 0."""
+    if not (isinstance(value, int | float | np.number) and math.isfinite(value) and value >= 0):
+        raise ValueError(f"{name} must be a finite number >= 0, got {value!r}.")
+    return float(value)
+
+
 def count(name: str, value: int) -> int:
     """`value` as an int, refused unless it is a whole number >= 1."""
     if not isinstance(value, int | float | np.number) or value != math.floor(value) or value < 1:

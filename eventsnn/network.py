@@ -11,6 +11,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 
 from . import checks, queries
 from .adjoint import AbstractAdjoint, EventProp
+from .constraints import unwrap
 from .engine import solve
 from .flows import AbstractFlow, MixtureFlow, ODEFlow, RefractoryFlow, exact_flow, flow_of
 from .neurons import AbstractNeuron
@@ -276,19 +277,19 @@ class EventNetwork(eqx.Module):
 
     def _network(self, pseudospikes: Pseudospikes | None) -> Network:
         """As the loop wants it: weights masked, and two rows of zeros for silent sources."""
-        weights, delays = self.weights, self.delays
+        neuron, weights, delays = unwrap((self.neuron, self.weights, self.delays))
         if self.mask is not None:
             weights = jnp.where(self.mask, weights, 0.0)
         if delays is not None:
             if delays.ndim == 1:
                 delays = delays[:, None]
             elif self.mask is not None:
-                exists = self.mask.reshape(len(self.mask), self.neuron.ports, -1).any(axis=1)
+                exists = self.mask.reshape(len(self.mask), neuron.ports, -1).any(axis=1)
                 delays = jnp.where(exists, delays, jnp.inf)
             delays = jnp.pad(delays, ((0, 2), (0, 0)), constant_values=jnp.inf)
         weights = jnp.pad(weights, ((0, 2), (0, 0)))
         drive = None if pseudospikes is None else pseudospikes.drive
-        return Network(self.flow, self.neuron, weights, delays, drive)
+        return Network(self.flow, neuron, weights, delays, drive)
 
     def _arrivals(self, in_times: Array, times: Array | None, plan: Plan) -> Arrivals:
         """Input spikes and moments of observation in one sorted queue.

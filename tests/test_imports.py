@@ -17,6 +17,7 @@ MODULES = {
 EVERYTHING = {
     "architectures",
     "bridge",
+    "constraints",
     "data",
     "discrete",
     "encoders",
@@ -35,23 +36,33 @@ MAY_IMPORT = {
     "neurons": {"checks"},
     "flows": {"checks", "neurons"},
     "system": {"flows", "neurons", "spikes"},
+    "constraints": {"checks"},
     "readings": {"flows", "neurons", "spikes", "system"},
     "queue": set(),
     "delayed": {"flows", "neurons", "queue", "system"},
     "pseudospikes": {"checks", "neurons"},
     "queries": {"spikes"},
     # The event loop is handed to the adjoint, which never imports it.
-    "adjoint": {"batching", "delayed", "neurons", "queue", "readings", "spikes"}
+    "adjoint": {"batching", "checks", "delayed", "neurons", "queue", "readings", "spikes"}
     | {"status", "system"},
     "engine": {"adjoint", "batching", "delayed", "flows", "neurons", "queue", "readings", "spikes"}
     | {"status", "system"},
-    "network": {"adjoint", "checks", "engine", "flows", "neurons", "pseudospikes", "queries"}
+    "network": {
+        "adjoint",
+        "checks",
+        "constraints",
+        "engine",
+        "flows",
+        "neurons",
+        "pseudospikes",
+        "queries",
+    }
     | {"spikes", "status", "system"},
     "architectures": {"adjoint", "flows", "network", "neurons"},
     "surrogates": {"checks"},
     # The discrete-time mode knows nothing of events; the bridge knows both.
     "discrete": {"checks", "surrogates"},
-    "bridge": {"checks", "discrete", "network", "neurons", "surrogates"},
+    "bridge": {"checks", "constraints", "discrete", "network", "neurons", "surrogates"},
     "encoders": set(),
     "losses": set(),
     "data": set(),

@@ -9,6 +9,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
+from .. import checks
 from ..batching import BatchNative
 from ..delayed import lifted_on_way
 from ..neurons import AbstractNeuron
@@ -49,7 +50,8 @@ class EventProp(AbstractAdjoint):
     flow and one division a spike, for any neuron model.
 
     At a spike, a membrane that only just reaches its threshold has an unbounded derivative
-    ($-\nabla g \cdot \dot x \to 0$), which is reported as it is.
+    ($-\nabla g \cdot \dot x \to 0$), which is reported as it is. To bound it, give a `min_speed`:
+    slower crossings are then divided by that, and their gradients are no longer exact.
 
     Neurons that cross at the same instant do not influence each other's spike time: each
     crossing is divided by the speed before any of their spikes arrived.
@@ -57,6 +59,18 @@ class EventProp(AbstractAdjoint):
     Reference: Wunderlich & Pehle, *Event-based backpropagation can compute exact gradients for
     spiking neural networks*, Scientific Reports 11:12829, 2021 (arXiv:2009.08378).
     """
+
+    min_speed: float = eqx.field(static=True)
+
+    def __init__(self, min_speed: float = 0.0):
+        r"""**Arguments:**
+
+        - `min_speed`: the least $-\nabla g \cdot \dot x$ to divide by, >= 0, in units of the gap
+            (of most neurons, the membrane potential) per unit of time. 0: all gradients are exact.
+
+        **Raises:** `ValueError` for a `min_speed` that is not finite and >= 0.
+        """
+        self.min_speed = checks.not_negative("min_speed", min_speed)
 
     def apply(self, loop, problem, active, arrays, arrivals):
         solve = jax.custom_vjp(lambda arrays, arrivals: loop(problem, arrays, arrivals))
@@ -108,6 +122,7 @@ class _Setting(NamedTuple):
     learns_weights: bool
     sources: Int[Array, "rows batch"]
     inputs: int  # input spikes, with delays
+    min_speed: float
 
     def neuron(self, learnt: PyTree, row: "_Row") -> AbstractNeuron:
         """The (lifted) neuron of a row with these values of what is learnt."""
@@ -140,7 +155,9 @@ def _backward(static: tuple[Problem, tuple[bool, ...]], arrays: PyTree, batch: A
     rows = _Row(record.sources, record.dt, record.message, record.driven, d_times, d_observed)
     rows, states = jax.tree.map(lambda x: jnp.moveaxis(x, 0, -1), (rows, record.state))
     inputs = 0 if arrivals.inputs is None else arrivals.inputs.shape[1]
-    setting = _setting(problem.plan, problem.build(arrays), active, rows.source, inputs)
+    assert isinstance(problem.adjoint, EventProp)
+    network, min_speed = problem.build(arrays), problem.adjoint.min_speed
+    setting = _setting(problem.plan, network, active, rows.source, inputs, min_speed)
     sweep = _walk(setting, rows, states)
 
     d_network = jax.tree.map(jnp.zeros_like, arrays)
@@ -160,7 +177,9 @@ def _backward(static: tuple[Problem, tuple[bool, ...]], arrays: PyTree, batch: A
     return d_network, arrivals._replace(times=d_times, inputs=d_inputs)
 
 
-def _setting(plan: Plan, network: Network, active: Any, sources: Array, inputs: int) -> _Setting:
+def _setting(
+    plan: Plan, network: Network, active: Any, sources: Array, inputs: int, min_speed: float
+) -> _Setting:
     arrays, rest = eqx.partition(network.neuron, eqx.is_inexact_array)
     size = sources.shape[1]
     spread = jax.tree.map(
@@ -170,7 +189,7 @@ def _setting(plan: Plan, network: Network, active: Any, sources: Array, inputs: 
     )
     learnt, fixed = eqx.partition(spread, active.neuron)
     fixed = eqx.combine(fixed, rest)
-    return _Setting(plan, network, learnt, fixed, active.weights, sources, inputs)
+    return _Setting(plan, network, learnt, fixed, active.weights, sources, inputs, min_speed)
 
 
 def _walk(setting: _Setting, rows: _Row, states: Array) -> _Sweep:
@@ -247,6 +266,8 @@ def _undo(setting: _Setting, sweep: _Sweep, row: _Row, kept: Any) -> _Sweep:
         ends = ends | jnp.any(lifted, axis=0)
     velocity = flow.velocity(neuron, leg, dt, end)
     _, speed = approach(neuron, end, velocity)
+    if setting.min_speed > 0:
+        speed = jnp.maximum(speed, setting.min_speed)
     # Neurons that tied act at rows of their own, but each at its own time: the sooner one
     # acts, the longer it is until the next, so what belongs to the others is taken off. One that
     # this event lifted over its threshold fires with it, whatever the state.

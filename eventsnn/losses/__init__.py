@@ -3,8 +3,8 @@
 Those of the event mode take spike times in ms, with `inf` where there is no spike: first spikes of
 shape `(*batch, outputs)` (`time_mse`, `time_mae`, `ttfs_cross_entropy`, `accuracy_ttfs`), trains of
 shape `(*trains, k)` (`van_rossum`), or potentials of shape `(*batch, outputs, times)`, the time
-last (`max_voltage_ce`, `integrated_voltage_ce`). None of them counts spikes: a number of spikes has
-no gradient with respect to their times.
+last (`max_voltage_ce`, `integrated_voltage_ce`). A number of spikes has no gradient with respect to
+their times; `spike_count` and `soft_counts` take a smooth one instead.
 
 All others score the discrete mode, with the semantics of snnTorch 1.0.0 where nothing else is said:
 they take spikes or membranes of shape `(time, *batch, outputs)`, time first, and return float32 or
@@ -25,6 +25,8 @@ from .classes import sum_populations as sum_populations
 from .counts import ce_count as ce_count
 from .counts import ce_rate as ce_rate
 from .counts import mse_count as mse_count
+from .event_counts import soft_counts as soft_counts
+from .event_counts import spike_count as spike_count
 from .membranes import ce_max_membrane as ce_max_membrane
 from .membranes import ce_membrane_sum as ce_membrane_sum
 from .membranes import mse_membrane as mse_membrane

@@ -1,0 +1,96 @@
+"""Parameters that stay in their range while they are learnt, by wrapping them."""
+
+import abc
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float, PyTree
+
+from . import checks
+
+Tree = TypeVar("Tree", bound=PyTree)
+
+
+class AbstractWrapper(eqx.Module):
+    """A leaf that is learnt as `raw`, and used as what `unwrap` makes of it.
+
+    An optimiser sees `raw`, without a constraint; every query of a network unwraps first. `shape`,
+    `ndim` and `dtype` are those of the value.
+    """
+
+    raw: eqx.AbstractVar[Float[Array, "..."]]
+
+    @abc.abstractmethod
+    def unwrap(self) -> Float[Array, "..."]:
+        """The value, of the shape of `raw`."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """That of the value."""
+        return self.raw.shape
+
+    @property
+    def ndim(self) -> int:
+        """That of the value."""
+        return self.raw.ndim
+
+    @property
+    def dtype(self) -> Any:
+        """That of the value."""
+        return self.raw.dtype
+
+
+class Positive(AbstractWrapper):
+    r"""A value that stays above 0: $x = \log(1 + e^r)$, of which $r$ is learnt.
+
+    Far above 0 a step of $r$ is one of $x$; near 0 steps become smaller as $x$ does. For time
+    constants, delays, thresholds, or weights that have to stay excitatory.
+    """
+
+    raw: Float[Array, "..."]
+
+    def __init__(self, value: Float[ArrayLike, "..."]):
+        """**Arguments:**
+
+        - `value`: where to start, > 0.
+
+        **Raises:** `ValueError` for a value that is not.
+        """
+        x = jnp.asarray(value)
+        x = x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(float)
+        checks.refuse("value", value, ~(x > 0), "must be > 0 to stay positive")
+        self.raw = x + jnp.log(-jnp.expm1(-x))
+
+    def unwrap(self) -> Float[Array, "..."]:
+        return jax.nn.softplus(self.raw)
+
+
+def constrain(
+    tree: Tree,
+    where: Callable[[Tree], Any],
+    wrapper: Callable[[Array], AbstractWrapper] = Positive,
+) -> Tree:
+    """The tree with some of its leaves wrapped, so that what is learnt keeps their range.
+
+    **Arguments:**
+
+    - `tree`: a network, say.
+    - `where`: picks a leaf, or several, as for `equinox.tree_at`:
+        `lambda net: (net.delays, net.neuron.tau_mem)`.
+    - `wrapper`: makes the wrapped leaf, by default [`Positive`][].
+
+    **Raises:** `ValueError` for a leaf that is out of range to begin with.
+    """
+    return eqx.tree_at(where, tree, replace_fn=wrapper)
+
+
+def unwrap(tree: Tree) -> Tree:
+    """The tree with the values of all that is wrapped in it."""
+
+    def is_wrapper(x):
+        return isinstance(x, AbstractWrapper)
+
+    return jax.tree.map(lambda x: x.unwrap() if is_wrapper(x) else x, tree, is_leaf=is_wrapper)

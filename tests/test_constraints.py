@@ -1,0 +1,83 @@
+"""Parameters that keep their range while they are learnt."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import eventsnn as esn
+
+IN_TIMES = jnp.array([[1.0, 9.0], [4.0, 6.0]])
+
+
+def network(**options):
+    weights = jnp.array([[0.0, 0.5], [0.3, 0.0], [2.0, 1.0], [1.0, 2.5]])
+    neuron = esn.LIF(jnp.array([10.0, 12.0]), 5.0)
+    return esn.EventNetwork(neuron, weights, outputs=(0, 1), t_max=40.0, max_events=40, **options)
+
+
+def where(net):
+    return net.neuron.tau_mem, net.weights
+
+
+def test_a_wrapped_network_is_the_same_network():
+    net = network()
+    wrapped = esn.constrain(net, lambda net: net.neuron.tau_mem)
+    assert isinstance(wrapped.neuron.tau_mem, esn.Positive)
+    assert wrapped.neuron.tau_mem.shape == (2,)
+    assert wrapped.n_neurons == 2
+    fires = jax.jit(lambda net: net.spikes(IN_TIMES, 3))
+    np.testing.assert_allclose(fires(wrapped), fires(net), rtol=1e-13)
+    for a, b in zip(jax.tree.leaves(esn.unwrap(wrapped)), jax.tree.leaves(net), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-14)
+
+
+def test_gradients_pass_through_the_wrapper():
+    def loss(net):
+        return jnp.sum(jnp.sin(net.ttfs(IN_TIMES)))
+
+    net = network()
+    net = eqx.tree_at(lambda net: net.weights, net, net.weights + 0.1)  # all of them above 0
+    wrapped = esn.constrain(net, where)
+    plain, raw = (jax.jit(jax.grad(loss))(x) for x in (net, wrapped))
+    for value, own, inner in zip(where(net), where(plain), where(raw), strict=True):
+        np.testing.assert_allclose(inner.raw, own * -np.expm1(-value), rtol=1e-10)
+    assert np.all(np.abs(plain.neuron.tau_mem) > 1e-3)
+
+
+def test_what_is_learnt_stays_positive():
+    """The loss pulls all delays to 0, where plain parameters go past, and the wrapped do not."""
+    delays = jnp.array([0.5, 1.5, 0.2, 0.25])
+
+    def learn(net):
+        spec = eqx.tree_at(lambda n: n.delays, jax.tree.map(lambda _: False, net), True)
+        for _ in range(20):
+            trained, fixed = eqx.partition(net, spec)
+            grads = step(trained, fixed)
+            trained = jax.tree.map(lambda x, g: x - 0.3 * g, trained, grads)
+            net = eqx.combine(trained, fixed)
+        return net
+
+    def loss(trained, fixed):
+        return jnp.sum(eqx.combine(trained, fixed).ttfs(IN_TIMES, throw=False))
+
+    step = eqx.filter_jit(jax.grad(loss))
+    net = network(delays=delays)
+    learnt = esn.unwrap(learn(esn.constrain(net, lambda net: net.delays)))
+    assert jnp.all(learnt.delays > 0)
+    assert jnp.min(learnt.delays / delays) < 0.5
+    plain = learn(net)
+    assert jnp.min(plain.delays) < 0
+    assert plain.simulate(IN_TIMES, throw=False).status == esn.Status.invalid_parameters
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, np.nan])
+def test_what_is_not_positive_is_refused(value):
+    with pytest.raises(ValueError, match=r"must be > 0 to stay positive, got \["):
+        esn.Positive(np.array([1.0, value]))
+
+
+def test_small_and_large_values_survive():
+    values = np.array([1e-12, 1e-3, 1.0, 50.0, 1e6])
+    np.testing.assert_allclose(esn.Positive(values).unwrap(), values, rtol=1e-9)
