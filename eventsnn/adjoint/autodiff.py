@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from ..delayed import lifted_on_way
 from ..neurons.base import State
-from ..readings import UNREAD, of, read
+from ..readings import of, read
 from ..spikes import Arrivals, nothing, observation
 from ..system import (
     Inbound,
@@ -46,9 +46,6 @@ class Autodiff(AbstractAdjoint):
         rows = _Row(numbers, *jax.tree.map(lambda x: jnp.moveaxis(x, 0, -1), columns))
         times, observed = _replay(problem, arrays, arrivals, rows)
         times = jnp.where(record.times < jnp.inf, times, jnp.inf)
-        if record.observed is not None and observed is not None:
-            unread = UNREAD[problem.plan.reading or "state"]
-            observed = jnp.where(record.observed == unread, unread, observed)
         return forget(record)._replace(times=times, observed=observed)
 
 
