@@ -19,7 +19,7 @@ def run(example):
 
 
 def test_there_are_examples():
-    assert len(EXAMPLES) == 3
+    assert len(EXAMPLES) == 4
 
 
 @pytest.mark.parametrize("example", [0, 1], ids=["first", "own-neuron"])
@@ -30,8 +30,15 @@ def test_example_of_the_event_mode(example, capsys):
     assert (net.ttfs(names.get("in_times", [[2.0]])) < net.t_max).all()
 
 
-def test_example_of_the_discrete_mode():
+def test_example_of_delays():
     names = run(2)
+    net, in_times = names["net"], names["in_times"]
+    assert net.delays.shape == (10, 8)
+    assert (net.maxima(in_times) > 0.1).all()
+
+
+def test_example_of_the_discrete_mode():
+    names = run(3)
     grads, trained = names["grads"], names["trained"]
     for of in (lambda m: m.layers[0].weight, lambda m: m.layers[1].feedback.weight):
         assert jnp.any(of(grads) != 0)
