@@ -7,7 +7,7 @@ from pathlib import Path
 from subprocess import CalledProcessError
 from typing import Any, NoReturn
 
-from . import discrete, quality, report, scaling, ttfs_regression
+from . import discrete, parity, quality, report, scaling, ttfs_regression, yin_yang
 from .client import WorkerError
 from .discrete_problems import TASKS
 from .images import VARIABLE, DataError
@@ -15,9 +15,17 @@ from .images import VARIABLE, DataError
 NAMES = {
     "ttfs-regression": "steps/s at start and end, compile time, memory, error; also of a peer",
     "scaling": "time and memory of a gradient step over neurons, events and precision",
-    "quality": "what the discrete-time tasks reach on MNIST, over seeds",
+    "yin-yang": "steps/s, compile time and memory of Yin-Yang with QIF neurons; also of a peer",
+    "quality": "what the tasks reach, over seeds",
+    "parity": "the same answers and derivatives as eventax, and where it is not right",
 } | {name: task.text for name, task in TASKS.items()}
-MODULES = {"ttfs-regression": ttfs_regression, "scaling": scaling, "quality": quality}
+MODULES = {
+    "ttfs-regression": ttfs_regression,
+    "yin-yang": yin_yang,
+    "scaling": scaling,
+    "quality": quality,
+    "parity": parity,
+}
 
 
 class Parser(argparse.ArgumentParser):
@@ -54,11 +62,16 @@ def parser() -> Parser:
             "--save", action="store_true", help="also write it into benchmarks/results"
         )
     compare(added["ttfs-regression"], list(ttfs_regression.PEERS))
+    train_to_end(added["ttfs-regression"])
+    compare(added["yin-yang"], list(yin_yang.PEERS))
     added["scaling"].add_argument("--rounds", type=positive, metavar="N", help="timed steps a size")
     seeds_and_data(added["quality"])
     added["quality"].add_argument("--only", metavar="TEXT", help="cases whose name contains it")
+    added["parity"].add_argument("--only", metavar="TEXT", help="networks whose name contains it")
+    added["parity"].add_argument("--seeds", type=positive, metavar="N", help="of each network")
     for name, task in TASKS.items():
         compare(added[name], list(task.peers))
+        train_to_end(added[name])
         added[name].add_argument("--loss", choices=task.losses, help="default: the first")
         if task.losses != ("mse",):
             data_folder(added[name])
@@ -66,7 +79,7 @@ def parser() -> Parser:
 
 
 def seeds_and_data(sub: Parser) -> None:
-    """The options of a benchmark of ours alone, on MNIST."""
+    """The options of a benchmark of ours alone."""
     sub.add_argument("--seeds", type=positive, metavar="N", help="default: each task's own number")
     data_folder(sub)
 
@@ -83,6 +96,10 @@ def compare(sub: Parser, peers: list[str]) -> None:
     sub.add_argument("--peer", choices=peers, help="the library to compare with")
     sub.add_argument("--rounds", type=positive, metavar="N", help="timed blocks of each library")
     sub.add_argument("--steps", type=positive, metavar="N", help="training steps before 'the end'")
+
+
+def train_to_end(sub: Parser) -> None:
+    """The options of a comparison of errors as well as speeds."""
     sub.add_argument("--seeds", type=positive, metavar="N", help="seeds of which to take the error")
     sub.add_argument("--full-peer", action="store_true", help="train the peer to its end too")
 
@@ -117,7 +134,7 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.out is not None:
         arguments.out.write_text(line + "\n")
     print(line)
-    return 0
+    return 0 if result.get("agrees", True) else 1
 
 
 if __name__ == "__main__":

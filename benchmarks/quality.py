@@ -1,4 +1,4 @@
-"""What the discrete-time tasks reach, over seeds.
+"""What the tasks reach, over seeds.
 
 Each run is `eventsnn run TASK ...` in a process of its own; the figures are those of its last line.
 """
@@ -31,6 +31,8 @@ class Case:
 
 
 CASES = {
+    "yin-yang, LIF": Case("yin-yang", (), "test_accuracy", 10, False),
+    "yin-yang, QIF": Case("yin-yang", ("--neuron", "qif"), "test_accuracy", 5, False),
     "leaky-classification": Case("leaky-classification", (), "test_accuracy", 3),
     "rleaky-classification, counts": Case("rleaky-classification", (), "test_accuracy", 3),
     "rleaky-classification, membranes": Case(
@@ -88,17 +90,23 @@ def one_run(case: Case, seed: int, options: Options) -> dict[str, Any]:
 
 def summary(case: Case, runs: list[dict[str, Any]]) -> dict[str, Any]:
     """The figures of all seeds."""
-    values = [run[case.metric] for run in runs]
     others = {k for k in runs[0] if k.startswith(case.metric) and k != case.metric}
     return {
         "metric": case.metric,
+        **of_seeds([run[case.metric] for run in runs]),
+        "seconds": statistics.median(run["seconds"] for run in runs),
+        "steps_per_second": statistics.median(run["steps_per_second"] for run in runs),
+        "others": {k: of_seeds([run[k] for run in runs]) for k in sorted(others)},
+    }
+
+
+def of_seeds(values: list[float]) -> dict[str, Any]:
+    """One figure of all seeds."""
+    return {
         "values": values,
         "mean": statistics.mean(values),
         "sd": statistics.stdev(values) if len(values) > 1 else None,
         "median": statistics.median(values),
-        "seconds": statistics.median(run["seconds"] for run in runs),
-        "steps_per_second": statistics.median(run["steps_per_second"] for run in runs),
-        "means_of_others": {k: statistics.mean(run[k] for run in runs) for k in sorted(others)},
     }
 
 
@@ -122,11 +130,11 @@ def run(options: Options) -> dict[str, Any]:
 
 
 def describe(result: dict[str, Any]) -> str:
-    """One line a case."""
+    """One line a case, and one for each of its other figures."""
     shown = ("mean", "sd", "median", "steps_per_second", "seconds")
-    rows = [
-        (name, case["metric"], len(case["values"]), *(case[key] for key in shown))
-        for name, case in result["cases"].items()
-    ]
+    rows = []
+    for name, case in result["cases"].items():
+        for metric, figures in {case["metric"]: case, **case["others"]}.items():
+            rows.append((name, metric, len(figures["values"]), *map(figures.get, shown)))
     header = ("task", "metric", "seeds", "mean", "sd", "median", "steps/s", "seconds a run")
     return table(header, rows)

@@ -7,12 +7,13 @@ import diffrax
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from jaxtyping import Array, ArrayLike, Bool, Float, PRNGKeyArray
 
 from .adjoint import AbstractAdjoint
 from .flows import AbstractFlow
 from .network import EventNetwork
 from .neurons import AbstractNeuron
+from .pseudospikes import Pseudospikes
 
 #: As in `jax.nn.initializers`: `init(key, shape, dtype)`.
 Initializer = Callable[..., Float[Array, "sources targets"]]
@@ -58,7 +59,11 @@ def recurrent(
     key: PRNGKeyArray,
     t_max: float,
     self_connections: bool = False,
+    delays: Float[ArrayLike, "sources *neurons"] | None = None,
+    pseudospikes: Pseudospikes | None = None,
     max_events: int = 500,
+    max_steps: int | None = None,
+    queue_capacity: int = 32,
     solver: diffrax.AbstractSolver | AbstractFlow | None = None,
     adjoint: AbstractAdjoint | None = None,
 ) -> EventNetwork:
@@ -69,7 +74,8 @@ def recurrent(
     - `neuron`: parameters scalar or of shape `(hidden + outputs,)`.
     - `init`: how to draw the weights of the whole matrix, for example
         `jax.nn.initializers.normal(1.0)`; called as `init(key, shape, dtype)`.
-    - `t_max`, `max_events`, `solver`, `adjoint`: as for [`eventsnn.EventNetwork`][].
+    - `t_max`, `delays`, `pseudospikes`, `max_events`, `max_steps`, `queue_capacity`, `solver`,
+        `adjoint`: as for [`eventsnn.EventNetwork`][].
     """
     mask = recurrent_mask(inputs, hidden, outputs, self_connections=self_connections)
     weights = jnp.where(mask, init(key, mask.shape, _dtype()), 0.0)
@@ -79,7 +85,11 @@ def recurrent(
         mask,
         outputs=range(hidden, hidden + outputs),
         t_max=t_max,
+        delays=delays,
+        pseudospikes=pseudospikes,
         max_events=max_events,
+        max_steps=max_steps,
+        queue_capacity=queue_capacity,
         solver=solver,
         adjoint=adjoint,
     )
@@ -92,7 +102,11 @@ def feedforward(
     init: Initializer | Sequence[Initializer],
     key: PRNGKeyArray,
     t_max: float,
+    delays: Float[ArrayLike, "sources *neurons"] | None = None,
+    pseudospikes: Pseudospikes | None = None,
     max_events: int = 500,
+    max_steps: int | None = None,
+    queue_capacity: int = 32,
     solver: diffrax.AbstractSolver | AbstractFlow | None = None,
     adjoint: AbstractAdjoint | None = None,
 ) -> EventNetwork:
@@ -104,7 +118,8 @@ def feedforward(
     - `sizes`: `(inputs, layer, ..., outputs)`.
     - `init`: how to draw a layer's weights, called as `init(key, (from, to), dtype)`; one for
         all layers, or one for each.
-    - `t_max`, `max_events`, `solver`, `adjoint`: as for [`eventsnn.EventNetwork`][].
+    - `t_max`, `delays`, `pseudospikes`, `max_events`, `max_steps`, `queue_capacity`, `solver`,
+        `adjoint`: as for [`eventsnn.EventNetwork`][].
 
     **Raises:** `ValueError` for fewer than two sizes, a size < 1, or not one `init` a layer.
     """
@@ -125,7 +140,11 @@ def feedforward(
         feedforward_mask(sizes),
         outputs=range(starts[-2], n),
         t_max=t_max,
+        delays=delays,
+        pseudospikes=pseudospikes,
         max_events=max_events,
+        max_steps=max_steps,
+        queue_capacity=queue_capacity,
         solver=solver,
         adjoint=adjoint,
     )

@@ -18,18 +18,25 @@ from benchmarks import (
     discrete,
     images,
     machine,
+    parity,
+    parity_cases,
+    parity_problems,
     peers,
     problem,
     quality,
     report,
     scaling,
     ttfs_regression,
+    yin_yang,
+    yin_yang_problem,
 )
 from benchmarks import discrete_problems as problems
 from benchmarks.client import Worker, WorkerError, worker_environment
 from benchmarks.workers import discrete_data, protocol
 from benchmarks.workers.discrete_commands import Commands, curve_errors
 from benchmarks.workers.discrete_worker import Eventsnn
+from eventsnn.data import yin_yang as points
+from eventsnn.tasks import YinYang
 
 
 @pytest.mark.parametrize(
@@ -43,6 +50,8 @@ from benchmarks.workers.discrete_worker import Eventsnn
         ["ttfs-regression", "--steps", "-3"],
         ["ttfs-regression", "--steps", "many"],
         ["scaling", "--peer", "eventax"],
+        ["yin-yang", "--peer", "snntorch"],
+        ["yin-yang", "--full-peer"],
         ["leaky-classification", "--peer", "eventax"],
         ["leaky-classification", "--loss", "mse_count"],
         ["membrane-regression", "--data-dir", "somewhere"],
@@ -60,7 +69,7 @@ def test_a_wrong_option_is_one_line_and_exit_code_2(argv, capsys):
 def test_list_names_every_benchmark(capsys):
     assert cli.main(["list"]) == 0
     out = capsys.readouterr().out
-    assert all(name in out for name in ("ttfs-regression", "scaling", *problems.TASKS))
+    assert all(name in out for name in ("ttfs-regression", "yin-yang", "scaling", *problems.TASKS))
 
 
 def test_options_keep_the_defaults_that_were_not_named():
@@ -69,6 +78,8 @@ def test_options_keep_the_defaults_that_were_not_named():
     parsed = cli.parser().parse_args(["ttfs-regression", "--quick", "--steps", "5"])
     assert cli.options(parsed).steps == 5
     assert cli.options(parsed).rounds == ttfs_regression.QUICK.rounds
+    parsed = cli.parser().parse_args(["yin-yang", "--peer", "eventax", "--steps", "30"])
+    assert cli.options(parsed) == yin_yang.Options(peer="eventax", steps=30)
     parsed = cli.parser().parse_args(["rleaky-classification", "--loss", "mse_membrane"])
     assert cli.options(parsed) == replace(
         discrete.defaults("rleaky-classification"), loss="mse_membrane"
@@ -85,6 +96,14 @@ def test_main_ends_with_one_line_of_strict_json(result, monkeypatch, capsys, tmp
     last = capsys.readouterr().out.splitlines()[-1]
     assert json.loads(last) == {"a": 1.23457, "b": [None, None], "c": {"d": None}}
     assert (tmp_path / "result.json").read_text() == last + "\n"
+
+
+@pytest.mark.parametrize("agrees", [True, False])
+def test_the_parity_check_fails_if_an_agreement_does_not_hold(agrees, monkeypatch, capsys):
+    monkeypatch.setattr(parity, "run", lambda options: {"agrees": agrees})
+    monkeypatch.setattr(parity, "describe", lambda result: "a table")
+    assert cli.main(["parity", "--seeds", "2"]) == (0 if agrees else 1)
+    assert json.loads(capsys.readouterr().out.splitlines()[-1]) == {"agrees": agrees}
 
 
 @pytest.mark.parametrize("error", [WorkerError("it died"), CalledProcessError(1, ["pip"])])
@@ -166,6 +185,61 @@ def test_growth_compares_the_smallest_size_with_the_largest():
     assert by_events == {50: 1.5, 100: 1.5, 200: 1.5}
 
 
+def test_parity_takes_the_largest_difference_of_each_quantity():
+    inf = np.inf
+    ours = {"ttfs": np.array([20.0, inf]), "spikes": np.array([[0.5, inf]]), "states": np.zeros(1)}
+    ours |= {"d ttfs / d weights": np.array([4.0, 0.0]), "d spikes / d weights": np.array([0.5])}
+    same = parity.compare(ours, ours)
+    assert same == {"ttfs": 0.0, "spikes": 0.0, "states": 0.0, "d / d weights": 0.0}
+    theirs = ours | {"ttfs": np.array([20.2, inf]), "d spikes / d weights": np.array([0.4])}
+    apart = parity.compare(ours, theirs)
+    assert apart["ttfs"] == pytest.approx(0.01)
+    assert apart["d / d weights"] == pytest.approx(0.2)
+    for wrong in (np.array([20.0, 30.0]), np.array([20.0, np.nan, inf])):
+        assert parity.compare(ours, ours | {"ttfs": wrong})["ttfs"] == inf
+
+
+def test_a_case_holds_if_we_are_right_and_the_peer_is_not():
+    case = parity_cases.CASES[0]
+    truth = list(case.truth)
+    assert parity.judged(case, truth, [truth[0], math.inf])["holds"] is True
+    assert parity.judged(case, truth, truth)["holds"] is False
+    assert parity.judged(case, [truth[0], truth[1] + 1e-6], [0.0])["holds"] is False
+    assert parity.judged(case, [math.nan, truth[1]], [0.0])["holds"] is False
+
+
+def test_the_closed_form_of_the_parity_cases_and_its_derivatives():
+    weights, times = [3.0, -0.5, 4.0], [1.0, 2.5, 3.0]
+    first, by_weights, by_times = parity_cases.crossing(weights, times)
+    v = sum(
+        w * (math.exp((s - first) / 10) - math.exp((s - first) / 5))
+        for w, s in zip(weights, times, strict=True)
+    )
+    assert first > 3.0
+    assert v == pytest.approx(1.0, abs=1e-13)
+    for k in range(3):
+        unit = 1e-5 * np.eye(3)[k]
+
+        def at(way, unit=unit):
+            return (
+                parity_cases.crossing(list(weights + way * unit), times)[0],
+                parity_cases.crossing(weights, list(times + way * unit))[0],
+            )
+
+        slopes = (np.array(at(1)) - np.array(at(-1))) / 2e-5
+        assert slopes == pytest.approx([by_weights[k], by_times[k]], rel=1e-7)
+
+
+def test_a_parity_network_has_its_layers_and_is_drawn_again():
+    made, again = (parity_problems.make("LIF feed-forward", 1) for _ in range(2))
+    assert all(np.array_equal(made[key], again[key]) for key in made)
+    assert np.count_nonzero(made["weights"]) == 2 * 3 + 3 * 2
+    assert made["of_spikes"].shape == (2, parity_problems.COUNT)
+    of, rest = parity_problems.split("LIF recurrent, EventProp", made)
+    assert sorted(of) == ["neuron_bias", "weights"]
+    assert {"in_times", "neuron_tau_mem", "at"} < set(rest)
+
+
 def test_the_problem_is_the_task():
     made = problem.make(seed=3, steps=2)
     again = problem.make(seed=3, steps=2)
@@ -176,6 +250,35 @@ def test_the_problem_is_the_task():
     assert made["weights"].dtype == np.float32
     assert 0 <= made["weights"].min() < made["weights"].max() <= 40
     assert np.abs(made["bias"]).max() <= 0.25
+
+
+def test_the_yin_yang_problem_is_the_task():
+    made = yin_yang_problem.make(seed=3, steps=20)
+    again = yin_yang_problem.make(seed=3, steps=20)
+    assert all(np.array_equal(made[name], again[name]) for name in made)
+    net = YinYang(neuron="qif").build(jax.random.key(0))
+    assert np.array_equal(made["mask"], np.asarray(net.mask))
+    assert np.all(made["weights"][~made["mask"]] == 0)
+    assert made["weights"].shape == net.weights.shape
+    assert 0 <= made["weights"].min() < made["weights"].max() <= 40
+    assert np.abs(made["bias"]).max() <= 0.5
+    # 19 batches are an epoch, in which no point comes twice.
+    epoch = made["x"][: 19 * yin_yang_problem.BATCH]
+    assert len(made["x"]) == len(made["y"]) == 20 * yin_yang_problem.BATCH
+    assert len(np.unique(epoch, axis=0)) == len(epoch)
+    assert np.array_equal(points.classify(made["x"]), made["y"])
+
+
+def test_yin_yang_compares_in_float64_and_shows_float32_beside_it():
+    start = {"compile_seconds": 2.0, "start_steps_per_second": 30.0}
+    rates = {"ours": [200.0], "ours_float32": [700.0], "peer": [2.0]}
+    result = ttfs_regression.summarise(
+        dict.fromkeys(rates, start), rates, dict.fromkeys(rates, 500.0)
+    )
+    lines = yin_yang.describe(result | {"peer": "eventax"}).splitlines()
+    assert result["ratio"] == 100.0
+    assert lines[2].split()[-4:] == ["200", "2", "100", "700"]
+    assert [yin_yang.Options().block(name) for name in rates] == [80, 80, 4]
 
 
 def test_images_come_from_idx_files_or_the_run_ends_in_one_line(tmp_path, monkeypatch, capsys):
@@ -307,6 +410,8 @@ def test_the_machine_is_described_without_its_name():
 
 
 def test_a_run_over_seeds_names_the_task_its_options_and_the_data():
+    line = quality.command(quality.CASES["yin-yang, QIF"], 1, quality.Options(), "out")
+    assert " ".join(line) == "run yin-yang --neuron qif --seed 1 --out out"
     case = quality.CASES["rleaky-classification, membranes"]
     line = quality.command(case, 2, quality.Options(data_dir=Path("mnist")), "out")
     start = "run rleaky-classification --objective membrane --seed 2 --out out"
@@ -329,8 +434,14 @@ def test_the_figures_of_all_seeds():
     assert found["mean"] == pytest.approx(0.7)
     assert found["sd"] == pytest.approx(0.2)
     assert found["seconds"] == 2.0
-    assert found["means_of_others"] == {"test_accuracy_last_step": pytest.approx(0.35)}
-    assert "moving-mnist" in quality.describe({"cases": {"moving-mnist": found}})
+    (name, other), *rest = found["others"].items()
+    assert (name, rest) == ("test_accuracy_last_step", [])
+    assert (other["mean"], other["sd"]) == (pytest.approx(0.35), pytest.approx(0.1))
+    lines = quality.describe({"cases": {"moving-mnist": found}}).splitlines()[2:]
+    assert [line.split()[1:4] for line in lines] == [
+        ["test_accuracy", "3", "0.7"],
+        ["test_accuracy_last_step", "3", "0.35"],
+    ]
 
 
 def _echo(text):

@@ -17,6 +17,7 @@ from eventsnn.tasks import TASKS, Outcome
 PICTURES = {"prediction", "loss", "parameters", "raster", "membranes"}
 OPTIONS = {  # of each task, none of them the default
     "ttfs-regression": {"steps": 7, "seed": 5, "solver": "tsit5"},
+    "yin-yang": {"steps": 7, "seed": 5, "epochs": 2, "neuron": "qif", "points": "fresh"},
     "membrane-regression": {"steps": 7, "seed": 5, "mode": "linear"},
     "leaky-classification": {"steps": 7, "seed": 5, "epochs": 2},
     "rleaky-classification": {
@@ -110,6 +111,8 @@ def test_tasks_are_listed(capsys):
         (["run", "ttfs-regression", "--seed", str(2**32)], "0 to 2**32 - 1"),
         (["run", "ttfs-regression", "--solver", "magic"], "'magic' (choose from"),
         (["run", "ttfs-regression", "--mode", "sqrt"], "--mode"),
+        (["run", "yin-yang", "--neuron", "eif"], "'eif' (choose from"),
+        (["run", "yin-yang", "--points", "mine"], "'mine' (choose from"),
         (["run", "membrane-regression", "--mode", "cubic"], "'cubic' (choose from"),
         (["run", "membrane-regression", "--data-dir", "here"], "--data-dir"),
         (["run", "leaky-classification", "--dataset", "nothing"], "'nothing' (choose from"),

@@ -58,7 +58,7 @@ MAY_IMPORT = {
         "queries",
     }
     | {"spikes", "status", "system"},
-    "architectures": {"adjoint", "flows", "network", "neurons"},
+    "architectures": {"adjoint", "flows", "network", "neurons", "pseudospikes"},
     "surrogates": {"checks"},
     # The discrete-time mode knows nothing of events; the bridge knows both.
     "discrete": {"checks", "surrogates"},

@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -33,6 +34,22 @@ def test_any_order_within_a_channel():
     for moved in (TIMES[:, ::-1], jnp.roll(TIMES, 1, axis=1), jnp.sort(TIMES, axis=1)):
         for a, b in zip(events_of(net, moved), expected, strict=True):
             np.testing.assert_array_equal(a, b)
+
+
+def test_architectures_hand_on_what_is_the_networks():
+    given = {"max_events": 9, "max_steps": 70, "queue_capacity": 3, "adjoint": esn.Autodiff()}
+    drive = esn.Pseudospikes(np.array([0.0, 0.0, 2.0]), 5.0)
+    options = {"t_max": 10.0, "delays": np.arange(4.0), "pseudospikes": drive}
+    options["init"] = lambda key, shape, dtype: jnp.ones(shape, dtype)
+    options |= given | {"key": jax.random.key(0)}
+    for net in (
+        esn.feedforward(esn.LIF(10.0, 5.0), sizes=(1, 2, 1), **options),
+        esn.recurrent(esn.LIF(10.0, 5.0), inputs=1, hidden=2, outputs=1, **options),
+    ):
+        np.testing.assert_array_equal(net.delays, np.arange(4.0))
+        assert eqx.tree_equal(net.pseudospikes, drive)
+        assert {name: getattr(net, name) for name in given} == given
+        assert net.outputs == (2,)
 
 
 def test_no_input_at_all():

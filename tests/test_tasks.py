@@ -16,9 +16,11 @@ from eventsnn.tasks import TASKS, DataError, images
 
 DIGITS = ("leaky-classification", "rleaky-classification", "moving-mnist")
 OF_DIGITS = {"loss", "accuracy", "confusion", "raster", "membranes", "counts", "weights", "samples"}
+OF_POINTS = {"regions", "loss", "accuracy", "raster"}
 OF_CURVES = {"before", "after", "loss", "raster"}
 ALWAYS = {"final_loss", "steps_per_second", "compile_seconds", "devices_used"}
 ERRORS = {"relative_error", "l1"}
+ACCURACIES = {"test_accuracy", "test_accuracy_fresh", "validation_accuracy", "gradient_steps"}
 ACCURACY = {"test_accuracy", "test_accuracy_last_step", "gradient_steps", "steps_per_epoch"}
 
 
@@ -36,6 +38,7 @@ def quick(name, **options):
 @pytest.mark.parametrize(
     ("name", "options", "metrics", "figures"),
     [
+        ("yin-yang", {}, ACCURACIES, OF_POINTS),
         ("membrane-regression", {"mode": "sqrt"}, ERRORS, OF_CURVES),
         ("membrane-regression", {"mode": "linear"}, ERRORS, OF_CURVES),
         ("leaky-classification", {}, ACCURACY, OF_DIGITS),
@@ -175,6 +178,8 @@ def test_feedback_is_what_it_is_called():
         ("rleaky-classification", {"feedback": "all"}),
         ("membrane-regression", {"mode": "cubic"}),
         ("ttfs-regression", {"solver": "magic"}),
+        ("yin-yang", {"neuron": "eif"}),
+        ("yin-yang", {"points": "mine"}),
     ],
 )
 def test_what_is_no_choice_is_refused(name, options):

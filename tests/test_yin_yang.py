@@ -1,7 +1,9 @@
 """The yin-yang figure is the published one, its classes are balanced, and its draws independent."""
 
+import dataclasses
 import itertools
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -113,8 +115,62 @@ def test_a_key_is_a_draw(data):
 
 @pytest.mark.parametrize("bad", [0, -1, 2.0, "many"])
 def test_no_samples_refused(bad):
-    with pytest.raises(ValueError, match=f"n must be an integer >= 1, got {bad!r}"):
-        yin_yang.sample(jax.random.key(0), bad)
+    for function in (
+        lambda n: yin_yang.sample(jax.random.key(0), n),
+        lambda n: yin_yang.published(train=n),
+    ):
+        with pytest.raises(ValueError, match=f"n must be an integer >= 1, got {bad!r}"):
+            function(bad)
+
+
+# ------------------------------------------------------------------ the published points
+
+
+@pytest.fixture(scope="module")
+def points():
+    return yin_yang.published()
+
+
+def test_the_published_points_are_those(points):
+    # The first of each set as its generator gives them: numpy.random.RandomState(42, 41, 40).
+    first = {
+        "train": [(0.6803075385877797, 0.450499251969543), (0.09767211400638387, 0.6842330265)],
+        "validation": [(0.6805727261759029, 0.3209733938933629), (0.6685157173, 0.9174478489)],
+        "test": [(0.23409664559563403, 0.4017249751828972), (0.7513290219574, 0.4682425192681)],
+    }
+    labels = {
+        "train": [2, 1, 2, 1, 1, 1],
+        "validation": [0, 1, 0, 0, 2, 1],
+        "test": [2, 2, 1, 1, 1, 2],
+    }
+    counts = {"train": (1681, 1702, 1617), "validation": (316, 336, 348), "test": (350, 316, 334)}
+    for name, xy in first.items():
+        part = getattr(points, name)
+        assert part.xy.dtype == np.float64 and part.labels.dtype == np.int32
+        np.testing.assert_allclose(part.xy[:2], xy, rtol=0, atol=1e-10)
+        np.testing.assert_array_equal(part.labels[:6], labels[name])
+        np.testing.assert_array_equal(np.bincount(part.labels), counts[name])
+
+
+def test_the_published_points_lie_in_their_class_and_in_one_set(points):
+    parts = [points.train, points.validation, points.test]
+    xy = np.concatenate([part.xy for part in parts])
+    labels = np.concatenate([part.labels for part in parts])
+    np.testing.assert_array_equal(labels, painted(xy))
+    np.testing.assert_array_equal(labels, classify(xy))
+    assert len(np.unique(xy, axis=0)) == len(xy) == 7000
+
+
+def test_fewer_published_points_are_the_first_of_them(points):
+    few = yin_yang.published(train=7, validation=3, test=2)
+    for name, n in (("train", 7), ("validation", 3), ("test", 2)):
+        found, whole = getattr(few, name), getattr(points, name)
+        np.testing.assert_array_equal(found.xy, whole.xy[:n])
+        np.testing.assert_array_equal(found.labels, whole.labels[:n])
+    with jax.enable_x64(False):
+        single = yin_yang.published(train=7, validation=3, test=2)
+    assert single.train.xy.dtype == np.float32
+    np.testing.assert_array_equal(single.train.xy, few.train.xy.astype(np.float32))
 
 
 # ------------------------------------------------------------------ spikes and batches
@@ -153,9 +209,43 @@ def test_batches_see_every_sample_once_an_epoch(data):
     assert len({tuple(batch.xy[0]) for batch in itertools.islice(endless, 9)}) > 4
 
 
-def test_the_task_trains_and_draws():
-    with jax.numpy_dtype_promotion("standard"):  # optax's schedules mix counts and reals
-        outcome = YinYang(seed=1).quick().run(progress=False)
-    assert 0 <= outcome.metrics["test_accuracy"] <= 1
-    assert np.isfinite(outcome.metrics["final_loss"])
-    assert set(outcome.figures) == {"regions", "loss", "accuracy", "raster"}
+# ------------------------------------------------------------------ the task
+
+
+def test_the_points_of_a_task(points):
+    task = YinYang(seed=3, n_train=20, n_validation=20, n_test=20, n_test_fresh=20)
+    np.testing.assert_array_equal(task.load().train.xy, points.train.xy[:20])
+    fresh, again, other = (
+        dataclasses.replace(task, points="fresh", seed=seed) for seed in (3, 3, 4)
+    )
+    first, second, third = (t.load() for t in (fresh, again, other))
+    np.testing.assert_array_equal(first.test.xy, second.test.xy)
+    drawn = [task.fresh().xy, other.fresh().xy]
+    for data in (first, third):
+        drawn += [data.train.xy, data.validation.xy, data.test.xy]
+    together = np.concatenate([*drawn, points.train.xy, points.validation.xy, points.test.xy])
+    assert len(np.unique(together, axis=0)) == len(together) == 7000 + 8 * 20
+    np.testing.assert_array_equal(task.fresh().xy, fresh.fresh().xy)
+
+
+def test_a_silent_output_answers_nothing_and_learns():
+    task = YinYang(n_hidden=2, drive=4.0)
+    net = task.build(jax.random.key(0))
+    # Hidden neurons that fire, and outputs that they hardly move.
+    weights = jnp.zeros_like(net.weights).at[5:, :2].set(9.0).at[:2, 2:5].set(0.02)
+    xy, labels = np.array([[0.5, 0.25], [0.4, 0.9]]), np.array([1, 2], np.int32)
+
+    silent, at_rest = (
+        eqx.tree_at(lambda net: net.weights, net, weights * scale) for scale in (1.0, 0.0)
+    )
+    first_spikes = eqx.filter_jit(task.first_spikes)
+    # From rest, under the current of 4, to the threshold of 1.
+    np.testing.assert_allclose(first_spikes(at_rest, xy), 40 + 20 * np.log(4 / 3), rtol=1e-12)
+    times = np.asarray(first_spikes(silent, xy))
+    assert np.all((times > 40) & (times < 40 + 20 * np.log(4 / 3)))
+    np.testing.assert_array_equal(task.predict(silent, xy), [-1, -1])
+    assert task.accuracy(silent, yin_yang.Samples(xy, labels)) == 0
+    # More weight to the right outputs, less to the one that is never right.
+    found = eqx.filter_jit(eqx.filter_grad(task.loss))(silent, yin_yang.Samples(xy, labels))
+    slopes = np.asarray(found.weights)[:2, 2:5]
+    assert np.all(slopes[:, 1:] < 0) and np.all(slopes[:, 0] > 0)

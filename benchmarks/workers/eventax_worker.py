@@ -63,7 +63,11 @@ class Trainer:
             self.problem = {name: file[name] for name in file.files}
         self.x, self.y = jnp.asarray(self.problem["x"]), jnp.asarray(self.problem["y"])
         self.batch = int(self.problem["batch"])
-        self.model = build(self.problem)
+        return self.prepare(build(self.problem), loss_and_grad)
+
+    def prepare(self, model: EvNN, loss_and_grad: Any) -> dict[str, Any]:
+        """The training step of this model and `(model, inputs, targets) -> (loss, gradient)`."""
+        self.model = model
         optimiser = optax.adam(float(self.problem["learning_rate"]))
         self.fresh = optimiser.init(eqx.filter(self.model, eqx.is_inexact_array))
 
@@ -84,13 +88,17 @@ class Trainer:
         state.write(path, self.model, self.adam, self.where)
         return {}
 
+    def events(self, x: jax.Array) -> jax.Array:
+        """The spikes that stand for each of `x`."""
+        return as_events(x)
+
     def train(self, first: int, steps: int) -> dict[str, Any]:
         """Steps `first` to `first + steps` of the data's order, until all their work is done."""
         start = time.perf_counter()
         for i in range(first, first + steps):
             at = slice(i * self.batch, (i + 1) * self.batch)
             self.model, self.adam, loss = self.step(
-                self.model, self.adam, as_events(self.x[at]), self.y[at]
+                self.model, self.adam, self.events(self.x[at]), self.y[at]
             )
         jax.block_until_ready((self.model, self.adam, loss))
         return {"seconds": time.perf_counter() - start, "loss": float(loss)}

@@ -5,6 +5,7 @@ within their class, and the three classes are equally likely.
 """
 
 import dataclasses
+import math
 from collections.abc import Iterator
 from functools import partial
 from typing import NamedTuple
@@ -19,6 +20,8 @@ from . import images
 R_BIG = 0.5
 R_SMALL = 0.1
 CLASSES = ("yin", "yang", "dot")
+#: The seeds of the published sets.
+SEEDS = {"train": 42, "validation": 41, "test": 40}
 
 
 class Samples(NamedTuple):
@@ -32,7 +35,7 @@ class Samples(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class YinYangData:
-    """Independent draws to train on, to choose by, and to test on."""
+    """Draws to train on, to choose by, and to test on; no point is in two of them."""
 
     train: Samples
     validation: Samples
@@ -66,9 +69,7 @@ def sample(key: PRNGKeyArray, n: int) -> Samples:
 
     **Raises:** `ValueError` if `n` is not an integer >= 1.
     """
-    if not isinstance(n, int | np.integer) or n < 1:
-        raise ValueError(f"n must be an integer >= 1, got {n!r}.")
-    return _sample(key, int(n))
+    return _sample(key, _count(n))
 
 
 def generate(
@@ -89,6 +90,27 @@ def generate(
         for i, (name, n) in enumerate(sizes.items())
     }
     return YinYangData(**drawn)
+
+
+def published(*, train: int = 5000, validation: int = 1000, test: int = 1000) -> YinYangData:
+    r"""The points of the publication, which are the same for everybody.
+
+    They are made again here as its generator makes them (Kriener, Göltz & Petrovici,
+    arXiv:2102.08211): from NumPy's `RandomState`, with seed 42 to train, 41 to validate and 40 to
+    test, and for each point a class from `randint(3)`, then pairs from `rand(2)` until one is of
+    that class. Coordinates are rounded to JAX's default type at the end.
+
+    Of a set of another size the shorter is the beginning of the longer. Which points they happen
+    to be matters a little: see [`generate`][] for others.
+
+    **Arguments:**
+
+    - `train`, `validation`, `test`: how many points.
+
+    **Raises:** `ValueError` if one of them is not an integer >= 1.
+    """
+    sizes = {"train": train, "validation": validation, "test": test}
+    return YinYangData(**{name: _published(SEEDS[name], n) for name, n in sizes.items()})
 
 
 def event_inputs(
@@ -117,6 +139,34 @@ def batches(
     xy, labels = (np.asarray(part) for part in data)
     drawn = images.batches(key, xy, labels, batch_size=batch_size, epochs=epochs)
     return (Samples(*batch) for batch in drawn)
+
+
+def _count(n):
+    if not isinstance(n, int | np.integer) or n < 1:
+        raise ValueError(f"n must be an integer >= 1, got {n!r}.")
+    return int(n)
+
+
+def _published(seed, n):
+    random, xy, labels = np.random.RandomState(seed), [], []
+    for _ in range(_count(n)):
+        wanted = random.randint(len(CLASSES))
+        point = random.rand(2)
+        while _class(*point) != wanted:
+            point = random.rand(2)
+        xy.append(point)
+        labels.append(wanted)
+    return Samples(np.array(xy, jnp.zeros(()).dtype), np.array(labels, np.int32))
+
+
+def _class(x, y):
+    """`classify` of one point in float64, without JAX."""
+    left, right, centre = (math.hypot(x - c * R_BIG, y - R_BIG) for c in (0.5, 1.5, 1.0))
+    if centre > R_BIG:
+        return -1
+    if min(left, right) < R_SMALL:
+        return 2
+    return int(left <= 0.5 * R_BIG or (y > R_BIG and right > 0.5 * R_BIG))
 
 
 @partial(jax.jit, static_argnums=1)

@@ -9,11 +9,13 @@ from .membrane_regression import MembraneRegression as MembraneRegression
 from .moving_mnist import MovingMNIST as MovingMNIST
 from .rleaky_classification import RLeakyClassification as RLeakyClassification
 from .ttfs_regression import TTFSRegression as TTFSRegression
+from .yin_yang import YinYang as YinYang
 
 TASKS: dict[str, type[Task]] = {
     task.name: task
     for task in (
         TTFSRegression,
+        YinYang,
         MembraneRegression,
         LeakyClassification,
         RLeakyClassification,

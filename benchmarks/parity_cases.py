@@ -1,0 +1,209 @@
+"""Small cases in which the peer is not right, and what is: closed forms, with nothing but math.
+
+Where nothing else is said the neurons are LIF with `tau_mem` = 2 `tau_syn` = 10 ms, threshold 1,
+reset and start at 0, no bias, up to 60 ms. After arrivals of weight w at times s such a membrane is
+V = A x - B x^2 in x = exp(-t/10), with A the sum of w exp(s/10) and B that of w exp(2 s/10).
+
+`Case.truth` is a list of numbers, or in words what should be said.
+"""
+
+from dataclasses import dataclass
+from math import exp, inf, isfinite, log, nan, sqrt
+
+TAU = 10.0
+T_MAX = 60.0
+REFUSED = "refused"
+
+Answer = list[float] | str
+
+
+@dataclass(frozen=True)
+class Case:
+    """`name` is that of the functions of the two workers; `of` says what the numbers are."""
+
+    name: str
+    text: str
+    of: str
+    truth: Answer
+
+
+def crossing(weights: list[float], times: list[float]) -> tuple[float, list[float], list[float]]:
+    """First time at threshold after all arrivals, its derivatives by weights and by times."""
+    e = [exp(s / TAU) for s in times]
+    a = sum(w * f for w, f in zip(weights, e, strict=True))
+    b = sum(w * f * f for w, f in zip(weights, e, strict=True))
+    x = (a + sqrt(a * a - 4 * b)) / (2 * b)
+    speed = (2 * b * x * x - a * x) / TAU
+    by_weight = [-(f * x - f * f * x * x) / speed for f in e]
+    by_time = [
+        -w * (f * x - 2 * f * f * x * x) / TAU / speed for w, f in zip(weights, e, strict=True)
+    ]
+    return -TAU * log(x), by_weight, by_time
+
+
+def peak(weight: float, tau: float) -> float:
+    """The first time at threshold 1 after one arrival at 0, for another time constant."""
+    return -tau * log((1 + sqrt(1 - 4 / weight)) / 2)
+
+
+def potential(weight: float, t: float) -> float:
+    """The membrane a time t after one arrival, if it does not fire."""
+    return weight * (exp(-t / TAU) - exp(-2 * t / TAU))
+
+
+def chain(weights: list[list[float]], late: float) -> list[float]:
+    """Derivatives of the second neuron's first spike by the two input times, `late` the second's.
+
+    The first channel drives the first neuron, which drives the second, as does the second channel.
+    """
+    first, _, _ = crossing([weights[2][0]], [1.0])
+    alone, _, _ = crossing([weights[0][1]], [first])
+    if late > alone:
+        return [1.0, 0.0]
+    return crossing([weights[0][1], weights[3][1]], [first, late])[2]
+
+
+# Rows are sources, neurons first.
+INHIBITING = [[0.0, -60.0], [-60.0, 0.0], [6.0, 6.0]]
+APART = [[0.0, 0.0], [0.0, 0.0], [6.0, 6.0]]
+CHAIN = [[0.0, 5.0], [0.0, 0.0], [6.0, 0.0], [0.0, 3.0]]
+ONE = [[0.0], [8.0]]
+GRAZING, GRAZING_TAU = 4.005, 8.0
+WEAK = [[0.0], [3.0]]
+PAIR = [[0.0, 0.0], [0.0, 0.0], [8.0, 8.0], [8.0, 8.0]]
+TWO = [[0.0, 0.0], [0.0, 0.0], [8.0, 9.0]]
+DELAYED = [[0.0, 6.0], [0.0, 0.0], [8.0, 0.0]]
+DELAYS = [[0.0, 2.0], [0.0, 0.0], [1.0, 0.0]]
+BIASES = [2.0, 3.0]  # neurons that fire by themselves, each with a period of its own
+PERIODS = [TAU * log(b / (b - 1)) for b in BIASES]
+REST = 3.3
+LATE = {"eventprop_early": 5.0, "eventprop_late": 20.0}
+LOOKS = [2.0, 9.0, 5.0]
+# Two samples of two channels: one spike, and nothing or nine.
+LIMIT = [[[1.0] + [inf] * 8, [inf] * 9], [[1.0] + [inf] * 8, [0.1 * k for k in range(9)]]]
+BAD = {"minus_infinity": -inf, "not_a_number": nan, "negative": -5.0}
+
+_six, _eight = (crossing([w], [1.0]) for w in (6.0, 8.0))
+
+CASES = [
+    Case(
+        "tie",
+        "two equal neurons, weights 6 from one input at 1, -60 on each other",
+        "first spikes",
+        [_six[0], _six[0]],
+    ),
+    Case(
+        "tie_gradient",
+        "two equal neurons that know nothing of each other, weights 6",
+        "d first spike of the first / d both weights",
+        [_six[1][0], 0.0],
+    ),
+    Case(
+        "peak",
+        "tau_mem 8, tau_syn 4, weight 4.005 (its peak is 0.1 % above threshold), Tsit5, step 1",
+        "first spike",
+        [1 + peak(GRAZING, GRAZING_TAU)],
+    ),
+    Case(
+        "defaults",
+        "weight 8, nothing set; the same with step 0.1",
+        "first spikes",
+        [_eight[0], _eight[0]],
+    ),
+    Case(
+        "eventprop_early",
+        "channel at 1 -> 0 (6), 0 -> 1 (5), channel at 5 -> 1 (3); EventProp",
+        "d first spike of 1 / d input times",
+        chain(CHAIN, LATE["eventprop_early"]),
+    ),
+    Case(
+        "eventprop_late",
+        "the same, the second input at 20, long after that spike",
+        "d first spike of 1 / d input times",
+        chain(CHAIN, LATE["eventprop_late"]),
+    ),
+    Case(
+        "threshold",
+        "weight 8; a model whose threshold is a leaf; EventProp",
+        "d first spike / d threshold",
+        [-_eight[1][0] / ((exp(0.1 - _eight[0] / TAU)) - exp(0.2 - 2 * _eight[0] / TAU))],
+    ),
+    Case(
+        "constants",
+        "weight 8; the model whose time constants learn (PLIF)",
+        "tau_mem d/d tau_mem + tau_syn d/d tau_syn of the first spike",
+        [_eight[0] - 1.0],
+    ),
+    Case(
+        "mask",
+        "two channels and two neurons, weights 8, no mask given; one channel at a time",
+        "first spikes of both, twice",
+        [_eight[0]] * 4,
+    ),
+    Case(
+        "max_spikes",
+        "biases 2 and 3, no input; the first 3 spikes",
+        "spikes of the first, of the second",
+        [k * period for period in PERIODS for k in (1, 2, 3)],
+    ),
+    Case(
+        "order",
+        "weight 3 at 1; potentials asked for at 2, 9, 5",
+        "potentials",
+        [potential(3.0, t - 1.0) for t in LOOKS],
+    ),
+    Case("beyond", "the same, 20 ms long, asked for at 30", "potential", REFUSED),
+    Case("minus_infinity", "inputs at -inf and at 1, weights 8 and 9", "first spikes", REFUSED),
+    Case("not_a_number", "inputs at NaN and at 1", "first spikes", REFUSED),
+    Case("negative", "inputs at -5 and at 1", "first spikes", REFUSED),
+    Case(
+        "limit",
+        "weight 8 at 1; in the second sample nine more of weight 0.1 before; at most 8 events",
+        "first spike in the first sample",
+        [_eight[0]],
+    ),
+    Case("record", "bias 2, at most 6 events of 8", "all spikes", "cut short, and said so"),
+    Case("nan_weight", "weights NaN and 9", "first spikes", "not finite, and said so"),
+    Case("compilations", "three networks of one shape, one jitted function", "traces", [1.0]),
+    Case("saved", "weight 8, Tsit5, step 0.5; saved, loaded", "first spike", [_eight[0]]),
+    Case(
+        "pulse",
+        "ALIF (no synapse), threshold 1, a pulse of 1.5 at 1",
+        "first spike",
+        [1.0],
+    ),
+    Case(
+        "refractory",
+        "bias 2, a rest of 3.3 after each spike; Tsit5, step 0.1",
+        "first three spikes",
+        [k * PERIODS[0] + (k - 1) * REST for k in (1, 2, 3)],
+    ),
+    Case(
+        "delayed_weights",
+        "channel at 1 -> 0 (8, delay 1), 0 -> 1 (6, delay 2); EventProp",
+        "d first spike of 1 / d weights: 0 -> 1, channel -> 0",
+        [_six[1][0], _eight[1][0]],
+    ),
+    Case(
+        "delays",
+        "the same",
+        "d first spike of 1 / d delays: 0 -> 1, channel -> 0",
+        [1.0, 1.0],
+    ),
+    Case(
+        "delayed_mask",
+        "the same by autodiff; channel -> 1 is masked",
+        "d first spike of 1 / d weight: channel -> 1",
+        [0.0],
+    ),
+]
+
+
+def same(found: Answer, truth: Answer, tolerance: float) -> bool:
+    """Whether an answer is the truth: the same words, or numbers as close as that."""
+    if isinstance(truth, str) or isinstance(found, str):
+        return found == truth
+    return len(found) == len(truth) and all(
+        isfinite(a) and abs(a - b) <= tolerance * max(1.0, abs(b))
+        for a, b in zip(found, truth, strict=True)
+    )

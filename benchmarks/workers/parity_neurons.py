@@ -1,0 +1,51 @@
+"""The peer's adaptive neuron, written as a user writes a neuron of their own."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+import eventsnn as esn
+
+
+class ALIFState(NamedTuple):
+    """Membrane potential, and its threshold."""
+
+    v: jax.Array
+    threshold: jax.Array
+
+
+class PeerALIF(esn.AbstractNeuron):
+    r"""The peer's adaptive neuron, which is not ours.
+
+    $\tau_m \dot V = -V + b, \tau_a \dot\theta = \theta_0 - \theta$; an arrival moves $V$ itself by
+    its weight; a spike takes $\theta$ from $V$, then adds $\beta/\tau_a$ to $\theta$. (Ours has a
+    synaptic current; a spike sets $V$ or takes $\theta_0$ from it, and adds $\beta$ to $\theta$.)
+    """
+
+    tau_mem: jax.Array
+    tau_adapt: jax.Array
+    beta: jax.Array
+    threshold: jax.Array
+    bias: jax.Array
+
+    def init_state(self, n):
+        return ALIFState(jnp.zeros(n), jnp.broadcast_to(self.threshold, (n,)))
+
+    def drift(self, state):
+        v = (self.bias - state.v) / self.tau_mem
+        return ALIFState(v, (self.threshold - state.threshold) / self.tau_adapt)
+
+    def threshold_gap(self, state):
+        return state.threshold - state.v
+
+    def receive(self, state, current):
+        return state._replace(v=state.v + current)
+
+    def reset(self, state, spiked):
+        v = jnp.where(spiked, state.v - state.threshold, state.v)
+        raised = state.threshold + self.beta / self.tau_adapt
+        return ALIFState(v, jnp.where(spiked, raised, state.threshold))
+
+    def observe(self, state):
+        return state.v

@@ -1,0 +1,62 @@
+"""Yin-Yang with QIF neurons: setting, initial state and data, from a seed and numpy alone.
+
+All get the same file, so nobody's random numbers matter. Setting: five inputs, 20 hidden QIF
+neurons, three outputs; the published points in an order drawn anew for every epoch.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from eventsnn.data import yin_yang
+
+SIZES = (5, 20, 3)
+BATCH = 256
+EPOCHS = 100
+STEPS = EPOCHS * (5000 // BATCH)
+SETTING = {
+    "tau_mem": 20.0,
+    "tau_syn": 5.0,
+    "t_max": 30.0,
+    "max_events": 100,
+    "batch": BATCH,
+    "learning_rate": 5e-2,
+    "tau0": 0.5,
+    "tau1": 6.4,
+    "alpha": 3e-3,
+}
+
+
+def connections() -> np.ndarray:
+    """Mask (28, 23), rows are sources: inputs to the hidden neurons, these to the outputs."""
+    n_in, hidden, n_out = SIZES
+    mask = np.zeros((hidden + n_out + n_in, hidden + n_out), bool)
+    mask[:hidden, hidden:] = True
+    mask[hidden + n_out :, :hidden] = True
+    return mask
+
+
+def make(seed: int, steps: int = STEPS) -> dict[str, np.ndarray]:
+    """What a worker needs to train `steps` steps: setting, mask, initial state, data, test set."""
+    rng = np.random.default_rng(seed)
+    mask, data = connections(), yin_yang.published()
+    (x, y), (x_test, y_test) = (map(np.asarray, part) for part in (data.train, data.test))
+    each = len(y) // BATCH
+    epochs = [rng.permutation(len(y))[: each * BATCH] for _ in range(-(-steps // each))]
+    order = np.concatenate(epochs)[: steps * BATCH]
+    arrays = {
+        "weights": mask * rng.uniform(0.0, 40.0, mask.shape),
+        "bias": rng.uniform(-0.5, 0.5, mask.shape[1]),
+        "x": x[order],
+        "x_test": x_test,
+    }
+    labels = {"y": y[order], "y_test": y_test}
+    settings = {name: np.asarray(value) for name, value in SETTING.items()}
+    arrays = {name: a.astype(np.float64) for name, a in arrays.items()}
+    return arrays | labels | settings | {"mask": mask}
+
+
+def write(path: Path, seed: int, steps: int = STEPS) -> Path:
+    """Save the problem where the workers can read it."""
+    np.savez(path, allow_pickle=False, **make(seed, steps))
+    return path
