@@ -29,6 +29,7 @@ from .flows import ODEFlow as ODEFlow
 from .flows import TaylorQIF as TaylorQIF
 from .network import EventNetwork as EventNetwork
 from .neurons import ALIF as ALIF
+from .neurons import EGRU as EGRU
 from .neurons import EIF as EIF
 from .neurons import LIF as LIF
 from .neurons import QIF as QIF

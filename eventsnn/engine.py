@@ -24,9 +24,11 @@ from .readings import UNREAD, read, reads
 from .spikes import Arrivals, Record, nothing
 from .status import CODE, RUNNING
 from .system import (
+    BLOCK,
     Network,
     Plan,
     approach,
+    blocks,
     driven,
     initial_state,
     jump,
@@ -63,6 +65,7 @@ class _Tables(NamedTuple):
     dt: Array | None
     state: Array | None
     message: Array | None
+    wait: Array | None
     driven: Array | None
 
 
@@ -131,7 +134,7 @@ def _start(world: _World, state: State) -> _Loop:
     def table(shape, dtype):
         return jnp.zeros((rows, *shape), dtype)
 
-    coming, queue, receivers, kept = None, None, (), state
+    coming, queue, receivers = None, None, ()
     if delays is not None:
         assert world.schedule is not None and plan.capacity is not None
         queue = empty(delays.shape[1], plan.capacity, batch, dtype)
@@ -139,14 +142,15 @@ def _start(world: _World, state: State) -> _Loop:
         _, coming = next_segment(
             world.network, state, zero, zero, memory, following, zero > 0, world.span
         )
-        receivers, kept = (delays.shape[1], batch), (state, coming.inbound.wait)
+        receivers = (delays.shape[1], batch)
     record = _Tables(
         times=jnp.full((rows, batch), jnp.inf, dtype),
         sources=jnp.full((rows, batch), nothing(plan.n_sources), jnp.int32),
         observed=None,
         dt=table((batch,), dtype) if keeps else None,
-        state=state_table(rows, kept) if keeps else None,
+        state=state_table(blocks(rows), state) if keeps else None,
         message=table(receivers, jnp.int32) - 1 if keeps and receivers else None,
+        wait=table(receivers, dtype) if keeps and receivers else None,
         driven=table((batch,), bool) if keeps and drive is not None else None,
     )
     if plan.reading is not None:
@@ -337,15 +341,18 @@ def _write(world: _World, loop: _Loop, holds: Array, source: Array) -> _Tables:
     )
     dts, states = record.dt, record.state
     if dts is not None and states is not None:
-        kept = loop.state
         if coming is not None:
-            taken, kept = holds & coming.inbound.takes, (loop.state, coming.inbound.wait)
+            taken = holds & coming.inbound.takes
             message = jnp.where(taken, coming.following.message, -1)
-            record = record._replace(message=put(record.message, message))
+            record = record._replace(
+                message=put(record.message, message), wait=put(record.wait, coming.inbound.wait)
+            )
         if record.driven is not None:
             record = record._replace(driven=put(record.driven, loop.time >= plan.t_max))
         dt = jnp.where(holds, loop.proposal.segment.dt, 0.0)
-        record = record._replace(dt=put(dts, dt), state=write_state(states, loop.step, kept))
+        # Over and over into the place of the next block, until its first row is written last.
+        place = (loop.step + BLOCK - 1) // BLOCK
+        record = record._replace(dt=put(dts, dt), state=write_state(states, place, loop.state))
     if plan.reading is not None:
         kind, segment = plan.reading, loop.proposal.segment
         inbound = None if coming is None else coming.inbound

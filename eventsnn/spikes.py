@@ -19,10 +19,10 @@ class Record(NamedTuple):
     With delays, `message` says what each receiver got within the segment (see `queue`; -1:
     nothing), and input spikes have no rows of their own.
 
-    `dt`, `message`, `driven` (is it beyond t_max?) and `state` (all components of all neurons, and
-    with delays how long each receiver waits for what it gets) are only kept where a backward pass
-    will ask for them, and `observed` (the outputs' observable at the end of the segment) only
-    where states are asked for; else they are None.
+    `dt`, `message`, `wait` (with delays, how long each receiver waits for what it gets), `driven`
+    (is it beyond t_max?) and `state` (all components of all neurons, at the first row of each block
+    of rows) are only kept where a backward pass will ask for them, and `observed` (what was read
+    of the outputs) only where something is read; else they are None.
     """
 
     times: Float[Array, "*batch rows"]
@@ -31,8 +31,9 @@ class Record(NamedTuple):
     status: Int[Array, " *batch"]
     steps: Int[Array, " *batch"]
     dt: Float[Array, "*batch rows"] | None
-    state: Float[Array, "*batch rows components"] | None
+    state: Float[Array, "*batch blocks components"] | None
     message: Int[Array, "*batch rows receivers"] | None
+    wait: Float[Array, "*batch rows receivers"] | None
     driven: Bool[Array, "*batch rows"] | None
 
 

@@ -22,6 +22,10 @@ from .neurons.base import State
 TIE_ULPS = 16
 
 
+#: States are recorded once in so many rows: a backward pass makes those between again.
+BLOCK = 16
+
+
 class Plan(NamedTuple):
     """What is fixed when the loop is compiled."""
 
@@ -163,6 +167,11 @@ def state_table(rows: int, state: State) -> Float[Array, "rows components batch"
     leaves = jax.tree.leaves(state)
     width = sum(x.size // x.shape[-1] for x in leaves)
     return jnp.zeros((rows, width, leaves[0].shape[-1]), leaves[0].dtype)
+
+
+def blocks(rows: int) -> int:
+    """How many states are recorded of so many rows: that at the first row of each block."""
+    return 1 + -(-rows // BLOCK)
 
 
 def write_state(table: Array, row: Int[Array, ""], state: State) -> Array:

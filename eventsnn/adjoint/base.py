@@ -49,4 +49,4 @@ def recording(problem: Problem) -> Problem:
 
 def forget(record: Record) -> Record:
     """The record without what only a backward pass needs."""
-    return record._replace(dt=None, state=None, message=None, driven=None)
+    return record._replace(dt=None, state=None, message=None, wait=None, driven=None)

@@ -17,6 +17,7 @@ from ..neurons.base import State
 from ..readings import read, reads
 from ..spikes import Arrivals, nothing
 from ..system import (
+    BLOCK,
     Inbound,
     Network,
     Plan,
@@ -29,7 +30,9 @@ from ..system import (
     lifted_by_jump,
     passage,
     read_state,
+    state_table,
     weight_rows,
+    write_state,
 )
 from .base import AbstractAdjoint, Problem, forget, recording
 from .messages import Messages, by_channel, first_lifted, sources_of
@@ -97,7 +100,6 @@ class _Sweep(NamedTuple):
     """What the backward walk carries; batch last."""
 
     row: Int[Array, ""]
-    end: State  # the state at the end of the row's segment
     state: State  # cotangent of the state after the event
     time: Float[Array, " batch"]  # cotangent of absolute time
     pending: Float[Array, "n batch"]  # numerators of crossings found at the end of a segment
@@ -142,6 +144,7 @@ class _Row(NamedTuple):
     source: Int[Array, " batch"]
     dt: Float[Array, " batch"]
     message: Int[Array, "receivers batch"] | None
+    wait: Float[Array, "receivers batch"] | None
     driven: Bool[Array, " batch"] | None
     d_time: Float[Array, " batch"]
     d_seen: Float[Array, "outputs batch"] | None
@@ -152,7 +155,8 @@ def _backward(static: tuple[Problem, tuple[bool, ...]], arrays: PyTree, batch: A
     problem, marks = static
     arrivals, record, (d_times, d_observed) = batch
     active, _ = jax.tree.unflatten(jax.tree.structure((arrays, arrivals)), marks)
-    rows = _Row(record.sources, record.dt, record.message, record.driven, d_times, d_observed)
+    columns = (record.sources, record.dt, record.message, record.wait, record.driven)
+    rows = _Row(*columns, d_times, d_observed)
     rows, states = jax.tree.map(lambda x: jnp.moveaxis(x, 0, -1), (rows, record.state))
     inputs = 0 if arrivals.inputs is None else arrivals.inputs.shape[1]
     assert isinstance(problem.adjoint, EventProp)
@@ -193,36 +197,56 @@ def _setting(
 
 
 def _walk(setting: _Setting, rows: _Row, states: Array) -> _Sweep:
-    """All rows from the last that was used to the first."""
+    """All rows from the last that was used to the first, block by block: the states of a block are
+    made again before it is walked. (Also, a state that is read from a table is not computed again
+    for each use, as XLA likes to.)"""
     plan, network = setting.plan, setting.network
     zero = jax.tree.map(jnp.zeros_like, initial_state(network.neuron, plan.n, rows.dt.shape[1]))
-    delays, like = network.delays, rows.dt[0]
-    kept, messages = zero, None
-    if delays is not None:
-        receivers, columns = delays.shape[1], network.weights.shape[1]
-        kept = (zero, jnp.zeros((receivers, like.size), like.dtype))
-        messages = Messages.none(setting.inputs + plan.max_steps, receivers, columns, like)
 
-    def at(row) -> tuple[_Row, State]:
-        here = jax.tree.map(lambda x: lax.dynamic_index_in_dim(x, row, 0, False), rows)
-        return here, read_state(states, row, kept)
+    def at(row) -> _Row:
+        return jax.tree.map(lambda x: lax.dynamic_index_in_dim(x, row, 0, False), rows)
 
-    def end_of(row):
-        here, start = at(row)
-        start, inbound, _ = _inbound(setting, here, start)
-        return setting.segment(setting.learnt, here, start, inbound)
+    def walk_block(sweep: _Sweep) -> _Sweep:
+        first = sweep.row // BLOCK * BLOCK
 
-    def body(sweep: _Sweep) -> _Sweep:
-        new = _undo(setting, sweep, *at(sweep.row))
-        # The end of the next segment is carried, or XLA would repeat the flow for each use.
-        return new._replace(end=end_of(jnp.maximum(new.row, 0)))
+        def remake(k, carry):
+            state, starts, ends = carry
+            row = at(first + k)
+            end = setting.segment(setting.learnt, row, state, _inbound(setting, row))
+            after = _jumped(setting, setting.learnt, row, end, _current(setting, row))
+            return after, write_state(starts, k, state), write_state(ends, k, end)
+
+        table = state_table(BLOCK, zero)
+        start = read_state(states, first // BLOCK, zero)
+        _, starts, ends = lax.fori_loop(0, BLOCK, remake, (start, table, table))
+
+        def body(sweep: _Sweep) -> _Sweep:
+            k = sweep.row - first
+            return _undo(
+                setting,
+                sweep,
+                at(sweep.row),
+                read_state(starts, k, zero),
+                read_state(ends, k, zero),
+            )
+
+        return lax.while_loop(lambda s: s.row >= first, body, sweep)
 
     used = jnp.any((rows.source != nothing(plan.n_sources)) | (rows.dt > 0), axis=1)
     last = plan.max_steps - 1 - jnp.argmax(used[::-1]).astype(jnp.int32)
-    last = jnp.where(jnp.any(used), last, -1)
-    start = _Sweep(
+    start = _start(setting, rows, zero, jnp.where(jnp.any(used), last, -1))
+    return lax.while_loop(lambda s: s.row >= 0, walk_block, start)
+
+
+def _start(setting: _Setting, rows: _Row, zero: State, last: Array) -> _Sweep:
+    """After the last row, where all cotangents are 0."""
+    plan, network, like = setting.plan, setting.network, rows.dt[0]
+    delays, messages = network.delays, None
+    if delays is not None:
+        receivers, columns = delays.shape[1], network.weights.shape[1]
+        messages = Messages.none(setting.inputs + plan.max_steps, receivers, columns, like)
+    return _Sweep(
         row=last,
-        end=end_of(jnp.maximum(last, 0)),
         state=zero,
         time=jnp.zeros_like(like),
         pending=jnp.zeros((plan.n, like.size), like.dtype),
@@ -232,30 +256,41 @@ def _walk(setting: _Setting, rows: _Row, states: Array) -> _Sweep:
         arrivals=jnp.zeros_like(rows.dt),
         messages=messages,
     )
-    return lax.while_loop(lambda s: s.row >= 0, body, start)
 
 
-def _inbound(setting: _Setting, row: _Row, kept: Any) -> tuple[State, Inbound | None, Any]:
-    """The state at which a row starts, what was received on its way, and from whom."""
-    if row.message is None:
-        return kept, None, None
-    state, wait = kept
+def _inbound(setting: _Setting, row: _Row) -> Inbound | None:
+    """What was received on the way of a row, with delays."""
+    if row.message is None or row.wait is None:
+        return None
     source = sources_of(setting.plan, row.message, setting.sources, setting.inputs)
-    charge = charges(setting.network.weights, source)
-    return state, Inbound(row.message >= 0, wait, charge), source
+    return Inbound(row.message >= 0, row.wait, charges(setting.network.weights, source))
 
 
-def _undo(setting: _Setting, sweep: _Sweep, row: _Row, kept: Any) -> _Sweep:
+def _current(setting: _Setting, row: _Row) -> Array | None:
+    """What is received at the end of a row, without delays."""
+    if setting.network.delays is not None:
+        return None
+    return weight_rows(setting.network.weights, row.source)
+
+
+def _jumped(setting: _Setting, learnt: PyTree, row: _Row, end: State, current: Array | None):
+    """The state after a row's event."""
+    n = setting.plan.n
+    winner = lax.broadcasted_iota(jnp.int32, (n, row.source.size), 0) == row.source
+    return jump(setting.neuron(learnt, row), end, current, winner)
+
+
+def _undo(setting: _Setting, sweep: _Sweep, row: _Row, start: State, end: State) -> _Sweep:
     """One event and the segment before it, transposed."""
     plan, flow, learnt = setting.plan, setting.network.flow, setting.learnt
-    neuron, end = setting.neuron(learnt, row), sweep.end
+    neuron = setting.neuron(learnt, row)
     winner = lax.broadcasted_iota(jnp.int32, sweep.pending.shape, 0) == row.source
     ends = (row.source >= plan.n) & (row.source != nothing(plan.n_sources))
     moves = row.dt > 0
-    start, inbound, _ = _inbound(setting, row, kept)
+    inbound = _inbound(setting, row)
     sweep, time = _undo_sending(setting, sweep, row)
 
-    d_event, d_end, d_current, lifted = _undo_jump(setting, sweep, row, winner)
+    d_event, d_end, d_current, lifted = _undo_jump(setting, sweep, row, end, winner)
     d_read = _undo_reading(setting, row, start, inbound, end)
     if d_read is not None:
         d_event, d_end = _add(d_event, d_read[0]), _add(d_end, d_read[4])
@@ -337,18 +372,15 @@ def _undo_receiving(setting, sweep: _Sweep, row: _Row, d_wait: Array, d_charge: 
     return sweep._replace(weights=weights, messages=messages)
 
 
-def _undo_jump(setting: _Setting, sweep: _Sweep, row: _Row, winner: Array):
+def _undo_jump(setting: _Setting, sweep: _Sweep, row: _Row, end: State, winner: Array):
     """Cotangents, before the event, of the parameters, the state, and the current received (None
     with delays); and whom the event lifted over its threshold."""
-    learnt, end, current = setting.learnt, sweep.end, None
-    if setting.network.delays is None:
-        current = weight_rows(setting.network.weights, row.source)
+    current = _current(setting, row)
     after, jump_t = jax.vjp(
-        lambda p, x, i: jump(setting.neuron(p, row), x, i, winner), learnt, end, current
+        lambda p, x, i: _jumped(setting, p, row, x, i), setting.learnt, end, current
     )
-    d_learnt, d_end, d_current = jump_t(sweep.state)
-    lifted = lifted_by_jump(setting.neuron(learnt, row), end, after, winner)
-    return d_learnt, d_end, d_current, lifted
+    lifted = lifted_by_jump(setting.neuron(setting.learnt, row), end, after, winner)
+    return *jump_t(sweep.state), lifted
 
 
 def _undo_reading(

@@ -3,6 +3,8 @@
 from .alif import ALIF as ALIF
 from .alif import ALIFState as ALIFState
 from .base import AbstractNeuron as AbstractNeuron
+from .egru import EGRU as EGRU
+from .egru import EGRUState as EGRUState
 from .eif import EIF as EIF
 from .eif import EIFState as EIFState
 from .integrator import IntegratorState as IntegratorState
