@@ -11,6 +11,13 @@ EIF:  tau_mem V' = v_rest - V + sharpness exp((V - v_rheobase)/sharpness) + I + 
 ALIF: LIF with the threshold + beta A, tau_adapt A' = -A, and A grows by 1 at a spike
 Izhikevich: V' = 0.04 V^2 + 5 V + 140 - U + I + bias,  U' = a (b V - U); a spike adds d to U
 Theta: the QIF without a synapse; a weight is added to V
+EGRU: tau_mem c' = s(a_u) (tanh(a_z) - c), tau_syn a_x' = bias_x - a_x, s the logistic function; a
+      spike sets c to 0, and brings a weight to each a_x, that to a_z times s(a_r)
+TwoCompartment: tau_soma V' = -V + coupling (U - V) + plateau s(10 U - 5) + I + bias,
+      tau_dendrite U' = -U + coupling (V - U),  tau_syn I' = -I; a weight is added to I or to U, and
+      a spike sets V to 0
+Refractory: the first variable stands still for a period after each spike; all others go on
+Mixture: some neurons are of one model, the next of another
 """
 
 import dataclasses
@@ -31,6 +38,7 @@ class Synaptic:
     """
 
     tau_syn: Any
+    ports = 1  # of n columns of the weights each
 
     def initial(self, n):
         return np.stack([self.start(n), np.zeros(n)])
@@ -53,6 +61,11 @@ class Synaptic:
 
     def seen(self, y):
         return self.observe(y[0])
+
+    def settle(self, y):
+        """How long the equations stay as they are from here on; also puts right what rounding
+        has left of something that is over."""
+        return np.inf
 
 
 @dataclasses.dataclass(frozen=True)
@@ -199,6 +212,168 @@ class Theta(QIF):
         y[0] = np.arctan2(np.sin(angle), np.cos(angle) - row / np.pi * np.sin(angle)) / np.pi
 
 
+@dataclasses.dataclass(frozen=True)
+class EGRU(Synaptic):
+    tau_mem: Any
+    tau_syn: Any
+    threshold: Any = 0.5
+    bias_u: Any = 0.0
+    bias_r: Any = 0.0
+    bias_z: Any = 0.0
+    c_init: Any = 0.0
+    ports = 3
+
+    def initial(self, n):
+        return np.stack([np.broadcast_to(x, (n,)) for x in (self.c_init, 0.0, 0.0, 0.0)])
+
+    def slope(self, y):
+        rise = (np.tanh(y[3]) - y[0]) / (1 + np.exp(-y[1])) / self.tau_mem
+        biases = (self.bias_u, self.bias_r, self.bias_z)
+        decays = [(b - a) / self.tau_syn for a, b in zip(y[1:], biases, strict=True)]
+        return np.stack([rise, *decays])
+
+    def gap(self, c):
+        return c - self.threshold
+
+    def jump(self, c, i):
+        c[i] = 0.0
+
+    def receive(self, y, row):
+        update, reset, candidate = row.reshape(3, -1)
+        y[3] += candidate / (1 + np.exp(-y[2]))
+        y[1] += update
+        y[2] += reset
+
+    def seen(self, y):
+        return y[0]
+
+
+@dataclasses.dataclass(frozen=True)
+class TwoCompartment(Synaptic):
+    tau_soma: Any
+    tau_dendrite: Any
+    tau_syn: Any
+    coupling: Any
+    plateau: Any
+    threshold: Any
+    bias: Any
+    ports = 2
+
+    def initial(self, n):
+        return np.zeros((3, n))
+
+    def slope(self, y):
+        soma, dendrite, current = y
+        flows = self.coupling * (dendrite - soma)
+        onset = self.plateau / (1 + np.exp(5 - 10 * dendrite))
+        rise = (flows - soma + onset + current + self.bias) / self.tau_soma
+        return np.stack([rise, (-flows - dendrite) / self.tau_dendrite, -current / self.tau_syn])
+
+    def gap(self, v):
+        return v - self.threshold
+
+    def jump(self, v, i):
+        v[i] = 0.0
+
+    def receive(self, y, row):
+        to_soma, to_dendrite = row.reshape(2, -1)
+        y[2] += to_soma
+        y[1] += to_dendrite
+
+    def seen(self, y):
+        return y[0]
+
+
+class Refractory(Synaptic):
+    """The last variable is for how long a neuron still rests.
+
+    Who rests is fixed until somebody's rest is over, where the integration has to start anew.
+    """
+
+    def __init__(self, model, period):
+        self.model, self.period, self.ports = model, period, model.ports
+        self.rests: Any = None
+
+    def initial(self, n):
+        return np.concatenate([self.model.initial(n), np.zeros((1, n))])
+
+    def settle(self, y):
+        y[-1, y[-1] < 1e-9] = 0.0
+        self.rests = y[-1] > 0
+        return min(self.model.settle(y[:-1]), *y[-1, self.rests], np.inf)
+
+    def slope(self, y):
+        inner = np.array(self.model.slope(y[:-1]))
+        inner[0, self.rests] = 0.0
+        return np.concatenate([inner, np.where(self.rests, -1.0, 0.0)[None]])
+
+    def excess(self, y):
+        return np.where(self.rests, -1.0, self.model.excess(y[:-1]))
+
+    def climb(self, y):
+        return np.where(self.rests, -1.0, self.model.climb(y[:-1]))
+
+    def fire(self, y, i):
+        self.model.fire(y[:-1], i)
+        y[-1, i] = np.broadcast_to(self.period, y.shape[1:])[i]
+
+    def receive(self, y, row):
+        self.model.receive(y[:-1], row)
+
+    def seen(self, y):
+        return self.model.seen(y[:-1])
+
+
+class Mixture(Synaptic):
+    """Each model has the first so many rows of its columns of the state."""
+
+    def __init__(self, parts):
+        self.parts = [model for model, _ in parts]
+        self.starts = np.cumsum([0, *(size for _, size in parts)])
+        self.rows: list[int] = []
+
+    def initial(self, n):
+        tables = [m.initial(size) for m, size in zip(self.parts, np.diff(self.starts), strict=True)]
+        self.rows = [len(table) for table in tables]
+        table = np.zeros((max(self.rows), n))
+        for own, part in zip(self._own(table), tables, strict=True):
+            own[:] = part
+        return table
+
+    def _own(self, y):
+        bounds = zip(self.rows, self.starts[:-1], self.starts[1:], strict=True)
+        return [y[:rows, start:stop] for rows, start, stop in bounds]
+
+    def _each(self, y, call):
+        return [call(m, own) for m, own in zip(self.parts, self._own(y), strict=True)]
+
+    def settle(self, y):
+        return min(self._each(y, lambda m, own: m.settle(own)))
+
+    def slope(self, y):
+        out = np.zeros_like(y)
+        for own, part in zip(self._own(out), self._each(y, lambda m, x: m.slope(x)), strict=True):
+            own[:] = part
+        return out
+
+    def excess(self, y):
+        return np.concatenate(self._each(y, lambda m, own: m.excess(own)))
+
+    def climb(self, y):
+        return np.concatenate(self._each(y, lambda m, own: m.climb(own)))
+
+    def fire(self, y, i):
+        part = int(np.searchsorted(self.starts, i, side="right")) - 1
+        self.parts[part].fire(self._own(y)[part], i - self.starts[part])
+
+    def receive(self, y, row):
+        for part, own in enumerate(self._own(y)):
+            self.parts[part].receive(own, row[self.starts[part] : self.starts[part + 1]])
+
+    def seen(self, y):
+        return np.concatenate(self._each(y, lambda m, own: m.seen(own)))
+
+
 @dataclasses.dataclass
 class Record:
     times: np.ndarray  # of every event, neurons and inputs
@@ -283,11 +458,12 @@ def _polish(model, rhs, n, sol, guess, i):
 def simulate(model, weights, in_times, t_max, *, mask=None, query=(), max_step=0.5, limit=300):
     """Every event up to `t_max`, in order, and V of all neurons at the times `query`.
 
-    `weights` is (n + n_in, n), rows are sources; `in_times` is (n_in, K), padded with inf, in any
-    order. Ties are not handled: of two neurons that cross at once the lower index fires first.
+    `weights` is (n + n_in, n), or (n + n_in, ports * n), rows are sources; `in_times` is (n_in,
+    K), padded with inf, in any order. Ties are not handled: of two neurons that cross at once the
+    lower index fires first.
     """
     weights = np.asarray(weights, float)
-    n = weights.shape[1]
+    n = weights.shape[1] // model.ports
     if mask is not None:
         weights = np.where(mask, weights, 0.0)
     stops = [
@@ -300,9 +476,12 @@ def simulate(model, weights, in_times, t_max, *, mask=None, query=(), max_step=0
     t, record, seen = 0.0, [], np.full((n, len(query)), np.nan)
     for stop, source in stops:
         while t < stop:
+            table = y.reshape(-1, n).copy()
+            end = min(stop, t + model.settle(table))
+            y = table.reshape(-1)
             sol = solve_ivp(
                 rhs,
-                (t, stop),
+                (t, end),
                 y,
                 "DOP853",
                 events=events,
@@ -313,12 +492,12 @@ def simulate(model, weights, in_times, t_max, *, mask=None, query=(), max_step=0
             )
             guess = _first_guess(model, n, sol, t)
             if guess is None:
-                t, y = stop, sol.y[:, -1]
-                break
+                t, y = end, sol.y[:, -1]
+                continue
             t, y = _polish(model, rhs, n, sol, *guess)
-            if t > stop:  # the crossing was at the very end, and polishing took it past
-                t, y = stop, sol.y[:, -1]
-                break
+            if t > end:  # the crossing was at the very end, and polishing took it past
+                t, y = end, sol.y[:, -1]
+                continue
             y = _changed(lambda y, i=guess[1]: model.fire(y, i), y, n)
             y = _changed(lambda y, i=guess[1]: model.receive(y, weights[i]), y, n)
             record.append((t, guess[1]))

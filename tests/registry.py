@@ -12,6 +12,7 @@ with parameters that make it fire now and then.
 import dataclasses
 import math
 from collections.abc import Callable
+from typing import ClassVar, NamedTuple
 
 import diffrax as dfx
 import equinox as eqx
@@ -23,6 +24,15 @@ from numpy.typing import ArrayLike
 
 import eventsnn as esn
 from eventsnn import discrete
+from eventsnn.flows import MixtureFlow, RefractoryFlow
+
+QUICK = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
+
+
+def quick(fn):
+    """Compiled in a third of the time, for what takes longer to compile than to run."""
+    return jax.jit(fn, compiler_options=QUICK)
+
 
 N, N_IN, K = 6, 2, 3
 MASK = np.ones((N + N_IN, N), bool)
@@ -66,6 +76,16 @@ def _eif(rng, n):
     }
 
 
+def _egru(rng, n):
+    return {
+        "threshold": rng.uniform(0.3, 0.4, n),
+        "bias_u": rng.uniform(0.5, 1.5, n),
+        "bias_r": rng.uniform(-0.5, 0.5, n),
+        "bias_z": rng.uniform(0.2, 1.0, n),
+        "c_init": rng.uniform(-0.1, 0.1, n),
+    }
+
+
 def _izhikevich(rng, n):
     return {
         "a": rng.uniform(0.02, 0.1, n),
@@ -79,6 +99,73 @@ def _izhikevich(rng, n):
     }
 
 
+class Compartments(NamedTuple):
+    soma: jax.Array
+    dendrite: jax.Array
+    current: jax.Array
+
+
+class TwoCompartment(esn.AbstractNeuron):
+    """A user's model: that of the notebook `own_neuron.ipynb`."""
+
+    ports = 2
+
+    tau_soma: jax.Array
+    tau_dendrite: jax.Array
+    tau_syn: jax.Array
+    coupling: jax.Array
+    plateau: jax.Array
+    threshold: jax.Array
+    bias: jax.Array
+
+    def init_state(self, n):
+        return Compartments(jnp.zeros(n), jnp.zeros(n), jnp.zeros(n))
+
+    def drift(self, state):
+        inward = self.coupling * (state.dendrite - state.soma)
+        plateau = self.plateau * jax.nn.sigmoid((state.dendrite - 0.5) / 0.1)
+        return Compartments(
+            (inward - state.soma + plateau + state.current + self.bias) / self.tau_soma,
+            (-inward - state.dendrite) / self.tau_dendrite,
+            -state.current / self.tau_syn,
+        )
+
+    def threshold_gap(self, state):
+        return self.threshold - state.soma
+
+    def receive(self, state, current):
+        onto_soma, onto_dendrite = current
+        return state._replace(
+            current=state.current + onto_soma, dendrite=state.dendrite + onto_dendrite
+        )
+
+    def reset(self, state, spiked):
+        return state._replace(soma=jnp.where(spiked, 0.0, state.soma))
+
+    def observe(self, state):
+        return state.soma
+
+    def hold(self, state, dt):
+        leak = 1.0 + self.coupling
+        rest = self.coupling / leak * state.soma
+        done = -jnp.expm1(-dt * leak / self.tau_dendrite)
+        return state._replace(
+            dendrite=state.dendrite + (rest - state.dendrite) * done,
+            current=state.current * jnp.exp(-dt / self.tau_syn),
+        )
+
+
+def _two_compartment(rng, n):
+    return {
+        "tau_soma": rng.uniform(4.0, 8.0, n),
+        "tau_dendrite": rng.uniform(10.0, 20.0, n),
+        "coupling": rng.uniform(0.5, 1.0, n),
+        "plateau": rng.uniform(1.0, 2.0, n),
+        "threshold": rng.uniform(0.5, 0.8, n),
+        "bias": rng.uniform(0.8, 1.6, n),
+    }
+
+
 @dataclasses.dataclass(frozen=True)
 class Model:
     name: str
@@ -87,6 +174,8 @@ class Model:
     parameters: Callable  # besides the two time constants
     scale: float  # of the weights
     constants: tuple[str, ...] = ("tau_mem", "tau_syn")
+    ports: int = 1
+    fires: bool = True  # all neurons do, else potentials are looked at, not spikes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,6 +208,7 @@ INTEGRATOR = Model(
     lambda **parameters: ref.LIF(**parameters, threshold=1e9),
     _integrator,
     0.6,
+    fires=False,
 )
 THETA = Model("theta", esn.Theta, ref.Theta, _theta, 0.6, constants=("tau_mem",))
 ALIF = Model("alif", _with_reset(esn.ALIF, "set"), _with_reset(ref.ALIF, "set"), _alif, 0.8)
@@ -126,18 +216,113 @@ EIF = Model("eif", esn.EIF, ref.EIF, _eif, 0.6)
 IZHIKEVICH = Model(
     "izhikevich", esn.Izhikevich, ref.Izhikevich, _izhikevich, 3.0, constants=("tau_syn",)
 )
+EGRU = Model("egru", esn.EGRU, ref.EGRU, _egru, 1.0, ports=3)
+TWO_COMPARTMENT = Model(
+    "two_compartment",
+    TwoCompartment,
+    ref.TwoCompartment,
+    _two_compartment,
+    0.15,
+    constants=("tau_syn",),
+    ports=2,
+)
+
+
+def refractory(model):
+    def build(wrap, inner):
+        return lambda period, **parameters: wrap(inner(**parameters), period)
+
+    def parameters(rng, n):
+        return model.parameters(rng, n) | {"period": rng.uniform(0.5, 4.0, n)}
+
+    return dataclasses.replace(
+        model,
+        name=f"refractory_{model.name}",
+        neuron=build(esn.Refractory, model.neuron),
+        reference=build(ref.Refractory, model.reference),
+        parameters=parameters,
+    )
+
+
+def mixture(name, scale, *parts):
+    """Of these models and their numbers; a parameter is called by the model and its own name."""
+
+    def build(mix, kind):
+        def of(model, parameters):
+            start = f"{model.name}_"
+            own = {k: v for k, v in parameters.items() if k.startswith(start)}
+            return getattr(model, kind)(**{k.removeprefix(start): v for k, v in own.items()})
+
+        def neuron(**parameters):
+            return mix([(of(model, parameters), size) for model, size in parts])
+
+        return neuron
+
+    def parameters(rng, n):
+        drawn = {}
+        for model, size in parts:
+            tau_mem = rng.uniform(6.0, 12.0, size)
+            constants = {"tau_mem": tau_mem, "tau_syn": tau_mem / rng.uniform(0.8, 3.0, size)}
+            own = {k: constants[k] for k in model.constants} | model.parameters(rng, size)
+            drawn |= {f"{model.name}_{k}": v for k, v in own.items()}
+        return drawn
+
+    neuron, reference = build(esn.Mixture, "neuron"), build(ref.Mixture, "reference")
+    fires = all(model.fires for model, _ in parts)
+    return Model(name, neuron, reference, parameters, scale, constants=(), fires=fires)
+
+
+REFRACTORY_LIF, REFRACTORY_QIF = refractory(LIF_SET), refractory(QIF)
+REFRACTORY_ALIF, REFRACTORY_OWN = refractory(ALIF), refractory(TWO_COMPARTMENT)
+MIXTURE = mixture("mixture", 1.0, (LIF_SET, 2), (QIF, 2), (INTEGRATOR, 2))
+FLOWS = mixture("flows", 0.6, (REFRACTORY_LIF, 3), (EIF, 3))
 
 
 def constant_steps(dt0=0.5):
     return {"solver": dfx.Dopri8(), "dt0": dt0}
 
 
-def short_steps():
-    return constant_steps(0.25)
+class RK4(dfx.AbstractSolver):
+    """A user's solver. Its four stages follow each other: JAX traces it several times faster than
+    diffrax's, where they are a loop."""
+
+    term_structure: ClassVar = dfx.AbstractTerm
+    interpolation_cls: ClassVar = dfx.ThirdOrderHermitePolynomialInterpolation
+
+    def order(self, terms):
+        return 4
+
+    def init(self, terms, t0, t1, y0, args):
+        return None
+
+    def func(self, terms, t0, y0, args):
+        return terms.vf(t0, y0, args)
+
+    def step(self, terms, t0, t1, y0, args, solver_state, made_jump):
+        def slope(y):
+            return jax.tree.map(lambda d: d * (t1 - t0), terms.vf(t0, y, args))
+
+        def ahead(share, k):
+            return jax.tree.map(lambda y, d: y + share * d, y0, k)
+
+        a = slope(y0)
+        b = slope(ahead(0.5, a))
+        c = slope(ahead(0.5, b))
+        d = slope(ahead(1.0, c))
+        end = jax.tree.map(lambda y, a, b, c, d: y + (a + 2 * (b + c) + d) / 6, y0, a, b, c, d)
+        dense = {"y0": y0, "y1": end, "k0": a, "k1": slope(end)}
+        return end, None, dense, None, dfx.RESULTS.successful
 
 
-def shorter_steps():
-    return constant_steps(0.1)
+def rk4(dt0):
+    # Short steps, in which to look for crossings once is enough.
+    return lambda: {"solver": esn.ODEFlow(RK4(), dt0=dt0, nodes=1)}
+
+
+def flows():
+    """Of each part its own."""
+    ode = rk4(0.1)()["solver"]
+    return {"solver": MixtureFlow((RefractoryFlow(esn.ExactLIF()), ode))}
 
 
 def tolerance(rtol):
@@ -156,9 +341,16 @@ CASES = EXACT + ODE
 FURTHER = [
     Case(INTEGRATOR, "exact"),
     Case(THETA, "exact"),
-    Case(ALIF, "ode", constant_steps),
-    Case(EIF, "ode", short_steps),
-    Case(IZHIKEVICH, "ode", shorter_steps),
+    Case(MIXTURE, "exact"),
+    Case(REFRACTORY_LIF, "exact"),
+    Case(REFRACTORY_QIF, "exact"),
+    Case(ALIF, "ode", rk4(0.1)),
+    Case(EIF, "ode", rk4(0.1)),
+    Case(IZHIKEVICH, "ode", rk4(0.0125)),
+    Case(EGRU, "ode", rk4(0.1)),
+    Case(FLOWS, "ode", flows),
+    Case(REFRACTORY_ALIF, "ode", rk4(0.1)),
+    Case(REFRACTORY_OWN, "ode", rk4(0.1)),
 ]
 
 RATIOS = {  # tau_mem / tau_syn
@@ -176,7 +368,7 @@ RATIOS = {  # tau_mem / tau_syn
 def problem(model, seed, ratio: ArrayLike = 2.0, tau_mem: ArrayLike = 10.0, until=40.0):
     """Parameters by name, with `weights` and `in_times`; every array one row or entry a neuron."""
     rng = np.random.default_rng(seed)
-    weights = rng.normal(0.0, model.scale, (N + N_IN, N))
+    weights = rng.normal(0.0, model.scale, (N + N_IN, model.ports * N))
     weights[N:] = 4 * np.abs(weights[N:])
     in_times = rng.uniform(0.0, until, (N_IN, K))  # in no order
     in_times[0, 1] = np.inf
@@ -190,14 +382,18 @@ def problem(model, seed, ratio: ArrayLike = 2.0, tau_mem: ArrayLike = 10.0, unti
     }
 
 
+def mask_of(model):
+    return np.tile(MASK, model.ports)
+
+
 def network(
-    case, params, *, mask=MASK, outputs=tuple(range(N)), t_max=50.0, max_events=300, **options
+    case, params, *, mask=None, outputs=tuple(range(N)), t_max=50.0, max_events=300, **options
 ):
     neuron = {k: v for k, v in params.items() if k not in ("weights", "in_times")}
     return esn.EventNetwork(
         neuron=case.model.neuron(**neuron),
         weights=params["weights"],
-        mask=mask,
+        mask=mask_of(case.model) if mask is None else mask,
         outputs=outputs,
         t_max=t_max,
         max_events=max_events,
@@ -205,14 +401,14 @@ def network(
     )
 
 
-def reference(model, params, *, mask=MASK, t_max=50.0, query=()):
+def reference(model, params, *, mask=None, t_max=50.0, query=()):
     neuron = {k: v for k, v in params.items() if k not in ("weights", "in_times")}
     return ref.simulate(
         model.reference(**neuron),
         params["weights"],
         params["in_times"],
         t_max,
-        mask=mask,
+        mask=mask_of(model) if mask is None else mask,
         query=query,
         max_step=0.5,
     )

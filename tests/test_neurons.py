@@ -12,8 +12,30 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import reference as ref
-from jitted import events_of, spikes
-from registry import FURTHER, INTEGRATOR, MASK, THETA, N, network, problem, reference
+from jitted import events_of
+from registry import (
+    ALIF,
+    EGRU,
+    EIF,
+    FLOWS,
+    FURTHER,
+    INTEGRATOR,
+    IZHIKEVICH,
+    LIF_SET,
+    MIXTURE,
+    QIF,
+    REFRACTORY_OWN,
+    THETA,
+    TWO_COMPARTMENT,
+    Case,
+    N,
+    mask_of,
+    network,
+    problem,
+    quick,
+    reference,
+    rk4,
+)
 
 import eventsnn as esn
 from eventsnn.flows import exact_flow
@@ -25,7 +47,7 @@ COUNT = 3  # spikes a neuron
 QUERY = np.array([21.0, 4.0, 14.5])
 STEP = 1e-5
 NONE = np.zeros((0, 0))
-QUICK = {"xla_backend_optimization_level": 0}  # to compile takes longer than to run
+MIXED = (MIXTURE, FLOWS)
 
 
 def draw(case, seed=3):
@@ -43,19 +65,25 @@ def parameters_of(params):
 
 
 def loss(case, adjoint, params, functional):
-    """A linear functional of the spikes that happen, or of an integrator's potential."""
+    """A linear functional of the spikes that happen, or of potentials where not all fire."""
     net = network(case, params, **SHORT, adjoint=adjoint)
-    if case.model is INTEGRATOR:
-        seen = net.states_at(params["in_times"], jnp.asarray(QUERY), throw=False)
-    else:
+    if case.model.fires:
         seen = net.spikes(params["in_times"], COUNT, throw=False)
+    else:
+        seen = net.states_at(params["in_times"], jnp.asarray(QUERY), throw=False)
     return jnp.sum(functional * jnp.where(jnp.isfinite(seen), seen, 0.0)), seen
 
 
+def value_and_grad(case, adjoint):
+    run = jax.value_and_grad(ft.partial(loss, case, adjoint), has_aux=True)
+    return quick(run)
+
+
 def expected(case, params):
-    record = reference(case.model, params, t_max=25.0, query=QUERY)
-    if case.model is INTEGRATOR:
-        assert np.all(record.sources >= N) and np.max(record.seen) > 1.5
+    query = () if case.model.fires else QUERY
+    record = reference(case.model, params, t_max=SHORT["t_max"], query=query)
+    if not case.model.fires:
+        assert np.max(record.seen) > 1.5
         return record.seen
     found = np.full((N, COUNT), np.inf)
     for i in range(N):
@@ -64,52 +92,81 @@ def expected(case, params):
     return found
 
 
-@pytest.mark.parametrize("case", FURTHER, ids=str)
-def test_the_laws(case, getkey):
-    """The spikes are the reference's; EventProp = central differences, along a random direction
-    in each parameter by itself; what a batch has is what one sample has alone, by Autodiff."""
-    params, functional = draw(case), jax.random.normal(getkey(), (N, COUNT))
-    ways = {name: jax.random.normal(getkey(), x.shape) for name, x in params.items()}
-    moved = [params]
-    for name, way in ways.items():
-        moved += [params | {name: params[name] + s * STEP * way} for s in (1, -1, 2, -2)]
-    stacked = jax.tree.map(lambda *x: jnp.stack(x), *moved)
-    run = jax.value_and_grad(ft.partial(loss, case, esn.EventProp()), has_aux=True)
-    run = jax.jit(jax.vmap(run, in_axes=(0, None)), compiler_options=QUICK)
-    (values, seen), grads = run(stacked, functional)
-    grads = jax.tree.map(lambda x: x[0], grads)
-
-    exact = case.flow == "exact"
-    np.testing.assert_allclose(seen[0], expected(case, params), rtol=1e-10 if exact else 1e-7)
-
-    near, near_minus, far, far_minus = values[1:].reshape(-1, 4).T
-    slopes = (8 * (near - near_minus) - (far - far_minus)) / (12 * STEP)
-    for (name, way), slope in zip(ways.items(), slopes, strict=True):
-        acts = MASK[N if case.model is INTEGRATOR else 0 :].sum() if name == "weights" else way.size
-        assert np.sum(np.abs(grads[name]) > 1e-9) > acts / 2, name
-        scale = jnp.linalg.norm(grads[name]) * jnp.linalg.norm(way)
+def close(grads, expected, atol):
+    for name in expected:
+        scale = np.max(np.abs(expected[name]))
         np.testing.assert_allclose(
-            jnp.vdot(grads[name], way), slope, rtol=0, atol=2e-8 * scale, err_msg=name
+            grads[name] / scale, expected[name] / scale, rtol=0, atol=atol, err_msg=name
         )
 
-    if case.model is THETA:  # the others, as LIF with and without a solver
-        alone = jax.value_and_grad(ft.partial(loss, case, esn.Autodiff()), has_aux=True)
-        (_, seen_alone), grads_alone = jax.jit(alone, compiler_options=QUICK)(params, functional)
-        np.testing.assert_allclose(seen_alone, seen[0], rtol=1e-13)
-        for name, grad in grads_alone.items():
-            scale = np.max(np.abs(grad))
-            np.testing.assert_allclose(
-                grads[name] / scale, grad / scale, rtol=0, atol=1e-10, err_msg=name
-            )
+
+def samples_alone(run, params, functional, seen):
+    """The gradients of each sample, by a batch of it and itself; and that it does what it did in
+    the batch."""
+    grads = []
+    for k, in_times in enumerate(params["in_times"]):
+        twice = params | {"in_times": jnp.stack([in_times, in_times])}
+        (_, twins), double = run(twice, functional[jnp.array([k, k])])
+        np.testing.assert_allclose(twins, seen[jnp.array([k, k])], rtol=1e-14)
+        grads.append({name: g[0] if name == "in_times" else g / 2 for name, g in double.items()})
+    return grads
 
 
-@pytest.mark.parametrize("case", FURTHER[2:], ids=str)
+def central_difference(run, params, functional, name, way):
+    moved = [params | {name: params[name] + k * STEP * way} for k in (1, -1, 2, -2)]
+    near, near_minus, far, far_minus = (run(p, functional)[0][0] for p in moved)
+    return (8 * (near - near_minus) - (far - far_minus)) / (12 * STEP)
+
+
+@pytest.mark.parametrize("case", FURTHER, ids=str)
+def test_the_laws(case, getkey):
+    """A batch is its samples; the spikes are the reference's; EventProp = central differences,
+    along a random direction in each parameter by itself; Autodiff = EventProp."""
+    params, functional = draw(case), jax.random.normal(getkey(), (2, N, COUNT))
+    params["in_times"] = params["in_times"] * jnp.array([1.0, 0.7])[:, None, None]
+    run = value_and_grad(case, esn.EventProp())
+    (value, seen), grads = run(params, functional)
+
+    alone = samples_alone(run, params, functional, seen)
+    total = {name: alone[0][name] + alone[1][name] for name in params}
+    total["in_times"] = jnp.stack([one["in_times"] for one in alone])
+    close(grads, total, 1e-12)
+
+    first = params | {"in_times": params["in_times"][0]}
+    exact = case.flow == "exact"
+    np.testing.assert_allclose(seen[0], expected(case, first), rtol=1e-10 if exact else 1e-7)
+
+    for name, grad in grads.items():
+        acts = grad.size
+        if name == "weights":
+            acts = mask_of(case.model)[N if case.model is INTEGRATOR else 0 :].sum()
+        assert np.sum(np.abs(grad) > 1e-9) > 0.4 * acts, name
+        way = jax.random.normal(getkey(), grad.shape)
+        slope = central_difference(run, params, functional, name, way)
+        atol = 2e-8 * jnp.linalg.norm(grad) * jnp.linalg.norm(way) + 4 * np.spacing(value) / STEP
+        np.testing.assert_allclose(jnp.vdot(grad, way), slope, rtol=0, atol=atol, err_msg=name)
+
+    if exact or case.model in (EGRU, FLOWS):  # the others, as LIF with a solver
+        (_, found), autodiff = value_and_grad(case, esn.Autodiff())(first, functional[0])
+        np.testing.assert_allclose(found, seen[0], rtol=1e-13)
+        close(alone[0], autodiff, 1e-10)
+
+
+def neuron_of(case):
+    return case.model.neuron(**parameters_of(draw(case)))
+
+
+def spread(state, getkey, size):
+    return jax.tree.map(lambda x: x[:, None] + jax.random.normal(getkey(), (N, size)), state)
+
+
+@pytest.mark.parametrize("case", [case for case in FURTHER if case.model not in MIXED], ids=str)
 def test_methods_are_elementwise(case, getkey):
     """On a batch that comes last, with lifted parameters, they do what they do on each sample."""
-    neuron = case.model.neuron(**parameters_of(draw(case)))
-    like = neuron.init_state(N)
-    batch = jax.tree.map(lambda x: x[:, None] + jax.random.normal(getkey(), (N, 3)), like)
-    current = jax.random.normal(getkey(), (N, 3))
+    neuron = neuron_of(case)
+    batch = spread(neuron.init_state(N), getkey, 3)
+    current = jax.random.normal(getkey(), (neuron.ports, N, 3))
+    current = current[0] if neuron.ports == 1 else current
     spiked = jax.random.bernoulli(getkey(), shape=(N, 3))
 
     def all_of(neuron, state, current, spiked):
@@ -119,10 +176,29 @@ def test_methods_are_elementwise(case, getkey):
     together = all_of(lift(neuron), batch, current, spiked)
     for k in range(3):
         state = jax.tree.map(lambda x, k=k: x[:, k], batch)
-        alone = all_of(neuron, state, current[:, k], spiked[:, k])
+        alone = all_of(neuron, state, current[..., k], spiked[:, k])
         jax.tree.map(
             lambda a, b, k=k: np.testing.assert_allclose(a[:, k], b, rtol=1e-14), together, alone
         )
+
+
+HOLD = (LIF_SET, QIF, THETA, ALIF, EIF, IZHIKEVICH, EGRU, TWO_COMPARTMENT)
+HELD = [Case(model, "exact") for model in HOLD]
+
+
+@pytest.mark.parametrize("case", HELD, ids=lambda case: case.model.name)
+def test_what_is_held_stands_still_and_the_rest_goes_on(case, getkey):
+    neuron = neuron_of(case)
+    state, neuron = spread(neuron.init_state(N), getkey, 3), lift(neuron)
+    for held, before in zip(neuron.hold(state, jnp.zeros(3)), state, strict=True):
+        np.testing.assert_allclose(held, before, rtol=1e-14)
+    dt = jax.random.uniform(getkey(), (N, 3), maxval=9.0)
+    held, rate = jax.jvp(lambda dt: neuron.hold(state, dt), (dt,), (jnp.ones_like(dt),))
+    drift = neuron.drift(held)
+    for name in state._fields:
+        moves = name not in ("v", "y", "c", "soma")
+        expected = getattr(drift, name) if moves else np.zeros((N, 3))
+        np.testing.assert_allclose(getattr(rate, name), expected, atol=1e-13)
 
 
 @pytest.mark.parametrize("case", FURTHER[:2], ids=str)
@@ -190,7 +266,7 @@ def test_theta_in_float32():
     case, low = FURTHER[1], jnp.float32
     params = draw(case)
     small = jax.tree.map(lambda x: x.astype(low), params)
-    found = spikes(network(case, small, **SHORT), small["in_times"], COUNT)
+    found = quick(lambda p: network(case, p, **SHORT).spikes(p["in_times"], COUNT))(small)
     assert found.dtype == low
     np.testing.assert_allclose(found, expected(case, params), rtol=1e-4)
 
@@ -217,9 +293,8 @@ def test_alif_resets():
 
 
 def test_alif_without_adaptation_is_lif():
-    case = FURTHER[2]
-    params = parameters_of(draw(case))
-    alif = case.model.neuron(**params | {"beta": jnp.zeros(N)})
+    params = parameters_of(draw(Case(ALIF, "ode")))
+    alif = ALIF.neuron(**params | {"beta": jnp.zeros(N)})
     lif = esn.LIF(**{k: v for k, v in params.items() if k not in ("beta", "tau_adapt")})
     state = alif.init_state(N)._replace(adaptation=jnp.ones(N), current=params["bias"])
     same = lif.init_state(N)._replace(current=params["bias"])
@@ -232,21 +307,21 @@ def test_alif_without_adaptation_is_lif():
 # ------------------------------------------------------------------ exponential
 
 
-EIF = {"sharpness": 0.25, "v_rheobase": 0.9, "v_rest": -0.2}
+EXPONENTIAL = {"sharpness": 0.25, "v_rheobase": 0.9, "v_rest": -0.2}
 RHEOBASE = 0.9 + 0.2 - 0.25
 
 
 def test_eif_fires_above_its_rheobase():
     v = jnp.linspace(0.0, 2.0, 2001)
     for excess in (-1e-3, 1e-3):
-        neuron = esn.EIF(10.0, 5.0, **EIF, bias=RHEOBASE + excess)
+        neuron = esn.EIF(10.0, 5.0, **EXPONENTIAL, bias=RHEOBASE + excess)
         speed = neuron.drift(neuron.init_state(v.size)._replace(v=v)).v
         np.testing.assert_allclose(np.min(speed), excess / 10.0, rtol=1e-9)
         np.testing.assert_allclose(v[np.argmin(speed)], 0.9)
 
 
 @pytest.mark.parametrize(
-    "neuron", [esn.EIF(10.0, 5.0, **EIF, threshold=4.0), esn.Izhikevich(5.0, threshold=4.0)]
+    "neuron", [esn.EIF(10.0, 5.0, **EXPONENTIAL, threshold=4.0), esn.Izhikevich(5.0, threshold=4.0)]
 )
 def test_nothing_overflows_beyond_the_peak(neuron):
     """Up to the peak the equation; smooth there, so that a solver's steps may pass it."""
@@ -268,6 +343,38 @@ def test_nothing_overflows_beyond_the_peak(neuron):
     np.testing.assert_allclose(jax.vmap(speed)(v), equation, rtol=1e-12)
 
 
+# ------------------------------------------------------------------ gated recurrent unit
+
+
+def test_egru_gates():
+    """With activations that do not decay all is in closed form."""
+    w_u, w_r, w_z, tau, threshold = -0.7, 1.5, 2.0, 4.0, 0.3
+    net = esn.EventNetwork(
+        esn.EGRU(tau, 1e12, threshold),
+        np.vstack([np.zeros((1, 3)), np.diag([w_u, w_r, w_z])]),  # one unit, a port an input
+        outputs=(0,),
+        t_max=30.0,
+        **rk4(0.02)(),
+    )
+    times = quick(lambda at: net.spikes(at[:, None], 2))(jnp.array([1.0, 2.0, 3.0]))[0]
+    update, reset = 1 / (1 + np.exp(-np.array([w_u, w_r])))
+    wait = -tau / update * np.log(1 - threshold / np.tanh(reset * w_z))
+    np.testing.assert_allclose(times, 3.0 + wait * np.array([1, 2]), rtol=1e-8)
+
+
+def test_an_event_passes_the_reset_gate_as_it_was():
+    unit, row = esn.EGRU(4.0, 5.0), jnp.array([[0.3], [1.0], [2.0]])
+    before = unit.init_state(1)._replace(a_r=jnp.array([-0.4]), a_z=jnp.array([0.1]))
+    after = unit.receive(before, row)
+    np.testing.assert_allclose(after.a_z, 0.1 + 2.0 / (1 + np.exp(0.4)), rtol=1e-14)
+    np.testing.assert_allclose([after.a_u, after.a_r], [[0.3], [0.6]], rtol=1e-14)
+    np.testing.assert_array_equal(unit.driven(0.7).bias_z, 0.7)
+    low = unit.fitted(1, jnp.bfloat16)
+    state = low.receive(low.init_state(1), row.astype(jnp.bfloat16))
+    moves = low.drift(low.hold(low.reset(state, jnp.array([True])), jnp.bfloat16(2.0)))
+    assert all(x.dtype == jnp.bfloat16 for x in (*moves, low.threshold_gap(state)))
+
+
 # ------------------------------------------------------------------ Izhikevich
 
 
@@ -280,9 +387,8 @@ def test_firing_patterns_of_the_paper():
         d=np.array([8.0, 4.0, 2.0, 2.0]),
         bias=10.0,
     )
-    net = esn.EventNetwork(neuron, np.zeros((4, 4)), outputs=range(4), t_max=130.0)
-    simulate = jax.jit(lambda: net.simulate(NONE, throw=False), compiler_options=QUICK)
-    solution = simulate()
+    net = esn.EventNetwork(neuron, np.zeros((4, 4)), outputs=range(4), t_max=130.0, **rk4(0.02)())
+    solution = quick(lambda: net.simulate(NONE, throw=False))()
     assert solution.status == esn.Status.completed
     regular, bursting, chattering, fast = (
         np.diff(solution.times[solution.sources == i]) for i in range(4)
@@ -309,6 +415,8 @@ REFUSED = [
     (lambda: esn.ALIF(9.0, 5.0, 9.0, 0.1, v_reset=2.0), "threshold must be above v_reset, got 1"),
     (lambda: esn.ALIF(9.0, 5.0, 9.0, 0.1, 0.0, reset="subtract"), "threshold must be > 0 with"),
     (lambda: esn.ALIF(9.0, 5.0, 9.0, 0.1, reset="zero"), "reset must be .* got 'zero'"),
+    (lambda: esn.EGRU(9.0, 0.0), "tau_syn must be > 0, got 0"),
+    (lambda: esn.EGRU(9.0, 5.0, [0.5, 0.0]), "threshold must be > 0, got .0.5, 0"),
     (lambda: esn.Theta(0.0), "tau_mem must be > 0, got 0"),
     (lambda: esn.Theta(1.0, bias=[0.25, 1.0]), "bias must be > 1/4.* got .0.25, 1"),
     (lambda: esn.LeakyIntegrator(1.0, float("nan")), "tau_syn must be > 0, got nan"),
@@ -321,11 +429,14 @@ def test_refused(build, message):
         build()
 
 
-@pytest.mark.parametrize("case", FURTHER, ids=str)
+OURS = [case for case in FURTHER if case.model not in (*MIXED, REFRACTORY_OWN)]
+
+
+@pytest.mark.parametrize("case", OURS, ids=str)
 def test_parameters_out_of_range_are_seen_while_running(case):
-    neuron = case.model.neuron(**parameters_of(draw(case)))
+    neuron = neuron_of(case)
     assert neuron.valid()
-    for name in ("tau_mem", "tau_syn", "tau_adapt", "sharpness", "threshold", "beta"):
+    for name in ("tau_mem", "tau_syn", "tau_adapt", "sharpness", "threshold", "beta", "period"):
         if hasattr(neuron, name):
             bad = getattr(neuron, name).at[2].set(-99.0)
             assert not eqx.tree_at(lambda x, name=name: getattr(x, name), neuron, bad).valid()

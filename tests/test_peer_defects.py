@@ -17,13 +17,15 @@ Most are guarded where they belong, and not repeated here:
 - weights that are NaN: `test_inputs.py` (`test_weights_that_are_not_finite_are_reported`);
 - a new model compiles again: `test_batching.py` (`test_a_second_model_does_not_retrace`);
 - an arrival that lifts a neuron over its threshold: `test_delta_synapses.py`
-  (`test_who_is_lifted_over_the_threshold_fires_at_the_arrival`).
+  (`test_who_is_lifted_over_the_threshold_fires_at_the_arrival`);
+- the end of a rest: `test_neurons_compound.py` (`test_current_builds_up_while_the_neuron_rests`).
 
 Here are the others. With tau_mem = 2 tau_syn and nothing else, after arrivals of weight w at s the
 membrane is V = A x - B x^2 in x = exp(-t/tau), A the sum of w exp(s/tau), B of w exp(2 s/tau).
 """
 
 import io
+from typing import Any
 
 import diffrax as dfx
 import equinox as eqx
@@ -46,10 +48,8 @@ def crossing(weights, times):
     return -TAU * np.log(x), -weights * (e * x - 2 * (e * x) ** 2) / TAU / speed
 
 
-def lif_net(weights, *, tau=TAU, bias=0.0, **options):
-    weights = jnp.asarray(weights)
-    n = weights.shape[1]
-    neuron = esn.LIF(tau, tau / 2, bias=bias)
+def lif_net(weights, *, tau=TAU, bias: Any = 0.0, **options):
+    neuron, n = esn.LIF(tau, tau / 2, bias=bias), np.shape(weights)[1]
     return esn.EventNetwork(neuron, weights, outputs=range(n), t_max=T_MAX, **options)
 
 
@@ -123,14 +123,3 @@ def test_a_saved_network_is_the_same_when_loaded():
     file.seek(0)
     assert not eqx.tree_equal(template, net)
     assert eqx.tree_equal(eqx.tree_deserialise_leaves(file, template), net)
-
-
-def test_a_rest_lasts_as_long_as_it_says():
-    """Driven by a bias, the membrane starts anew at the end of each rest."""
-    rest, bias = 3.3, 2.0
-    neuron = esn.Refractory(esn.LIF(TAU, TAU / 2, bias=bias), rest)
-    net = esn.EventNetwork(neuron, jnp.zeros((2, 1)), outputs=(0,), t_max=T_MAX, max_events=20)
-    period = TAU * np.log(bias / (bias - 1))
-    expected = period + (period + rest) * np.arange(4)
-    found = spikes(net, jnp.full((1, 1), jnp.inf), 4)[0]
-    np.testing.assert_allclose(found, expected, rtol=1e-13)
