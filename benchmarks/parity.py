@@ -32,6 +32,9 @@ PEERS_WORKER = "benchmarks.workers.parity_worker"
 OURS = "benchmarks.workers.parity_ours"
 WHO = ("peer", "ours", "truth")
 ANSWERS = ("ttfs", "spikes", "states")
+#: Below these, in ms or units of the potential and per unit of the parameter, differences count as
+#: they are: a derivative that all but vanishes has no digits of its own.
+ANSWER_FLOOR, DERIVATIVE_FLOOR = 1.0, 0.01
 #: How far we may be from the truth; how far the peer has to be before it counts as not right.
 EXACT, WRONG = 1e-9, 1e-4
 
@@ -47,30 +50,25 @@ class Options:
 QUICK = Options(only="LIF feed-forward", seeds=1)
 
 
-def difference(ours: np.ndarray, theirs: np.ndarray, relative: bool) -> float:
-    """The largest difference, as a fraction of the largest entry, or if not `relative` of 1 if
-    that is more.
+def difference(ours: np.ndarray, theirs: np.ndarray, floor: float) -> float:
+    """The largest difference, as a fraction of the largest entry, or of `floor` if that is more.
 
     inf where one is finite and the other is not, or where anything is NaN.
     """
     known = np.isfinite(ours)
     if np.isnan([*ours.flat, *theirs.flat]).any() or not np.array_equal(known, np.isfinite(theirs)):
         return float("inf")
-    if not known.any():
-        return 0.0
-    largest, apart = np.max(np.abs(ours[known])), np.max(np.abs(ours[known] - theirs[known]))
-    if relative:
-        return float(apart / largest) if largest else float(apart)
-    return float(apart / max(1.0, largest))
+    apart = np.max(np.abs(ours[known] - theirs[known]), initial=0.0)
+    return float(apart / np.max(np.abs(ours[known]), initial=floor))
 
 
 def compare(ours: problems.Arrays, theirs: problems.Arrays) -> dict[str, float]:
     """The largest difference of each answer, and of the derivatives by each kind of parameter."""
-    found = {name: difference(ours[name], theirs[name], relative=False) for name in ANSWERS}
+    found = {name: difference(ours[name], theirs[name], ANSWER_FLOOR) for name in ANSWERS}
     for key in ours:
         if key not in ANSWERS:
             name = f"d / d {key.split(' / d ')[1].removeprefix('neuron_')}"
-            apart = difference(ours[key], theirs[key], relative=True)
+            apart = difference(ours[key], theirs[key], DERIVATIVE_FLOOR)
             found[name] = max(found.get(name, 0.0), apart)
     return found
 

@@ -30,8 +30,7 @@ class Kind:
     biases only: those by input times are not right there, and there are none by the constants,
     which are the same for all seeds.
 
-    Tolerances: of times and potentials, as a fraction of the largest one if that is above 1, and of
-    derivatives, as a fraction of the largest entry.
+    Tolerances: of times and potentials, and of derivatives; see `parity.difference`.
     """
 
     model: str

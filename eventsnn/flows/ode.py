@@ -79,7 +79,7 @@ class ODEFlow(AbstractFlow):
                 zero,
                 horizon,
                 state,
-                self.dt0,
+                None if self.dt0 is None else jnp.asarray(self.dt0, horizon.dtype),
                 None,
                 self.solver.func,
                 self._error_order(terms),

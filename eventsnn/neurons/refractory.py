@@ -8,6 +8,7 @@ from jaxtyping import Array, ArrayLike, Float
 
 from ..checks import neuron_parameters, parameter, refuse
 from .base import AbstractNeuron, State
+from .mixture import Mixture
 
 
 class RefractoryState(NamedTuple):
@@ -38,10 +39,13 @@ class Refractory(AbstractNeuron):
         - `neuron`: the model.
         - `period`: how long it rests, >= 0, in units of time; a scalar or of shape `(n,)`.
 
-        **Raises:** `ValueError` for a negative period, or a model that has no `hold`.
+        **Raises:** `ValueError` for a negative period, a model that has no `hold`, or a mixture,
+        whose parts can be refractory instead.
         """
         if not isinstance(neuron, AbstractNeuron) or type(neuron).hold is AbstractNeuron.hold:
             raise ValueError(f"neuron must be a neuron model with a `hold`, got {neuron!r}.")
+        if isinstance(neuron, Mixture):
+            raise ValueError("neuron must be a single model: put Refractory inside the Mixture.")
         self.neuron = neuron
         self.period = parameter("period", period)
         refuse("period", period, ~(self.period >= 0), "must be >= 0")
