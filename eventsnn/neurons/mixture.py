@@ -84,9 +84,6 @@ class Mixture(AbstractNeuron):
     def normalise(self, state: State) -> State:
         return self._each(lambda part, x: part.normalise(x), state)
 
-    def hold(self, state: State, dt: Array) -> State:
-        return self._each(lambda part, x, own: part.hold(x, own), state, self.of_time(dt))
-
     def driven(self, current: ArrayLike) -> "Mixture":
         own = self.rows(jnp.asarray(current))
         return self._with(self._each(lambda part, current: part.driven(current), own))

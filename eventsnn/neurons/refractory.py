@@ -8,7 +8,6 @@ from jaxtyping import Array, ArrayLike, Float
 
 from ..checks import neuron_parameters, parameter, refuse
 from .base import AbstractNeuron, State
-from .mixture import Mixture
 
 
 class RefractoryState(NamedTuple):
@@ -43,9 +42,10 @@ class Refractory(AbstractNeuron):
         whose parts can be refractory instead.
         """
         if not isinstance(neuron, AbstractNeuron) or type(neuron).hold is AbstractNeuron.hold:
-            raise ValueError(f"neuron must be a neuron model with a `hold`, got {neuron!r}.")
-        if isinstance(neuron, Mixture):
-            raise ValueError("neuron must be a single model: put Refractory inside the Mixture.")
+            raise ValueError(
+                "neuron must be a neuron model with a `hold` (of a mixture, its parts can be "
+                f"refractory), got {neuron!r}."
+            )
         self.neuron = neuron
         self.period = parameter("period", period)
         refuse("period", period, ~(self.period >= 0), "must be >= 0")
