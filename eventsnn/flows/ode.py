@@ -183,16 +183,22 @@ class ODEFlow(AbstractFlow):
         """Newton's method on the step map, for the neuron that crosses first."""
 
         def gap(dt):
-            gaps = neuron.threshold_gap(self._advance(neuron, state, clock.own(dt)))
-            return gaps[jnp.minimum(who, gaps.shape[0] - 1)]
+            return _of(neuron.threshold_gap(self._advance(neuron, state, clock.own(dt))), who)
 
+        # Before its window begins a neuron stands still, and Newton's method would, too.
+        low = 0.0 if clock.window is None else _of(clock.window.start, who)
         start = time
         for _ in range(3 if time.dtype == jnp.float32 else 5):
             value, slope = jax.jvp(gap, (time,), (jnp.ones_like(time),))
             step = jnp.where(slope < 0, value / jnp.where(slope < 0, slope, 1.0), 0.0)
-            time = jnp.clip(time - step, 0.0, until)
+            time = jnp.clip(time - step, low, until)
         # A coarse solver's dense output may graze the threshold where its step map does not.
         return jnp.where(jnp.abs(gap(time)) <= jnp.abs(gap(start)), time, start)
+
+
+def _of(x: Float[Array, "#n"], who: Array) -> Array:
+    """The entry of this neuron, or the one for all."""
+    return x[jnp.minimum(who, x.shape[0] - 1)]
 
 
 class _Search(NamedTuple):

@@ -71,7 +71,9 @@ class TaylorQIF(AbstractFlow):
         spiked = age < jnp.inf
         time = jnp.clip(jnp.where(spiked, h + age, h), 0.0, h)
         own = clock.of(who, n)
-        time = self._polish(pick(neuron, who, n), pick(state, who, n), own, time, h)
+        time = own.shared(
+            self._polish(pick(neuron, who, n), pick(state, who, n), own.own(time), own.own(h))
+        )
         dt = jnp.where(spiked, time, h)
         return Segment(dt, who, spiked, self.advance(neuron, state, clock.own(dt)), memory)
 
@@ -95,11 +97,11 @@ class TaylorQIF(AbstractFlow):
             longest = jnp.where(moves, clock.shared(longest), jnp.inf)
         return jnp.min(longest, axis=0)
 
-    def _polish(self, neuron: QIF, state: QIFState, clock: Clock, time: Array, h: Array) -> Array:
-        """Newton's method for one neuron a sample. y'' vanishes where y does, so each step
-        triples the digits, and the guess has two: a fixed number of steps suffices."""
+    def _polish(self, neuron: QIF, state: QIFState, time: Array, h: Array) -> Array:
+        """Newton's method for one neuron a sample, in its own time. y'' vanishes where y does, so
+        each step triples the digits, and the guess has two: a fixed number of steps suffices."""
         for _ in range(2 if time.dtype == jnp.float32 else 3):
-            y, v = self._series(neuron, state, clock.own(time))
+            y, v = self._series(neuron, state, time)
             time = jnp.clip(time - y * neuron.tau_mem / v, 0.0, h)
         return time
 

@@ -29,8 +29,9 @@ class ExactTheta(AbstractFlow):
         # After a spike y may be 0 or a rounding error to either side: half a turn is to come.
         above = jnp.where(state.y > 0, omega * state.y, 0.0)
         wait = jnp.arctan2(above, -state.v) * (neuron.tau_mem / omega)
-        within = wait <= clock.own(horizon)
-        time, who = first(jnp.where(within, clock.shared(wait), jnp.inf))
+        time = clock.shared(wait)
+        within = (wait <= clock.own(horizon)) & (time <= horizon)
+        time, who = first(jnp.where(within, time, jnp.inf))
         spiked = time < jnp.inf
         dt = jnp.minimum(time, horizon)
         return Segment(dt, who, spiked, self.advance(neuron, state, clock.own(dt)), memory)
