@@ -68,6 +68,7 @@ class RefractoryFlow(AbstractFlow):
 
 def _rest(neuron: Refractory, state: RefractoryState, dt: Array) -> tuple[State, Array]:
     """The state at the end of the rest, as far as it lies within `dt`, and how long that is."""
-    # Not `minimum`: as the rest ends, its derivative is wholly one or wholly the other.
-    rest = jnp.where(state.left < dt, state.left, dt)
+    # Not `minimum`: as the rest ends, its derivative is wholly one or wholly the other, and a
+    # neuron that does not rest does not begin to for dt = 0.
+    rest = jnp.where(state.left <= dt, state.left, dt)
     return neuron.neuron.hold(state.neuron, rest), rest
