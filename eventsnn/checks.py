@@ -114,7 +114,7 @@ def neuron_parameters(neuron: PyTree, n: int, dtype) -> PyTree:
         if not eqx.is_inexact_array(x):
             return x
         if x.shape not in ((), (n,)):
-            name = jax.tree_util.keystr(path).lstrip(".")
+            name = jax.tree_util.keystr(path, simple=True, separator=".")
             raise ValueError(
                 f"neuron parameter {name} must be a scalar or have shape ({n},), one value for "
                 f"each column of weights, got shape {x.shape}."

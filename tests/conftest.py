@@ -1,7 +1,10 @@
 """Every test runs in float64 with strict promotion; warnings are errors (pyproject.toml)."""
 
+import os
+
 import jax
 import pytest
+from registry import QUICK
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
@@ -18,3 +21,16 @@ def getkey():
         return now
 
     return next_key
+
+
+def pytest_configure(config):
+    """Most of the time goes into compiling, so the workers compile quickly, and so do the processes
+    that they start. (An unknown flag would end a process: the first one tries them.)"""
+    if hasattr(config, "workerinput") or "XLA_FLAGS" in os.environ:
+        return
+    try:
+        jax.jit(lambda x: x, compiler_options=QUICK)(0.0)
+    except jax.errors.JaxRuntimeError:
+        return
+    flags = [f"--{name}={str(value).lower()}" for name, value in QUICK.items()]
+    os.environ["XLA_FLAGS"] = " ".join(flags)

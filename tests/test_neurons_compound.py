@@ -18,6 +18,7 @@ from registry import (
     QIF,
     REFRACTORY_LIF,
     REFRACTORY_QIF,
+    RK4,
     Case,
     N,
     mask_of,
@@ -25,6 +26,7 @@ from registry import (
     problem,
     quick,
 )
+from test_delta_synapses import DeltaLIF
 
 import eventsnn as esn
 from eventsnn.flows import MixtureFlow, RefractoryFlow
@@ -110,6 +112,100 @@ def test_current_builds_up_while_the_neuron_rests():
     np.testing.assert_allclose(times[:2], [first, until + wait(left)], rtol=1e-8)
     np.testing.assert_allclose(seen[0, 0], -1e-9)  # it is held
     assert 0 < seen[0, 1] < 1
+
+
+class Delta(DeltaLIF):
+    """What arrives moves the membrane itself, also while it is held."""
+
+    def hold(self, s, dt):
+        return s
+
+
+PULSES = {
+    "tau": np.array([10.0, 12.0, 8.0]),
+    "bias": np.array([0.9, 1.4, 0.3]),
+    "period": np.array([3.0, 4.0, 5.0]),
+    "weights": np.array(
+        [[0, 0.3, 0], [0.2, 0, 0.4], [0, 0.3, 0], [0.9, 0.5, 0.2], [0.3, 0.6, 0.7]]
+    ),
+    "in_times": np.array([[2.0, 4.5, 9.1, 15.0], [2.5, 5.3, 9.7, 21.0]]),
+}
+DELAYED = PULSES | {"delays": np.array([1.5, 0.7, 2.2, 0.3, 1.0])}
+
+
+def fires_by_reference(tau, bias, period, weights, in_times, delays, t_max):
+    """Pulse-coupled neurons in steps from event to event. What a rest was over for, fires."""
+    v, rests, n = np.zeros(len(tau)), np.full(len(tau), -np.inf), len(tau)
+    coming = [(t + delays[n + c], n + c) for c, train in enumerate(in_times) for t in train]
+    now, fired = 0.0, []
+    while True:
+        # V reaches 1 after tau log((b - V) / (b - 1)), from the end of the rest on.
+        with np.errstate(divide="ignore", invalid="ignore"):
+            climb = np.where(v >= 1, 0.0, tau * np.log((bias - v) / (bias - 1)))
+        climb = np.where((v < 1) & (bias <= 1), np.inf, climb)
+        due = np.maximum(rests, now) + climb
+        first, arrival = int(np.argmin(due)), min(coming, default=(np.inf, 0))
+        then = min(due[first], arrival[0])
+        if then > t_max:
+            return fired
+        moved = np.maximum(then - np.maximum(rests, now), 0.0)
+        v, now = bias + (v - bias) * np.exp(-moved / tau), then
+        if due[first] <= arrival[0]:
+            v[first], rests[first] = 0.0, now + period[first]
+            fired.append((now, first))
+            coming.append((now + delays[first], first))
+        else:
+            coming.remove(arrival)
+            v = v + weights[arrival[1]]
+
+
+@pytest.mark.parametrize("point", [PULSES, DELAYED], ids=["at once", "delays"])
+def test_a_pulse_in_a_rest_fires_the_neuron_as_it_wakes(point):
+    """The time is that of the end of the rest, and depends on the period, not on the pulse."""
+    delays, t_max = point.get("delays", np.zeros(5)), 40.0
+    fired = fires_by_reference(*(point[k] for k in PULSES), delays, t_max)
+    arrays = {"threshold": jnp.ones(3)} | jax.tree.map(jnp.asarray, point)
+
+    def loss(p):
+        net = esn.EventNetwork(
+            esn.Refractory(Delta(p["tau"], p["bias"], p["threshold"]), p["period"]),
+            p["weights"],
+            outputs=range(3),
+            t_max=t_max,
+            delays=p.get("delays"),
+            max_events=60,
+            max_steps=600,
+            solver=esn.ODEFlow(RK4(), dt0=0.1, nodes=1),
+        )
+        times = net.spikes(p["in_times"], 8, throw=False)
+        return jnp.sum(jnp.where(jnp.isfinite(times), jnp.sin(times), 0.0)), times
+
+    run = quick(jax.value_and_grad(loss, has_aux=True))
+    (_, times), grads = run(arrays)
+    for i, train in enumerate(times):
+        expected = [t for t, j in fired if j == i]
+        np.testing.assert_allclose(train[: len(expected)], expected, rtol=1e-9)
+        assert np.all(np.isinf(train[len(expected) :]))
+    for name, grad in grads.items():
+        way = 1e-5 * np.sin(1.0 + np.arange(grad.size)).reshape(grad.shape)
+        up, down = (run(arrays | {name: arrays[name] + s * way})[0][0] for s in (1, -1))
+        np.testing.assert_allclose(np.vdot(grad, way), (up - down) / 2, rtol=1e-6, atol=1e-13)
+    assert np.sum(grads["period"] != 0) >= 2
+
+
+def test_a_neuron_at_infinity_spoils_no_gradient():
+    """After its reset a QIF neuron is at minus infinity, and stays there while it rests."""
+
+    def look(bias):
+        neuron = esn.Refractory(esn.QIF(10.0, 5.0, bias=bias), 5.0)
+        net = esn.EventNetwork(neuron, jnp.zeros((2, 2)), outputs=(0, 1), t_max=60.0)
+        rests, moves = net.states_at(jnp.zeros((0, 0)), jnp.array([15.0]))[:, 0]
+        return moves, rests
+
+    (value, rests), slope = quick(jax.value_and_grad(look, has_aux=True))(jnp.array([2.4, 0.7]))
+    assert rests == -np.inf and np.isfinite(value)
+    np.testing.assert_allclose(slope[0], 0.0, atol=1e-15)
+    assert slope[1] > 0
 
 
 # ------------------------------------------------------------------ mixtures

@@ -1,9 +1,11 @@
 """Flows: when does the next neuron reach threshold, and where is the state then?"""
 
 from .base import AbstractFlow as AbstractFlow
+from .base import Clock as Clock
 from .base import Segment as Segment
 from .base import Window as Window
 from .base import exact_flow as exact_flow
+from .base import first as first
 from .compose import flow_of as flow_of
 from .integrator import ExactIntegrator as ExactIntegrator
 from .lif import ExactLIF as ExactLIF

@@ -8,16 +8,11 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from ..neurons import AbstractNeuron
 from ..neurons.base import State
-
-#: For integrals and maxima by default: a segment is a step of a solver, or as short as one.
-_GAUSS_NODES = 6
-_PEAK_NODES = 8
 
 
 class Segment(NamedTuple):
@@ -96,6 +91,8 @@ class AbstractFlow(eqx.Module):
         past its threshold it asks again with `dt` as the new, shorter horizon. What a flow must
         guarantee is that then, at the shorter horizon, the sign of the gap decides: no neuron
         may have crossed and returned.
+
+        `dt` lies in [0, horizon]. A horizon may be 0, and then so is `dt`.
         """
 
     @abc.abstractmethod
@@ -108,39 +105,14 @@ class AbstractFlow(eqx.Module):
         return neuron.drift(end)
 
     def integral(self, neuron: AbstractNeuron, state: State, dt: Array) -> Float[Array, "n batch"]:
-        """The integral over `dt` of what each neuron shows (`AbstractNeuron.observe`). By default
-        by Gauss's rule, for flows whose segments are short."""
-        nodes, weights = np.polynomial.legendre.leggauss(_GAUSS_NODES)
-        total = 0.0
-        for node, weight in zip(nodes, weights, strict=True):
-            shown = neuron.observe(self.advance(neuron, state, dt * (0.5 * float(node) + 0.5)))
-            total = total + 0.5 * float(weight) * shown
-        return total * dt
+        """The integral over `dt` of what each neuron shows (`AbstractNeuron.observe`). Only
+        `EventNetwork.integrals` asks for it."""
+        raise NotImplementedError(f"{type(self).__name__} has no `integral`.")
 
     def peak(self, neuron: AbstractNeuron, state: State, dt: Array) -> Float[Array, "n batch"]:
-        """The largest of what each neuron shows within `dt`. By default searched, for flows whose
-        segments are short."""
-
-        def shown(t):
-            return neuron.observe(self.advance(neuron, state, t))
-
-        def slope(t):
-            return jax.jvp(shown, (t,), (jnp.ones_like(t),))[1]
-
-        first = shown(jnp.zeros_like(dt))
-        spread = jnp.broadcast_to(dt, first.shape)
-        shares = jnp.linspace(0.0, 1.0, _PEAK_NODES + 1, dtype=first.dtype)
-        values = jnp.stack([first, *(shown(dt * share) for share in shares[1:])])
-        best = jnp.argmax(values, axis=0)
-        step = spread / _PEAK_NODES
-        middle = t = spread * shares[best]
-        for _ in range(3):
-            value, curve = jax.jvp(slope, (t,), (jnp.ones_like(t),))
-            t = t - jnp.where(curve < 0, value / jnp.where(curve < 0, curve, -1.0), 0.0)
-            t = jnp.clip(t, jnp.maximum(middle - step, 0.0), jnp.minimum(middle + step, spread))
-        # At a maximum within, the time has no influence; at the end, it has.
-        t = jnp.where(t >= spread, spread, lax.stop_gradient(t))
-        return jnp.maximum(jnp.max(values, axis=0), shown(t))
+        """The largest of what each neuron shows within `dt`. Only `EventNetwork.maxima` asks for
+        it."""
+        raise NotImplementedError(f"{type(self).__name__} has no `peak`.")
 
     def cuts(self, t_max: float, max_events: int) -> int:
         """How many segments that end in no event to allow for, unless a user says otherwise.

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 from ..neurons import AbstractNeuron
 from ..neurons.base import State
 from .base import AbstractFlow, Clock, Segment, Window, first
+from .short import gauss_integral, searched_peak
 
 
 class _Memory(NamedTuple):
@@ -106,6 +107,12 @@ class ODEFlow(AbstractFlow):
             return jax.jvp(lambda dt: self._advance(neuron, state, dt), (dt,), (jnp.ones_like(dt),))
 
         return _batched(one, neuron)(state, dt)[1]
+
+    def integral(self, neuron: AbstractNeuron, state: State, dt: Array) -> Array:
+        return gauss_integral(self, neuron, state, dt)
+
+    def peak(self, neuron: AbstractNeuron, state: State, dt: Array) -> Array:
+        return searched_peak(self, neuron, state, dt)
 
     def cuts(self, t_max: float, max_events: int) -> int:
         constant = isinstance(self.controller, diffrax.ConstantStepSize)

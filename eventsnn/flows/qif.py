@@ -1,11 +1,14 @@
 """The flow of the QIF neuron: Taylor series in projective form."""
 
+from typing import Any
+
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ..neurons import QIF, QIFState
 from .base import AbstractFlow, Clock, Segment, Window, exact_flow, first, pick
+from .short import searched_peak
 
 
 class TaylorQIF(AbstractFlow):
@@ -81,6 +84,12 @@ class TaylorQIF(AbstractFlow):
         y, v = self._series(neuron, state, dt)
         return QIFState(y, v, state.current * jnp.exp(-dt / neuron.tau_syn))
 
+    def integral(self, neuron: QIF, state: QIFState, dt: Array) -> Array:
+        return projective_integral(neuron, state, self.advance(neuron, state, dt), dt)
+
+    def peak(self, neuron: QIF, state: QIFState, dt: Array) -> Array:
+        return searched_peak(self, neuron, state, dt)
+
     def cuts(self, t_max: float, max_events: int) -> int:
         return max_events + 256
 
@@ -126,6 +135,14 @@ class TaylorQIF(AbstractFlow):
             v = v + x * (k + 2.0)
             ys.append(a * x)
         return y + a * gain, v
+
+
+def projective_integral(neuron: Any, state: Any, end: Any, dt: Array) -> Array:
+    r"""$\int \tfrac12 - \frac{v}{y}\,dt = \tfrac{t}{2} - \tau_m [\log y]$, since
+    $\tau_m \dot y = v$; also of the theta neuron."""
+    moves = dt > 0
+    growth = jnp.where(moves, end.y, 1.0) / jnp.where(moves, state.y, 1.0)
+    return 0.5 * dt - neuron.tau_mem * jnp.log(growth)
 
 
 def _since_zero(neuron: QIF, state: QIFState, h: Array, y: Array, v: Array) -> Array:

@@ -8,7 +8,7 @@ from jaxtyping import Array
 
 from ..neurons import Refractory, RefractoryState
 from ..neurons.base import State
-from .base import AbstractFlow, Clock, Segment, Window
+from .base import AbstractFlow, Clock, Segment, Window, first
 
 
 class RefractoryFlow(AbstractFlow):
@@ -29,27 +29,36 @@ class RefractoryFlow(AbstractFlow):
         memory: Any,
         window: Window | None = None,
     ) -> Segment:
-        clock = Clock(window)
-        start = clock.shared(state.left)
+        clock, left = Clock(window), jnp.maximum(state.left, 0.0)
+        start = clock.shared(left)
         stop = jnp.full_like(start, jnp.inf) if window is None else window.stop
-        rested = neuron.neuron.hold(state.neuron, state.left)
+        rested = neuron.neuron.hold(state.neuron, left)
+        # One that was lifted over its threshold while it rested fires as it wakes.
+        over = (state.left >= 0) & (neuron.neuron.threshold_gap(rested) < 0)
+        wakes = over & (start <= jnp.minimum(horizon, stop))
+        wake, sleeper = first(jnp.where(wakes, start, jnp.inf))
+        until = jnp.minimum(wake, horizon)
+
         awake = Window(start, jnp.maximum(start, stop))
-        segment = self.flow.next_spike(neuron.neuron, rested, horizon, memory, awake)
-        return segment._replace(end=self.advance(neuron, state, clock.own(segment.dt)))
+        segment = self.flow.next_spike(neuron.neuron, rested, until, memory, awake)
+        fires = ~segment.spiked & (wake <= segment.dt)
+        return segment._replace(
+            who=jnp.where(fires, sleeper, segment.who),
+            spiked=segment.spiked | fires,
+            end=self.advance(neuron, state, clock.own(segment.dt)),
+        )
 
     def advance(self, neuron: Refractory, state: RefractoryState, dt: Array) -> RefractoryState:
         rested, rest = _rest(neuron, state, dt)
-        return RefractoryState(
-            self.flow.advance(neuron.neuron, rested, dt - rest), state.left - rest
-        )
+        return RefractoryState(self.flow.advance(neuron.neuron, rested, dt - rest), state.left - dt)
 
     def velocity(
         self, neuron: Refractory, state: RefractoryState, dt: Array, end: RefractoryState
     ) -> RefractoryState:
         rested, rest = _rest(neuron, state, dt)
         moves = self.flow.velocity(neuron.neuron, rested, dt - rest, end.neuron)
-        held = neuron.drift(end)
-        rests = end.left > 0
+        held = neuron.drift(end._replace(left=jnp.ones_like(end.left)))
+        rests = (state.left > 0) & (state.left >= dt)
         inner = jax.tree.map(lambda a, b: jnp.where(rests, a, b), held.neuron, moves)
         return RefractoryState(inner, held.left)
 
@@ -68,7 +77,8 @@ class RefractoryFlow(AbstractFlow):
 
 def _rest(neuron: Refractory, state: RefractoryState, dt: Array) -> tuple[State, Array]:
     """The state at the end of the rest, as far as it lies within `dt`, and how long that is."""
-    # Not `minimum`: as the rest ends, its derivative is wholly one or wholly the other, and a
-    # neuron that does not rest does not begin to for dt = 0.
-    rest = jnp.where(state.left <= dt, state.left, dt)
+    # Not `minimum`: the derivative is wholly one or wholly the other; as the rest ends that of the
+    # rest, but a neuron that does not rest does not begin to for dt = 0.
+    left = jnp.where(state.left > 0, state.left, 0.0)
+    rest = jnp.where((left < dt) | (left == 0), left, dt)
     return neuron.neuron.hold(state.neuron, rest), rest

@@ -5,6 +5,7 @@ from jaxtyping import Array
 
 from ..neurons import Theta, ThetaState
 from .base import AbstractFlow, Clock, Segment, Window, exact_flow, first
+from .qif import projective_integral
 
 
 class ExactTheta(AbstractFlow):
@@ -43,6 +44,12 @@ class ExactTheta(AbstractFlow):
         return ThetaState(
             state.y * cos + state.v * (sin / omega), state.v * cos - state.y * (sin * omega)
         )
+
+    def integral(self, neuron: Theta, state: ThetaState, dt: Array) -> Array:
+        return projective_integral(neuron, state, self.advance(neuron, state, dt), dt)
+
+    def peak(self, neuron: Theta, state: ThetaState, dt: Array) -> Array:
+        return neuron.observe(self.advance(neuron, state, dt))  # the potential rises all the time
 
 
 def _omega(neuron: Theta) -> Array:

@@ -104,8 +104,7 @@ class Izhikevich(AbstractNeuron):
         return state._replace(v=v, u=jnp.where(spiked, state.u + self.d, state.u))
 
     def hold(self, state: IzhikevichState, dt: Array) -> IzhikevichState:
-        rest = self.b * state.v
-        u = rest + (state.u - rest) * jnp.exp(-self.a * dt)
+        u = state.u + (state.u - self.b * state.v) * jnp.expm1(-self.a * dt)
         return state._replace(u=u, current=state.current * jnp.exp(-dt / self.tau_syn))
 
     def observe(self, state: IzhikevichState) -> Array:

@@ -11,7 +11,8 @@ from .base import AbstractNeuron, State
 
 
 class RefractoryState(NamedTuple):
-    """The state of the neuron itself, and how long it is still to rest (0: not at all)."""
+    """The state of the neuron itself, and how long it is still to rest (below 0: how long ago its
+    rest was over)."""
 
     neuron: State
     left: Float[Array, "neurons ..."]
@@ -22,8 +23,9 @@ class Refractory(AbstractNeuron):
 
     After a spike and its reset the membrane stays where it is for `period`; synapses and
     adaptation go on, and what arrives meanwhile is received (a synaptic current builds up; a
-    pulse moves the membrane that is held). The end of the period is an event of its own: no
-    solver steps over it, and spike times are exact and differentiable in the period too.
+    pulse moves the membrane that is held, and if that lifts it over its threshold, the neuron
+    fires as its rest ends). The end of the period is an event of its own: no solver steps over
+    it, and spike times are exact and differentiable in the period too.
 
     For any model that says how it behaves while it is held (`AbstractNeuron.hold`); all those of
     this package that fire do.
@@ -43,8 +45,8 @@ class Refractory(AbstractNeuron):
         """
         if not isinstance(neuron, AbstractNeuron) or type(neuron).hold is AbstractNeuron.hold:
             raise ValueError(
-                "neuron must be a neuron model with a `hold` (of a mixture, its parts can be "
-                f"refractory), got {neuron!r}."
+                f"neuron must be a neuron model with a `hold`, got {neuron!r}. "
+                "(Of a mixture, the parts can be refractory.)"
             )
         self.neuron = neuron
         self.period = parameter("period", period)
@@ -59,19 +61,19 @@ class Refractory(AbstractNeuron):
         return RefractoryState(self.neuron.init_state(n), jnp.zeros((n,), self.period.dtype))
 
     def drift(self, state: RefractoryState) -> RefractoryState:
-        rests = state.left > 0
-        zero = jnp.zeros_like(state.left)
+        zero, rests = jnp.zeros_like(state.left), state.left > 0
         held = jax.jvp(
             lambda dt: self.neuron.hold(state.neuron, dt), (zero,), (jnp.ones_like(zero),)
         )[1]
         moves = self.neuron.drift(state.neuron)
-        return RefractoryState(
-            jax.tree.map(lambda a, b: jnp.where(rests, a, b), held, moves),
-            jnp.where(rests, -1.0, 0.0).astype(zero.dtype),
-        )
+        inner = jax.tree.map(lambda a, b: jnp.where(rests, a, b), held, moves)
+        return RefractoryState(inner, -jnp.ones_like(zero))
 
     def threshold_gap(self, state: RefractoryState) -> Array:
-        return jnp.where(state.left > 0, 1.0, self.neuron.threshold_gap(state.neuron))
+        gap = self.neuron.threshold_gap(state.neuron)
+        resting = jnp.where(state.left > 0, 1.0, gap)
+        # One that is over its threshold fires as its rest ends.
+        return jnp.where(gap < 0, jnp.maximum(gap, state.left), resting)
 
     def receive(self, state: RefractoryState, current: Array) -> RefractoryState:
         return state._replace(neuron=self.neuron.receive(state.neuron, current))
@@ -87,7 +89,7 @@ class Refractory(AbstractNeuron):
         return state._replace(neuron=self.neuron.normalise(state.neuron))
 
     def hold(self, state: RefractoryState, dt: Array) -> RefractoryState:
-        return state._replace(neuron=self.neuron.hold(state.neuron, dt))
+        return RefractoryState(self.neuron.hold(state.neuron, dt), state.left - dt)
 
     def driven(self, current: ArrayLike) -> "Refractory":
         return Refractory(self.neuron.driven(current), self.period)

@@ -88,7 +88,8 @@ class Theta(AbstractNeuron):
         return state
 
     def observe(self, state: ThetaState) -> Array:
-        return 0.5 - state.v / state.y
+        fired = state.y == 0  # where V is infinite, and its derivative of no use
+        return jnp.where(fired, -jnp.inf, 0.5 - state.v / jnp.where(fired, 1.0, state.y))
 
     def valid(self) -> Array:
         return jnp.all(self.tau_mem > 0) & jnp.all(self.bias > 0.25)

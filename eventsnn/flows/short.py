@@ -1,0 +1,54 @@
+"""Integrals and maxima within a segment that is a step of a solver, or as short as one."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float
+
+from ..neurons import AbstractNeuron
+from ..neurons.base import State
+from .base import AbstractFlow
+
+_GAUSS_NODES = 6
+_PEAK_NODES = 8
+
+
+def gauss_integral(
+    flow: AbstractFlow, neuron: AbstractNeuron, state: State, dt: Array
+) -> Float[Array, "n batch"]:
+    """The integral over `dt` of what each neuron shows, by Gauss's rule."""
+    nodes, weights = np.polynomial.legendre.leggauss(_GAUSS_NODES)
+    total = 0.0
+    for node, weight in zip(nodes, weights, strict=True):
+        shown = neuron.observe(flow.advance(neuron, state, dt * (0.5 * float(node) + 0.5)))
+        total = total + 0.5 * float(weight) * shown
+    return total * dt
+
+
+def searched_peak(
+    flow: AbstractFlow, neuron: AbstractNeuron, state: State, dt: Array
+) -> Float[Array, "n batch"]:
+    """The largest of what each neuron shows within `dt`: the best of a few nodes, and then Newton's
+    method."""
+
+    def shown(t):
+        return neuron.observe(flow.advance(neuron, state, t))
+
+    def slope(t):
+        return jax.jvp(shown, (t,), (jnp.ones_like(t),))[1]
+
+    first = shown(jnp.zeros_like(dt))
+    spread = jnp.broadcast_to(dt, first.shape)
+    shares = jnp.linspace(0.0, 1.0, _PEAK_NODES + 1, dtype=first.dtype)
+    values = jnp.stack([first, *(shown(dt * share) for share in shares[1:])])
+    best = jnp.argmax(values, axis=0)
+    step = spread / _PEAK_NODES
+    middle = t = spread * shares[best]
+    for _ in range(3):
+        value, curve = jax.jvp(slope, (t,), (jnp.ones_like(t),))
+        t = t - jnp.where(curve < 0, value / jnp.where(curve < 0, curve, -1.0), 0.0)
+        t = jnp.clip(t, jnp.maximum(middle - step, 0.0), jnp.minimum(middle + step, spread))
+    # At a maximum within, the time has no influence; at the end, it has.
+    t = jnp.where(t >= spread, spread, lax.stop_gradient(t))
+    return jnp.maximum(jnp.max(values, axis=0), shown(t))
