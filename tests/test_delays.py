@@ -182,7 +182,8 @@ def problem(case, seed=0):
     delays = rng.uniform(0.5, 7.0, N + N_IN if case.axonal else (N + N_IN, N))
     in_times = rng.uniform(0.0, 12.0, (N_IN, K))
     params = {"weights": weights, "delays": delays, "in_times": in_times}
-    return jax.tree.map(jnp.asarray, params | case.parameters(rng))
+    arrays = jax.tree.map(np.asarray, params | case.parameters(rng))  # of numbers, too
+    return jax.tree.map(jnp.asarray, arrays)
 
 
 def network(case, params, adjoint=None, **options):
