@@ -19,6 +19,7 @@ OPTIONS = {  # of each task, none of them the default
     "ttfs-regression": {"steps": 7, "seed": 5, "solver": "tsit5"},
     "yin-yang": {"steps": 7, "seed": 5, "epochs": 2, "neuron": "qif", "points": "fresh"},
     "membrane-regression": {"steps": 7, "seed": 5, "mode": "linear"},
+    "membrane-event": {"steps": 7, "seed": 5, "mode": "linear", "constants": "fixed"},
     "leaky-classification": {"steps": 7, "seed": 5, "epochs": 2},
     "rleaky-classification": {
         "steps": 7,
@@ -28,8 +29,9 @@ OPTIONS = {  # of each task, none of them the default
         "feedback": "conv",
     },
     "moving-mnist": {"steps": 7, "seed": 5, "epochs": 2},
+    "mnist-latency": {"steps": 7, "seed": 5, "epochs": 2, "readout": "ttfs"},
 }
-OF_DIGITS = ("leaky-classification", "rleaky-classification", "moving-mnist")
+OF_DIGITS = ("leaky-classification", "rleaky-classification", "moving-mnist", "mnist-latency")
 for _name in OF_DIGITS:
     OPTIONS[_name] |= {"dataset": "mnist", "data_dir": "somewhere"}
 
@@ -121,6 +123,8 @@ def test_tasks_are_listed(capsys):
         (["run", "rleaky-classification", "--objective", "x"], "'x' (choose from"),
         (["run", "rleaky-classification", "--feedback", "x"], "'x' (choose from"),
         (["run", "moving-mnist", "--feedback", "linear"], "--feedback"),
+        (["run", "mnist-latency", "--readout", "sum"], "'sum' (choose from"),
+        (["run", "membrane-event", "--constants", "free"], "'free' (choose from"),
     ],
 )
 def test_a_wrong_option_or_value_is_one_line_and_code_2(arguments, message, capsys):

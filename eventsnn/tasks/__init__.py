@@ -5,7 +5,9 @@ from .base import DataError as DataError
 from .base import Outcome as Outcome
 from .base import Task as Task
 from .leaky_classification import LeakyClassification as LeakyClassification
+from .membrane_event import MembraneEvent as MembraneEvent
 from .membrane_regression import MembraneRegression as MembraneRegression
+from .mnist_latency import MNISTLatency as MNISTLatency
 from .moving_mnist import MovingMNIST as MovingMNIST
 from .rleaky_classification import RLeakyClassification as RLeakyClassification
 from .ttfs_regression import TTFSRegression as TTFSRegression
@@ -17,8 +19,10 @@ TASKS: dict[str, type[Task]] = {
         TTFSRegression,
         YinYang,
         MembraneRegression,
+        MembraneEvent,
         LeakyClassification,
         RLeakyClassification,
         MovingMNIST,
+        MNISTLatency,
     )
 }

@@ -35,9 +35,9 @@ def draw(
     classes = [str(c) for c in range(data.n_classes)]
     titles = [f"{c} → {p}" for c, p in zip(labels, predicted, strict=True)]
     figures = {
-        "loss": plots.curves(_losses(fitted)),
+        "loss": plots.curves(losses(fitted)),
         "accuracy": plots.curves(
-            {"test set": _accuracies(task, data, before, fitted)},
+            {"test set": accuracies(task, data, before, fitted)},
             x={"test set": fitted.snapshot_steps},
             y_label="accuracy",
         ),
@@ -66,12 +66,13 @@ def draw(
     return figures, {"sample": plots.animation(frames[:, 0], spikes=hidden, title=titles[0])}
 
 
-def _losses(fitted):
-    losses = {"training batch": fitted.losses}
-    return losses if fitted.monitored is None else {**losses, "test batch": fitted.monitored}
+def losses(fitted):
+    """Of every step, by the name of the batch."""
+    found = {"training batch": fitted.losses}
+    return found if fitted.monitored is None else {**found, "test batch": fitted.monitored}
 
 
-def _accuracies(task, data, before, fitted):
+def accuracies(task, data, before, fitted):
     """The accuracy over the test set after each epoch."""
     static = eqx.filter(before, eqx.is_array, inverse=True)
     models = (

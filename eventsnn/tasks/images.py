@@ -76,6 +76,10 @@ class ImageTask(Task):
     def scores(self, run: Run) -> dict[str, Float[Array, "batch classes"]]:
         """How much the output speaks for each class, by name of the readout."""
 
+    def optimizer(self, steps: int) -> optax.GradientTransformation:
+        """For a run of so many steps."""
+        return optax.adam(self.learning_rate)
+
     @property
     def readout(self) -> str:
         """The readout that counts."""
@@ -122,7 +126,7 @@ class ImageTask(Task):
             model,
             zip(*(self.batches(data, part) for part in parts), strict=True),
             lambda model, batch: self.loss(model, batch[0]),
-            optax.adam(self.learning_rate),
+            self.optimizer(steps),
             steps=steps,
             chunk=max(n for n in range(1, _MAX_CHUNK + 1) if epoch % n == 0),
             filter_spec=trainable(model),
@@ -171,7 +175,13 @@ class ImageTask(Task):
             "compile_seconds": fitted.compile_seconds,
             "devices_used": fitted.n_devices,
         }
-        return Outcome(metrics, *draw(self, data, before, fitted, test))
+        return Outcome(metrics, *self.draw(data, before, fitted, test))
+
+    def draw(
+        self, data: ImageData, before: Any, fitted: FitResult, test: "Test"
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Figures and animations by name."""
+        return draw(self, data, before, fitted, test)
 
 
 @eqx.filter_jit

@@ -1,0 +1,245 @@
+"""Digits by the times of spikes: the brighter a pixel, the sooner its one spike."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from ..losses import ttfs_cross_entropy
+from ..network import EventNetwork
+from ..neurons import LIF, AbstractNeuron, LeakyIntegrator, Mixture, Refractory
+from ..pseudospikes import Pseudospikes
+from .base import option
+from .images import Batch, ImageTask
+from .latency_figures import draw
+
+# Hidden neurons, and samples, that share an event loop, at most.
+_GROUP = 35
+_PART = 32
+# More gradients than this in a row that are not finite are no accident.
+_MAX_BAD = 10
+# From this grey value on a pixel spikes: 2 of 255.
+_VISIBLE = 1.5 / 255
+
+
+@dataclasses.dataclass(frozen=True)
+class Setup:
+    """What goes with a data set and a readout."""
+
+    n_hidden: int
+    hidden: tuple[float, float]
+    """Mean and deviation of the hidden weights at first."""
+    output: tuple[float, float]
+    learning_rate: float
+    dropout: float
+    most_inputs: int
+    """No image has more pixels that spike."""
+
+
+# Wunderlich & Pehle's hidden layer for MNIST.
+_DIGITS = Setup(100, (0.35, 0.2), (0.4, 0.9), learning_rate=5e-2, dropout=0.0, most_inputs=64)
+_MNIST = Setup(350, (0.078, 0.045), (0.2, 0.37), learning_rate=2e-2, dropout=0.2, most_inputs=400)
+SETUPS = {
+    ("digits", "voltage"): _DIGITS,
+    ("digits", "ttfs"): dataclasses.replace(_DIGITS, learning_rate=5e-3),
+    ("mnist", "voltage"): _MNIST,
+    ("mnist", "ttfs"): dataclasses.replace(
+        _MNIST, output=(0.2, 0.5), learning_rate=2e-3, dropout=0.0
+    ),
+}
+
+
+class Layers(eqx.Module):
+    """The weights of two feed-forward layers, and which inputs are left out in training."""
+
+    hidden: Float[Array, "pixels hidden"]
+    output: Float[Array, "hidden classes"]
+    dropout: eqx.nn.Dropout
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MNISTLatency(ImageTask):
+    r"""A layer of LIF neurons reads one spike a pixel, at $t = (1 - p)\,20$ ms for grey values $p$
+    from 0 (which is silent) to 1, and ten outputs read its spikes.
+
+    - `readout="voltage"`: leaky integrators; the class is the one with the largest membrane
+        potential of all times, and the loss its cross entropy (Wunderlich & Pehle, Scientific
+        Reports 11:12829, 2021, arXiv:2009.08378, with batches of 5).
+    - `readout="ttfs"`: LIF neurons that fire once; the class is the first that does. Those that
+        are silent until `t_max` are driven on, alone, until they fire as well
+        ([`eventsnn.Pseudospikes`][]).
+
+    Neurons of a feed-forward layer do not feel each other. So they are simulated in groups, each
+    with no more events than its own and the inputs; and samples with about equally many inputs go
+    together, since a loop ends with its longest sample. [`network`][] is the same as one network.
+    """
+
+    name: ClassVar[str] = "mnist-latency"
+    summary: ClassVar[str] = "digits by one spike a pixel, event mode, 350 hidden LIF neurons"
+    default_epochs: ClassVar[Mapping[str, int]] = {"digits": 20, "mnist": 10}
+
+    readout: str = option(  # pyright: ignore[reportIncompatibleVariableOverride]
+        "voltage",
+        "how an output answers: by its largest membrane, or its first spike",
+        choices=("voltage", "ttfs"),
+    )
+
+    batch_size: int = 64
+    learning_rate: float | None = None  # pyright: ignore[reportIncompatibleVariableOverride]
+    last_rate: float = 0.05
+    """To which part of `learning_rate` it falls."""
+    dropout: float | None = None
+    n_hidden: int | None = None
+    tau_mem: float = 20.0
+    tau_syn: float = 5.0
+    input_t_max: float = 20.0
+    t_max: float = 40.0
+    max_spikes: int = 5
+    """How many spikes of a hidden neuron the outputs receive."""
+    tau0: float = 0.25
+    tau1: float = 20.0
+    alpha: float = 3e-3
+
+    def quick(self):
+        return dataclasses.replace(super().quick(), n_hidden=20)
+
+    @property
+    def setup(self) -> Setup:
+        """What goes with the data set and the readout, and what was chosen instead."""
+        names = ("n_hidden", "learning_rate", "dropout")
+        chosen = {name: getattr(self, name) for name in names}
+        chosen = {name: value for name, value in chosen.items() if value is not None}
+        return dataclasses.replace(SETUPS[self.dataset, self.readout], **chosen)
+
+    def build(self, key: PRNGKeyArray, shape: tuple[int, int]) -> Layers:
+        setup, (key_hidden, key_output) = self.setup, jax.random.split(key)
+        pixels, n = shape[0] * shape[1], setup.n_hidden
+        return Layers(
+            _normal(key_hidden, (pixels, n), *setup.hidden),
+            _normal(key_output, (n, 10), *setup.output),
+            eqx.nn.Dropout(setup.dropout),
+        )
+
+    def optimizer(self, steps: int) -> optax.GradientTransformation:
+        rate = optax.cosine_decay_schedule(self.setup.learning_rate, steps, self.last_rate)
+        # A membrane that only just reaches its threshold has an unbounded derivative, and once in
+        # a while an infinite one (in float32). That step is left out.
+        return optax.apply_if_finite(optax.adam(rate), max_consecutive_errors=_MAX_BAD)
+
+    def simulate(
+        self,
+        model: Layers,
+        images: Float[Array, "batch h w"],
+        seeds: Int[Array, " batch"],
+        **options: Any,
+    ) -> Float[Array, "batch classes"]:
+        """Largest potentials, or first spikes (ms), of the outputs."""
+        in_times = jax.vmap(lambda x, seed: self.encode(model, x, jax.random.key(seed)))(
+            jnp.asarray(images), seeds
+        )
+        outputs = self.output_network(model)
+        hidden = self.hidden_spikes(model, in_times)
+        query = outputs.maxima if self.readout == "voltage" else outputs.ttfs
+        return query(hidden, throw=False)
+
+    def loss(self, model: Layers, batch: Batch) -> Float[Array, ""]:
+        images, labels, seeds = batch
+        found = self.simulate(model, images, seeds)
+        if self.readout == "voltage":
+            return jnp.mean(optax.losses.softmax_cross_entropy_with_integer_labels(found, labels))
+        scales = {"tau0": self.tau0, "tau1": self.tau1, "alpha": self.alpha}
+        return ttfs_cross_entropy(found, labels, t_max=2 * self.t_max, **scales)
+
+    def scores(self, run: Float[Array, "batch classes"]):
+        return {self.readout: run if self.readout == "voltage" else -run}
+
+    def encode(
+        self, model: Layers, image: Float[Array, "h w"], key: PRNGKeyArray
+    ) -> Float[Array, "pixels 1"]:
+        """The spike of each pixel (ms); inf for the background, and for what is left out."""
+        kept = model.dropout((image > _VISIBLE).astype(image.dtype), key=key)
+        return jnp.where(kept > 0, (1 - image) * self.input_t_max, jnp.inf).reshape(-1, 1)
+
+    def hidden_spikes(
+        self, model: Layers, in_times: Float[Array, "batch pixels 1"]
+    ) -> Float[Array, "batch hidden max_spikes"]:
+        """When each hidden neuron fires, padded with inf."""
+        (pixels, n), batch = model.hidden.shape, len(in_times)
+        groups, parts = _pieces(n, _GROUP), _pieces(batch, _PART)
+        order = jnp.argsort(jnp.sum(in_times < jnp.inf, axis=(1, 2)))
+        sorted_times = in_times[order].reshape(parts, batch // parts, pixels, 1)
+        weights = jnp.moveaxis(model.hidden.reshape(pixels, groups, n // groups), 1, 0)
+
+        def spikes(weights, times):
+            return self.hidden_network(weights).spikes(times, self.max_spikes, throw=False)
+
+        found = jax.lax.map(
+            lambda times: jax.lax.map(lambda group: spikes(group, times), weights), sorted_times
+        )
+        found = jnp.swapaxes(found, 1, 2).reshape(batch, n, self.max_spikes)
+        return found[jnp.argsort(order)]
+
+    def hidden_network(self, weights: Float[Array, "pixels group"]) -> EventNetwork:
+        """Some hidden neurons by themselves."""
+        group = weights.shape[1]
+        return EventNetwork(
+            LIF(self.tau_mem, self.tau_syn),
+            jnp.pad(weights, ((group, 0), (0, 0))),
+            outputs=range(group),
+            t_max=self.t_max,
+            max_events=self.setup.most_inputs + group * (self.max_spikes + 1),
+        )
+
+    @property
+    def output_neuron(self) -> AbstractNeuron:
+        """That of the outputs; one that has fired has answered, and rests."""
+        if self.readout == "voltage":
+            return LeakyIntegrator(self.tau_mem, self.tau_syn)
+        return Refractory(LIF(self.tau_mem, self.tau_syn), 2 * self.t_max)
+
+    def output_network(self, model: Layers) -> EventNetwork:
+        """The outputs by themselves, whose inputs are the hidden neurons."""
+        n, classes = model.output.shape
+        return EventNetwork(
+            self.output_neuron,
+            jnp.pad(model.output, ((classes, 0), (0, 0))),
+            outputs=range(classes),
+            t_max=self.t_max,
+            pseudospikes=None if self.readout == "voltage" else Pseudospikes(2.0, self.t_max),
+            max_events=n * self.max_spikes + classes,
+        )
+
+    def network(self, model: Layers) -> EventNetwork:
+        """Both layers in one network, hidden neurons first."""
+        (pixels, n), classes = model.hidden.shape, model.output.shape[1]
+        drive = jnp.zeros(n + classes).at[n:].set(2.0)
+        silent = self.readout == "voltage"
+        return EventNetwork(
+            Mixture([(LIF(self.tau_mem, self.tau_syn), n), (self.output_neuron, classes)]),
+            jnp.zeros((n + classes + pixels, n + classes))
+            .at[:n, n:]
+            .set(model.output)
+            .at[n + classes :, :n]
+            .set(model.hidden),
+            outputs=range(n, n + classes),
+            t_max=self.t_max,
+            pseudospikes=None if silent else Pseudospikes(drive, self.t_max),
+            max_events=self.setup.most_inputs + (n + classes) * (self.max_spikes + 1),
+        )
+
+    def draw(self, data, before, fitted, test):
+        return draw(self, data, before, fitted, test), {}
+
+
+def _pieces(n: int, size: int) -> int:
+    """In how many equal pieces of at most this size, or a little more, to cut n."""
+    return max(k for k in range(1, -(-n // size) + 1) if n % k == 0)
+
+
+def _normal(key, shape, mean, deviation):
+    return mean + deviation * jax.random.normal(key, shape)

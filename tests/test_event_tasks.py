@@ -1,0 +1,149 @@
+"""The tasks of the event mode run, learn, and are what they say; Yin-Yang has tests of its own."""
+
+import dataclasses
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from eventsnn import constraints
+from eventsnn.tasks import TASKS
+from eventsnn.tasks.membrane_event import MembraneEvent
+from eventsnn.tasks.mnist_latency import MNISTLatency
+
+OF_LATENCIES = {"loss", "accuracy", "confusion", "raster", "membranes", "weights", "samples"}
+OF_CURVES = {"before", "after", "loss", "raster"}
+
+
+@pytest.fixture
+def as_users_do():
+    """In float32, with JAX's own promotion (which Adam's bias correction, inside Optax, needs)."""
+    with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"):
+        yield
+
+
+def small(**options):
+    """Two groups of hidden neurons."""
+    return MNISTLatency(**{"n_hidden": 40, "dropout": 0.0, **options})
+
+
+@pytest.fixture(scope="module")
+def digits():
+    with jax.enable_x64(False):
+        return small().load()
+
+
+def shown(digits, n=5):
+    """Images, and a seed each."""
+    return jnp.asarray(digits.train_images[:n], float), jnp.arange(n, dtype=jnp.int32)
+
+
+# ------------------------------------------------------------------ digits by latencies
+
+
+@pytest.mark.parametrize("readout", ["voltage", "ttfs"])
+def test_layers_are_one_network(readout, digits):
+    """Groups, parts and layers by themselves give what the one network does, gradients too."""
+    task = small(readout=readout)
+    model = task.build(jax.random.key(1), (8, 8))
+    images, seeds = shown(digits)
+
+    def whole(model):
+        in_times = jax.vmap(lambda x: task.encode(model, x, jax.random.key(0)))(images)
+        net = task.network(model)
+        return net.maxima(in_times) if readout == "voltage" else net.ttfs(in_times)
+
+    def apart(model):
+        return task.simulate(model, images, seeds)
+
+    factors = jax.random.normal(jax.random.key(2), (5, 10))
+    found, expected = (
+        eqx.filter_jit(eqx.filter_value_and_grad(lambda m, f=f: jnp.sum(factors * f(m))))(model)
+        for f in (apart, whole)
+    )
+    for a, b in zip(*map(jax.tree.leaves, (found, expected)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-10)
+
+
+def test_bright_pixels_come_first_and_the_background_never():
+    task = small()
+    model = task.build(jax.random.key(0), (1, 4))
+    image = jnp.array([[0.0, 1.0, 0.25, 1 / 255]])
+    times = task.encode(model, image, jax.random.key(0))
+    np.testing.assert_allclose(times[:, 0], [np.inf, 0.0, 15.0, np.inf])
+
+
+def test_dropout_leaves_out_pixels_in_training_only(digits):
+    task = small(dropout=0.5)
+    model = task.build(jax.random.key(0), (8, 8))
+    image, keys = shown(digits)[0][0], jax.random.split(jax.random.key(1), 200)
+    visible = np.asarray(image).ravel() > 0
+    times = jax.vmap(lambda key: task.encode(model, image, key))(keys)[..., 0]
+    kept = np.isfinite(times)
+    assert not kept[:, ~visible].any()
+    assert abs(kept[:, visible].mean() - 0.5) < 0.05
+    tested = task.encode(eqx.nn.inference_mode(model), image, keys[0])[:, 0]
+    np.testing.assert_array_equal(np.isfinite(tested), visible)
+    np.testing.assert_array_equal(times[kept], np.broadcast_to(tested, times.shape)[kept])
+
+
+def test_silent_outputs_learn_from_pseudospikes(digits):
+    """Of outputs that no spike makes fire, the right one is told to."""
+    task = small(readout="ttfs")
+    model = task.build(jax.random.key(1), (8, 8))
+    model = eqx.tree_at(lambda m: m.output, model, jnp.full_like(model.output, 1e-3))
+    images, seeds = shown(digits, 1)
+    times = task.simulate(model, images, seeds)
+    assert np.all((times > task.t_max) & np.isfinite(times))
+    labels = jnp.asarray(digits.train_labels[:1])
+    gradient = eqx.filter_jit(eqx.filter_grad(lambda m: task.loss(m, (images, labels, seeds))))
+    slope = gradient(model).output
+    others = np.delete(slope, labels[0], axis=1)
+    assert np.all(slope[:, labels[0]] <= 0) and np.any(slope[:, labels[0]] < 0)
+    assert np.all(others >= 0) and np.all(np.any(others > 0, axis=0))
+
+
+@pytest.mark.parametrize("readout", ["voltage", "ttfs"])
+def test_digits_are_learnt(readout, digits, as_users_do):
+    task = small(readout=readout, epochs=4, batch_size=32)
+    outcome = task.run(progress=False)
+    steps, epoch = task.n_steps(digits)
+    assert outcome.metrics["gradient_steps"] == steps == 4 * epoch
+    assert outcome.metrics["test_accuracy"] > 0.5  # by chance: 0.1
+    assert set(outcome.figures) == OF_LATENCIES and not outcome.animations
+
+
+# ------------------------------------------------------------------ a membrane
+
+
+@pytest.mark.parametrize(
+    ("options", "limit"), [({}, 0.1), ({"mode": "linear"}, 0.15), ({"constants": "fixed"}, 0.1)]
+)
+def test_a_membrane_is_learnt(options, limit, as_users_do):
+    task = MembraneEvent(steps=500, **options)
+    outcome = task.run(progress=False)
+    assert 0 < outcome.metrics["relative_error"] < limit
+    assert 0 < outcome.metrics["l1"] < 0.01
+    assert set(outcome.figures) == OF_CURVES
+
+
+def test_time_constants_learn_unless_they_are_fixed(as_users_do):
+    for constants, learnt in (("learnt", True), ("fixed", False)):
+        task = dataclasses.replace(TASKS["membrane-event"]().quick(), constants=constants)
+        before, _, fitted = task.train(progress=False)
+        start, end = (constraints.unwrap(net).neuron.parts for net in (before, fitted.model))
+        for part, now in zip(start, end, strict=True):
+            for name in ("tau_mem", "tau_syn"):
+                old, new = getattr(part, name), getattr(now, name)
+                assert np.all(new > 0)
+                assert np.any(old != new) == learnt
+            # Nothing else of a neuron learns.
+            assert part.v_init == now.v_init and np.all(part.bias == now.bias)
+        assert np.any(before.weights != fitted.model.weights)
+
+
+def test_the_clock_has_one_spike_a_channel():
+    task = MembraneEvent(n_inputs=4, t_max=20.0)
+    np.testing.assert_allclose(task.in_times, [[0.0], [5.0], [10.0], [15.0]])
