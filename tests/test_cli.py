@@ -18,6 +18,14 @@ PICTURES = {"prediction", "loss", "parameters", "raster", "membranes"}
 OPTIONS = {  # of each task, none of them the default
     "ttfs-regression": {"steps": 7, "seed": 5, "solver": "tsit5"},
     "yin-yang": {"steps": 7, "seed": 5, "epochs": 2, "neuron": "qif", "points": "fresh"},
+    "delays": {
+        "steps": 7,
+        "seed": 5,
+        "epochs": 2,
+        "points": "fresh",
+        "delays": "fixed",
+        "kind": "axonal",
+    },
     "membrane-regression": {"steps": 7, "seed": 5, "mode": "linear"},
     "membrane-event": {"steps": 7, "seed": 5, "mode": "linear", "constants": "fixed"},
     "leaky-classification": {"steps": 7, "seed": 5, "epochs": 2},

@@ -39,6 +39,7 @@ def quick(name, **options):
     ("name", "options", "metrics", "figures"),
     [
         ("yin-yang", {}, ACCURACIES, OF_POINTS),
+        ("delays", {"kind": "axonal"}, ACCURACIES, OF_POINTS | {"delays"}),
         ("membrane-regression", {"mode": "sqrt"}, ERRORS, OF_CURVES),
         ("membrane-regression", {"mode": "linear"}, ERRORS, OF_CURVES),
         ("leaky-classification", {}, ACCURACY, OF_DIGITS),
@@ -180,6 +181,8 @@ def test_feedback_is_what_it_is_called():
         ("ttfs-regression", {"solver": "magic"}),
         ("yin-yang", {"neuron": "eif"}),
         ("yin-yang", {"points": "mine"}),
+        ("delays", {"delays": "long"}),
+        ("delays", {"kind": "dendritic"}),
     ],
 )
 def test_what_is_no_choice_is_refused(name, options):

@@ -4,6 +4,7 @@ from .base import SOLVERS as SOLVERS
 from .base import DataError as DataError
 from .base import Outcome as Outcome
 from .base import Task as Task
+from .delays import Delays as Delays
 from .leaky_classification import LeakyClassification as LeakyClassification
 from .membrane_event import MembraneEvent as MembraneEvent
 from .membrane_regression import MembraneRegression as MembraneRegression
@@ -18,6 +19,7 @@ TASKS: dict[str, type[Task]] = {
     for task in (
         TTFSRegression,
         YinYang,
+        Delays,
         MembraneRegression,
         MembraneEvent,
         LeakyClassification,

@@ -1,0 +1,148 @@
+"""Yin-yang with a small hidden layer whose delays learn."""
+
+import dataclasses
+from collections.abc import Hashable
+from typing import ClassVar
+
+import equinox as eqx
+import jax
+import numpy as np
+import optax
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from ..architectures import feedforward
+from ..constraints import constrain, unwrap
+from ..data.yin_yang import YinYangData
+from ..network import EventNetwork
+from ..neurons import LIF
+from ..train import FitResult
+from .base import option
+from .points import PointsTask, Setup, history, normal, only
+
+DELAYS = ("learnt", "fixed", "none")
+KINDS = ("synaptic", "axonal")
+SETUP = Setup(
+    n_hidden=30,
+    batch_size=32,
+    learning_rate=5e-3,
+    alpha=1e-3,
+    bias_time=15.0,
+    t_max=60.0,
+    drive=4.0,
+    duration=20.0,
+    max_events=100,
+    max_steps=140,
+)
+# Without delays and at that price, outputs learn to leave everything to pseudospikes.
+_ALPHA_WITHOUT = 3e-3
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Delays(PointsTask):
+    r"""Points of the yin-yang figure by the first spike, with 30 hidden neurons and delays.
+
+    The question is that of Göltz et al. (*DelGrad*, arXiv:2404.19165): what do delays that learn
+    add to a hidden layer of 30? The set-up is not theirs. Neurons, inputs, pseudospikes and loss
+    are those of [`YinYang`][], and neurons may fire more than once. What is not:
+
+    - Every synapse has a delay of its own, at first uniform in `delay_range` (ms). Delays are
+      wrapped by [`eventsnn.Positive`][]. With `kind="axonal"` all synapses of a source share one.
+    - Weights are at first normally distributed with mean 2.2 and deviation 0.8 (hidden) and 1.5
+      and 0.8 (output), so that nearly every hidden neuron fires. One that never fires never
+      learns, and where there are 30 each is needed.
+    - The simulation ends at 60 ms, since with delays spikes come later.
+    - Weights and delays have learning rates of their own, which fall to 0 with a cosine, and
+      gradients are clipped.
+    - Late spikes cost a third (`alpha`).
+
+    With `delays="fixed"` delays are what they are at first. With `delays="none"` there are none,
+    late spikes cost what they do there, and all else is the same.
+    """
+
+    name: ClassVar[str] = "delays"
+    summary: ClassVar[str] = "classes of points by the first spike, 30 LIF neurons with delays"
+
+    epochs: int = option(100, "passes through the data", kind="count")
+    delays: str = option("learnt", "learnt, drawn and kept (fixed), or none", choices=DELAYS)
+    kind: str = option("synaptic", "one delay a synapse, or one a source (axonal)", choices=KINDS)
+
+    delay_range: tuple[float, float] = (0.5, 10.0)
+    delay_learning_rate: float = 0.1
+    clip: float = 0.5
+    queue_capacity: int = 40
+
+    @property
+    def default_setup(self) -> Setup:
+        if self.delays == "none":
+            return dataclasses.replace(SETUP, alpha=_ALPHA_WITHOUT)
+        return SETUP
+
+    def build(self, key: PRNGKeyArray) -> EventNetwork:
+        setup, (key_weights, key_delays) = self.setup, jax.random.split(key)
+        net = feedforward(
+            LIF(self.tau_mem, self.tau_syn),
+            sizes=self.sizes,
+            init=(normal(2.2, 0.8), normal(1.5, 0.8)),
+            key=key_weights,
+            t_max=setup.t_max,
+            delays=self._initial_delays(key_delays),
+            pseudospikes=self.pseudospikes(),
+            max_events=setup.max_events,
+            max_steps=setup.max_steps,
+            queue_capacity=self.queue_capacity,
+        )
+        return net if self.delays == "none" else constrain(net, lambda net: net.delays)
+
+    def trainable(self, net: EventNetwork) -> EventNetwork:
+        """The filter for `fit`: true for the weights, and for delays that learn."""
+        if self.delays == "learnt":
+            return only(net, lambda net: (net.weights, net.delays))
+        return only(net, lambda net: net.weights)
+
+    def optimizer(self) -> optax.GradientTransformation:
+        """Adam, at one rate for the weights and another for the delays, which fall to 0.
+
+        Gradients are clipped first: where a membrane only just reaches its threshold one sample
+        can have a gradient larger than that of all others.
+        """
+        steps, _ = self.n_steps()
+        rates = {"weights": self.setup.learning_rate, "delays": self.delay_learning_rate}
+        adams: dict[Hashable, optax.GradientTransformation] = {
+            name: optax.adam(optax.cosine_decay_schedule(rate, steps))
+            for name, rate in rates.items()
+        }
+        return optax.chain(optax.clip_by_global_norm(self.clip), optax.partition(adams, _names))
+
+    def figures(self, fitted: FitResult, data: YinYangData, accuracies: list[float]) -> dict:
+        from .. import plots
+
+        figures = super().figures(fitted, data, accuracies)
+        if self.delays != "none":
+            before, after = map(_by_layer, (next(history(fitted)), fitted.model))
+            figures["delays"] = plots.weights(before, after)
+        return figures
+
+    def _initial_delays(self, key: PRNGKeyArray) -> Float[Array, "sources *neurons"] | None:
+        if self.delays == "none":
+            return None
+        n, (low, high) = sum(self.sizes[1:]), self.delay_range
+        shape = (n + self.sizes[0],) + ((n,) if self.kind == "synaptic" else ())
+        return jax.random.uniform(key, shape, minval=low, maxval=high)
+
+
+def _names(trained: EventNetwork) -> EventNetwork:
+    """What the rate of each trained parameter is called."""
+    names = jax.tree.map(lambda _: "weights", trained)
+    if trained.delays is None:
+        return names
+    return eqx.tree_at(lambda net: net.delays, names, "delays")
+
+
+def _by_layer(net: EventNetwork) -> dict[str, np.ndarray]:
+    """The delays of the synapses that exist (ms)."""
+    delays, first = np.asarray(unwrap(net).delays), net.outputs[0]
+    inputs, hidden = delays[net.n_neurons :], delays[:first]
+    if delays.ndim == 2:
+        inputs, hidden = inputs[:, :first], hidden[:, first:]
+    # As a matrix of weights is drawn: a row is a neuron that receives.
+    return {"inputs to hidden (ms)": inputs.T, "hidden to outputs (ms)": hidden.T}

@@ -1,0 +1,249 @@
+"""What the tasks on points of the yin-yang figure share: the output that fires first answers."""
+
+import abc
+import dataclasses
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
+
+from ..architectures import Initializer
+from ..data import images, yin_yang
+from ..data.yin_yang import Samples, YinYangData
+from ..losses import ttfs_cross_entropy
+from ..network import EventNetwork
+from ..pseudospikes import Pseudospikes
+from ..train import FitResult, fit
+from . import point_figures
+from .base import Outcome, Task, option
+
+# Steps a dispatch: the largest divisor of an epoch up to here.
+_MAX_CHUNK = 40
+# More gradients than this in a row that are not finite are no accident.
+_MAX_BAD = 10
+
+POINTS = ("published", "fresh")
+N_INPUTS, N_CLASSES = 5, len(yin_yang.CLASSES)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Setup:
+    """What goes with a network. Times are in ms."""
+
+    n_hidden: int
+    batch_size: int
+    learning_rate: float
+    alpha: float
+    """The price of late spikes."""
+    bias_time: float
+    """When the fifth input fires, the same for every point."""
+    t_max: float
+    drive: float
+    """The current that makes outputs fire in the end which are silent until `t_max`; 0: none."""
+    duration: float
+    """For how long it does."""
+    max_events: int
+    max_steps: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PointsTask(Task):
+    """Five inputs, a hidden layer and three outputs, trained on which of them fires first."""
+
+    points: str = option(
+        "published", "the points of the publication, or new ones for every seed", choices=POINTS
+    )
+    epochs: int = option(100, "passes through the data", kind="count")
+    steps: int | None = option(None, "gradient steps (default: the epochs)", kind="count")
+
+    n_hidden: int | None = None
+    batch_size: int | None = None
+    learning_rate: float | None = None
+    alpha: float | None = None
+    bias_time: float | None = None
+    drive: float | None = None
+    n_train: int = 5000
+    n_validation: int = 1000
+    n_test: int = 1000
+    n_test_fresh: int = 10_000
+    tau_mem: float = 20.0
+    tau_syn: float = 5.0
+    input_t_max: float = 30.0
+    tau0: float = 0.5
+    tau1: float = 6.4
+    test_batch_size: int = 250
+
+    @property
+    @abc.abstractmethod
+    def default_setup(self) -> Setup:
+        """What goes with the network that was chosen."""
+
+    @abc.abstractmethod
+    def build(self, key: PRNGKeyArray) -> EventNetwork:
+        """The network before training."""
+
+    @abc.abstractmethod
+    def trainable(self, net: EventNetwork) -> EventNetwork:
+        """The filter for `fit`."""
+
+    @abc.abstractmethod
+    def optimizer(self) -> optax.GradientTransformation:
+        """What makes steps of gradients."""
+
+    def quick(self):
+        sizes = {"n_train": 320, "n_validation": 100, "n_test": 100, "n_test_fresh": 100}
+        return dataclasses.replace(self, steps=20, **sizes)
+
+    @property
+    def setup(self) -> Setup:
+        """What goes with the network, and what was chosen instead."""
+        names = ("n_hidden", "batch_size", "learning_rate", "alpha", "bias_time", "drive")
+        chosen = {name: getattr(self, name) for name in names}
+        chosen = {name: value for name, value in chosen.items() if value is not None}
+        return dataclasses.replace(self.default_setup, **chosen)
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """Inputs, hidden neurons, outputs."""
+        return N_INPUTS, self.setup.n_hidden, N_CLASSES
+
+    def pseudospikes(self) -> Pseudospikes | None:
+        """Those of the outputs, if they are driven."""
+        setup = self.setup
+        if not setup.drive:
+            return None
+        return Pseudospikes(np.repeat([0.0, setup.drive], self.sizes[1:]), setup.duration)
+
+    def load(self) -> YinYangData:
+        """The points."""
+        sizes = {"train": self.n_train, "validation": self.n_validation, "test": self.n_test}
+        if self.points == "published":
+            return yin_yang.published(**sizes)
+        return yin_yang.generate(self._data_key(), **sizes)
+
+    def fresh(self) -> Samples:
+        """More points to test on, drawn anew for every seed whatever the others are."""
+        key = jax.random.fold_in(self._data_key(), 3)
+        return jax.device_get(yin_yang.sample(key, self.n_test_fresh))
+
+    def event_inputs(self, xy: Float[ArrayLike, "*batch 2"]) -> Float[Array, "*batch 5 1"]:
+        """The spikes that stand for a point."""
+        return yin_yang.event_inputs(xy, t_max=self.input_t_max, bias_time=self.setup.bias_time)
+
+    def first_spikes(
+        self, net: EventNetwork, xy: Float[ArrayLike, "*batch 2"]
+    ) -> Float[Array, "*batch 3"]:
+        """When each output first fires (ms); a time later than `net.t_max` is a pseudospike."""
+        return net.ttfs(self.event_inputs(xy), throw=False)
+
+    def loss(self, net: EventNetwork, batch: Samples) -> Float[Array, ""]:
+        """The cross entropy of the first spikes, and a price of late ones."""
+        late = net.pseudospikes
+        last = net.t_max + (0.0 if late is None else late.duration)
+        return ttfs_cross_entropy(
+            self.first_spikes(net, batch.xy),
+            batch.labels,
+            tau0=self.tau0,
+            tau1=self.tau1,
+            alpha=self.setup.alpha,
+            t_max=last,
+        )
+
+    def n_steps(self) -> tuple[int, int]:
+        """Gradient steps in all, and in an epoch."""
+        epoch = self.n_train // self.setup.batch_size
+        return self.steps or epoch * self.epochs, epoch
+
+    def train(self, data: YinYangData, *, progress: bool = True) -> FitResult:
+        """Trains a fresh network. A snapshot is what trains, after every epoch."""
+        key_net, key_order = jax.random.split(jax.random.key(self.seed))
+        net = self.build(key_net)
+        steps, epoch = self.n_steps()
+        spec = self.trainable(net)
+        return fit(
+            net,
+            yin_yang.batches(key_order, data.train, self.setup.batch_size),
+            self.loss,
+            # A membrane that only just reaches its threshold has an unbounded derivative, and once
+            # in some thousand steps an infinite one (in float32). That step is left out.
+            optax.apply_if_finite(self.optimizer(), max_consecutive_errors=_MAX_BAD),
+            steps=steps,
+            chunk=max(n for n in range(1, _MAX_CHUNK + 1) if epoch % n == 0),
+            filter_spec=spec,
+            snapshot=lambda net: eqx.filter(net, spec),
+            snapshot_every=epoch,
+            progress=progress,
+        )
+
+    def predict(self, net: EventNetwork, xy: Float[np.ndarray, "n 2"]) -> np.ndarray:
+        """The class of each point; -1 where no output fires."""
+        found = []
+        for part, _, valid in images.test_batches(xy, xy[:, 0], self.test_batch_size):
+            times = np.asarray(_first_spikes(self, net, part))[valid]
+            silent = ~np.any(times <= net.t_max, axis=-1)
+            found.append(np.where(silent, -1, np.argmin(times, axis=-1)))
+        return np.concatenate(found)
+
+    def accuracy(self, net: EventNetwork, samples: Samples) -> float:
+        """The share of points whose class fires first; where none fires, the answer is wrong."""
+        return float(np.mean(self.predict(net, np.asarray(samples.xy)) == samples.labels))
+
+    def run(self, *, progress: bool = True) -> Outcome:
+        """Trains, tests and draws.
+
+        `test_accuracy` is that of the network after the last step on the test set, and
+        `test_accuracy_fresh` the same on `n_test_fresh` points drawn for this seed. The validation
+        set is only looked at.
+        """
+        data = self.load()
+        fitted = self.train(data, progress=progress)
+        accuracies = [self.accuracy(net, data.validation) for net in history(fitted)]
+        steps, epoch = self.n_steps()
+        metrics = {
+            "test_accuracy": self.accuracy(fitted.model, data.test),
+            "test_accuracy_fresh": self.accuracy(fitted.model, self.fresh()),
+            "validation_accuracy": accuracies[-1],
+            "final_loss": float(fitted.losses[-1]),
+            "gradient_steps": steps,
+            "steps_per_epoch": epoch,
+            "steps_per_second": fitted.steps_per_second,
+            "compile_seconds": fitted.compile_seconds,
+            "devices_used": fitted.n_devices,
+        }
+        return Outcome(metrics, self.figures(fitted, data, accuracies))
+
+    def figures(self, fitted: FitResult, data: YinYangData, accuracies: list[float]) -> dict:
+        """The pictures by name."""
+        return point_figures.draw(self, fitted, data, accuracies)
+
+    def _data_key(self):
+        return jax.random.fold_in(jax.random.key(self.seed), 1)
+
+
+@eqx.filter_jit
+def _first_spikes(task, net, xy):
+    return task.first_spikes(net, xy)
+
+
+def history(fitted: FitResult):
+    """The network before training and after every epoch."""
+    for i in range(len(fitted.snapshot_steps)):
+        trained = jax.tree.map(lambda x, i=i: jnp.asarray(x[i]), fitted.snapshots)
+        yield eqx.combine(trained, fitted.model)
+
+
+def only(net: EventNetwork, where) -> EventNetwork:
+    """A filter that is true for what `where` picks, and for nothing else."""
+    return eqx.tree_at(where, jax.tree.map(lambda _: False, net), replace_fn=lambda _: True)
+
+
+def normal(mean: float, deviation: float) -> Initializer:
+    """Draws normally distributed weights."""
+
+    def init(key, shape, dtype):
+        return mean + deviation * jax.random.normal(key, shape, dtype)
+
+    return init
