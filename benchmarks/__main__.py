@@ -66,7 +66,9 @@ def parser() -> Parser:
     compare(added["yin-yang"], list(yin_yang.PEERS))
     added["scaling"].add_argument("--rounds", type=positive, metavar="N", help="timed steps a size")
     seeds_and_data(added["quality"])
-    added["quality"].add_argument("--only", metavar="TEXT", help="cases whose name contains it")
+    added["quality"].add_argument(
+        "--only", nargs="+", metavar="TEXT", help="cases whose name contains one of these"
+    )
     added["parity"].add_argument("--only", metavar="TEXT", help="networks whose name contains it")
     added["parity"].add_argument("--seeds", type=positive, metavar="N", help="of each network")
     for name, task in TASKS.items():

@@ -33,6 +33,11 @@ class Case:
 CASES = {
     "yin-yang, LIF": Case("yin-yang", (), "test_accuracy", 10, False),
     "yin-yang, QIF": Case("yin-yang", ("--neuron", "qif"), "test_accuracy", 5, False),
+    "delays, learnt": Case("delays", (), "test_accuracy", 5, False),
+    "delays, none": Case("delays", ("--delays", "none"), "test_accuracy", 5, False),
+    "membrane-event": Case("membrane-event", (), "relative_error", 5, False),
+    "mnist-latency, voltage": Case("mnist-latency", (), "test_accuracy", 1),
+    "mnist-latency, first spikes": Case("mnist-latency", ("--readout", "ttfs"), "test_accuracy", 1),
     "leaky-classification": Case("leaky-classification", (), "test_accuracy", 3),
     "rleaky-classification, counts": Case("rleaky-classification", (), "test_accuracy", 3),
     "rleaky-classification, membranes": Case(
@@ -48,9 +53,9 @@ CASES = {
 
 @dataclass(frozen=True)
 class Options:
-    """Which cases, by a part of their names; how many seeds each, by default its own number."""
+    """Which cases, by parts of their names; how many seeds each, by default its own number."""
 
-    only: str = ""
+    only: tuple[str, ...] = ()
     seeds: int | None = None
     data_dir: Path | None = None
     quick: bool = False
@@ -114,7 +119,7 @@ def run(options: Options) -> dict[str, Any]:
     """All cases, one run after the other."""
     described, found = machine.describe(), {}
     for name, case in CASES.items():
-        if options.only not in name:
+        if options.only and not any(part in name for part in options.only):
             continue
         runs = []
         for seed in range(options.seeds or case.seeds):
