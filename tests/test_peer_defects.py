@@ -18,7 +18,9 @@ Most are guarded where they belong, and not repeated here:
 - a new model compiles again: `test_batching.py` (`test_a_second_model_does_not_retrace`);
 - an arrival that lifts a neuron over its threshold: `test_delta_synapses.py`
   (`test_who_is_lifted_over_the_threshold_fires_at_the_arrival`);
-- the end of a rest: `test_neurons_compound.py` (`test_current_builds_up_while_the_neuron_rests`).
+- the end of a rest: `test_neurons_compound.py` (`test_current_builds_up_while_the_neuron_rests`);
+- gradients with delays, and of synapses that a mask excludes: `test_delays.py`
+  (`test_times_and_gradients_are_those_of_the_reference`).
 
 Here are the others. With tau_mem = 2 tau_syn and nothing else, after arrivals of weight w at s the
 membrane is V = A x - B x^2 in x = exp(-t/tau), A the sum of w exp(s/tau), B of w exp(2 s/tau).
