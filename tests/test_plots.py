@@ -86,6 +86,18 @@ def test_raster_of_signed_and_of_no_spikes():
     assert axes.get_ylim() == (-0.6, 2.6)
 
 
+def test_raster_of_events_in_chosen_rows():
+    """Neurons 1 and 4 (an output) and channel 7 of a network of 6 neurons; the rest is not shown."""
+    times, sources = [1.0, 2.0, 3.0, 4.0, np.inf], [7, 0, 4, 1, -1]
+    figure = plots.raster(times, sources, n_neurons=6, outputs=(4, 5), t_max=9.0, shown=(1, 4, 7))
+    (axes,) = drawn(figure).axes
+    found = {
+        lines.get_label(): [tuple(segment.mean(axis=0)) for segment in lines.get_segments()]
+        for lines in axes.collections
+    }
+    assert found == {"input": [(1.0, -1.0)], "output": [(3.0, 1.0)], "neuron": [(4.0, 0.0)]}
+
+
 def test_membrane_traces(spikes):
     membranes = np.random.default_rng(2).normal(size=(T, N))
     figure = drawn(plots.membrane_traces(membranes, spikes, threshold=[1, 1, 1, 1, 7.0]))

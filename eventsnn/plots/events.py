@@ -38,6 +38,7 @@ def raster(
     outputs: Sequence[int],
     t_max: float,
     target: float | None = None,
+    shown: Sequence[int] | None = None,
 ) -> Figure:
     """The spikes of one sample: neurons in rows, input channels below them.
 
@@ -47,8 +48,15 @@ def raster(
         padding (`inf`, -1) is left out.
     - `outputs`: the output neurons, drawn in another colour.
     - `target`: when the output should fire, drawn as a line.
+    - `shown`: the sources that get a row, numbered anew in this order, neurons first; by default,
+        all.
     """
     times, sources = np.asarray(times, float), np.asarray(sources)
+    if shown is not None:
+        place = {int(source): row for row, source in enumerate(shown)}
+        sources = np.array([place.get(int(source), -1) for source in sources], int)
+        outputs = [place[int(output)] for output in outputs if int(output) in place]
+        n_neurons = sum(source < n_neurons for source in place)
     real = sources >= 0
     times, sources = times[real], sources[real]
     n_inputs = int(max(sources.max(initial=n_neurons) - n_neurons + 1, 1))

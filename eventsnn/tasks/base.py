@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import diffrax
+import optax
 
 if TYPE_CHECKING:
     from matplotlib.animation import FuncAnimation
@@ -30,6 +31,19 @@ SOLVERS: dict[str, Callable[[], dict[str, Any]]] = {
 }
 """How a network flows between its events: keywords of `EventNetwork` by name. `exact` is the
 neuron's own closed form; the others integrate its equation, with steps of 0.1 ms or adaptively."""
+
+
+# More gradients than this in a row that are not finite are no accident.
+_MAX_BAD = 10
+
+
+def finite_steps(optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
+    """The optimizer without the steps whose gradient is not finite.
+
+    A membrane that only just reaches its threshold has an unbounded derivative, and once in some
+    thousand steps an infinite one (in float32).
+    """
+    return optax.apply_if_finite(optimizer, max_consecutive_errors=_MAX_BAD)
 
 
 class DataError(Exception):

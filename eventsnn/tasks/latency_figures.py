@@ -70,16 +70,13 @@ def _raster(network, events, title):
     last = network.n_neurons
     hidden, pixels = (_some(there[there < first]), _some(there[there >= last]))
     outputs = there[(there >= first) & (there < last)]
-    rows = np.concatenate([hidden, outputs, pixels])
-    place = np.full(len(network.weights) + 1, -1)  # with an entry more for the padding
-    place[rows] = np.arange(len(rows))
-    n_shown = len(hidden) + len(outputs)
     figure = plots.raster(
         events.times,
-        place[sources],
-        n_neurons=n_shown,
-        outputs=range(len(hidden), n_shown),
+        sources,
+        n_neurons=last,
+        outputs=outputs.tolist(),
         t_max=network.t_max,
+        shown=np.concatenate([hidden, outputs, pixels]).tolist(),
     )
     figure.axes[0].set_ylabel("some pixels, hidden neurons and outputs", color=plots.INK)
     figure.suptitle(title, fontsize=10, color=plots.INK)

@@ -17,10 +17,8 @@ from ..data import membrane
 from ..network import EventNetwork
 from ..neurons import LIF, LeakyIntegrator, Mixture
 from ..train import FitResult, fit
-from .base import Outcome, Task, option
+from .base import Outcome, Task, finite_steps, option
 
-# More gradients than this in a row that are not finite are no accident.
-_MAX_BAD = 10
 _N_SHOWN = 401
 
 
@@ -117,8 +115,7 @@ class MembraneEvent(Task):
             net,
             itertools.repeat(sample, self.steps),
             self.loss,
-            # The derivative of a spike whose membrane only just reaches the threshold is unbounded.
-            optax.apply_if_finite(optax.adam(rate), max_consecutive_errors=_MAX_BAD),
+            finite_steps(optax.adam(rate)),
             steps=self.steps,
             filter_spec=self.trainable(net),
             progress=progress,

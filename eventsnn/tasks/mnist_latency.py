@@ -14,15 +14,13 @@ from ..losses import ttfs_cross_entropy
 from ..network import EventNetwork
 from ..neurons import LIF, AbstractNeuron, LeakyIntegrator, Mixture, Refractory
 from ..pseudospikes import Pseudospikes
-from .base import option
+from .base import finite_steps, option
 from .images import Batch, ImageTask
 from .latency_figures import draw
 
 # Hidden neurons, and samples, that share an event loop, at most.
 _GROUP = 35
 _PART = 32
-# More gradients than this in a row that are not finite are no accident.
-_MAX_BAD = 10
 # From this grey value on a pixel spikes: 2 of 255.
 _VISIBLE = 1.5 / 255
 
@@ -127,9 +125,7 @@ class MNISTLatency(ImageTask):
 
     def optimizer(self, steps: int) -> optax.GradientTransformation:
         rate = optax.cosine_decay_schedule(self.setup.learning_rate, steps, self.last_rate)
-        # A membrane that only just reaches its threshold has an unbounded derivative, and once in
-        # a while an infinite one (in float32). That step is left out.
-        return optax.apply_if_finite(optax.adam(rate), max_consecutive_errors=_MAX_BAD)
+        return finite_steps(optax.adam(rate))
 
     def simulate(
         self,

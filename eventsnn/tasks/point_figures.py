@@ -49,16 +49,13 @@ def _raster(net: EventNetwork, in_times, title):
     events = eqx.filter_jit(lambda net, x: net.simulate(x, throw=False))(net, in_times)
     sources, first = np.asarray(events.sources), net.outputs[0]
     hidden = np.unique(sources[(sources >= 0) & (sources < first)])[:_N_SHOWN]
-    rows = [*hidden, *net.outputs, *range(net.n_neurons, len(net.weights))]
-    place = np.full(len(net.weights) + 1, -1)  # with an entry more for the padding
-    place[rows] = np.arange(len(rows))
-    n_shown = len(hidden) + len(net.outputs)
     figure = plots.raster(
         events.times,
-        place[sources],
-        n_neurons=n_shown,
-        outputs=range(len(hidden), n_shown),
+        sources,
+        n_neurons=net.n_neurons,
+        outputs=net.outputs,
         t_max=net.t_max,
+        shown=[*hidden, *net.outputs, *range(net.n_neurons, len(net.weights))],
     )
     figure.axes[0].set_ylabel("hidden neurons that fire, outputs", color=plots.INK)
     figure.suptitle(title, fontsize=10, color=plots.INK)

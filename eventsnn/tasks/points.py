@@ -18,12 +18,10 @@ from ..network import EventNetwork
 from ..pseudospikes import Pseudospikes
 from ..train import FitResult, fit
 from . import point_figures
-from .base import Outcome, Task, option
+from .base import Outcome, Task, finite_steps, option
 
 # Steps a dispatch: the largest divisor of an epoch up to here.
 _MAX_CHUNK = 40
-# More gradients than this in a row that are not finite are no accident.
-_MAX_BAD = 10
 
 POINTS = ("published", "fresh")
 N_INPUTS, N_CLASSES = 5, len(yin_yang.CLASSES)
@@ -167,9 +165,7 @@ class PointsTask(Task):
             net,
             yin_yang.batches(key_order, data.train, self.setup.batch_size),
             self.loss,
-            # A membrane that only just reaches its threshold has an unbounded derivative, and once
-            # in some thousand steps an infinite one (in float32). That step is left out.
-            optax.apply_if_finite(self.optimizer(), max_consecutive_errors=_MAX_BAD),
+            finite_steps(self.optimizer()),
             steps=steps,
             chunk=max(n for n in range(1, _MAX_CHUNK + 1) if epoch % n == 0),
             filter_spec=spec,
