@@ -87,7 +87,7 @@ def test_raster_of_signed_and_of_no_spikes():
 
 
 def test_raster_of_events_in_chosen_rows():
-    """Neurons 1 and 4 (an output) and channel 7 of a network of 6 neurons; the rest is not shown."""
+    """Neurons 1 and 4 (an output) and channel 7 of a network of 6 neurons, and nothing else."""
     times, sources = [1.0, 2.0, 3.0, 4.0, np.inf], [7, 0, 4, 1, -1]
     figure = plots.raster(times, sources, n_neurons=6, outputs=(4, 5), t_max=9.0, shown=(1, 4, 7))
     (axes,) = drawn(figure).axes
