@@ -264,6 +264,7 @@ REFUSED = [
     (lambda: esn.Refractory(LIF, [1.0, np.nan]), "period must be >= 0, got .* nan"),
     (lambda: esn.Refractory(esn.LeakyIntegrator(10.0, 5.0), 1.0), "a neuron model with a `hold`"),
     (lambda: esn.Refractory("LIF", 1.0), "a neuron model with a `hold`, got 'LIF'"),
+    (lambda: esn.Refractory(MIX, 1.0), "got Mixture. .Of a mixture, the parts can be refractory"),
     (lambda: esn.Mixture([]), "parts must be pairs"),
     (lambda: esn.Mixture([("LIF", 2)]), "parts must be pairs"),
     (lambda: esn.Mixture([(LIF, 0)]), "the size of a part must be an integer >= 1, got 0"),

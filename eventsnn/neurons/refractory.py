@@ -44,8 +44,9 @@ class Refractory(AbstractNeuron):
         whose parts can be refractory instead.
         """
         if not isinstance(neuron, AbstractNeuron) or type(neuron).hold is AbstractNeuron.hold:
+            found = type(neuron).__name__ if isinstance(neuron, AbstractNeuron) else repr(neuron)
             raise ValueError(
-                f"neuron must be a neuron model with a `hold`, got {neuron!r}. "
+                f"neuron must be a neuron model with a `hold`, got {found}. "
                 "(Of a mixture, the parts can be refractory.)"
             )
         self.neuron = neuron
