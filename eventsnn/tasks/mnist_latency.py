@@ -74,7 +74,9 @@ class MNISTLatency(ImageTask):
 
     Neurons of a feed-forward layer do not feel each other. So they are simulated in groups, each
     with no more events than its own and the inputs; and samples with about equally many inputs go
-    together, since a loop ends with its longest sample. [`network`][] is the same as one network.
+    together, since a loop ends with its longest sample. The outputs receive the first `max_spikes`
+    spikes of a hidden neuron. Where none fires more often, [`network`][] is the same as one network;
+    in the pictures, which show that, outputs receive all spikes.
     """
 
     name: ClassVar[str] = "mnist-latency"
@@ -211,7 +213,7 @@ class MNISTLatency(ImageTask):
         )
 
     def network(self, model: Layers) -> EventNetwork:
-        """Both layers in one network, hidden neurons first."""
+        """Both layers in one network, hidden neurons first; outputs receive all of their spikes."""
         (pixels, n), classes = model.hidden.shape, model.output.shape[1]
         drive = jnp.zeros(n + classes).at[n:].set(2.0)
         silent = self.readout == "voltage"
