@@ -75,8 +75,8 @@ class MNISTLatency(ImageTask):
     Neurons of a feed-forward layer do not feel each other. So they are simulated in groups, each
     with no more events than its own and the inputs; and samples with about equally many inputs go
     together, since a loop ends with its longest sample. The outputs receive the first `max_spikes`
-    spikes of a hidden neuron. Where none fires more often, [`network`][] is the same as one network;
-    in the pictures, which show that, outputs receive all spikes.
+    spikes of a hidden neuron. Where none fires more often, [`network`][] is the same as one
+    network; in the pictures, which show that, outputs receive all spikes.
     """
 
     name: ClassVar[str] = "mnist-latency"
