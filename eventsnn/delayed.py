@@ -32,7 +32,6 @@ class Coming(NamedTuple):
 def next_segment(
     network: Network,
     state: State,
-    time: Float[Array, " batch"],
     horizon: Float[Array, " batch"],
     memory: Any,
     following: Next,
@@ -46,8 +45,8 @@ def next_segment(
     Where nothing `flows`, because a neuron is yet to fire, nothing comes either.
     """
     flow, neuron = network.flow, network.neuron
-    wait = jnp.maximum(following.time - time, 0.0)
-    horizon = jnp.minimum(horizon, jnp.min(jnp.maximum(following.later - time, 0.0), axis=0))
+    wait = following.wait
+    horizon = jnp.minimum(horizon, jnp.min(following.later, axis=0))
     charge = charges(network.weights, following.source)
 
     early = passage(flow, neuron, state, horizon, Inbound(wait <= horizon, wait, charge))
@@ -62,7 +61,7 @@ def next_segment(
     takes = flows & jnp.where(segment.spiked, wait < dt, wait <= dt)
     inbound = Inbound(takes, wait, charge)
     way = passage(flow, neuron, state, dt, inbound)
-    overshot, lifted = _crossings(network, state, way, inbound, time, span)
+    overshot, lifted = _crossings(network, state, way, inbound, span)
     return segment._replace(end=way.end), Coming(following, inbound, way, overshot, lifted)
 
 
@@ -72,12 +71,12 @@ def lifted_on_way(neuron: AbstractNeuron, way: Passage, inbound: Inbound) -> Boo
     return inbound.takes & (way.dt == 0) & (before > 0) & (after <= 0)
 
 
-def _crossings(network, state, way, inbound, time, span):
+def _crossings(network, state, way, inbound, span):
     """Who had crossed before it received, and who is lifted by what it received."""
     first = jnp.where(inbound.takes, inbound.wait, 0.0)
     velocity = network.flow.velocity(network.neuron, state, first, way.before)
     gap, speed = approach(network.neuron, way.before, velocity)
-    overshot = inbound.takes & (gap < -tie_grain(time + first, speed, span))
+    overshot = inbound.takes & (gap < -tie_grain(first, speed, span))
     return overshot, lifted_on_way(network.neuron, way, inbound)
 
 
@@ -93,4 +92,5 @@ def _two_windows(flow, neuron, state, after, first, horizon, memory) -> Segment:
     return late._replace(
         who=jnp.where(late.spiked, late.who, early.who),
         spiked=jnp.where(sooner, late.spiked, early.spiked),
+        low=jnp.where(sooner, late.remainder(), early.remainder()),
     )

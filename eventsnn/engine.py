@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
@@ -17,6 +18,7 @@ from .adjoint import AbstractAdjoint, Problem
 from .batching import BatchNative
 from .delayed import Coming, next_segment
 from .flows import Segment
+from .instants import Instant
 from .neurons import AbstractNeuron
 from .neurons.base import State
 from .queue import Queue, Schedule, empty, peek, push, schedule, take
@@ -34,6 +36,7 @@ from .system import (
     jump,
     lift,
     lifted_by_jump,
+    reaches,
     state_table,
     tie_grain,
     weight_rows,
@@ -47,13 +50,14 @@ class _World(NamedTuple):
     plan: Plan
     network: Network  # with a lifted neuron
     span: Float[Array, "n 1"]  # the size of a gap, to which its rounding error is relative
+    never_reset: Bool[np.ndarray, "n 1"]
     arrivals: Arrivals  # batch last
     schedule: Schedule | None  # None without delays
 
-    def at(self, time: Float[Array, " batch"]) -> AbstractNeuron:
+    def at(self, time: Instant) -> AbstractNeuron:
         """The neuron in a segment that starts at this time."""
         network = self.network
-        return driven(network.neuron, network.drive, time >= self.plan.t_max)
+        return driven(network.neuron, network.drive, time.reached(self.plan.t_max))
 
 
 class _Tables(NamedTuple):
@@ -72,16 +76,16 @@ class _Tables(NamedTuple):
 class _Proposal(NamedTuple):
     segment: Segment
     source: Int[Array, " batch"]
-    time: Float[Array, " batch"]  # when the segment ends
+    time: Instant  # when the segment ends
     coming: Coming | None  # None without delays
 
 
 class _Loop(NamedTuple):
     step: Int[Array, ""]
     state: State
-    time: Float[Array, " batch"]
+    time: Instant
     proposal: _Proposal
-    limit: Float[Array, " batch"]  # a crossing is known to lie before this time
+    limit: Float[Array, " batch"]  # a crossing is known to lie in the next segment of this length
     due: Bool[Array, "n batch"]  # has crossed, is yet to fire
     arrived: Int[Array, " batch"]
     events: Int[Array, " batch"]
@@ -102,7 +106,8 @@ def run(plan: Plan, network: Network, arrivals: Arrivals) -> Record:
     if network.delays is not None:
         assert arrivals.inputs is not None
         planned = schedule(arrivals.inputs, network.delays, plan.n, plan.t_end)
-    world = _World(plan, network._replace(neuron=lift(neuron)), span, arrivals, planned)
+    stuck = neuron.never_reset(plan.n)[:, None]
+    world = _World(plan, network._replace(neuron=lift(neuron)), span, stuck, arrivals, planned)
     start = _start(world, state)
 
     def more(loop: _Loop):
@@ -117,9 +122,9 @@ def run(plan: Plan, network: Network, arrivals: Arrivals) -> Record:
     return Record(status=status, steps=end.steps, **tables._asdict())
 
 
-def _out_of(plan: Plan, limit: str, time: Array) -> Array:
+def _out_of(plan: Plan, limit: str, time: Instant) -> Array:
     """The status of a sample that meets a limit; beyond t_max there is nothing it has to reach."""
-    beyond = (time >= plan.t_max) & (plan.t_end > plan.t_max)
+    beyond = time.reached(plan.t_max) & (plan.t_end > plan.t_max)
     return jnp.where(beyond, CODE["completed"], CODE[limit]).astype(jnp.int32)
 
 
@@ -138,9 +143,9 @@ def _start(world: _World, state: State) -> _Loop:
     if delays is not None:
         assert world.schedule is not None and plan.capacity is not None
         queue = empty(delays.shape[1], plan.capacity, batch, dtype)
-        following = peek(queue, world.schedule, plan.n, plan.n_sources)
+        following = peek(queue, world.schedule, Instant.at(zero), plan.n, plan.n_sources)
         _, coming = next_segment(
-            world.network, state, zero, zero, memory, following, zero > 0, world.span
+            world.network, state, zero, memory, following, zero > 0, world.span
         )
         receivers = (delays.shape[1], batch)
     record = _Tables(
@@ -159,10 +164,10 @@ def _start(world: _World, state: State) -> _Loop:
     return _Loop(
         step=jnp.asarray(0, jnp.int32),
         state=state,
-        time=zero,
-        proposal=_Proposal(segment, none + nothing(plan.n_sources), zero, coming),
+        time=Instant.at(zero),
+        proposal=_Proposal(segment, none + nothing(plan.n_sources), Instant.at(zero), coming),
         limit=zero + jnp.inf,
-        due=jnp.zeros((plan.n, batch), bool),
+        due=world.network.neuron.threshold_gap(state) <= 0,  # starts at its threshold or above
         arrived=none,
         events=none,
         fired=jnp.zeros((len(plan.outputs), batch), jnp.int32),
@@ -193,7 +198,8 @@ def _refused(world: _World) -> Int[Array, " batch"]:
 def _act(world: _World, loop: _Loop) -> _Loop:
     """Judge the proposal; if it holds, let what happens at its end act on the network."""
     plan, none, neuron = world.plan, nothing(world.plan.n_sources), world.at(loop.time)
-    (_, _, _, end, _), source, time, coming = loop.proposal
+    segment, source, time, coming = loop.proposal
+    dt, end = segment.dt, segment.end
     running = loop.status == RUNNING
     crossed, late, broken, ties = _judge(world, loop)
     holds = running & ~late & ~broken
@@ -212,18 +218,21 @@ def _act(world: _World, loop: _Loop) -> _Loop:
     queue, overflows = _deliver(world, loop, holds, source)
     # A second try is at a shorter horizon: up to the wrong guess, or if that was the horizon
     # already, half of it. (To stop where nobody crosses does no harm.)
-    shorter = jnp.where(time < loop.limit, time, 0.5 * (loop.time + time))
+    shorter = jnp.where(dt < loop.limit, dt, 0.5 * dt)
     fired = loop.fired + _count(jnp.asarray(plan.outputs, jnp.int32)[:, None] == source)
     status = jnp.where(full, _out_of(plan, "max_events", loop.time), loop.status)
     status = jnp.where(overflows, _out_of(plan, "queue_overflow", loop.time), status)
     status = jnp.where(running & broken, CODE["not_finite"], status)
+    if world.never_reset.any():
+        stuck = jnp.any(winner & world.never_reset, axis=0)
+        status = jnp.where(stuck, CODE["no_reset"], status)
     if plan.stop_after is not None:
         enough = jnp.all(fired >= plan.stop_after, axis=0)
         status = jnp.where(holds & enough, CODE["outputs_fired"], status)
     return loop._replace(
         step=loop.step + 1,
         state=jax.tree.map(lambda new, old: jnp.where(holds, new, old), after, loop.state),
-        time=jnp.where(holds, time, loop.time),
+        time=time.where(holds, loop.time),
         limit=jnp.where(running & late, shorter, jnp.inf),
         due=jnp.where(holds, loop.due | crossed | lifted, loop.due) & ~winner | again,
         arrived=loop.arrived + _count((source >= plan.n) & (source != none)),
@@ -242,24 +251,27 @@ def _deliver(world: _World, loop: _Loop, holds: Array, source: Array):
     coming, planned, delays = loop.proposal.coming, world.schedule, world.network.delays
     if coming is None or loop.queue is None or planned is None or delays is None:
         return None, jnp.zeros_like(holds)
-    queue = take(loop.queue, coming.following, holds & coming.inbound.takes)
-    times = loop.proposal.time + weight_rows(delays, source)
+    passed = jnp.where(holds, loop.proposal.segment.dt, 0.0)
+    queue = take(loop.queue, coming.following, holds & coming.inbound.takes, passed)
+    waits, left = weight_rows(delays, source), loop.proposal.time.until(world.plan.t_end)
     # What would arrive too late never does. (Of no source, all delays are infinite.)
-    times = jnp.where((times <= world.plan.t_end) & holds, times, jnp.inf)
-    message = loop.step + planned.times.shape[1] - 2
-    return push(queue, times, message, source)
+    waits = jnp.where((waits <= left) & holds, waits, jnp.inf)
+    message = loop.step + planned.messages.shape[1] - 2
+    return push(queue, waits, message, source)
 
 
 def _judge(world: _World, loop: _Loop) -> tuple[Array, Array, Array, Array]:
     """Who has crossed at the end of the proposed segment (a mask), and of each sample: did
     somebody cross before its end; is anything not finite; is somebody else yet to fire?"""
-    (dt, _, _, end, _), source, time, coming = loop.proposal
+    segment, source, _, coming = loop.proposal
+    dt, end = segment.dt, segment.end
     neuron, flow = world.at(loop.time), world.network.flow
     start, last = (loop.state, dt) if coming is None else (coming.passage.start, coming.passage.dt)
-    gap, speed = approach(neuron, end, flow.velocity(neuron, start, last, end))
-    grain = tie_grain(time, speed, world.span)
+    velocity = flow.velocity(neuron, start, last, end)
+    gap, speed = approach(neuron, end, velocity)
+    grain = tie_grain(dt, speed, world.span)
     past = gap < -grain
-    crossed = past | ((gap <= grain) & (speed > 0))
+    crossed = past | ((gap <= grain) & reaches(neuron, end, velocity, gap, speed))
     if coming is not None:
         crossed, past = crossed & ~coming.lifted, (past & ~coming.lifted) | coming.overshot
     others = _rows(loop.due) != source
@@ -278,29 +290,33 @@ def _propose(world: _World, loop: _Loop) -> _Loop:
     next_due = jnp.min(jnp.where(loop.due, _rows(loop.due), plan.n), axis=0)
     is_due = next_due < plan.n
     arrival, channel = _next_arrival(world.arrivals, loop.arrived)
-    following, until = None, arrival
+    left, wait = loop.time.until(plan.t_end), loop.time.until(arrival)
+    following, soonest = None, wait
     if loop.queue is not None and world.schedule is not None:
-        following = peek(loop.queue, world.schedule, plan.n, plan.n_sources)
-        until = jnp.minimum(until, jnp.min(following.time, axis=0))
-    over = ~is_due & (loop.time >= plan.t_end) & (until > plan.t_end)
+        following = peek(loop.queue, world.schedule, loop.time, plan.n, plan.n_sources)
+        soonest = jnp.minimum(soonest, jnp.min(following.wait, axis=0))
+    over = ~is_due & (left <= 0) & (soonest > 0)
     status = jnp.where((loop.status == RUNNING) & over, CODE["completed"], loop.status)
     running = status == RUNNING
     flows = running & ~is_due
 
-    until = jnp.minimum(jnp.minimum(arrival, loop.limit), plan.t_end)
-    horizon = jnp.where(flows, until - loop.time, 0.0)
+    horizon = jnp.where(flows, jnp.minimum(jnp.minimum(wait, loop.limit), left), 0.0)
     memory, coming = loop.proposal.segment.memory, None
     if following is None:
         segment = network.flow.next_spike(network.neuron, loop.state, horizon, memory)
     else:
         segment, coming = next_segment(
-            network, loop.state, loop.time, horizon, memory, following, flows, world.span
+            network, loop.state, horizon, memory, following, flows, world.span
         )
-    reached = ~segment.spiked & (segment.dt >= horizon)
-    source = jnp.where(reached & (arrival <= until), channel, none)
+    reached = flows & ~segment.spiked & (segment.dt >= horizon)
+    arrives, ends = reached & (wait <= horizon), reached & (left <= horizon)
+    source = jnp.where(arrives, channel, none)
     source = jnp.where(segment.spiked, segment.who, source)
     source = jnp.where(flows, source, jnp.where(running & is_due, next_due, none))
-    time = jnp.where(flows & reached, until, loop.time + segment.dt)
+    # What happens at a given time happens at that time to the last digit.
+    time = loop.time.after(segment.dt, segment.low)
+    time = Instant.at(jnp.where(arrives, arrival, plan.t_end)).where(arrives | ends, time)
+    segment = segment._replace(low=None)
     return loop._replace(status=status, proposal=_Proposal(segment, source, time, coming))
 
 
@@ -336,7 +352,7 @@ def _write(world: _World, loop: _Loop, holds: Array, source: Array) -> _Tables:
         return lax.dynamic_update_index_in_dim(table, row, loop.step, 0)
 
     record = record._replace(
-        times=put(record.times, jnp.where(silent, jnp.inf, loop.proposal.time)),
+        times=put(record.times, jnp.where(silent, jnp.inf, loop.proposal.time.high)),
         sources=put(record.sources, source),
     )
     dts, states = record.dt, record.state
@@ -348,7 +364,7 @@ def _write(world: _World, loop: _Loop, holds: Array, source: Array) -> _Tables:
                 message=put(record.message, message), wait=put(record.wait, coming.inbound.wait)
             )
         if record.driven is not None:
-            record = record._replace(driven=put(record.driven, loop.time >= plan.t_max))
+            record = record._replace(driven=put(record.driven, loop.time.reached(plan.t_max)))
         dt = jnp.where(holds, loop.proposal.segment.dt, 0.0)
         # Over and over into the place of the next block, until its first row is written last.
         place = (loop.step + BLOCK - 1) // BLOCK

@@ -110,7 +110,7 @@ class EventNetwork(eqx.Module):
         self.max_events = checks.count("max_events", max_events)
         self.flow = _flow(neuron, solver, dt0, stepsize_controller)
         if max_steps is None:
-            max_steps = self.max_events + self.flow.cuts(self.t_max, self.max_events)
+            max_steps = self.max_events + self.flow.cuts(self.neuron, self.t_max, self.max_events)
             max_steps += _SPARE_STEPS if delays is None else _SPARE_STEPS + 4 * self.max_events
         self.max_steps = checks.count("max_steps", max_steps)
         self.adjoint = EventProp() if adjoint is None else adjoint
@@ -188,10 +188,11 @@ class EventNetwork(eqx.Module):
         self, in_times: Float[ArrayLike, "*batch inputs k"], *, throw: bool = True
     ) -> Int[Array, "*batch outputs"]:
         """How often each output neuron fires until `t_max`. Arguments and errors are those of
-        [`ttfs`][]. Whole numbers have no gradient: for one, see
-        [`eventsnn.losses.spike_count`][]."""
+        [`ttfs`][]; with `throw=False` all counts of a sample that did not reach `t_max` are -1.
+        Whole numbers have no gradient: for one, see [`eventsnn.losses.spike_count`][]."""
         record = self._simulate(in_times, None, throw)
-        return _over(record.status, lambda r: queries.counts(r, self.outputs), record)
+        out = _over(record.status, lambda r: queries.counts(r, self.outputs), record)
+        return _whole(record.status, out, -1)
 
     def integrals(
         self, in_times: Float[ArrayLike, "*batch inputs k"], *, throw: bool = True
@@ -199,9 +200,10 @@ class EventNetwork(eqx.Module):
         r"""$\int_0^{t_\text{max}} V\, dt$ of what each output neuron shows, its membrane potential.
 
         Exact for exact flows, to the solver's precision for others. Arguments and errors are those
-        of [`ttfs`][]. (Of QIF and theta neurons that fire it is infinite.)"""
+        of [`ttfs`][]; with `throw=False` the integrals of a sample that did not reach `t_max` are
+        NaN. (Of QIF and theta neurons that fire it is infinite.)"""
         record = self._simulate(in_times, None, throw, reading="integral")
-        return _valid(record.status, _over(record.status, queries.total, record))
+        return _whole(record.status, _over(record.status, queries.total, record), jnp.nan)
 
     def maxima(
         self, in_times: Float[ArrayLike, "*batch inputs k"], *, throw: bool = True
@@ -209,24 +211,31 @@ class EventNetwork(eqx.Module):
         r"""$\max_{t \le t_\text{max}} V$ of what each output neuron shows, its membrane potential.
 
         Found between events, not sampled: the readout of Wunderlich & Pehle (arXiv:2009.08378).
-        Arguments and errors are those of [`ttfs`][]. (A neuron that fires has its maximum there.)
+        Arguments and errors are those of [`ttfs`][]; with `throw=False` the maxima of a sample that
+        did not reach `t_max` are NaN. (A neuron that fires has its maximum there.)
         """
         record = self._simulate(in_times, None, throw, reading="peak")
-        return _valid(record.status, _over(record.status, queries.largest, record))
+        return _whole(record.status, _over(record.status, queries.largest, record), jnp.nan)
 
     def simulate(
         self, in_times: Float[ArrayLike, "*batch inputs k"], *, throw: bool = True
     ) -> Solution:
         """All events up to `t_max`: spikes, and input spikes (with delays, when they are sent).
-        Arguments and errors are those of [`ttfs`][]; with `throw=False` the solution's status says
-        how each sample ended."""
+
+        Without delays there is room for `max_events` events; with delays, where only the spikes of
+        neurons count towards `max_events`, for the input spikes as well:
+        `max_events + n_inputs * k`. Arguments and errors are those of [`ttfs`][]; with
+        `throw=False` the solution's status says how each sample ended."""
         record = self._simulate(in_times, None, throw)
         n_sources = self.weights.shape[0]
         times, sources = _over(
             record.status, lambda r: queries.events(r, n_sources, self.max_events), record
         )
         if self.delays is not None:
-            times, sources = self._with_inputs(in_times, times, sources)
+            whole = is_success(record.status)[..., None]
+            last = jnp.max(jnp.where(sources >= 0, times, -jnp.inf), axis=-1, keepdims=True)
+            until = jnp.where(whole, jnp.asarray(self.t_max, times.dtype), last)
+            times, sources = self._with_inputs(in_times, times, sources, until)
         stats = {
             "events": jnp.sum(sources >= 0, -1, dtype=jnp.int32),
             "spikes": jnp.sum((sources >= 0) & (sources < self.n_neurons), -1, dtype=jnp.int32),
@@ -260,18 +269,20 @@ class EventNetwork(eqx.Module):
         record = one(in_times)
         return self._raise_if_failed(record) if throw else record
 
-    def _with_inputs(self, in_times, times: Array, sources: Array) -> tuple[Array, Array]:
-        """The events with the input spikes among them."""
+    def _with_inputs(
+        self, in_times, times: Array, sources: Array, until: Array
+    ) -> tuple[Array, Array]:
+        """The events with the input spikes up to `until` among them."""
         in_times = jnp.asarray(in_times, times.dtype)
         *batch, n_in, k = in_times.shape
         channels = jnp.repeat(jnp.arange(n_in, dtype=sources.dtype) + self.n_neurons, k)
         sent = in_times.reshape(*batch, n_in * k)
-        sent = jnp.where(sent <= self.t_max, sent, jnp.inf)
+        sent = jnp.where((sent >= 0) & (sent <= until), sent, jnp.inf)
         channels = jnp.where(sent < jnp.inf, channels, -1)
         times, sources = (
             jnp.concatenate(pair, axis=-1) for pair in ((times, sent), (sources, channels))
         )
-        order = jnp.argsort(jax.lax.stop_gradient(times), axis=-1)[..., : self.max_events]
+        order = jnp.argsort(jax.lax.stop_gradient(times), axis=-1)
         times = jnp.take_along_axis(times, order, axis=-1)
         return times, jnp.take_along_axis(sources, order, axis=-1)
 
@@ -340,8 +351,18 @@ def _over(status: Array, query, record: Record) -> PyTree:
 def _valid(status: Array, out: Array) -> Array:
     """NaN for the samples whose numbers mean nothing."""
     codes = [MEMBERS.index(m) for m in ("not_finite", "invalid_input", "invalid_parameters")]
-    bad = jnp.isin(status, jnp.asarray(codes, status.dtype))
-    return jnp.where(bad.reshape(bad.shape + (1,) * (out.ndim - bad.ndim)), jnp.nan, out)
+    return _where_sample(jnp.isin(status, jnp.asarray(codes, status.dtype)), jnp.nan, out)
+
+
+def _whole(status: Array, out: Array, otherwise: float) -> Array:
+    """`otherwise` for the samples that were not simulated to the end, whose totals are partial."""
+    return _where_sample(~is_success(status), otherwise, out)
+
+
+def _where_sample(samples: Array, value: float, out: Array) -> Array:
+    """`value` for all outputs of these samples."""
+    samples = samples.reshape(samples.shape + (1,) * (out.ndim - samples.ndim))
+    return jnp.where(samples, jnp.asarray(value, out.dtype), out)
 
 
 def _error_if(x: PyTree, pred: Array, count: Array, message: str) -> PyTree:

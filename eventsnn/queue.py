@@ -8,33 +8,36 @@ Every spike is a *message* with a number: the k-th input spike is k, and the spi
 record has that row's number, after those of the inputs.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
+
+from .instants import Instant
 
 
 class Schedule(NamedTuple):
     """When the input spikes reach each receiver, in order; inf after the last."""
 
-    times: Float[Array, "receivers inputs+2 batch"]
+    times: Instant  # of arrays of the shape (receivers, inputs + 2, batch)
     messages: Int[Array, "receivers inputs+2 batch"]
 
 
 class Queue(NamedTuple):
-    """Arrivals to come; in a free slot all of them are inf."""
+    """Arrivals to come, counted from the present time; in a free slot all of them are inf."""
 
     cursor: Int[Array, "receivers batch"]  # the next in the schedule
-    times: Float[Array, "receivers slots batch"]
+    waits: Float[Array, "receivers slots batch"]
     messages: Int[Array, "slots batch"]
     sources: Int[Array, "slots batch"]
 
 
 class Next(NamedTuple):
-    """What reaches each receiver next, and when something else does."""
+    """What reaches each receiver next, after which wait, and when something else does."""
 
-    time: Float[Array, "receivers batch"]
+    wait: Float[Array, "receivers batch"]
     later: Float[Array, "receivers batch"]
     message: Int[Array, "receivers batch"]
     source: Int[Array, "receivers batch"]
@@ -57,34 +60,36 @@ def schedule(
     n_sources, receivers = delays.shape[0] - 2, delays.shape[1]
     messages = lax.broadcasted_iota(jnp.int32, (receivers, count, batch), 1)
     channels = channel_of(jnp.arange(count), n, n_sources, count)
-    times = inputs + delays[channels].T[:, :, None]
-    times = jnp.where(times <= until, times, jnp.inf)
-    times, messages = lax.sort((times, messages), dimension=1, num_keys=1, is_stable=True)
+    high, low = Instant.sum(inputs[None], delays[channels].T[:, :, None])
+    high = jnp.where((high < until) | ((high == until) & (low <= 0)), high, jnp.inf)
+    high, low, messages = lax.sort((high, low, messages), dimension=1, num_keys=2, is_stable=True)
     end = ((0, 0), (0, 2), (0, 0))
-    return Schedule(jnp.pad(times, end, constant_values=jnp.inf), jnp.pad(messages, end))
+    times = Instant(jnp.pad(high, end, constant_values=jnp.inf), jnp.pad(low, end))
+    return Schedule(times, jnp.pad(messages, end))
 
 
 def empty(receivers: int, slots: int, batch: int, dtype) -> Queue:
     """Nothing under way."""
     none = jnp.zeros((slots, batch), jnp.int32)
-    times = jnp.full((receivers, slots, batch), jnp.inf, dtype)
-    return Queue(jnp.zeros((receivers, batch), jnp.int32), times, none, none)
+    waits = jnp.full((receivers, slots, batch), jnp.inf, dtype)
+    return Queue(jnp.zeros((receivers, batch), jnp.int32), waits, none, none)
 
 
-def peek(queue: Queue, planned: Schedule, n: int, n_sources: int) -> Next:
-    """The next arrival at each receiver."""
-    slots, count = queue.times.shape[1], planned.times.shape[1] - 2
-    time, message = (_entry(x, queue.cursor) for x in planned)
-    after = _entry(planned.times, queue.cursor + 1)
+def peek(queue: Queue, planned: Schedule, time: Instant, n: int, n_sources: int) -> Next:
+    """The next arrival at each receiver after `time`, from which the queue counts its waits."""
+    slots, count = queue.waits.shape[1], planned.messages.shape[1] - 2
+    sent = time.until(_entry(planned.times, queue.cursor))
+    after = time.until(_entry(planned.times, queue.cursor + 1))
+    message = _entry(planned.messages, queue.cursor)
 
-    first = jnp.min(queue.times, axis=1)
-    places = lax.broadcasted_iota(jnp.int32, queue.times.shape, 1)
-    slot = jnp.min(jnp.where(queue.times == first[:, None], places, slots - 1), axis=1)
-    second = jnp.min(jnp.where(places == slot[:, None], jnp.inf, queue.times), axis=1)
-    queued = first < time
+    first = jnp.min(queue.waits, axis=1)
+    places = lax.broadcasted_iota(jnp.int32, queue.waits.shape, 1)
+    slot = jnp.min(jnp.where(queue.waits == first[:, None], places, slots - 1), axis=1)
+    second = jnp.min(jnp.where(places == slot[:, None], jnp.inf, queue.waits), axis=1)
+    queued = first < sent
     return Next(
-        time=jnp.where(queued, first, time),
-        later=jnp.where(queued, jnp.minimum(second, time), jnp.minimum(first, after)),
+        wait=jnp.where(queued, first, sent),
+        later=jnp.where(queued, jnp.minimum(second, sent), jnp.minimum(first, after)),
         message=jnp.where(queued, _of_slot(queue.messages, slot), message),
         source=jnp.where(
             queued, _of_slot(queue.sources, slot), channel_of(message, n, n_sources, count)
@@ -93,42 +98,52 @@ def peek(queue: Queue, planned: Schedule, n: int, n_sources: int) -> Next:
     )
 
 
-def take(queue: Queue, following: Next, taken: Bool[Array, "receivers batch"]) -> Queue:
-    """The queue without what was taken."""
-    slots = queue.times.shape[1]
+def take(
+    queue: Queue,
+    following: Next,
+    taken: Bool[Array, "receivers batch"],
+    dt: Float[Array, " batch"],
+) -> Queue:
+    """The queue `dt` later, without what was taken."""
+    slots = queue.waits.shape[1]
     planned = taken & (following.slot == slots)
-    places = lax.broadcasted_iota(jnp.int32, queue.times.shape, 1)
+    places = lax.broadcasted_iota(jnp.int32, queue.waits.shape, 1)
     gone = (places == following.slot[:, None]) & taken[:, None]
     return queue._replace(
         cursor=queue.cursor + planned.astype(jnp.int32),
-        times=jnp.where(gone, jnp.inf, queue.times),
+        waits=jnp.where(gone, jnp.inf, jnp.maximum(queue.waits - dt, 0.0)),
     )
 
 
 def push(
     queue: Queue,
-    times: Float[Array, "receivers batch"],
+    waits: Float[Array, "receivers batch"],
     message: Int[Array, ""],
     source: Int[Array, " batch"],
 ) -> tuple[Queue, Bool[Array, " batch"]]:
-    """The queue with one spike more, which this source sent and which reaches the receivers at
-    these times (inf: never); and whether there was no room for it."""
-    slots = queue.times.shape[1]
-    busy = jnp.any(queue.times < jnp.inf, axis=0)
+    """The queue with one spike more, which this source sends now and which reaches the receivers
+    after these waits (inf: never); and whether there was no room for it."""
+    slots = queue.waits.shape[1]
+    busy = jnp.any(queue.waits < jnp.inf, axis=0)
     places = lax.broadcasted_iota(jnp.int32, busy.shape, 0)
     slot = jnp.min(jnp.where(busy, slots, places), axis=0)
-    comes = jnp.any(times < jnp.inf, axis=0)
+    comes = jnp.any(waits < jnp.inf, axis=0)
     here = (places == slot) & comes
     queue = queue._replace(
-        times=jnp.where(here, times[:, None], queue.times),
+        waits=jnp.where(here, waits[:, None], queue.waits),
         messages=jnp.where(here, message, queue.messages),
         sources=jnp.where(here, source, queue.sources),
     )
     return queue, comes & (slot == slots)
 
 
-def _entry(table: Array, index: Int[Array, "receivers batch"]) -> Array:
-    return jnp.take_along_axis(table, index[:, None], axis=1, mode="clip")[:, 0]
+def _entry(tables: Any, index: Int[Array, "receivers batch"]) -> Any:
+    """Each receiver's entry of one or several tables."""
+
+    def entry(table):
+        return jnp.take_along_axis(table, index[:, None], axis=1, mode="clip")[:, 0]
+
+    return jax.tree.map(entry, tables)
 
 
 def _of_slot(table: Array, slot: Int[Array, "receivers batch"]) -> Array:

@@ -15,10 +15,13 @@ class Status(eqx.Enumeration):
     completed = "Simulated to t_max."
     outputs_fired = "Stopped early: every output neuron had fired as often as was asked for."
     max_events = "Reached max_events. Raise `max_events`, or lower `t_max` or the activity."
-    max_steps = "Reached max_steps. Raise `max_steps`, or use a coarser step size."
+    max_steps = "Reached max_steps segments. Raise `max_steps`, or, with a solver, its step size."
     queue_overflow = "More spikes were under way than queue_capacity. Raise `queue_capacity`."
     not_finite = "A parameter, a weight or the state is NaN or infinite."
     invalid_input = "An input time is NaN, -inf or negative."
+    no_reset = (
+        "A neuron fired, but its `reset` returns the state unchanged: it would fire without end."
+    )
     invalid_parameters = "A parameter is out of its range (a time constant <= 0, a delay < 0)."
 
 
@@ -31,6 +34,7 @@ MEMBERS = (
     "queue_overflow",
     "not_finite",
     "invalid_input",
+    "no_reset",
     "invalid_parameters",
 )
 CODE = {name: code for code, name in enumerate(MEMBERS)}

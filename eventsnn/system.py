@@ -16,9 +16,9 @@ from .flows import AbstractFlow
 from .neurons import AbstractNeuron
 from .neurons.base import State
 
-#: Crossings closer to each other than this many units in the last place of the time (and of the
-#: gap) are one instant. Neurons with the same inputs in another order differ by rounding, and
-#: must tie all the same.
+#: Crossings closer to each other than this many units in the last place of the segment's length
+#: (and of the gap) are one instant. Neurons with the same inputs in another order differ by
+#: rounding, and must tie all the same.
 TIE_ULPS = 16
 
 
@@ -135,15 +135,35 @@ def lifted_by_jump(
     return ~spiked & below & over
 
 
-def tie_grain(time: Array, speed: Array, span: Array) -> Array:
-    """Gaps smaller than this are rounding error; `span` is the size of a gap."""
-    return TIE_ULPS * jnp.finfo(time.dtype).eps * (time * jnp.abs(speed) + span)
+def tie_grain(dt: Array, speed: Array, span: Array) -> Array:
+    """The rounding error of a gap at the end of a segment of length `dt`; `span` is the size of a
+    gap."""
+    return TIE_ULPS * jnp.finfo(dt.dtype).eps * (dt * jnp.abs(speed) + span)
 
 
 def approach(neuron: AbstractNeuron, state: State, velocity: State) -> tuple[Array, Array]:
     """The gap to the threshold and the speed at which it closes."""
     gap, rate = jax.jvp(neuron.threshold_gap, (state,), (velocity,))
     return gap, -rate
+
+
+def reaches(
+    neuron: AbstractNeuron, state: State, velocity: State, gap: Array, speed: Array
+) -> Bool[Array, "n batch"]:
+    r"""Whether a neuron with a small gap is about to cross its threshold, or is past it and rising.
+
+    To second order the gap after a time $t$ is $g - s t + \tfrac12 a t^2$ with the speed $s > 0$
+    and the deceleration $a$: it has a zero if and only if $2 a g \le s^2$. A potential that
+    approaches its threshold and never reaches it, $g \propto e^{-t/\tau}$, has $a g = s^2$.
+    """
+
+    def rate(state):
+        return jax.jvp(neuron.threshold_gap, (state,), (neuron.drift(state),))[1]
+
+    deceleration = jax.jvp(rate, (state,), (velocity,))[1]
+    rises = speed > 0
+    # As a ratio: squares could overflow.
+    return rises & ((gap <= 0) | (2 * gap * (deceleration / jnp.where(rises, speed, 1.0)) <= speed))
 
 
 def weight_rows(weights: Array, source: Int[Array, " batch"]) -> Float[Array, "n batch"]:

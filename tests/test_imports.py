@@ -32,21 +32,32 @@ MAY_IMPORT = {
     "spikes": set(),
     "status": set(),
     "batching": set(),
+    "doubles": set(),
+    "instants": {"doubles"},
     "checks": set(),
     "neurons": {"checks"},
-    "flows": {"checks", "neurons"},
+    "flows": {"checks", "doubles", "neurons"},
     "system": {"flows", "neurons", "spikes"},
     "constraints": {"checks"},
     "readings": {"flows", "neurons", "spikes", "system"},
-    "queue": set(),
+    "queue": {"instants"},
     "delayed": {"flows", "neurons", "queue", "system"},
     "pseudospikes": {"checks", "neurons"},
     "queries": {"spikes"},
     # The event loop is handed to the adjoint, which never imports it.
     "adjoint": {"batching", "checks", "delayed", "neurons", "queue", "readings", "spikes"}
     | {"status", "system"},
-    "engine": {"adjoint", "batching", "delayed", "flows", "neurons", "queue", "readings", "spikes"}
-    | {"status", "system"},
+    "engine": {
+        "adjoint",
+        "batching",
+        "delayed",
+        "flows",
+        "instants",
+        "neurons",
+        "queue",
+        "readings",
+    }
+    | {"spikes", "status", "system"},
     "network": {
         "adjoint",
         "checks",

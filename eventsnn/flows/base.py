@@ -20,7 +20,8 @@ class Segment(NamedTuple):
 
     It ends at the first crossing (`spiked`, by neuron `who`), at the horizon, or before, where
     the flow prefers to stop. `dt` equals the horizon exactly if it was reached. `end` is the
-    state after `dt`. `memory` is for the flow's next call.
+    state after `dt`. `memory` is for the flow's next call. `low` is what `dt` lacks, rounded as it
+    is, of the time of the crossing, if the flow knows it: over many equal segments it adds up.
     """
 
     dt: Float[Array, " batch"]
@@ -28,6 +29,11 @@ class Segment(NamedTuple):
     spiked: Bool[Array, " batch"]
     end: State
     memory: Any
+    low: Float[Array, " batch"] | None = None
+
+    def remainder(self) -> Float[Array, " batch"]:
+        """`low`, 0 if it is not known."""
+        return jnp.zeros_like(self.dt) if self.low is None else self.low
 
 
 class Window(NamedTuple):
@@ -114,11 +120,11 @@ class AbstractFlow(eqx.Module):
         it."""
         raise NotImplementedError(f"{type(self).__name__} has no `peak`.")
 
-    def cuts(self, t_max: float, max_events: int) -> int:
+    def cuts(self, neuron: AbstractNeuron, t_max: float, max_events: int) -> int:
         """How many segments that end in no event to allow for, unless a user says otherwise.
 
-        (Not from the values of parameters: the record's length is fixed when it is compiled, and
-        a second model must not need another.)
+        What depends on the values of parameters is rounded up to a power of two: the record's
+        length is fixed when it is compiled, and a similar model must not need another.
         """
         return 0
 
@@ -169,7 +175,7 @@ def newton(
 
     Newton's method inside a bracket: a step that would leave it is replaced by bisection, so
     this ends for any function with gap(low) > 0 >= gap(high). `gap` returns the value and the
-    derivative. A sample is done when a step no longer moves it.
+    derivative. A sample is done at an exact zero, or when a step no longer moves it.
     """
     eps = jnp.finfo(guess.dtype).eps
 
@@ -180,8 +186,8 @@ def newton(
         step = t - value / slope
         inside = (step >= low) & (step <= high)
         new = jnp.where(inside, step, 0.5 * (low + high))
-        moved = jnp.abs(new - t) > eps * jnp.abs(new)
-        return jnp.where(moved, new, t), low, high, moved & (value != 0), k + 1
+        moved = (value != 0) & (jnp.abs(new - t) > eps * jnp.abs(new))
+        return jnp.where(moved, new, t), low, high, moved, k + 1
 
     def more(carry):
         return jnp.any(carry[3]) & (carry[4] < max_steps)

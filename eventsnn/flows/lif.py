@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
+from ..doubles import Double, expm1, product, quotient, two_sum
 from ..neurons import LIF, LIFState
 from .base import AbstractFlow, Clock, Segment, Window, exact_flow, first, newton, pick
 
@@ -21,6 +22,9 @@ class ExactLIF(AbstractFlow):
     the horizon if and only if it is above threshold at the horizon or at its interior maximum,
     and $V$ is monotone on the bracket that is left. No spike can be missed, at any horizon
     (compare NEST's `iaf_psc_exp_ps_lossless`: Krishnan et al., Front. Neuroinform. 11:75, 2018).
+
+    The gap $\theta - V(t)$ is evaluated without the cancellation of $b$ with $\theta$, so its sign
+    is right however close $V$ comes to a bias equal to the threshold, which it never reaches.
     """
 
     def next_spike(
@@ -37,17 +41,16 @@ class ExactLIF(AbstractFlow):
         longest = clock.own(horizon)
         inside = peaks & (turn < longest)
         high = jnp.where(inside, turn, longest)
-        top = jnp.where(
-            inside,
-            neuron.bias + state.current * jnp.exp(-turn / neuron.tau_syn),
-            _potential(neuron, state, longest),
-        )
-        certain = (top >= neuron.threshold) & (longest > 0)
+        gap, slope = _gap(neuron, state, high)
+        # A maximum may touch the threshold; elsewhere V has to be rising where it reaches it.
+        certain = ((gap < 0) | ((gap == 0) & (inside | (slope < 0)))) & (longest > 0)
         h = jnp.min(jnp.where(certain, clock.shared(high), horizon), axis=0)
 
         end = clock.own(h)
         low = jnp.minimum(low, end)
-        crosses = (_potential(neuron, state, end) >= neuron.threshold) & (end > 0)
+        gap, slope = _gap(neuron, state, end)
+        crosses = (gap < 0) | ((gap == 0) & (slope < 0)) | (certain & (end >= high))
+        crosses = crosses & (end > 0)
         guess = clock.shared(self._guess(neuron, state, low, end))
         time, who = first(jnp.where(crosses, guess, jnp.inf))
         spiked = time < jnp.inf
@@ -55,8 +58,10 @@ class ExactLIF(AbstractFlow):
         one, x, own = pick(neuron, who, n), pick(state, who, n), clock.of(who, n)
         bracket = jnp.where(spiked, own.shared(pick(low, who, n)), h)
         time = newton(lambda t: _gap(one, x, own.own(t)), jnp.clip(time, bracket, h), bracket, h)
-        dt = jnp.where(spiked, time, h)
-        return Segment(dt, who, spiked, self.advance(neuron, state, clock.own(dt)), memory)
+        dt, low = jnp.where(spiked, time, h), None
+        if dt.dtype == jnp.float32:
+            low = jnp.where(spiked, _remainder(one, x, own, dt), 0.0)
+        return Segment(dt, who, spiked, self.advance(neuron, state, clock.own(dt)), memory, low)
 
     def advance(self, neuron: LIF, state: LIFState, dt: Array) -> LIFState:
         return LIFState(
@@ -99,25 +104,59 @@ def potential_peak(neuron: Any, state: Any, dt: Array) -> Array:
 
 def _gap(neuron: LIF, state: LIFState, t: Array) -> tuple[Array, Array]:
     """Threshold minus potential at time t, and its derivative."""
+    x, driven = t / neuron.tau_mem, state.current * _kernel(neuron, t)
+    distance, rise = neuron.bias - state.v, -jnp.expm1(-x)
+    near = (neuron.threshold - state.v) - distance * rise
+    far = (neuron.threshold - neuron.bias) + distance * jnp.exp(-x)
+    gap = jnp.where(x < _NEAR, near, far) - driven
     v = _potential(neuron, state, t)
     current = state.current * jnp.exp(-t / neuron.tau_syn)
-    return neuron.threshold - v, -(current - v + neuron.bias) / neuron.tau_mem
+    return gap, -(current - v + neuron.bias) / neuron.tau_mem
+
+
+def _remainder(neuron: LIF, state: LIFState, clock: Clock, t: Array) -> Array:
+    """What a crossing at t, rounded to float32, lacks: a step of Newton's method on the gap in
+    twice the precision. Of the synaptic current, which decays, single precision is kept."""
+    own = Double(t, jnp.zeros_like(t))
+    if clock.window is not None:
+        own = two_sum(t, -clock.window.start)
+    rise = expm1(quotient(Double(-own.high, -own.low), neuron.tau_mem))
+    lift = product(two_sum(neuron.bias, -state.v), rise)
+    start = two_sum(neuron.threshold, -state.v)
+    gap = two_sum(start.high, lift.high)
+    driven = state.current * _kernel(neuron, own.high)
+    rest = (gap.high - driven) + (gap.low + start.low + lift.low)
+    _, slope = _gap(neuron, state, own.high)
+    low = rest / jnp.where(slope < 0, -slope, jnp.inf)
+    most = 4 * jnp.finfo(t.dtype).eps * t  # more than that, and it is not a matter of rounding
+    return jnp.clip(low, -most, most)
+
+
+#: Up to this time, in time constants of the membrane, the potential is computed from its start,
+#: later from the bias that it approaches. So neither cancels, and V does not pass b by rounding.
+_NEAR = 0.5
 
 
 def _potential(neuron: LIF, state: LIFState, t: Array) -> Array:
-    r"""V(t), written so that it is accurate at and near $\tau_m = \tau_s$.
+    """V(t), accurate at all times and for any ratio of time constants."""
+    x, distance = t / neuron.tau_mem, neuron.bias - state.v
+    near = state.v - distance * jnp.expm1(-x)
+    far = neuron.bias - distance * jnp.exp(-x)
+    return jnp.where(x < _NEAR, near, far) + state.current * _kernel(neuron, t)
+
+
+def _kernel(neuron: LIF, t: Array) -> Array:
+    r"""k(t), written so that it is accurate at and near $\tau_m = \tau_s$.
 
     $k(t) = (t/\tau_m)\, e^{-t/\tau}\, (1 - e^{-x})/x$ with $\tau$ the larger constant and
     $x = t\,|1/\tau_m - 1/\tau_s|$: no cancellation, no overflow.
     """
-    decay = jnp.exp(-t / neuron.tau_mem)
     x = t / neuron.tau_mem - t / neuron.tau_syn
     # Either branch is the whole function; `abs` and `maximum` would have wrong derivatives at
     # equal time constants.
     slower = x >= 0
-    slow = jnp.where(slower, jnp.exp(-t / neuron.tau_syn), decay)
-    kernel = (t / neuron.tau_mem) * slow * _mean_decay(jnp.where(slower, x, -x))
-    return state.v * decay - neuron.bias * jnp.expm1(-t / neuron.tau_mem) + state.current * kernel
+    slow = jnp.exp(jnp.where(slower, -t / neuron.tau_syn, -t / neuron.tau_mem))
+    return (t / neuron.tau_mem) * slow * _mean_decay(jnp.where(slower, x, -x))
 
 
 def _mean_decay(x: Array) -> Array:
@@ -135,26 +174,31 @@ def _extremum(
 ) -> tuple[Float[Array, "n batch"], Float[Array, "n batch"], Bool[Array, "n batch"]]:
     r"""Where V may rise: from `low` on; and whether it peaks, at `turn`.
 
-    $\dot V = 0$ at $t = \tau_s\, c\, \log(1 + \delta c)/(\delta c)$ with
-    $c = \tau_m \dot V(0) / I_0$ and $\delta = (\tau_s - \tau_m)/\tau_m$.
+    $\dot V = 0$ at $t = \tau_s\, c\, \log(1 + z)/z$ with $c = \tau_m \dot V(0) / I_0$ and
+    $1 + z = (V_0 - b)/I_0 + c\, \tau_s/\tau_m$, where $z = c\, (\tau_s - \tau_m)/\tau_m$.
     """
     rise = state.current - state.v + neuron.bias  # tau_m V'(0)
     quiet = state.current == 0
     c = rise / jnp.where(quiet, 1.0, state.current)
     z = (neuron.tau_syn - neuron.tau_mem) / neuron.tau_mem * c
-    exists = ~quiet & (c > 0) & (z > -1)
-    time = neuron.tau_syn * c * _log1p_over(jnp.where(exists, z, 0.0))
+    # z may round to -1; computed by itself, 1 + z does not cancel.
+    left = (state.v - neuron.bias) / jnp.where(quiet, 1.0, state.current)
+    whole = left + c * (neuron.tau_syn / neuron.tau_mem)
+    exists = ~quiet & (c > 0) & (whole > 0)
+    time = neuron.tau_syn * c * _log_over(jnp.where(exists, whole, 1.0), z)
     # With c > 0, the slope and the current have one sign: a positive current peaks.
     peaks = exists & (rise > 0)
     dips = exists & (rise < 0)
     return jnp.where(dips, time, 0.0), time, peaks
 
 
-def _log1p_over(z: Array) -> Array:
-    """log(1 + z)/z, 1 at z = 0."""
+def _log_over(whole: Array, z: Array) -> Array:
+    """log(1 + z)/z, given 1 + z as well; 1 at z = 0."""
     near = jnp.abs(z) < jnp.finfo(z.dtype).tiny
+    small = jnp.abs(z) < 0.5
     safe = jnp.where(near, 1.0, z)
-    return jnp.where(near, 1.0, jnp.log1p(safe) / safe)
+    log = jnp.where(small, jnp.log1p(jnp.where(small, z, 0.0)), jnp.log(whole))
+    return jnp.where(near, 1.0, log / safe)
 
 
 @exact_flow.register

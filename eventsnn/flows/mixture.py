@@ -33,7 +33,7 @@ class MixtureFlow(AbstractFlow):
         window: Window | None = None,
     ) -> Segment:
         windows = _each(neuron, window)
-        dt, spiked = horizon, jnp.zeros(horizon.shape, bool)
+        dt, low, spiked = horizon, jnp.zeros_like(horizon), jnp.zeros(horizon.shape, bool)
         who, offset = jnp.full(horizon.shape, sum(neuron.sizes), jnp.int32), 0
         memories = []
         for flow, part, size, x, old, own in zip(
@@ -42,11 +42,12 @@ class MixtureFlow(AbstractFlow):
             # Each looks no further than those before it have got.
             segment = flow.next_spike(part, x, dt, old, own)
             who = jnp.where(segment.spiked, offset + segment.who, who)
+            low = jnp.where(segment.spiked, segment.remainder(), low)
             spiked = segment.spiked | (spiked & (segment.dt >= dt))
             dt, offset = segment.dt, offset + size
             memories.append(segment.memory)
         end = self.advance(neuron, state, Clock(window).own(dt))
-        return Segment(dt, who, spiked, end, tuple(memories))
+        return Segment(dt, who, spiked, end, tuple(memories), jnp.where(spiked, low, 0.0))
 
     def advance(self, neuron: Mixture, state: State, dt: Array) -> State:
         return tuple(
@@ -72,8 +73,9 @@ class MixtureFlow(AbstractFlow):
         parts = zip(self.flows, neuron.parts, state, neuron.of_time(dt), strict=True)
         return jnp.concatenate([flow.peak(part, x, own) for flow, part, x, own in parts])
 
-    def cuts(self, t_max: float, max_events: int) -> int:
-        return sum(flow.cuts(t_max, max_events) for flow in self.flows)
+    def cuts(self, neuron: Mixture, t_max: float, max_events: int) -> int:
+        parts = zip(self.flows, neuron.parts, strict=True)
+        return sum(flow.cuts(part, t_max, max_events) for flow, part in parts)
 
 
 def _each(neuron: Mixture, window: Window | None) -> Sequence[Window | None]:

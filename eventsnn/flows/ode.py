@@ -114,7 +114,7 @@ class ODEFlow(AbstractFlow):
     def peak(self, neuron: AbstractNeuron, state: State, dt: Array) -> Array:
         return searched_peak(self, neuron, state, dt)
 
-    def cuts(self, t_max: float, max_events: int) -> int:
+    def cuts(self, neuron: AbstractNeuron, t_max: float, max_events: int) -> int:
         constant = isinstance(self.controller, diffrax.ConstantStepSize)
         return math.ceil(t_max / self.dt0) if constant and self.dt0 is not None else 4096
 

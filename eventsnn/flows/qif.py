@@ -1,11 +1,14 @@
 """The flow of the QIF neuron: Taylor series in projective form."""
 
+import math
 from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
+from .. import checks
 from ..neurons import QIF, QIFState
 from .base import AbstractFlow, Clock, Segment, Window, exact_flow, first, pick
 from .short import searched_peak
@@ -90,8 +93,15 @@ class TaylorQIF(AbstractFlow):
     def peak(self, neuron: QIF, state: QIFState, dt: Array) -> Array:
         return searched_peak(self, neuron, state, dt)
 
-    def cuts(self, t_max: float, max_events: int) -> int:
-        return max_events + 256
+    def cuts(self, neuron: QIF, t_max: float, max_events: int) -> int:
+        if not checks.known(neuron.tau_syn) or not checks.known(neuron.tau_mem):
+            return max_events + 256
+        _, turn, decay = self._limits(neuron.tau_syn.dtype)
+        shortest = decay * np.min(np.asarray(neuron.tau_syn))
+        # At rest and for b = 0 the rotation speed is 1/2 per membrane time constant.
+        shortest = min(shortest, 2.0 * turn * np.min(np.asarray(neuron.tau_mem)))
+        quiet = 2 ** math.ceil(math.log2(max(t_max / shortest, 256.0))) if shortest > 0 else 256
+        return max_events + quiet
 
     def _longest(self, neuron: QIF, state: QIFState, clock: Clock) -> Float[Array, " batch"]:
         """The longest segment on which the series is good for every neuron of a sample."""

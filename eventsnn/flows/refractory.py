@@ -45,6 +45,7 @@ class RefractoryFlow(AbstractFlow):
         return segment._replace(
             who=jnp.where(fires, sleeper, segment.who),
             spiked=segment.spiked | fires,
+            low=None if segment.low is None else jnp.where(fires, 0.0, segment.low),
             end=self.advance(neuron, state, clock.own(segment.dt)),
         )
 
@@ -71,8 +72,8 @@ class RefractoryFlow(AbstractFlow):
         rested, rest = _rest(neuron, state, dt)  # while it rests, it shows what it shows after
         return self.flow.peak(neuron.neuron, rested, dt - rest)
 
-    def cuts(self, t_max: float, max_events: int) -> int:
-        return self.flow.cuts(t_max, max_events)
+    def cuts(self, neuron: Refractory, t_max: float, max_events: int) -> int:
+        return self.flow.cuts(neuron.neuron, t_max, max_events)
 
 
 def _rest(neuron: Refractory, state: RefractoryState, dt: Array) -> tuple[State, Array]:

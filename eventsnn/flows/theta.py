@@ -1,10 +1,12 @@
 """The flow of the theta neuron: a rotation."""
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array
 
+from ..doubles import Double, product, quotient, two_product, two_sum
 from ..neurons import Theta, ThetaState
-from .base import AbstractFlow, Clock, Segment, Window, exact_flow, first
+from .base import AbstractFlow, Clock, Segment, Window, exact_flow, first, pick
 from .qif import projective_integral
 
 
@@ -34,8 +36,12 @@ class ExactTheta(AbstractFlow):
         within = (wait <= clock.own(horizon)) & (time <= horizon)
         time, who = first(jnp.where(within, time, jnp.inf))
         spiked = time < jnp.inf
-        dt = jnp.minimum(time, horizon)
-        return Segment(dt, who, spiked, self.advance(neuron, state, clock.own(dt)), memory)
+        dt, low = jnp.minimum(time, horizon), None
+        if dt.dtype == jnp.float32:
+            one, x = pick(neuron, who, state.y.shape[0]), pick(state, who, state.y.shape[0])
+            start = _own_start(clock.of(who, state.y.shape[0]), dt)
+            low = jnp.where(spiked & (x.y <= 0), _remainder(one, start, dt), 0.0)
+        return Segment(dt, who, spiked, self.advance(neuron, state, clock.own(dt)), memory, low)
 
     def advance(self, neuron: Theta, state: ThetaState, dt: Array) -> ThetaState:
         omega = _omega(neuron)
@@ -50,6 +56,26 @@ class ExactTheta(AbstractFlow):
 
     def peak(self, neuron: Theta, state: ThetaState, dt: Array) -> Array:
         return neuron.observe(self.advance(neuron, state, dt))  # the potential rises all the time
+
+
+def _own_start(clock: Clock, dt: Array) -> Array:
+    return jnp.zeros_like(dt) if clock.window is None else clock.window.start
+
+
+def _remainder(neuron: Theta, start: Array, dt: Array) -> Array:
+    r"""What a whole period after `start`, $\pi \tau_m/\omega$, rounded to float32, lacks."""
+    square = two_sum(neuron.bias, jnp.full_like(neuron.bias, -0.25))
+    omega = jnp.sqrt(square.high)
+    back = two_product(omega, omega)
+    rest = (((square.high - back.high) - back.low) + square.low) / (2.0 * omega)
+    turn = product(_PI, Double(neuron.tau_mem, jnp.zeros_like(neuron.tau_mem)))
+    high, low = quotient(turn, omega)
+    end = two_sum(start, high)
+    return (end.high - dt) + (end.low + low - high * rest / omega)
+
+
+#: In float32.
+_PI = Double(np.float32(np.pi), np.float32(-8.742278e-08))  # pyright: ignore[reportArgumentType]
 
 
 def _omega(neuron: Theta) -> Array:

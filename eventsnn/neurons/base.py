@@ -4,7 +4,9 @@ import abc
 from typing import Any, ClassVar, Self
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, PyTree
 
 from .. import checks
@@ -53,7 +55,15 @@ class AbstractNeuron(eqx.Module):
 
     @abc.abstractmethod
     def reset(self, state: State, spiked: Bool[Array, "neurons ..."]) -> State:
-        """The state after the neurons marked in `spiked` have fired."""
+        """The state after the neurons marked in `spiked` have fired, below their threshold."""
+
+    def never_reset(self, n: int) -> Bool[np.ndarray, " neurons"]:
+        """Mark those of `n` neurons whose `reset` returns its argument. They are readouts that
+        never fire: a spike would leave them at their threshold, and is reported by a status."""
+        state = self.init_state(n)
+        after = self.reset(state, jnp.ones((n,), bool))
+        pairs = zip(jax.tree.leaves(state), jax.tree.leaves(after), strict=True)
+        return np.full((n,), all(x is y for x, y in pairs))
 
     @abc.abstractmethod
     def observe(self, state: State) -> Float[Array, "neurons ..."]:

@@ -5,6 +5,7 @@ from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, ArrayLike
 
 from ..checks import count
@@ -77,6 +78,9 @@ class Mixture(AbstractNeuron):
 
     def reset(self, state: State, spiked: Array) -> State:
         return self._each(lambda part, x, own: part.reset(x, own), state, self.rows(spiked))
+
+    def never_reset(self, n: int) -> np.ndarray:
+        return np.concatenate(self._each(lambda part, m: part.never_reset(m), self.sizes))
 
     def observe(self, state: State) -> Array:
         return jnp.concatenate(self._each(lambda part, x: part.observe(x), state))
