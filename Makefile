@@ -28,7 +28,7 @@ demo: $(VENV)/.base
 	$(BIN)/eventsnn run ttfs-regression
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(PYTEST)
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal $(PYTEST)
 
 # A new environment each time, since the newest versions are those of today.
 test-newest:

@@ -17,7 +17,8 @@ import pytest
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
-GB_PER_WORKER = 2
+GB_PER_WORKER = 2  # at most
+GB_OF_PROGRAMS = 1.2  # and of everything else in a worker, before they are dropped
 MEMORY = pytest.StashKey["Memory"]()
 
 
@@ -34,11 +35,12 @@ def getkey():
     return next_key
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _few_programs():
-    """Drop the compiled programs of a file after its last test, and return their memory to the
-    system, which glibc does only when asked."""
-    yield
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item, nextitem):
+    """Drop all compiled programs after the last test of a file, or when they take much memory, and
+    return their memory to the system, which glibc does only when asked."""
+    if nextitem and nextitem.path == item.path and resident_gb(psutil.Process()) < GB_OF_PROGRAMS:
+        return
     jax.clear_caches()
     gc.collect()
     with contextlib.suppress(OSError, AttributeError):
