@@ -35,9 +35,7 @@ test-newest:
 	rm -rf .venv-newest
 	$(MAKE) test VENV=.venv-newest CONSTRAINTS=
 
-test-lowest:
-	mkdir -p .venv-lowest
-	$(PYTHON) tests/lowest.py >.venv-lowest/lowest.txt
+test-lowest: .venv-lowest/lowest.txt
 	$(MAKE) test VENV=.venv-lowest CONSTRAINTS=.venv-lowest/lowest.txt
 
 # The source archive, the wheel that is built from it, and what the wheel asks for.
@@ -69,6 +67,10 @@ $(VENV)/.python:
 	    { echo "eventsnn needs python 3.11 or newer; name one: make PYTHON=python3.12 ..." >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	@touch $@
+
+.venv-lowest/lowest.txt: pyproject.toml tests/lowest.py
+	mkdir -p $(@D)
+	$(PYTHON) tests/lowest.py >$@
 
 $(VENV)/.base: $(VENV)/.python pyproject.toml $(CONSTRAINTS)
 	$(PIP) --editable .
