@@ -1,13 +1,25 @@
 """Every test runs in float64 with strict promotion; warnings are errors (pyproject.toml)."""
 
+import ast
+import contextlib
+import ctypes
+import gc
 import os
+import subprocess
+import sys
+import threading
+import time
 
 import jax
+import psutil
 import pytest
-from registry import QUICK
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+GB_PER_WORKER = 2  # at most
+GB_OF_PROGRAMS = 1.2  # and of everything else in a worker, before they are dropped
+MEMORY = pytest.StashKey["Memory"]()
 
 
 @pytest.fixture
@@ -23,14 +35,73 @@ def getkey():
     return next_key
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item, nextitem):
+    """Drop all compiled programs after the last test of a file, or when they take much memory, and
+    return their memory to the system, which glibc does only when asked."""
+    if nextitem and nextitem.path == item.path and resident_gb(psutil.Process()) < GB_OF_PROGRAMS:
+        return
+    jax.clear_caches()
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
 def pytest_configure(config):
-    """Most of the time goes into compiling, so the workers compile quickly, and so do the processes
-    that they start. (An unknown flag would end a process: the first one tries them.)"""
-    if hasattr(config, "workerinput") or "XLA_FLAGS" in os.environ:
+    """Compile quickly, here and in the processes that tests start: compiling takes most of the
+    time. XLA reads the flags once, when JAX opens its devices, and ends a process that has a flag
+    unknown to it; hence a process of its own finds out which are known."""
+    if hasattr(config, "workerinput"):
         return
-    try:
-        jax.jit(lambda x: x, compiler_options=QUICK)(0.0)
-    except jax.errors.JaxRuntimeError:
+    config.stash[MEMORY] = Memory()
+    if "XLA_FLAGS" in os.environ:
         return
-    flags = [f"--{name}={str(value).lower()}" for name, value in QUICK.items()]
+    code = (
+        f"import sys; sys.path.append({os.path.dirname(__file__)!r}); import registry;"
+        "print(registry.known_options(registry.QUICK))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    options = ast.literal_eval(run.stdout)
+    flags = [f"--{name}={str(value).lower()}" for name, value in options.items()]
     os.environ["XLA_FLAGS"] = " ".join(flags)
+
+
+class Memory(threading.Thread):
+    """Measure, twice per second, the memory of this process and of all processes below it: the
+    workers and what their tests start. Pages that they share count for each of them."""
+
+    peak = 0.0
+
+    def __init__(self):
+        super().__init__(daemon=True)
+        self.start()
+
+    def run(self):
+        while True:
+            tree = [psutil.Process(), *psutil.Process().children(recursive=True)]
+            self.peak = max(self.peak, sum(map(resident_gb, tree)))
+            time.sleep(0.5)
+
+
+def resident_gb(process):
+    try:
+        return process.memory_info().rss / 2**30
+    except psutil.NoSuchProcess:
+        return 0.0
+
+
+def limit_gb(config):
+    return GB_PER_WORKER * max(1, config.getoption("numprocesses", None) or 1)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session):
+    memory = session.config.stash.get(MEMORY, None)
+    if memory and memory.peak > limit_gb(session.config):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    peak, limit = config.stash[MEMORY].peak, limit_gb(config)
+    line = f"peak memory of all processes: {peak:.2f} GB (at most {limit} GB)"
+    terminalreporter.write_line(line, red=peak > limit)
