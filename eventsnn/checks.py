@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array, ArrayLike, PRNGKeyArray, PyTree
+from jaxtyping import Array, ArrayLike, PyTree
 
 #: Largest count: every counter of the package has 32 bits.
 LARGEST = 2**31 - 1
@@ -58,6 +58,8 @@ def _text(value: Any) -> str:
         return repr(value)
     if not known(x):
         return f"a traced array of {x.dtype} and shape {x.shape}"
+    if x.ndim == 1 and x.size <= 8:
+        return f"[{', '.join(map(str, np.asarray(x)))}]"
     return np.array2string(np.asarray(x), threshold=8, separator=", ")
 
 
@@ -67,7 +69,7 @@ def _first(value: Any, bad: np.ndarray) -> str:
     if x is None or not known(x) or x.shape != bad.shape or x.ndim == 0:
         return shown(value)
     where = tuple(int(i) for i in np.argwhere(bad)[0])
-    return f"{np.asarray(x)[where]} at index {where[0] if len(where) == 1 else where}"
+    return f"{np.asarray(x)[where]} at index {where}"
 
 
 # ------------------------------------------------------------------ arrays
@@ -140,6 +142,22 @@ def is_integer(x: np.ndarray | Array) -> bool:
     return jnp.issubdtype(x.dtype, jnp.integer)
 
 
+def broadcast(name: str, value: Any, shape: tuple[int, ...], other: str, dtype: Any) -> Array:
+    """`value`, finite, in a dtype, refused unless it broadcasts to the shape of another array."""
+    x = numbers(name, value, "a real number or an array of real numbers")
+    try:
+        good = np.broadcast_shapes(x.shape, shape) == shape
+    except ValueError:
+        good = False
+    if not good:
+        raise ValueError(
+            f"{name} must be a number or broadcast to the shape {shape} of {other}, "
+            f"got shape {x.shape}."
+        )
+    refuse_values(name, x, np.isfinite, "finite")
+    return jnp.asarray(x, dtype)
+
+
 def refuse_values(
     name: str, value: np.ndarray | Array, is_good: Callable[[np.ndarray], Any], expected: str
 ) -> None:
@@ -187,6 +205,11 @@ def is_number(value: Any) -> TypeGuard[float]:
     return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
 
 
+def is_whole(value: Any) -> TypeGuard[int]:
+    """Whether a value is one integer, of Python or NumPy; a boolean is none."""
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
 def number(
     name: str,
     value: Any,
@@ -214,22 +237,21 @@ def not_negative(name: str, value: Any) -> float:
 
 
 def count(name: str, value: Any) -> int:
-    """`value` as an int, refused unless it is a whole number >= 1 (of 32 bits)."""
+    """`value` as an int, refused unless it is an integer >= 1 (of 32 bits)."""
     return whole(name, value)
 
 
 def whole(name: str, value: Any, low: int = 1, high: int = LARGEST) -> int:
-    """`value` as an int, refused unless it is a whole number within bounds."""
-    number = is_number(value) and value == value
-    if not number or not low <= value <= high or value != math.floor(value):
-        upper = f" and <= {high}" if high < LARGEST or (number and value > high) else ""
+    """`value` as an int, refused unless it is an integer within bounds."""
+    if not is_whole(value) or not low <= value <= high:
+        upper = f" and <= {high}" if high < LARGEST or (is_whole(value) and value > high) else ""
         raise wrong(name, value, f"an integer >= {low}{upper}")
     return int(value)
 
 
 def index(name: str, value: Any, n: int) -> int:
     """`value` as an int, refused unless it is an index of one of `n`."""
-    if not is_number(value) or value not in range(n):
+    if not is_whole(value) or value not in range(n):
         raise wrong(name, value, f"an integer in 0 ... {n - 1}")
     return int(value)
 
@@ -263,20 +285,34 @@ def instance(name: str, value: Any, kind: Any, expected: str) -> Any:
 
 
 def shape(name: str, value: Any) -> tuple[int, ...]:
-    """`value` as a tuple of ints, refused unless all of them are whole numbers >= 0."""
+    """`value` as a tuple of ints, refused unless all of them are integers >= 0."""
     expected = "a tuple of integers >= 0"
     sizes = instance(name, value, list | tuple, expected)
-    if not all(is_number(n) and 0 <= n <= LARGEST and n == math.floor(n) for n in sizes):
+    if not all(is_whole(n) and 0 <= n <= LARGEST for n in sizes):
         raise wrong(name, value, expected)
     return tuple(int(n) for n in sizes)
 
 
-def key(name: str, value: Any) -> PRNGKeyArray:
+def key(name: str, value: Any) -> Any:
     """`value`, refused unless it is one JAX random key, typed or of the old kind."""
     typed = isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
     old = isinstance(value, jax.Array | np.ndarray) and value.dtype == np.uint32
     if not (typed and value.ndim == 0) and not (old and value.shape in ((2,), (4,))):
         raise wrong(name, value, "one key of jax.random.key")
+    return value
+
+
+def real_dtype(name: str, value: Any) -> Any:
+    """`value`, refused unless it names a dtype of booleans, integers or floating-point numbers."""
+    expected = "a dtype of real numbers"
+    if value is None:
+        raise wrong(name, value, expected)
+    try:
+        found = jnp.dtype(value)
+    except TypeError:
+        raise wrong(name, value, expected) from None
+    if not any(jnp.issubdtype(found, kind) for kind in (np.bool_, np.integer, np.floating)):
+        raise wrong(name, value, expected)
     return value
 
 
@@ -338,7 +374,7 @@ def neuron_parameters(neuron: PyTree, n: int, dtype) -> PyTree:
         if not eqx.is_inexact_array(x):
             return x
         if x.shape not in ((), (n,)):
-            name = jax.tree_util.keystr(path, simple=True, separator=".")
+            name = jax.tree_util.keystr(path, simple=True, separator=".").removesuffix(".raw")
             raise ValueError(
                 f"neuron parameter {name} must be a scalar or have shape ({n},), one value for "
                 f"each column of weights, got shape {x.shape}."

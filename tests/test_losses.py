@@ -355,9 +355,9 @@ def test_weights_refused(loss):
 
 
 def test_weights_without_labels_refused():
-    with refuses("weight", "labels", "membranes as targets"):
+    with refuses("weight", "None with membranes as targets", "1"):
         losses.mse_membrane(MEMBRANES, MEMBRANES, weight=WEIGHT)
-    with refuses("weight", "labels", "steps as targets"):
+    with refuses("weight", "None with steps as targets", "1"):
         losses.mse_temporal(SPIKES, FIXTURE["steps"], weight=WEIGHT)
 
 
