@@ -25,10 +25,13 @@ LARGEST = 2**31 - 1
 def refuse(name: str, value: Any, bad: ArrayLike, expected: str) -> None:
     """Raise a `ValueError` if `bad` is true anywhere and can be seen while building.
 
-    `expected` begins with "must". The message shows the first bad element and its index.
+    `expected` begins with "must". Of a large array the first bad element is shown.
     """
     if known(bad) and np.any(bad):
-        raise ValueError(f"{name} {expected}, got {_first(value, np.asarray(bad))}.")
+        x = plain(value)
+        small = np.size(bad) <= 8 or np.shape(x) != np.shape(bad)
+        found = shown(x) if small else _element(x, np.asarray(bad))
+        raise ValueError(f"{name} {expected}, got {found}.")
 
 
 def wrong(name: str, value: Any, expected: str) -> ValueError:
@@ -58,18 +61,17 @@ def _text(value: Any) -> str:
         return repr(value)
     if not known(x):
         return f"a traced array of {x.dtype} and shape {x.shape}"
+    if x.ndim == 0:
+        return str(np.asarray(x)[()])
     if x.ndim == 1 and x.size <= 8:
         return f"[{', '.join(map(str, np.asarray(x)))}]"
     return np.array2string(np.asarray(x), threshold=8, separator=", ")
 
 
-def _first(value: Any, bad: np.ndarray) -> str:
-    """The first bad element and its index; the value itself where it is one number."""
-    x = raw(plain(value))
-    if x is None or not known(x) or x.shape != bad.shape or x.ndim == 0:
-        return shown(value)
+def _element(value: Any, bad: np.ndarray) -> str:
+    """The first bad element and its index."""
     where = tuple(int(i) for i in np.argwhere(bad)[0])
-    return f"{np.asarray(x)[where]} at index {where}"
+    return f"{np.asarray(value)[where]}" + (f" at index {where}" if where else "")
 
 
 # ------------------------------------------------------------------ arrays
@@ -163,21 +165,27 @@ def refuse_values(
 ) -> None:
     """Raise a `ValueError` with the first element that is not good, if it can be seen."""
     if known(value):
-        refuse(name, value, ~np.asarray(is_good(np.asarray(value))), f"must be {expected}")
+        bad = ~np.asarray(is_good(np.asarray(value)))
+        if np.any(bad):
+            raise ValueError(f"{name} must be {expected}, got {_element(value, bad)}.")
 
 
-def parameter(name: str, value: Any, *, positive: bool = False) -> Any:
+def parameter(name: str, value: Any, *, positive: bool = False, not_negative: bool = False) -> Any:
     """`value` as a floating-point leaf of its own, a scalar or of shape `(n,)`.
 
     A wrapped leaf stays wrapped. An array is copied, so that no two leaves share a buffer.
 
-    **Raises:** `ValueError` for what is not finite (and > 0, with `positive`).
+    **Raises:** `ValueError` for what is not finite (and > 0, or >= 0).
     """
     x = numbers(name, plain(value), "a real number or an array of shape (n,)")
     if x.ndim > 1:
         raise ValueError(f"{name} must be a scalar or have shape (n,), got shape {x.shape}.")
-    expected = "finite and > 0" if positive else "finite"
-    refuse_values(name, x, lambda v: np.isfinite(v) & ((v > 0) | (not positive)), expected)
+    if known(x):
+        v = np.asarray(x)
+        if positive or not_negative:
+            sign = "> 0" if positive else ">= 0"
+            refuse(name, x, ~(v > 0 if positive else v >= 0), f"must be {sign}")
+        refuse(name, x, ~np.isfinite(v), "must be finite")
     return _own(value) if isinstance(value, Wrapped) else jnp.array(as_floating(x))
 
 
@@ -320,21 +328,20 @@ def real_dtype(name: str, value: Any) -> Any:
 
 
 def weight_matrix(value: Any, ports: int = 1) -> Any:
-    """Weights of shape `(n + n_in, ports * n)` in float32 or float64; wrapped ones stay wrapped."""
+    """Weights of shape `(n + n_in, ports * n)`, in floating point; wrapped ones stay wrapped."""
     columns = "n" if ports == 1 else f"{ports} n"
     expected = f"have shape (n + n_in, {columns}), rows are sources (neurons, then input channels)"
     w = numbers("weights", plain(value), f"real numbers and {expected}")
     whole_blocks = w.ndim == 2 and w.shape[1] > 0 and w.shape[1] % ports == 0
     if not whole_blocks or w.shape[0] < w.shape[1] // ports:
         raise ValueError(f"weights must {expected}, got shape {w.shape}.")
-    precision("weights", w)
     return _own(value) if isinstance(value, Wrapped) else jnp.array(as_floating(w))
 
 
-def precision(name: str, x: np.ndarray | Array) -> None:
-    """Refuse floating-point numbers of 16 bits or fewer: spike times need more digits."""
-    if is_floating(x) and jnp.finfo(x.dtype).bits < 32:
-        raise ValueError(f"{name} must be float32 or float64, got {x.dtype}.")
+def precision(dtype: Any) -> None:
+    """Refuse weights of 16 bits or fewer in the event mode: their spike times would be wrong."""
+    if jnp.finfo(dtype).bits < 32:
+        raise ValueError(f"weights must be float32 or float64 in the event mode, got {dtype}.")
 
 
 def mask_like(value: Any, shape: tuple[int, ...]) -> Array | None:

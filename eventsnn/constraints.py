@@ -62,8 +62,9 @@ class Positive(AbstractWrapper):
         **Raises:** `ValueError` for a value that is not finite and > 0.
         """
         x = checks.floating("value", value)
-        checks.refuse_values("value", x, lambda v: v > 0, "> 0 to stay positive")
-        checks.refuse_values("value", x, np.isfinite, "finite")
+        if checks.known(x):
+            checks.refuse("value", x, ~(np.asarray(x) > 0), "must be > 0 to stay positive")
+            checks.refuse("value", x, ~np.isfinite(np.asarray(x)), "must be finite")
         self.raw = x + jnp.log(-jnp.expm1(-x))
 
     def unwrap(self) -> Float[Array, "..."]:
@@ -89,10 +90,17 @@ def constrain(
     """
     checks.function("where", where)
     checks.function("wrapper", wrapper, "a function that returns an eventsnn.AbstractWrapper")
-    picked, leaves = jax.tree.leaves(where(tree)), {id(x) for x in jax.tree.leaves(tree)}
-    if not picked or not all(id(x) in leaves and eqx.is_inexact_array(x) for x in picked):
-        raise checks.wrong("where", picked, "a function that picks floating-point leaves of tree")
-    return eqx.tree_at(where, tree, replace_fn=partial(_wrapped, wrapper))
+    picked = jax.tree.leaves(where(tree), is_leaf=_is_wrapper)
+    leaves, ids = {id(x) for x in jax.tree.leaves(tree)}, {id(x) for x in picked}
+    good = all(eqx.is_inexact_array(x) for x in picked) and ids <= leaves
+    if not good or not 0 < len(picked) == len(ids):
+        expected = "a function that picks floating-point leaves of tree, none twice or wrapped"
+        raise checks.wrong("where", picked, expected)
+
+    def flat(tree):
+        return jax.tree.leaves(where(tree))
+
+    return eqx.tree_at(flat, tree, replace_fn=partial(_wrapped, wrapper))
 
 
 def _wrapped(wrapper: Callable[[Array], Any], leaf: Array) -> AbstractWrapper:
@@ -105,8 +113,8 @@ def _wrapped(wrapper: Callable[[Array], Any], leaf: Array) -> AbstractWrapper:
 
 def unwrap(tree: Tree) -> Tree:
     """The tree with the values of all that is wrapped in it."""
+    return jax.tree.map(lambda x: x.unwrap() if _is_wrapper(x) else x, tree, is_leaf=_is_wrapper)
 
-    def is_wrapper(x):
-        return isinstance(x, AbstractWrapper)
 
-    return jax.tree.map(lambda x: x.unwrap() if is_wrapper(x) else x, tree, is_leaf=is_wrapper)
+def _is_wrapper(x: Any) -> bool:
+    return isinstance(x, AbstractWrapper)

@@ -102,9 +102,10 @@ class EventNetwork(eqx.Module):
 
         A leaf of `eventsnn.constrain` (`delays=net.delays` of a constrained network) stays wrapped.
 
-        **Raises:** `ValueError` for shapes that do not fit each other, weights of 16 bits, outputs
-        out of range, `t_max` that is not finite and positive, a delay that is not finite and >= 0,
-        a flow of another neuron model, or `max_events`, `max_steps`, `queue_capacity` < 1.
+        **Raises:** `ValueError` for shapes that do not fit each other, outputs out of range,
+        `t_max` that is not finite and positive, a delay that is not finite and >= 0, a flow of
+        another neuron model, or `max_events`, `max_steps`, `queue_capacity` < 1. Queries raise it
+        for weights of 16 bits, which are for [`eventsnn.discretise`][] only.
         """
         checks.instance("neuron", neuron, AbstractNeuron, "an eventsnn neuron model")
         self.weights = checks.weight_matrix(weights, neuron.ports)
@@ -305,7 +306,7 @@ class EventNetwork(eqx.Module):
 
     def _leaves(self, pseudospikes: Pseudospikes | None) -> PyTree:
         """Values of all leaves, in the dtype of the weights: each may have been replaced."""
-        checks.precision("weights", self.weights)
+        checks.precision(self.weights.dtype)
         drive = None if pseudospikes is None else pseudospikes.drive
         leaves = unwrap((self.neuron, self.weights, self.delays, drive))
         dtype = self.weights.dtype

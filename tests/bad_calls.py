@@ -143,10 +143,11 @@ NETWORK = {"in_times": (TIMES_IN, IN_TIMES)} | THROW
 LINEAR = np.ones((2, 3))
 POINTS = (*ARRAY, np.ones((2, 3)), 1.0)
 UNIT_POINTS = (*POINTS, XY - 1, XY + 1, XY * NAN)
+PICKS = (*FUNCTION, lambda net: None, lambda net: net.t_max, lambda net: net.weights + 1)
+PICKS += (lambda net: net.outputs, lambda net: (net.weights, net.weights))
 PARTS = (*INSTANCE, [], [LIF], [("LIF", 2)], [(LIF, 0)], [(LIF, 1.5)], [(LIF, HUGE)])
 PARTS += ([(LIF, 1, 2)], [(LIF, NAN)], [(LIF, "a")], [(LIF, 1), (esn.EGRU(1.0, 1.0), 1)])
 MATRIX = (*ARRAY, np.ones(3), np.ones((1, 2)), np.ones((0, 0)), np.ones((3, 2), bool))
-MATRIX += (np.ones((3, 2), np.float16), jnp.ones((3, 2), jnp.bfloat16))
 SEED = (*KEY, -1, True, -(10**400))
 
 
@@ -214,7 +215,7 @@ NEURONS = {
         tree=(DELAYED, ()),  # any tree
         where=(
             lambda net: net.delays,
-            (*FUNCTION, lambda net: None, lambda net: net.t_max, lambda net: net.weights + 1),
+            PICKS,
         ),
         wrapper=(esn.Positive, (*FUNCTION, lambda x: x)),
     ),

@@ -7,6 +7,8 @@ import traceback
 import types
 
 import equinox as eqx
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from bad_calls import NO_ROW, PENDING, ROWS
@@ -102,3 +104,41 @@ def test_bad_values_are_refused_by_name(name):
         if (found := answer(row, argument, value)) is not None
     ]
     assert not wrong, "\n".join(wrong)
+
+
+# ------------------------------------------------------------------ what only shows later
+
+
+def test_weights_of_16_bits_are_refused_where_they_would_be_wrong():
+    net = esn.EventNetwork(esn.LIF(10.0, 5.0), np.ones((2, 1)), outputs=(0,), t_max=9.0)
+    for dtype in (jnp.float16, jnp.bfloat16):
+        short = eqx.tree_at(lambda net: net.weights, net, net.weights.astype(dtype))
+        expected = f"^weights must be float32 or float64 in the event mode, got {jnp.dtype(dtype)}"
+        with pytest.raises(ValueError, match=expected):
+            short.ttfs(np.ones((1, 1)))
+
+
+def test_a_flow_of_another_model_is_refused_in_a_mixture():
+    mixed = esn.Mixture([(esn.LIF(10.0, 5.0), 1), (esn.QIF(10.0, 5.0), 1)])
+    with pytest.raises(ValueError, match=r"^solver must be a flow for QIF neurons, got ExactLIF"):
+        esn.EventNetwork(mixed, np.ones((2, 2)), outputs=(0,), t_max=9.0, solver=esn.ExactLIF())
+
+
+@pytest.mark.parametrize("kind", [esn.LIF, esn.ALIF, esn.EIF])
+def test_parameters_of_two_lengths_are_refused(kind):
+    taus = [10.0, 5.0, 20.0, 0.1][: 4 if kind is esn.ALIF else 2]
+    with pytest.raises(ValueError, match=r"^threshold must .* shape \(3,\), as v_reset, got .*2"):
+        kind(*taus, threshold=np.ones(2), v_reset=np.zeros(3))
+
+
+def test_long_values_are_shortened():
+    for value in (10**5000, "x" * 10**5, ["x"] * 10**5, np.ones(10**5) * 1j):
+        with pytest.raises(ValueError, match=r"^bias must be") as error:
+            esn.LIF(10.0, 5.0, bias=value)
+        assert len(str(error.value)) < 200
+
+
+def test_known_values_are_refused_under_jit():
+    with pytest.raises(ValueError, match=r"^tau_mem must be > 0, got -1\.0"):
+        jax.eval_shape(lambda: esn.LIF(-1.0, 5.0))
+    jax.eval_shape(lambda tau: esn.LIF(tau, 5.0), 1.0)  # a status of the run says so

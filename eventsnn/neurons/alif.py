@@ -75,13 +75,12 @@ class ALIF(AbstractNeuron):
         self.tau_mem = parameter("tau_mem", tau_mem, positive=True)
         self.tau_syn = parameter("tau_syn", tau_syn, positive=True)
         self.tau_adapt = parameter("tau_adapt", tau_adapt, positive=True)
-        self.beta = parameter("beta", beta)
+        self.beta = parameter("beta", beta, not_negative=True)
         self.threshold = parameter("threshold", threshold)
         self.v_reset = parameter("v_reset", v_reset)
         self.bias = parameter("bias", bias)
         self.v_init = parameter("v_init", plain(self.v_reset) if v_init is None else v_init)
         self.reset_mode = choice("reset", reset, ("set", "subtract"))
-        refuse("beta", beta, ~(plain(self.beta) >= 0), "must be >= 0")
         if reset == "set":
             above("threshold", self.threshold, "v_reset", self.v_reset)
         else:

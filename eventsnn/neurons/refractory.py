@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
-from ..checks import neuron_parameters, parameter, plain, refuse, shown
+from ..checks import neuron_parameters, parameter, shown
 from .base import AbstractNeuron, State
 
 
@@ -50,8 +50,7 @@ class Refractory(AbstractNeuron):
                 "(Of a mixture, the parts can be refractory.)"
             )
         self.neuron = neuron
-        self.period = parameter("period", period)
-        refuse("period", period, ~(plain(self.period) >= 0), "must be >= 0")
+        self.period = parameter("period", period, not_negative=True)
 
     @property
     def ports(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
