@@ -80,6 +80,7 @@ LIF = esn.LIF(10.0, 5.0)
 WEIGHTS = np.ones((3, 2))
 NET = esn.EventNetwork(LIF, WEIGHTS, outputs=(0, 1), t_max=20.0)
 DELAYED = esn.EventNetwork(LIF, WEIGHTS, outputs=(0, 1), t_max=20.0, delays=np.ones(3))
+SCAN = esn.discretise(NET, 1.0)
 TIMES_IN = np.array([[1.0, INF]])
 T, B, C = 5, 4, 3
 SPIKES = (np.arange(T * B * C).reshape(T, B, C) % 3 == 0).astype(float)
@@ -92,6 +93,7 @@ FILM = FuncAnimation.__new__(FuncAnimation)  # made, not drawn
 
 IN_TIMES = (*ARRAY, [[NAN, 1.0]], [[-1.0, 1.0]], [[-INF, 1.0]], np.zeros((1, 2), bool))
 IN_TIMES += (1.0, np.ones(2), np.ones((2, 2)), np.ones((3, 2, 2)))
+WHEN = (*ARRAY, [NAN], [-1.0], [21.0], [INF], 1.0, np.ones((2, 2)))
 OUTPUTS = (*ARRAY, 1.9, [1.9], ["0"], [1j], [True, False], [2], [-1], [0, 0], [], NAN, [NAN])
 DELAYS = optional(like(np.ones(3), [1.0, NAN, 1.0], [1.0, -1.0, 1.0], [1.0, INF, 1.0], 1.0, True))
 MASK = optional((*ARRAY, np.ones((3, 2)), np.ones((2, 2), bool), True, NAN))
@@ -257,7 +259,7 @@ NETWORKS = {
     "EventNetwork.states_at": row(
         NET.states_at,
         None,
-        times=([1.0], (*ARRAY, [NAN], [-1.0], [21.0], [INF], 1.0, np.ones((2, 2)))),
+        times=([1.0], WHEN),
         **NETWORK,
     ),
     "EventNetwork.counts": row(NET.counts, None, **NETWORK),
@@ -283,6 +285,15 @@ NETWORKS = {
         net=(NET, INSTANCE),
         dt=(1.0, POSITIVE),
         surrogate=(None, optional(FUNCTION)),
+    ),
+    "Discretised.bin": row(SCAN.bin, None, in_times=(TIMES_IN, IN_TIMES)),
+    "Discretised.simulate": row(SCAN.simulate, None, in_times=(TIMES_IN, IN_TIMES)),
+    "Discretised.ttfs": row(SCAN.ttfs, None, in_times=(TIMES_IN, IN_TIMES)),
+    "Discretised.spikes": row(
+        SCAN.spikes, None, in_times=(TIMES_IN, IN_TIMES), max_spikes=(2, COUNT)
+    ),
+    "Discretised.states_at": row(
+        SCAN.states_at, None, in_times=(TIMES_IN, IN_TIMES), times=([1.0], WHEN)
     ),
     "prepare_cpu": row(esn.prepare_cpu, None, devices=(None, (*optional(COUNT),))),
 }

@@ -36,9 +36,9 @@ def public():
                 continue
             if ours and (place in EXPORTING or value.__module__ == module.__name__):
                 yield name if place in ("", *SHORT) else f"{place}.{name}"
-    for name in vars(esn.EventNetwork):
-        if inspect.isfunction(vars(esn.EventNetwork)[name]) and not name.startswith("_"):
-            yield f"EventNetwork.{name}"
+    for kind in (esn.EventNetwork, esn.Discretised):
+        methods = (name for name, value in vars(kind).items() if inspect.isfunction(value))
+        yield from (f"{kind.__name__}.{name}" for name in methods if not name.startswith("_"))
 
 
 def test_every_public_callable_has_a_row():

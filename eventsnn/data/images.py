@@ -128,7 +128,7 @@ def _scaled(train_images, train_labels, test_images, test_labels, *, white):
     )
 
 
-def _check(images, labels):
+def _check(images, labels) -> tuple[Any, Any]:
     """Both as arrays, of any dtype of numbers, with one row per sample."""
     images, labels = (
         checks.numbers(name, value, boolean=True)
