@@ -116,7 +116,7 @@ class EventNetwork(eqx.Module):
         self.delays = checks.delays(delays, shapes, self.weights.dtype)
         self.queue_capacity = checks.count("queue_capacity", queue_capacity)
         kinds = Pseudospikes | None
-        checks.instance("pseudospikes", pseudospikes, kinds, "eventsnn.Pseudospikes or None")
+        checks.instance("pseudospikes", pseudospikes, kinds, "eventsnn.Pseudospikes")
         plain = unwrap(self.neuron)
         self.pseudospikes = None if pseudospikes is None else pseudospikes.fitted(n, plain)
         self.outputs = checks.output_indices(outputs, n)
