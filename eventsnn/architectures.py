@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, PRNGKeyArray
 
+from . import checks
 from .adjoint import AbstractAdjoint
 from .flows import AbstractFlow
 from .network import EventNetwork
@@ -22,23 +23,29 @@ Initializer = Callable[..., Float[Array, "sources targets"]]
 def recurrent_mask(
     inputs: int, hidden: int, outputs: int, *, self_connections: bool = False
 ) -> Bool[Array, "sources neurons"]:
-    """Inputs to all hidden neurons, these to each other and to all outputs.
+    """Mask of inputs to all hidden neurons, and of these to each other and to all outputs.
 
     Neurons `0 ... hidden-1` are hidden, the following ones are outputs.
+
+    **Raises:** `ValueError` for `inputs` < 0, or `hidden` or `outputs` < 1.
     """
+    inputs = checks.whole("inputs", inputs, 0)
+    hidden, outputs = checks.count("hidden", hidden), checks.count("outputs", outputs)
     n = hidden + outputs
     mask = np.zeros((n + inputs, n), bool)
     mask[:hidden] = True
     mask[n:, :hidden] = True
-    if not self_connections:
+    if not checks.flag("self_connections", self_connections):
         mask[np.arange(hidden), np.arange(hidden)] = False
     return jnp.asarray(mask)
 
 
 def feedforward_mask(sizes: Sequence[int]) -> Bool[Array, "sources neurons"]:
-    """Layers of the given sizes, inputs first: each projects to all of the next.
+    """Mask of layers of the given sizes, inputs first: each projects to all of the next.
 
     Neurons are numbered layer by layer; the last layer's are the outputs.
+
+    **Raises:** `ValueError` for fewer than two sizes, or a size that is no integer >= 1.
     """
     inputs, *layers = _sizes(sizes)
     n, starts = sum(layers), np.cumsum([0, *layers])
@@ -78,7 +85,8 @@ def recurrent(
         `adjoint`: as for [`eventsnn.EventNetwork`][].
     """
     mask = recurrent_mask(inputs, hidden, outputs, self_connections=self_connections)
-    weights = jnp.where(mask, init(key, mask.shape, _dtype()), 0.0)
+    drawn = _draw(checks.function("init", init), checks.key("key", key), mask.shape)
+    weights = jnp.where(mask, drawn, 0.0)
     return EventNetwork(
         neuron,
         weights,
@@ -124,16 +132,14 @@ def feedforward(
     **Raises:** `ValueError` for fewer than two sizes, a size < 1, or not one `init` a layer.
     """
     inputs, *layers = _sizes(sizes)
-    inits = [init] * len(layers) if callable(init) else list(init)
-    if len(inits) != len(layers):
-        raise ValueError(f"init must be one or {len(layers)} functions, got {len(inits)}.")
+    inits = _each(init, len(layers))
     n, starts = sum(layers), np.cumsum([0, *layers])
     weights = jnp.zeros((n + inputs, n), _dtype())
     rows = [slice(n, n + inputs), *itertools.starmap(slice, itertools.pairwise(starts))]
-    keys = jax.random.split(key, len(layers))
+    keys = jax.random.split(checks.key("key", key), len(layers))
     for draw, k, row, a, b in zip(inits, keys, rows[:-1], starts[:-1], starts[1:], strict=True):
         shape = (row.stop - row.start, b - a)
-        weights = weights.at[row, a:b].set(draw(k, shape, weights.dtype))
+        weights = weights.at[row, a:b].set(_draw(draw, k, shape))
     return EventNetwork(
         neuron,
         weights,
@@ -151,10 +157,29 @@ def feedforward(
 
 
 def _sizes(sizes: Sequence[int]) -> list[int]:
-    out = [int(s) for s in sizes]
-    if len(out) < 2 or min(out) < 1:
-        raise ValueError(f"sizes must be at least two numbers >= 1, inputs first, got {sizes!r}.")
-    return out
+    expected = "at least two integers >= 1, inputs first"
+    out = list(checks.instance("sizes", sizes, list | tuple | range | np.ndarray, expected))
+    if len(out) < 2:
+        raise checks.wrong("sizes", sizes, expected)
+    return [checks.count(f"sizes[{i}]", size) for i, size in enumerate(out)]
+
+
+def _each(init: Initializer | Sequence[Initializer], n: int) -> list[Initializer]:
+    """One initialiser per layer."""
+    inits = [init] * n if callable(init) else init
+    one_each = isinstance(inits, list | tuple) and len(inits) == n
+    if not one_each or not all(callable(draw) for draw in inits):
+        raise checks.wrong("init", init, f"one function or {n}, one per layer")
+    return list(inits)
+
+
+def _draw(init: Initializer, key: PRNGKeyArray, shape: tuple[int, ...]) -> Array:
+    """Weights of a shape, refused where an initialiser returns another one."""
+    drawn = init(key, shape, _dtype())
+    expected = f"a function that returns an array of shape {shape}"
+    if np.shape(checks.numbers("init", drawn, expected)) != shape:
+        raise ValueError(f"init must be {expected}, got shape {np.shape(drawn)}.")
+    return jnp.asarray(drawn, _dtype())
 
 
 def _dtype():

@@ -1,12 +1,13 @@
-"""What is refused, and how: one clear line with the argument, its value and what was expected.
+"""Checks of arguments: one function per kind, and one line per refusal.
 
-Values can be judged only where they are known: under `jax.jit` and `jax.vmap` these checks see
-shapes only, and bad values become a status.
+Every message reads "<name> must be <expected>, got <value>.", with the value shortened. Values can
+be judged only where they are known: under `jax.jit` and `jax.vmap` these checks see shapes and
+dtypes only, and bad values become a status or NaN.
 """
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -15,21 +16,36 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, PyTree
 
+#: Largest count: every counter of the package has 32 bits.
+LARGEST = 2**31 - 1
 
-def parameter(name: str, value: ArrayLike, *, positive: bool = False) -> Array:
-    """`value` as a floating-point leaf, a scalar or of shape `(n,)`, refused if out of range.
+# ------------------------------------------------------------------ messages
 
-    **Raises:** `ValueError` that names the parameter and its value.
+
+def refuse(name: str, value: Any, bad: ArrayLike, expected: str) -> None:
+    """Raise a `ValueError` if `bad` is true anywhere and can be seen while building.
+
+    `expected` begins with "must". Of a large array the first bad element is shown.
     """
-    out = jnp.asarray(value)
-    if not jnp.issubdtype(out.dtype, jnp.floating):
-        out = out.astype(float)
-    out = jax.lax.convert_element_type(out, out.dtype)  # drops a Python float's weak type
-    if out.ndim > 1:
-        raise ValueError(f"{name} must be a scalar or have shape (n,), got shape {out.shape}.")
-    if positive:
-        refuse(name, value, ~(out > 0), "must be > 0")
-    return out
+    if known(bad) and np.any(bad):
+        x = plain(value)
+        small = np.size(bad) <= 8 or np.shape(x) != np.shape(bad)
+        found = shown(x) if small else _element(x, np.asarray(bad))
+        raise ValueError(f"{name} {expected}, got {found}.")
+
+
+def wrong(name: str, value: Any, expected: str) -> ValueError:
+    """The error "<name> must be <expected>, got <value>."."""
+    return ValueError(f"{name} must be {expected}, got {shown(value)}.")
+
+
+def shown(value: Any) -> str:
+    """A value as one short line for an error message."""
+    try:
+        text = " ".join(_text(value).split())
+    except Exception:  # a repr of somebody else, or an integer with too many digits
+        text = f"a value of type {type(value).__name__}"
+    return text if len(text) <= 100 else f"{text[:70]}...{text[-20:]}"
 
 
 def known(x: Any) -> bool:
@@ -37,127 +53,377 @@ def known(x: Any) -> bool:
     return not isinstance(x, Tracer)
 
 
-def refuse(name: str, value: ArrayLike, bad: ArrayLike, expected: str) -> None:
-    """Raise a `ValueError` if `bad` is true anywhere and can be seen while building."""
-    if known(bad) and np.any(np.asarray(bad)):
-        raise ValueError(f"{name} {expected}, got {shown(value)}.")
+def _text(value: Any) -> str:
+    if not isinstance(value, list | tuple | range | np.ndarray | np.generic | jax.Array):
+        return repr(value)
+    x = raw(value)
+    if x is None or not (jnp.issubdtype(x.dtype, np.number) or x.dtype == bool):
+        return repr(value)
+    if not known(x):
+        return f"a traced array of {x.dtype} and shape {x.shape}"
+    if x.ndim == 0:
+        return str(np.asarray(x)[()])
+    if x.ndim == 1 and x.size <= 8:
+        return f"[{', '.join(map(str, np.asarray(x)))}]"
+    return np.array2string(np.asarray(x), threshold=8, separator=", ")
 
 
-def shown(value: Any) -> str:
-    """A value as one short line for an error message."""
-    return np.array2string(np.asarray(value), threshold=8, separator=", ").replace("\n", "")
+def _element(value: Any, bad: np.ndarray) -> str:
+    """The first bad element and its index."""
+    where = tuple(int(i) for i in np.argwhere(bad)[0])
+    return f"{np.asarray(value)[where]}" + (f" at index {where}" if where else "")
 
 
-def positive(name: str, value: float) -> float:
+# ------------------------------------------------------------------ arrays
+
+
+@runtime_checkable
+class Wrapped(Protocol):
+    """A learnt leaf whose value is `unwrap()`, as of `eventsnn.constraints`."""
+
+    raw: Array
+
+    def unwrap(self) -> Array: ...
+
+
+def plain(value: Any) -> Any:
+    """The value of a wrapped leaf; anything else as it is."""
+    return value.unwrap() if isinstance(value, Wrapped) else value
+
+
+def raw(value: Any) -> np.ndarray | Array | None:
+    """`value` as an array on the host, or as the JAX array that it is; None if it is no array."""
+    if isinstance(value, jax.Array):
+        return value
+    if isinstance(value, np.ma.MaskedArray | eqx.Module):
+        return None
+    try:
+        x = np.asarray(value)
+        return np.asarray(float(value)) if x.dtype == object and isinstance(value, int) else x
+    except (TypeError, ValueError, OverflowError):
+        pass
+    try:
+        return jnp.asarray(value)  # a list of traced values
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def numbers(
+    name: str, value: Any, expected: str = "an array of real numbers", *, boolean: bool = False
+) -> np.ndarray | Array:
+    """`value` as an array of integers or floating-point numbers (or booleans, if allowed).
+
+    **Raises:** `ValueError` for anything else: strings, None, complex numbers, ragged lists.
+    """
+    x = raw(value)
+    if x is None or not (is_floating(x) or is_integer(x) or (boolean and x.dtype == bool)):
+        raise wrong(name, value, expected)
+    return x
+
+
+def floating(
+    name: str, value: Any, expected: str = "an array of real numbers", *, boolean: bool = False
+) -> Array:
+    """[`numbers`][] in floating point."""
+    return as_floating(numbers(name, value, expected, boolean=boolean))
+
+
+def as_floating(x: np.ndarray | Array) -> Array:
+    """An array in floating point, without a Python number's weak type."""
+    out = jnp.asarray(x if is_floating(x) else x.astype(float))
+    return jax.lax.convert_element_type(out, out.dtype)
+
+
+def is_floating(x: np.ndarray | Array) -> bool:
+    """Whether an array holds floating-point numbers, of any precision."""
+    return jnp.issubdtype(x.dtype, jnp.floating)
+
+
+def is_integer(x: np.ndarray | Array) -> bool:
+    """Whether an array holds integers."""
+    return jnp.issubdtype(x.dtype, jnp.integer)
+
+
+def broadcast(name: str, value: Any, shape: tuple[int, ...], other: str, dtype: Any) -> Array:
+    """`value`, finite, in a dtype, refused unless it broadcasts to the shape of another array."""
+    x = numbers(name, value, "a real number or an array of real numbers")
+    try:
+        good = np.broadcast_shapes(x.shape, shape) == shape
+    except ValueError:
+        good = False
+    if not good:
+        raise ValueError(
+            f"{name} must be a number or broadcast to the shape {shape} of {other}, "
+            f"got shape {x.shape}."
+        )
+    refuse_values(name, x, np.isfinite, "finite")
+    return jnp.asarray(x, dtype)
+
+
+def refuse_values(
+    name: str, value: np.ndarray | Array, is_good: Callable[[np.ndarray], Any], expected: str
+) -> None:
+    """Raise a `ValueError` with the first element that is not good, if it can be seen."""
+    if known(value):
+        bad = ~np.asarray(is_good(np.asarray(value)))
+        if np.any(bad):
+            raise ValueError(f"{name} must be {expected}, got {_element(value, bad)}.")
+
+
+def parameter(name: str, value: Any, *, positive: bool = False, not_negative: bool = False) -> Any:
+    """`value` as a floating-point leaf of its own, a scalar or of shape `(n,)`.
+
+    A wrapped leaf stays wrapped. An array is copied, so that no two leaves share a buffer.
+
+    **Raises:** `ValueError` for what is not finite (and > 0, or >= 0).
+    """
+    x = numbers(name, plain(value), "a real number or an array of shape (n,)")
+    if x.ndim > 1:
+        raise ValueError(f"{name} must be a scalar or have shape (n,), got shape {x.shape}.")
+    if known(x):
+        v = np.asarray(x)
+        if positive or not_negative:
+            sign = "> 0" if positive else ">= 0"
+            refuse(name, x, ~(v > 0 if positive else v >= 0), f"must be {sign}")
+        refuse(name, x, ~np.isfinite(v), "must be finite")
+    return _own(value) if isinstance(value, Wrapped) else jnp.array(as_floating(x))
+
+
+def above(name: str, value: Any, bound: str, low: Any, *, equal: bool = False) -> None:
+    """Refuse a parameter that is not above another one, or of another length."""
+    x, y = plain(value), plain(low)
+    fits(name, x, bound, y)
+    if known(x) and known(y):
+        x, y = np.asarray(x), np.asarray(y)
+        refuse(name, x, ~(x >= y if equal else x > y), f"must be above {bound}")
+
+
+def fits(name: str, value: Any, other: str, reference: Any) -> None:
+    """Refuse a parameter of shape `(n,)` beside another one of shape `(m,)`."""
+    a, b = np.shape(plain(value)), np.shape(plain(reference))
+    if a and b and a != b:
+        raise ValueError(f"{name} must be a scalar or have shape {b}, as {other}, got shape {a}.")
+
+
+# ------------------------------------------------------------------ one value
+
+
+def is_number(value: Any) -> TypeGuard[float]:
+    """Whether a value is one real number, finite or not; a boolean is none."""
+    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+
+
+def is_whole(value: Any) -> TypeGuard[int]:
+    """Whether a value is one integer, of Python or NumPy; a boolean is none."""
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def number(
+    name: str,
+    value: Any,
+    expected: str = "a finite number",
+    is_good: Callable[[float], bool] = lambda _: True,
+) -> float:
+    """`value` as a float, refused unless it is one finite number that satisfies a condition."""
+    try:
+        good = is_number(value) and math.isfinite(value) and is_good(value)
+    except OverflowError:  # an integer beyond the range of floats
+        good = False
+    if not good:
+        raise wrong(name, value, expected)
+    return float(value)
+
+
+def positive(name: str, value: Any) -> float:
     """`value` as a float, refused unless finite and > 0."""
-    if not (isinstance(value, int | float | np.number) and math.isfinite(value) and value > 0):
-        raise ValueError(f"{name} must be a finite number > 0, got {value!r}.")
-    return float(value)
+    return number(name, value, "a finite number > 0", lambda v: v > 0)
 
 
-def not_negative(name: str, value: float) -> float:
+def not_negative(name: str, value: Any) -> float:
     """`value` as a float, refused unless finite and >= 0."""
-    if not (isinstance(value, int | float | np.number) and math.isfinite(value) and value >= 0):
-        raise ValueError(f"{name} must be a finite number >= 0, got {value!r}.")
-    return float(value)
+    return number(name, value, "a finite number >= 0", lambda v: v >= 0)
 
 
-def count(name: str, value: int) -> int:
-    """`value` as an int, refused unless it is a whole number >= 1."""
-    if not isinstance(value, int | float | np.number) or value != math.floor(value) or value < 1:
-        raise ValueError(f"{name} must be an integer >= 1, got {value!r}.")
+def count(name: str, value: Any) -> int:
+    """`value` as an int, refused unless it is an integer >= 1 (of 32 bits)."""
+    return whole(name, value)
+
+
+def whole(name: str, value: Any, low: int = 1, high: int = LARGEST) -> int:
+    """`value` as an int, refused unless it is an integer within bounds."""
+    if not is_whole(value) or not low <= value <= high:
+        upper = f" and <= {high}" if high < LARGEST or (is_whole(value) and value > high) else ""
+        raise wrong(name, value, f"an integer >= {low}{upper}")
     return int(value)
 
 
-def weight_matrix(value: ArrayLike, ports: int = 1) -> Array:
-    """Weights of shape `(n + n_in, ports * n)`, in floating point."""
-    w = jnp.asarray(value)
-    fits = w.ndim == 2 and w.shape[1] > 0 and w.shape[1] % ports == 0
-    if not fits or w.shape[0] < w.shape[1] // ports:
-        columns = "n" if ports == 1 else f"{ports} n"
-        raise ValueError(
-            f"weights must have shape (n + n_in, {columns}), rows are sources (neurons, then "
-            f"input channels), got shape {w.shape}."
-        )
-    return w if jnp.issubdtype(w.dtype, jnp.floating) else w.astype(float)
+def index(name: str, value: Any, n: int) -> int:
+    """`value` as an int, refused unless it is an index of one of `n`."""
+    if not is_whole(value) or value not in range(n):
+        raise wrong(name, value, f"an integer in 0 ... {n - 1}")
+    return int(value)
 
 
-def mask_like(value: ArrayLike | None, shape: tuple[int, ...]) -> Array | None:
+def flag(name: str, value: Any) -> bool:
+    """`value` as a bool, refused unless it is one."""
+    if not isinstance(value, bool | np.bool_):
+        raise wrong(name, value, "True or False")
+    return bool(value)
+
+
+def choice(name: str, value: Any, options: Sequence[str]) -> Any:
+    """`value`, refused unless it is one of some strings."""
+    if not isinstance(value, str) or value not in options:
+        raise wrong(name, value, " or ".join(f'"{option}"' for option in options))
+    return value
+
+
+def function(name: str, value: Any, expected: str = "a function") -> Any:
+    """`value`, refused unless it can be called."""
+    if not callable(value):
+        raise wrong(name, value, expected)
+    return value
+
+
+def instance(name: str, value: Any, kind: Any, expected: str) -> Any:
+    """`value`, refused unless it is an instance of a class (or one of several)."""
+    if not isinstance(value, kind):
+        raise wrong(name, value, expected)
+    return value
+
+
+def shape(name: str, value: Any) -> tuple[int, ...]:
+    """`value` as a tuple of ints, refused unless all of them are integers >= 0."""
+    expected = "a tuple of integers >= 0"
+    sizes = instance(name, value, list | tuple, expected)
+    if not all(is_whole(n) and 0 <= n <= LARGEST for n in sizes):
+        raise wrong(name, value, expected)
+    return tuple(int(n) for n in sizes)
+
+
+def key(name: str, value: Any) -> Any:
+    """`value`, refused unless it is one JAX random key, typed or of the old kind."""
+    typed = isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
+    old = isinstance(value, jax.Array | np.ndarray) and value.dtype == np.uint32
+    if not (typed and value.ndim == 0) and not (old and value.shape in ((2,), (4,))):
+        raise wrong(name, value, "one key of jax.random.key")
+    return value
+
+
+def real_dtype(name: str, value: Any) -> Any:
+    """`value`, refused unless it names a dtype of booleans, integers or floating-point numbers."""
+    expected = "a dtype of real numbers"
+    if value is None:
+        raise wrong(name, value, expected)
+    try:
+        found = jnp.dtype(value)
+    except TypeError:
+        raise wrong(name, value, expected) from None
+    if not any(jnp.issubdtype(found, kind) for kind in (np.bool_, np.integer, np.floating)):
+        raise wrong(name, value, expected)
+    return value
+
+
+# ------------------------------------------------------------------ what a network is made of
+
+
+def weight_matrix(value: Any, ports: int = 1) -> Any:
+    """Weights of shape `(n + n_in, ports * n)`, in floating point; wrapped ones stay wrapped."""
+    columns = "n" if ports == 1 else f"{ports} n"
+    expected = f"have shape (n + n_in, {columns}), rows are sources (neurons, then input channels)"
+    w = numbers("weights", plain(value), f"real numbers and {expected}")
+    whole_blocks = w.ndim == 2 and w.shape[1] > 0 and w.shape[1] % ports == 0
+    if not whole_blocks or w.shape[0] < w.shape[1] // ports:
+        raise ValueError(f"weights must {expected}, got shape {w.shape}.")
+    return _own(value) if isinstance(value, Wrapped) else jnp.array(as_floating(w))
+
+
+def precision(dtype: Any) -> None:
+    """Refuse weights of 16 bits or fewer in the event mode: their spike times would be wrong."""
+    if jnp.finfo(dtype).bits < 32:
+        raise ValueError(f"weights must be float32 or float64 in the event mode, got {dtype}.")
+
+
+def mask_like(value: Any, shape: tuple[int, ...]) -> Array | None:
     """A boolean mask of the weights' shape, or None."""
     if value is None:
         return None
-    m = jnp.asarray(value)
+    m = raw(value)
+    if m is None:
+        raise wrong("mask", value, f"boolean and have the shape {shape} of weights")
     if m.shape != shape or m.dtype != bool:
         raise ValueError(
             f"mask must be boolean and have the shape {shape} of weights, "
             f"got {m.dtype} of shape {m.shape}."
         )
-    return m
+    return jnp.asarray(m)
 
 
-def delays(value: ArrayLike | None, shapes: tuple[tuple[int, ...], ...], dtype) -> Array | None:
-    """Delays of one of these shapes, finite and >= 0, or None."""
+def delays(value: Any, shapes: tuple[tuple[int, ...], ...], dtype) -> Any:
+    """Delays of one of these shapes, finite and >= 0, or None; wrapped ones stay wrapped."""
     if value is None:
         return None
-    d = jnp.asarray(value, dtype)
+    d = numbers("delays", plain(value))
     if d.shape not in shapes:
         wanted = " (axonal) or ".join(map(str, shapes))
         raise ValueError(f"delays must have shape {wanted} (synaptic), got shape {d.shape}.")
-    refuse("delays", value, ~((d >= 0) & jnp.isfinite(d)), "must be finite and >= 0")
-    return d
+    refuse_values("delays", d, lambda v: (v >= 0) & np.isfinite(v), "finite and >= 0")
+    return _own(value, dtype) if isinstance(value, Wrapped) else jnp.array(d, dtype)
 
 
 def neuron_parameters(neuron: PyTree, n: int, dtype) -> PyTree:
-    """The neuron with its parameters in the weights' dtype, each a scalar or of shape `(n,)`."""
+    """The neuron with its parameters in the weights' dtype, each a scalar or of shape `(n,)`.
+
+    Every parameter has a buffer of its own.
+    """
 
     def one(path, x):
         if not eqx.is_inexact_array(x):
             return x
         if x.shape not in ((), (n,)):
-            name = jax.tree_util.keystr(path, simple=True, separator=".")
+            name = jax.tree_util.keystr(path, simple=True, separator=".").removesuffix(".raw")
             raise ValueError(
                 f"neuron parameter {name} must be a scalar or have shape ({n},), one value for "
                 f"each column of weights, got shape {x.shape}."
             )
-        return x.astype(dtype)
+        return jnp.array(x, dtype)
 
     return jax.tree_util.tree_map_with_path(one, neuron)
 
 
-def output_indices(value: Sequence[int], n: int) -> tuple[int, ...]:
+def _own(tree: PyTree, dtype: Any = None) -> PyTree:
+    """The tree with its floating-point arrays in a dtype, each in a buffer of its own."""
+    return jax.tree.map(lambda x: jnp.array(x, dtype) if eqx.is_inexact_array(x) else x, tree)
+
+
+def output_indices(value: Any, n: int) -> tuple[int, ...]:
     """Different neuron indices."""
-    out = tuple(int(i) for i in np.asarray(value).reshape(-1))
+    x = raw(value)
+    seen = x is not None and known(x) and is_integer(x)
+    out = tuple(int(i) for i in np.asarray(x).reshape(-1)) if seen else ()
     if not out or not all(0 <= i < n for i in out) or len(set(out)) < len(out):
-        raise ValueError(
-            f"outputs must be different neuron indices in 0 ... {n - 1}, got {shown(value)}."
-        )
+        raise wrong("outputs", value, f"different neuron indices in 0 ... {n - 1}")
     return out
 
 
-def input_times(value: ArrayLike, n_inputs: int, dtype) -> Array:
+def input_times(value: Any, n_inputs: int, dtype) -> Array:
     """Input spike times of shape `(..., n_inputs, k)`: not NaN, not negative; inf is padding."""
-    x = jnp.asarray(value)
+    x = numbers("in_times", value)
     if x.ndim < 2 or x.shape[-2] != n_inputs:
         raise ValueError(
-            f"in_times must have shape (..., {n_inputs}, k), one row an input channel, "
+            f"in_times must have shape (..., {n_inputs}, k), one row per input channel, "
             f"got shape {x.shape}."
         )
-    if known(x):
-        bad = ~(np.asarray(x) >= 0)
-        if bad.any():
-            where = tuple(int(i) for i in np.argwhere(bad)[0])
-            raise ValueError(
-                "in_times must be >= 0 (inf: no spike) and not NaN, "
-                f"got {np.asarray(x)[where]} at index {where}."
-            )
-    return x.astype(dtype)
+    refuse_values("in_times", x, lambda v: v >= 0, ">= 0 (inf: no spike) and not NaN")
+    return jnp.asarray(x, dtype)
 
 
-def observation_times(value: ArrayLike, t_max: float, dtype) -> Array:
+def observation_times(value: Any, t_max: float, dtype) -> Array:
     """Times of shape `(k,)` in [0, t_max]."""
-    t = jnp.asarray(value, dtype)
+    t = numbers("times", value)
     if t.ndim != 1:
         raise ValueError(f"times must have shape (k,), got shape {t.shape}.")
-    outside = ~((t >= 0) & (t <= t_max))
-    refuse("times", value, outside, f"must lie in [0, t_max = {t_max}]")
-    return t
+    if known(t):
+        outside = ~((np.asarray(t) >= 0) & (np.asarray(t) <= t_max))
+        refuse("times", t, outside, f"must lie in [0, t_max = {t_max}]")
+    return jnp.asarray(t, dtype)

@@ -2,11 +2,13 @@
 
 import abc
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from . import checks
@@ -57,11 +59,12 @@ class Positive(AbstractWrapper):
 
         - `value`: where to start, > 0.
 
-        **Raises:** `ValueError` for a value that is not.
+        **Raises:** `ValueError` for a value that is not finite and > 0.
         """
-        x = jnp.asarray(value)
-        x = x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(float)
-        checks.refuse("value", value, ~(x > 0), "must be > 0 to stay positive")
+        x = checks.floating("value", value)
+        if checks.known(x):
+            checks.refuse("value", x, ~(np.asarray(x) > 0), "must be > 0 to stay positive")
+            checks.refuse("value", x, ~np.isfinite(np.asarray(x)), "must be finite")
         self.raw = x + jnp.log(-jnp.expm1(-x))
 
     def unwrap(self) -> Float[Array, "..."]:
@@ -82,15 +85,36 @@ def constrain(
         `lambda net: (net.delays, net.neuron.tau_mem)`.
     - `wrapper`: makes the wrapped leaf, by default [`Positive`][].
 
-    **Raises:** `ValueError` for a leaf that is out of range to begin with.
+    **Raises:** `ValueError` for a leaf that is out of range to begin with, or if `where` picks
+    anything but floating-point leaves of the tree.
     """
-    return eqx.tree_at(where, tree, replace_fn=wrapper)
+    checks.function("where", where)
+    checks.function("wrapper", wrapper, "a function that returns an eventsnn.AbstractWrapper")
+    picked = jax.tree.leaves(where(tree), is_leaf=_is_wrapper)
+    leaves, ids = {id(x) for x in jax.tree.leaves(tree)}, {id(x) for x in picked}
+    good = all(eqx.is_inexact_array(x) for x in picked) and ids <= leaves
+    if not good or not 0 < len(picked) == len(ids):
+        expected = "a function that picks floating-point leaves of tree, none twice or wrapped"
+        raise checks.wrong("where", picked, expected)
+
+    def flat(tree):
+        return jax.tree.leaves(where(tree))
+
+    return eqx.tree_at(flat, tree, replace_fn=partial(_wrapped, wrapper))
+
+
+def _wrapped(wrapper: Callable[[Array], Any], leaf: Array) -> AbstractWrapper:
+    out = wrapper(leaf)
+    expected = "a function that returns an eventsnn.AbstractWrapper"
+    if not isinstance(out, AbstractWrapper):
+        raise checks.wrong("wrapper", wrapper, expected)
+    return out
 
 
 def unwrap(tree: Tree) -> Tree:
     """The tree with the values of all that is wrapped in it."""
+    return jax.tree.map(lambda x: x.unwrap() if _is_wrapper(x) else x, tree, is_leaf=_is_wrapper)
 
-    def is_wrapper(x):
-        return isinstance(x, AbstractWrapper)
 
-    return jax.tree.map(lambda x: x.unwrap() if is_wrapper(x) else x, tree, is_leaf=is_wrapper)
+def _is_wrapper(x: Any) -> bool:
+    return isinstance(x, AbstractWrapper)

@@ -13,7 +13,18 @@ from . import checks, queries
 from .adjoint import AbstractAdjoint, EventProp
 from .constraints import unwrap
 from .engine import solve
-from .flows import AbstractFlow, MixtureFlow, ODEFlow, RefractoryFlow, exact_flow, flow_of
+from .flows import (
+    AbstractFlow,
+    ExactIntegrator,
+    ExactLIF,
+    ExactTheta,
+    MixtureFlow,
+    ODEFlow,
+    RefractoryFlow,
+    TaylorQIF,
+    exact_flow,
+    flow_of,
+)
 from .neurons import AbstractNeuron
 from .pseudospikes import Pseudospikes
 from .spikes import Arrivals, Record, observation
@@ -89,12 +100,14 @@ class EventNetwork(eqx.Module):
         - `dt0`, `stepsize_controller`: as in `diffrax.diffeqsolve`, for a diffrax solver.
         - `adjoint`: [`eventsnn.EventProp`][] (the default) or [`eventsnn.Autodiff`][].
 
+        A leaf of `eventsnn.constrain` (`delays=net.delays` of a constrained network) stays wrapped.
+
         **Raises:** `ValueError` for shapes that do not fit each other, outputs out of range,
-        `t_max` that is not finite and positive, a delay that is not finite and >= 0, or
-        `max_events`, `max_steps`, `queue_capacity` < 1.
+        `t_max` that is not finite and positive, a delay that is not finite and >= 0, a flow of
+        another neuron model, or `max_events`, `max_steps`, `queue_capacity` < 1. Queries raise it
+        for weights of 16 bits, which are for [`eventsnn.discretise`][] only.
         """
-        if not isinstance(neuron, AbstractNeuron):
-            raise ValueError(f"neuron must be an eventsnn neuron model, got {neuron!r}.")
+        checks.instance("neuron", neuron, AbstractNeuron, "an eventsnn neuron model")
         self.weights = checks.weight_matrix(weights, neuron.ports)
         n = self.weights.shape[1] // neuron.ports
         self.mask = checks.mask_like(mask, self.weights.shape)
@@ -102,9 +115,10 @@ class EventNetwork(eqx.Module):
         shapes = (self.weights.shape[:1], (self.weights.shape[0], n))
         self.delays = checks.delays(delays, shapes, self.weights.dtype)
         self.queue_capacity = checks.count("queue_capacity", queue_capacity)
-        if not isinstance(pseudospikes, Pseudospikes | None):
-            raise ValueError(f"pseudospikes must be eventsnn.Pseudospikes, got {pseudospikes!r}.")
-        self.pseudospikes = None if pseudospikes is None else pseudospikes.fitted(n, self.neuron)
+        kinds = Pseudospikes | None
+        checks.instance("pseudospikes", pseudospikes, kinds, "eventsnn.Pseudospikes")
+        plain = unwrap(self.neuron)
+        self.pseudospikes = None if pseudospikes is None else pseudospikes.fitted(n, plain)
         self.outputs = checks.output_indices(outputs, n)
         self.t_max = checks.positive("t_max", t_max)
         self.max_events = checks.count("max_events", max_events)
@@ -114,8 +128,7 @@ class EventNetwork(eqx.Module):
             max_steps += _SPARE_STEPS if delays is None else _SPARE_STEPS + 4 * self.max_events
         self.max_steps = checks.count("max_steps", max_steps)
         self.adjoint = EventProp() if adjoint is None else adjoint
-        if not isinstance(self.adjoint, AbstractAdjoint):
-            raise ValueError(f"adjoint must be an eventsnn adjoint, got {adjoint!r}.")
+        checks.instance("adjoint", self.adjoint, AbstractAdjoint, "an eventsnn adjoint")
 
     @property
     def n_neurons(self) -> int:
@@ -244,6 +257,7 @@ class EventNetwork(eqx.Module):
         return Solution(times, sources, status_of(record.status), stats)
 
     def _simulate(self, in_times, times, throw, stop_after=None, reading=None) -> Record:
+        checks.flag("throw", throw)
         in_times = checks.input_times(in_times, self.n_inputs, self.weights.dtype)
         # Only a first spike, or the k-th, can be missing.
         pseudospikes = None if stop_after is None else self.pseudospikes
@@ -288,7 +302,7 @@ class EventNetwork(eqx.Module):
 
     def _network(self, pseudospikes: Pseudospikes | None) -> Network:
         """As the loop wants it: weights masked, and two rows of zeros for silent sources."""
-        neuron, weights, delays = unwrap((self.neuron, self.weights, self.delays))
+        neuron, weights, delays, drive = self._leaves(pseudospikes)
         if self.mask is not None:
             weights = jnp.where(self.mask, weights, 0.0)
         if delays is not None:
@@ -299,8 +313,15 @@ class EventNetwork(eqx.Module):
                 delays = jnp.where(exists, delays, jnp.inf)
             delays = jnp.pad(delays, ((0, 2), (0, 0)), constant_values=jnp.inf)
         weights = jnp.pad(weights, ((0, 2), (0, 0)))
-        drive = None if pseudospikes is None else pseudospikes.drive
         return Network(self.flow, neuron, weights, delays, drive)
+
+    def _leaves(self, pseudospikes: Pseudospikes | None) -> PyTree:
+        """Values of all leaves, in the dtype of the weights: each may have been replaced."""
+        checks.precision(self.weights.dtype)
+        drive = None if pseudospikes is None else pseudospikes.drive
+        leaves = unwrap((self.neuron, self.weights, self.delays, drive))
+        dtype = self.weights.dtype
+        return jax.tree.map(lambda x: x.astype(dtype) if eqx.is_inexact_array(x) else x, leaves)
 
     def _arrivals(self, in_times: Array, times: Array | None, plan: Plan) -> Arrivals:
         """Input spikes and moments of observation in one sorted queue.
@@ -377,24 +398,29 @@ def _flow(neuron, solver, dt0, stepsize_controller) -> AbstractFlow:
     ode = {"dt0": dt0, "stepsize_controller": stepsize_controller}
     if isinstance(solver, diffrax.AbstractSolver):
         return flow_of(neuron, lambda part: ODEFlow(solver, **ode))
-    if not isinstance(solver, AbstractFlow | None):
-        raise ValueError(f"solver must be None, a diffrax solver or a flow, got {solver!r}.")
+    checks.instance("solver", solver, AbstractFlow | None, "None, a diffrax solver or a flow")
     needed = []
 
     def make(part):
-        exact = exact_flow(part) if solver is None else solver
-        needed.append(exact is None)
-        return exact or ODEFlow(**ode)
+        exact = exact_flow(part)
+        if isinstance(solver, _CLOSED_FORMS) and not isinstance(solver, type(exact)):
+            raise checks.wrong("solver", solver, f"a flow for {type(part).__name__} neurons")
+        needed.append(exact is None and solver is None)
+        return solver or exact or ODEFlow(**ode)
 
     whole = isinstance(solver, MixtureFlow | RefractoryFlow)
     flow = solver if whole else flow_of(neuron, make)
     if not any(needed) and (dt0 is not None or stepsize_controller is not None):
+        given = f"dt0={checks.shown(dt0)}, stepsize_controller={checks.shown(stepsize_controller)}"
         raise ValueError(
-            "dt0 and stepsize_controller go with a diffrax solver, got "
-            f"dt0={dt0!r}, stepsize_controller={stepsize_controller!r} with solver={solver!r}."
+            "dt0 and stepsize_controller must be None unless a diffrax solver is used, "
+            f"got {given} with solver={checks.shown(solver)}."
         )
     return flow
 
+
+#: Flows of one neuron model each.
+_CLOSED_FORMS = (ExactIntegrator, ExactLIF, ExactTheta, TaylorQIF)
 
 #: Room in the record for second tries, and for a few segments that are cut short.
 _SPARE_STEPS = 128

@@ -41,7 +41,8 @@ class Pseudospikes(eqx.Module):
         - `duration`: for how long at most, > 0, in units of time. Who is silent even then has no
             spike time.
 
-        **Raises:** `ValueError` for a duration that is not finite and positive.
+        **Raises:** `ValueError` for a drive that is not finite, or a duration that is not finite
+        and positive.
         """
         self.drive = checks.parameter("drive", drive)
         self.duration = checks.positive("duration", duration)
@@ -51,9 +52,17 @@ class Pseudospikes(eqx.Module):
 
         **Raises:** `ValueError` for a drive of another shape, or neurons that cannot be driven.
         """
-        drive = checks.neuron_parameters({"drive": self.drive}, n, self.drive.dtype)["drive"]
+        drive = _drive(self.drive, n)
         try:
             neuron.driven(jnp.zeros((), drive.dtype))
         except NotImplementedError as error:
-            raise ValueError(f"pseudospikes need neurons that can be driven. {error}") from None
+            raise ValueError(
+                f"pseudospikes must be None for neurons that cannot be driven, "
+                f"got {checks.shown(self)}. {error}"
+            ) from None
         return Pseudospikes(drive, self.duration)
+
+
+def _drive(drive, n):
+    name = "pseudospikes.drive"
+    return checks.neuron_parameters({name: drive}, n, drive.dtype)[name]

@@ -81,3 +81,20 @@ def test_what_is_not_positive_is_refused(value):
 def test_small_and_large_values_survive():
     values = np.array([1e-12, 1e-3, 1.0, 50.0, 1e6])
     np.testing.assert_allclose(esn.Positive(values).unwrap(), values, rtol=1e-9)
+
+
+def test_a_wrapped_leaf_can_be_handed_on():
+    """A network of other options, built from the leaves of a constrained one."""
+    positive = jnp.array([[0.1, 0.5], [0.3, 0.2], [2.0, 1.0], [1.0, 2.5]])
+    net = eqx.tree_at(lambda net: net.weights, network(delays=jnp.ones(4)), positive)
+    net = esn.constrain(net, lambda net: (net.delays, where(net)))
+    neuron = esn.LIF(net.neuron.tau_mem, 5.0, threshold=esn.Positive(1.0))
+    again = esn.EventNetwork(neuron, net.weights, outputs=(0, 1), t_max=30.0, delays=net.delays)
+    for leaf, value in (
+        (again.delays, jnp.ones(4)),
+        (again.weights, positive),
+        (again.neuron.tau_mem, jnp.array([10.0, 12.0])),
+        (again.neuron.threshold, jnp.array(1.0)),
+    ):
+        assert isinstance(leaf, esn.Positive)
+        np.testing.assert_allclose(leaf.unwrap(), value, rtol=1e-14)

@@ -318,7 +318,7 @@ def test_digits_are_all_there_and_apart(digits):
 
 
 def test_an_unknown_data_set_is_refused():
-    with pytest.raises(ValueError, match="dataset must be 'digits' or 'mnist', got 'fashion'"):
+    with pytest.raises(ValueError, match='dataset must be "digits" or "mnist", got \'fashion\''):
         images.load("fashion")
 
 
@@ -385,7 +385,7 @@ def test_batches_refuse():
         ):
             with pytest.raises(ValueError, match=f"batch_size must be an integer >= 1, got {bad}"):
                 function(X, Y, bad)
-    with pytest.raises(ValueError, match=r"one row a sample.*\(11, 2, 3\) and \(10,\)"):
+    with pytest.raises(ValueError, match=r"one row per sample.*\(11, 2, 3\) and \(10,\)"):
         images.batches(0, X, Y[:10], batch_size=2)
     with pytest.raises(ValueError, match="at least one"):
         images.test_batches(X[:0], Y[:0], 2)
@@ -579,7 +579,7 @@ def test_membrane_square_roots(getkey):
 
 
 def test_membrane_refuses(getkey):
-    with pytest.raises(ValueError, match="mode must be 'linear' or 'sqrt', got 'cubic'"):
+    with pytest.raises(ValueError, match='mode must be "linear" or "sqrt", got \'cubic\''):
         membrane.target(getkey(), mode="cubic")
     for name in ("num_steps", "num_samples"):
         with pytest.raises(ValueError, match=f"{name} must be an integer >= 1, got 0"):

@@ -328,3 +328,13 @@ def test_times_of_voltages_refused():
 def test_trains_that_do_not_fit_refused():
     with refuses("times_a and times_b", "the same trains", (3, 3)):
         losses.van_rossum(TRAINS_A, TRAINS_B[:3], tau=TAU)
+
+
+def test_a_spike_at_the_time_limit_has_its_gradient():
+    """A spike exactly at t_max is a spike: (2/n) (t - target)/t_max^2 and sign(t - target)/n. A
+    silent output has none."""
+    times, targets = jnp.array([[20.0, jnp.inf]]), jnp.array([[13.6, 13.6]])
+    found = jax.grad(losses.time_mse)(times, targets, t_max=20.0)
+    np.testing.assert_allclose(found, [[2 / 2 * 6.4 / 400, 0.0]], rtol=1e-14)
+    found = jax.grad(losses.time_mae)(times, targets, t_max=20.0)
+    np.testing.assert_allclose(found, [[1 / 2, 0.0]], rtol=1e-14)

@@ -12,6 +12,7 @@ import pytest
 import reference as ref
 from jitted import simulate, ttfs
 from registry import LIF_SET, QIF, Case, N, network, problem, tolerance
+from scipy.integrate import solve_ivp
 
 import eventsnn as esn
 
@@ -185,3 +186,25 @@ def test_a_users_neuron_without_a_solver():
     record = quadratic_record()
     found = ttfs(quadratic_net(QUADRATIC, solver=None, dt0=0.2), QUADRATIC["in_times"])
     np.testing.assert_allclose(found, [record.spikes(i)[0] for i in range(3)], rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "options", [{"order": 6}, {"order": 12, "max_turn": 1.5, "max_decay": 9.0}]
+)
+def test_a_series_of_any_order_is_exact(options):
+    """Against tau y' = v, tau v' = (1/4 - b - I) y, integrated by scipy up to the zero of y."""
+    tau_mem, tau_syn, bias, arrival, weight, until = 10.0, 4.0, 0.8, 2.0, 1.5, 60.0
+
+    def drift(t, x):
+        current = weight * np.exp(-(t - arrival) / tau_syn) if t >= arrival else 0.0
+        return [x[1] / tau_mem, (0.25 - bias - current) * x[0] / tau_mem]
+
+    precise = {"rtol": 1e-12, "atol": 1e-13, "method": "DOP853"}
+    before = solve_ivp(drift, (0, arrival - 1e-15), [1.0, 0.5], **precise).y[:, -1]
+    found = solve_ivp(drift, (arrival, until), before, events=lambda t, x: x[0], **precise)
+    series = {"solver": esn.TaylorQIF(**options), "max_steps": 20_000}
+    weights = np.array([[0.0], [weight]])
+    net = esn.EventNetwork(
+        esn.QIF(tau_mem, tau_syn, bias=bias), weights, outputs=(0,), t_max=until, **series
+    )
+    np.testing.assert_allclose(ttfs(net, jnp.array([[arrival]])), found.t_events[0][0], rtol=1e-10)

@@ -1,5 +1,6 @@
 """Input in any form that makes sense, clear refusals of what does not, and a status a sample."""
 
+import inspect
 import re
 from typing import Any
 
@@ -377,3 +378,41 @@ def test_states_after_a_limit_are_not_made_up():
     assert np.all(np.isnan(v[1, :, 0]))  # it stopped before
     np.testing.assert_allclose(v[:, :, 1], whole[:, :, 1], rtol=1e-13)
     np.testing.assert_allclose(v[::2], whole[::2], rtol=1e-13)
+
+
+# ------------------------------------------------------------------ leaves that were replaced
+
+
+KINDS = (esn.LIF, esn.ALIF, esn.EIF, esn.EGRU, esn.Izhikevich, esn.LeakyIntegrator, esn.QIF)
+KINDS += (esn.Theta, lambda tau_mem, tau_syn: esn.Refractory(esn.LIF(tau_mem, tau_syn), tau_syn))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_two_leaves_share_a_buffer(kind):
+    """A buffer can be given away once only (`donate="all"`)."""
+    names = ("tau_mem", "tau_syn", "tau_adapt", "beta")
+    shared = dict.fromkeys(names, jnp.array(4.0))
+    neuron = kind(
+        **{name: shared[name] for name in inspect.signature(kind).parameters if name in shared}
+    )
+    both = esn.Mixture([(neuron, 1), (neuron, 1)])
+    net = esn.EventNetwork(both, jnp.ones((3, 2 * both.ports)), outputs=(0,), t_max=9.0)
+    for tree in (neuron, net):
+        leaves = [x for x in jax.tree.leaves(tree) if eqx.is_array(x)]
+        assert len({x.unsafe_buffer_pointer() for x in leaves}) == len(leaves)
+
+
+def test_a_network_can_be_donated():
+    net = esn.EventNetwork(esn.LIF(20.0, 5.0), jnp.ones((2, 1)), outputs=(0,), t_max=10.0)
+    step = eqx.filter_jit(lambda net: jax.tree.map(lambda x: x * 2, net), donate="all")
+    assert step(net).neuron.tau_mem == 40.0
+
+
+def test_replaced_weights_set_the_dtype():
+    """The first spike of a neuron under a constant current b: tau ln(b / (b - 1))."""
+    neuron = esn.LIF(10.0, 5.0, bias=1.5)
+    net = esn.EventNetwork(neuron, jnp.zeros((1, 1)), outputs=(0,), t_max=20.0, delays=jnp.ones(1))
+    other = eqx.tree_at(lambda net: net.weights, net, jnp.zeros((1, 1), jnp.float32))
+    found = ttfs(other, jnp.zeros((0, 0)))
+    assert found.dtype == jnp.float32
+    np.testing.assert_allclose(found, 10.0 * np.log(3.0), rtol=1e-6)

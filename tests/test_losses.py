@@ -355,9 +355,9 @@ def test_weights_refused(loss):
 
 
 def test_weights_without_labels_refused():
-    with refuses("weight", "labels", "membranes as targets"):
+    with refuses("weight", "None with membranes as targets", "1"):
         losses.mse_membrane(MEMBRANES, MEMBRANES, weight=WEIGHT)
-    with refuses("weight", "labels", "steps as targets"):
+    with refuses("weight", "None with steps as targets", "1"):
         losses.mse_temporal(SPIKES, FIXTURE["steps"], weight=WEIGHT)
 
 
@@ -406,3 +406,23 @@ def test_targets_refused():
 def test_counts_refused(bad):
     with refuses("count", f"1 ... {T}", bad):
         losses.spike_steps(SPIKES, bad)
+
+
+# ------------------------------------------------------------------ NaN
+
+
+def test_nan_is_neither_a_spike_nor_none():
+    """One NaN in sample 1: its steps are NaN there only, temporal losses are NaN, and its answer is
+    wrong, also under jit."""
+    spikes, labels = np.zeros((4, 3, 2)), np.array([1, 1, 0])
+    spikes[1, :, 1] = 1.0  # all answer class 1, in step 1; class 0 is silent
+    assert losses.accuracy_rate(spikes, labels) == losses.accuracy_temporal(spikes, labels) == 2 / 3
+    spikes[3, 1, 0] = np.nan
+    steps = jax.jit(losses.first_spike_steps)(spikes)
+    np.testing.assert_array_equal(steps, [[3, 1], [np.nan, 1], [3, 1]])
+    for loss in (losses.ce_temporal, losses.mse_temporal):
+        value, grad = jax.jit(jax.value_and_grad(loss))(spikes, labels)
+        assert np.isnan(value) and np.any(np.isnan(grad[:, 1])), loss.__name__
+    for accuracy in (losses.accuracy_rate, losses.accuracy_temporal):
+        np.testing.assert_allclose(jax.jit(accuracy)(spikes, labels), 1 / 3)
+        assert jax.jit(accuracy)(np.full((4, 3, 2), np.nan), labels) == 0

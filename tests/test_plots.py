@@ -293,7 +293,7 @@ def test_gif_of_counts(spikes, tmp_path):
 def test_films_refuse(film, spikes):
     with refuses("images", "(6, 8)"):
         plots.animation(film[0])
-    with refuses("images", "()"):
+    with refuses("images", "None"):
         plots.animation()
     with refuses("images", "11"):
         plots.animation(film[1:], spikes=spikes)

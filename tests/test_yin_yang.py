@@ -115,11 +115,12 @@ def test_a_key_is_a_draw(data):
 
 @pytest.mark.parametrize("bad", [0, -1, 2.0, "many"])
 def test_no_samples_refused(bad):
-    for function in (
-        lambda n: yin_yang.sample(jax.random.key(0), n),
-        lambda n: yin_yang.published(train=n),
+    for name, function in (
+        ("n", lambda n: yin_yang.sample(jax.random.key(0), n)),
+        ("train", lambda n: yin_yang.published(train=n)),
+        ("test", lambda n: yin_yang.generate(jax.random.key(0), train=1, validation=1, test=n)),
     ):
-        with pytest.raises(ValueError, match=f"n must be an integer >= 1, got {bad!r}"):
+        with pytest.raises(ValueError, match=f"^{name} must be an integer >= 1, got {bad!r}"):
             function(bad)
 
 

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float32, Int32, Num, PRNGKeyArray, Shaped
 
+from .. import checks
 from . import mnist
 
 Batch = tuple[Num[np.ndarray, "batch ..."], Shaped[np.ndarray, " batch"]]
@@ -49,12 +50,13 @@ def load(dataset: str, *, data_dir: str | os.PathLike[str] | None = None) -> Ima
 
     **Raises:** `ValueError` for another name; what [`eventsnn.data.mnist.read`][] raises.
     """
+    checks.choice("dataset", dataset, ("digits", "mnist"))
+    folder = str | os.PathLike | None
+    checks.instance("data_dir", data_dir, folder, "the path of a folder or None")
     if dataset == "digits":
         return _digits()
-    if dataset == "mnist":
-        (train_images, train_labels), (test_images, test_labels) = mnist.read(data_dir)
-        return _scaled(train_images, train_labels, test_images, test_labels, white=255)
-    raise ValueError(f"dataset must be 'digits' or 'mnist', got {dataset!r}.")
+    (train_images, train_labels), (test_images, test_labels) = mnist.read(data_dir)
+    return _scaled(train_images, train_labels, test_images, test_labels, white=255)
 
 
 def batches(
@@ -78,13 +80,16 @@ def batches(
     - `drop_last`: leave out what is left over at the end of an epoch, so that all batches have one
         shape. Otherwise the last batch of an epoch may be smaller.
 
-    **Raises:** `ValueError` for a batch larger than the data set, where no batch could be made.
+    **Raises:** `ValueError` for arrays without one row per sample, for numbers that are no integers
+    >= 1, and for a batch larger than the data set, where no batch could be made.
     """
-    n = _check(images, labels, batch_size)
-    if drop_last and batch_size > n:
+    x, y = _check(images, labels)
+    n, batch_size = len(x), checks.count("batch_size", batch_size)
+    epochs = None if epochs is None else checks.count("epochs", epochs)
+    if checks.flag("drop_last", drop_last) and batch_size > n:
         raise ValueError(f"batch_size must be at most the {n} samples there are, got {batch_size}.")
     end = n - n % batch_size if drop_last else n
-    return _shuffled(_seed(key), images, labels, batch_size, epochs, end)
+    return _shuffled(_seed(key), x, y, batch_size, epochs, end)
 
 
 def test_batches(
@@ -94,9 +99,12 @@ def test_batches(
 
     **Returns:** an iterator of `(x, y, valid)`: `valid` is false where the last batch is filled up
     with zeros. The accuracy is `sum(correct & valid) / sum(valid)`, summed over all batches.
+
+    **Raises:** `ValueError` for arrays without one row per sample, or `batch_size` < 1.
     """
-    n = _check(images, labels, batch_size)
-    return (_padded(images, labels, start, batch_size) for start in range(0, n, batch_size))
+    x, y = _check(images, labels)
+    size, n = checks.count("batch_size", batch_size), len(x)
+    return (_padded(x, y, start, size) for start in range(0, n, size))
 
 
 def _digits():
@@ -120,22 +128,26 @@ def _scaled(train_images, train_labels, test_images, test_labels, *, white):
     )
 
 
-def _check(images, labels, batch_size):
-    if len(images) != len(labels) or len(images) == 0:
+def _check(images, labels) -> tuple[Any, Any]:
+    """Both as arrays, of any dtype of numbers, with one row per sample."""
+    images, labels = (
+        checks.numbers(name, value, boolean=True)
+        for name, value in (("images", images), ("labels", labels))
+    )
+    if min(images.ndim, labels.ndim) == 0 or len(images) != len(labels) or len(images) == 0:
         raise ValueError(
-            "images and labels must have one row a sample, at least one, got shapes "
+            "images and labels must have one row per sample, at least one, got shapes "
             f"{images.shape} and {labels.shape}."
         )
-    if not isinstance(batch_size, int | np.integer) or batch_size < 1:
-        raise ValueError(f"batch_size must be an integer >= 1, got {batch_size!r}.")
-    return len(images)
+    return images, labels
 
 
 def _seed(key):
     if isinstance(key, int | np.integer):
-        if key < 0:
-            raise ValueError(f"key must be a JAX key or a seed >= 0, got {key}.")
+        if isinstance(key, bool) or key < 0:
+            raise checks.wrong("key", key, "a JAX key or a seed >= 0")
         return [int(key)]
+    checks.key("key", key)
     if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
         key = jax.random.key_data(key)
     return [int(word) for word in np.asarray(key)]

@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from .. import checks
+
 Series = Float[Array, "num_steps *num_samples 1"]
 
 
@@ -35,11 +37,10 @@ def target(
 
     **Raises:** `ValueError` for another mode, or a number that is no integer >= 1.
     """
-    if mode not in ("linear", "sqrt"):
-        raise ValueError(f"mode must be 'linear' or 'sqrt', got {mode!r}.")
-    for name, value in (("num_steps", num_steps), ("num_samples", num_samples)):
-        if value is not None and (not isinstance(value, int) or value < 1):
-            raise ValueError(f"{name} must be an integer >= 1, got {value!r}.")
+    checks.choice("mode", mode, ("linear", "sqrt"))
+    num_steps = checks.count("num_steps", num_steps)
+    num_samples = None if num_samples is None else checks.count("num_samples", num_samples)
+    checks.key("key", key)
     key_end, key_slope = jax.random.split(key)
     end = jax.random.uniform(key_end, (1,) if num_samples is None else (num_samples, 1))
     inputs = jnp.linspace(jnp.zeros_like(end), end, num_steps)

@@ -5,7 +5,6 @@ LSTMs, ICML 2015, arXiv:1502.04681 (Moving MNIST), with one digit instead of two
 which.
 """
 
-import math
 from collections.abc import Iterator
 from functools import partial
 
@@ -14,9 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Num, PRNGKeyArray, Shaped
 
+from .. import checks
 from . import images as stills
 
 NUM_FRAMES = 20
+
+# Pixels; positions in float32 are exact far beyond it.
+_LARGEST_CANVAS = 2**16
 
 Frames = Float[Array, "batch num_frames canvas canvas"]
 Labels = Shaped[np.ndarray, " batch"]
@@ -24,7 +27,7 @@ Labels = Shaped[np.ndarray, " batch"]
 
 def default_canvas(size: int) -> int:
     """The side of the canvas for images of `size` pixels: 64 for 28 as in the paper, 20 for 8."""
-    return 4 * round(size * 16 / 28)
+    return 4 * round(checks.count("size", size) * 16 / 28)
 
 
 def sequences(
@@ -60,7 +63,12 @@ def sequences(
     **Raises:** `ValueError` for a canvas that leaves no room, `num_frames` < 1, or a speed that is
     not finite.
     """
-    canvas = _check(images, num_frames, canvas, speed)
+    checks.key("key", key)
+    images, num_frames, canvas = _check(images, num_frames, canvas)
+    if isinstance(speed, jax.Array):
+        speed = checks.broadcast("speed", speed, (), "a scalar", jnp.float32)
+    else:
+        speed = _number(speed)
     images = jnp.asarray(images)
     *batch, height, width = images.shape
     corners = _corners(key, tuple(batch), num_frames, (canvas - height, canvas - width), speed)
@@ -90,10 +98,10 @@ def batches(
     The frames are made batch by batch, on the device. Arguments as for
     [`eventsnn.data.images.batches`][] and [`sequences`][].
     """
-    canvas = _check(images, num_frames, canvas, speed)
-    key_order, key_motion = jax.random.split(key)
+    _, *options = *_check(images, num_frames, canvas), _number(speed)
+    key_order, key_motion = jax.random.split(checks.key("key", key))
     order = stills.batches(key_order, images, labels, batch_size=batch_size, epochs=epochs)
-    film = partial(_sequences, num_frames=num_frames, canvas=canvas, speed=speed)
+    film = partial(_sequences, **dict(zip(_OPTIONS, options, strict=True)))
     return ((film(jax.random.fold_in(key_motion, step), x), y) for step, (x, y) in enumerate(order))
 
 
@@ -111,8 +119,9 @@ def test_batches(
     [`eventsnn.data.images.test_batches`][]. The same key gives the same sequences, whatever the
     batch size.
     """
-    canvas = _check(images, num_frames, canvas, speed)
-    film = partial(_numbered, key, num_frames=num_frames, canvas=canvas, speed=speed)
+    _, *options = *_check(images, num_frames, canvas), _number(speed)
+    checks.key("key", key)
+    film = partial(_numbered, key, **dict(zip(_OPTIONS, options, strict=True)))
     numbers = np.arange(len(images), dtype=np.uint32)
     together = zip(
         stills.test_batches(images, labels, batch_size),
@@ -122,10 +131,11 @@ def test_batches(
     return ((film(x, number), y, valid) for (x, y, valid), (number, _, _) in together)
 
 
-_sequences = jax.jit(sequences, static_argnames=("num_frames", "canvas", "speed"))
+_OPTIONS = ("num_frames", "canvas", "speed")
+_sequences = jax.jit(sequences, static_argnames=_OPTIONS)
 
 
-@partial(jax.jit, static_argnames=("num_frames", "canvas", "speed"))
+@partial(jax.jit, static_argnames=_OPTIONS)
 def _numbered(key, images, numbers, *, num_frames, canvas, speed):
     film = partial(sequences, num_frames=num_frames, canvas=canvas, speed=speed)
     return jax.vmap(film)(jax.vmap(partial(jax.random.fold_in, key))(numbers), images)
@@ -144,18 +154,22 @@ def _corners(key, batch, num_frames, room, speed):
     return jnp.round(room - jnp.abs(room - there % (2 * room))).astype(jnp.int32)
 
 
-def _check(images, num_frames, canvas, speed):
-    """The canvas, chosen if not given."""
-    if images.ndim < 2:
+def _check(images, num_frames, canvas):
+    """All three, with the canvas chosen if not given."""
+    images = checks.numbers("images", images, boolean=True)
+    num_frames = checks.count("num_frames", num_frames)
+    if images.ndim < 2 or 0 in images.shape[-2:]:
         raise ValueError(f"images must have shape (..., h, w), got shape {images.shape}.")
-    if not isinstance(num_frames, int) or num_frames < 1:
-        raise ValueError(f"num_frames must be an integer >= 1, got {num_frames!r}.")
     size = max(images.shape[-2:])
     canvas = default_canvas(size) if canvas is None else canvas
-    if not isinstance(canvas, int) or canvas <= size:
-        raise ValueError(
-            f"canvas must be an integer > {size}, the longer side of the images, got {canvas!r}."
-        )
-    if isinstance(speed, int | float) and not math.isfinite(speed):
-        raise ValueError(f"speed must be a finite number of pixels a frame, got {speed}.")
-    return canvas
+    if not checks.is_whole(canvas) or canvas not in range(size + 1, _LARGEST_CANVAS):
+        expected = f"an integer > {size}, the longer side of the images"
+        too_large = checks.is_whole(canvas) and canvas > size
+        limit = f", and < {_LARGEST_CANVAS}" if too_large else ""
+        raise checks.wrong("canvas", canvas, expected + limit)
+    return images, num_frames, int(canvas)
+
+
+def _number(speed):
+    expected = "a finite number of pixels per frame"
+    return None if speed is None else checks.number("speed", speed, expected)

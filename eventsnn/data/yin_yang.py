@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int32, PRNGKeyArray
 
+from .. import checks
 from . import images
 
 R_BIG = 0.5
@@ -50,9 +51,7 @@ def classify(xy: Float[ArrayLike, "*batch 2"]) -> Int32[Array, "*batch"]:
     $y > 1/2$ and $d_r > 1/4$; else of class 0. So yang is the upper half with a bulge downwards on
     the left, and a rotation by half a turn swaps yin and yang.
     """
-    xy = jnp.asarray(xy)
-    if xy.ndim == 0 or xy.shape[-1] != 2:
-        raise ValueError(f"xy must have shape (..., 2), got shape {xy.shape}.")
+    xy = _points(xy)
 
     def distance(x):
         return jnp.hypot(xy[..., 0] - x, xy[..., 1] - R_BIG)
@@ -69,7 +68,7 @@ def sample(key: PRNGKeyArray, n: int) -> Samples:
 
     **Raises:** `ValueError` if `n` is not an integer >= 1.
     """
-    return _sample(key, _count(n))
+    return _sample(checks.key("key", key), checks.count("n", n))
 
 
 def generate(
@@ -83,8 +82,12 @@ def generate(
     **Arguments:**
 
     - `train`, `validation`, `test`: how many points.
+
+    **Raises:** `ValueError` if one of them is not an integer >= 1.
     """
     sizes = {"train": train, "validation": validation, "test": test}
+    sizes = {name: checks.count(name, n) for name, n in sizes.items()}
+    checks.key("key", key)
     drawn = {
         name: jax.device_get(sample(jax.random.fold_in(key, i), n))
         for i, (name, n) in enumerate(sizes.items())
@@ -110,6 +113,7 @@ def published(*, train: int = 5000, validation: int = 1000, test: int = 1000) ->
     **Raises:** `ValueError` if one of them is not an integer >= 1.
     """
     sizes = {"train": train, "validation": validation, "test": test}
+    sizes = {name: checks.count(name, n) for name, n in sizes.items()}
     return YinYangData(**{name: _published(SEEDS[name], n) for name, n in sizes.items()})
 
 
@@ -123,10 +127,12 @@ def event_inputs(
     - `xy`: points, each coordinate in [0, 1].
     - `t_max`: the latest spike (ms).
     - `bias_time`: when the fifth channel spikes, in every sample alike (ms).
+
+    **Raises:** `ValueError` for coordinates out of range, `t_max` <= 0, or `bias_time` < 0.
     """
-    xy = jnp.asarray(xy)
-    if xy.ndim == 0 or xy.shape[-1] != 2:
-        raise ValueError(f"xy must have shape (..., 2), got shape {xy.shape}.")
+    xy, t_max = _points(xy), checks.positive("t_max", t_max)
+    checks.refuse_values("xy", xy, lambda v: (v >= 0) & (v <= 1), "in [0, 1]")
+    bias_time = checks.not_negative("bias_time", bias_time)
     bias = jnp.full_like(xy[..., :1], bias_time)
     return jnp.concatenate([t_max * xy, t_max * (1 - xy), bias], axis=-1)[..., None]
 
@@ -136,20 +142,22 @@ def batches(
 ) -> Iterator[Samples]:
     """Batches in an order drawn anew for every epoch, all of one size: what is left over at the
     end of an epoch is left out. See [`eventsnn.data.images.batches`][]."""
+    checks.instance("data", data, Samples, "Samples of points and labels")
     xy, labels = (np.asarray(part) for part in data)
     drawn = images.batches(key, xy, labels, batch_size=batch_size, epochs=epochs)
     return (Samples(*batch) for batch in drawn)
 
 
-def _count(n):
-    if not isinstance(n, int | np.integer) or n < 1:
-        raise ValueError(f"n must be an integer >= 1, got {n!r}.")
-    return int(n)
+def _points(xy):
+    points = checks.floating("xy", xy)
+    if points.ndim == 0 or points.shape[-1] != 2:
+        raise ValueError(f"xy must have shape (..., 2), got shape {points.shape}.")
+    return points
 
 
 def _published(seed, n):
     random, xy, labels = np.random.RandomState(seed), [], []
-    for _ in range(_count(n)):
+    for _ in range(n):
         wanted = random.randint(len(CLASSES))
         point = random.rand(2)
         while _class(*point) != wanted:

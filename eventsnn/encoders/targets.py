@@ -8,7 +8,18 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, ArrayLike, Float, Int, Real
 
-from .known import floating, real, refuse_values, whole
+from ..checks import (
+    as_floating,
+    broadcast,
+    flag,
+    is_integer,
+    number,
+    numbers,
+    real_dtype,
+    refuse_values,
+    shown,
+    whole,
+)
 from .trains import latency
 
 
@@ -22,12 +33,13 @@ def one_hot(
 
     The counterpart of snnTorch's `to_one_hot`. Its inverse is `jnp.argmax(..., -1)`.
     """
-    labels, classes = jnp.asarray(labels), whole("num_classes", num_classes)
-    if not jnp.issubdtype(labels.dtype, jnp.integer):
-        raise ValueError(f"labels must be integers, got {labels.dtype}.")
+    classes, dtype = whole("num_classes", num_classes), real_dtype("dtype", dtype)
+    found = numbers("labels", labels, "integers")
+    if not is_integer(found):
+        raise ValueError(f"labels must be integers, got {found.dtype} {shown(found)}.")
     expected = f"in 0 ... {classes - 1}"
-    refuse_values("labels", labels, lambda v: (v >= 0) & (v < classes), expected)
-    return jax.nn.one_hot(labels, classes, dtype=dtype)
+    refuse_values("labels", found, lambda v: (v >= 0) & (v < classes), expected)
+    return jax.nn.one_hot(jnp.asarray(found), classes, dtype=dtype)
 
 
 def levels(
@@ -37,9 +49,13 @@ def levels(
 
     snnTorch raises every value to at least `off_target` instead, so that a negative one has no
     effect.
+
+    **Raises:** `ValueError` for spikes that are no real numbers or NaN, and targets that are not
+    finite or do not broadcast to the shape of the spikes.
     """
-    spikes = floating(spikes)
-    return jnp.where(spikes > 0, jnp.asarray(on_target, spikes.dtype), off_target)
+    spikes = _train(spikes)
+    on, off = _values(on_target, off_target, spikes)
+    return jnp.where(spikes > 0, on, off)
 
 
 def ramps(
@@ -61,17 +77,20 @@ def ramps(
 
     The counterpart of snnTorch's `rate_interpolate` and, for a train with one spike a channel, of
     its `latency_interpolate`.
+
+    **Raises:** as [`levels`][], and `ValueError` for spikes without an axis of time.
     """
-    spikes = floating(spikes)
+    spikes = _train(spikes)
     if spikes.ndim == 0:
         raise ValueError("spikes must have the time as their first axis, got shape ().")
+    on, off = _values(on_target, off_target, spikes)
     steps, fired = spikes.shape[0], spikes > 0
     now = jnp.arange(steps).reshape(-1, *(1,) * (spikes.ndim - 1))
     upcoming = jax.lax.cummin(jnp.where(fired, now, steps), reverse=True)
     latest = jax.lax.cummax(jnp.where(fired, now, -1))
     start = 1 + jnp.concatenate([jnp.full_like(latest[:1], -1), latest[:-1]])
     share = ((now - start) / jnp.maximum(upcoming - start, 1)).astype(spikes.dtype)
-    rising = off_target + (on_target - off_target) * share
+    rising = off + (on - off) * share
     flat = levels(spikes, on_target=on_target, off_target=off_target)
     return jnp.where(fired | (upcoming == steps), flat, rising)
 
@@ -112,10 +131,11 @@ def targets_rate(
     """
     steps = whole("num_steps", num_steps)
     first = whole("first_spike_time", first_spike_time, 0, steps - 1)
-    correct = real("correct_rate", correct_rate, lambda v: 0 <= v <= 1, "in [0, 1]")
-    incorrect = real(
-        "incorrect_rate", incorrect_rate, lambda v: 0 <= v <= correct, f"in [0, {correct}]"
-    )
+    flag("interpolate", interpolate)
+    real_dtype("dtype", dtype)
+    correct = number("correct_rate", correct_rate, "a number in [0, 1]", lambda v: 0 <= v <= 1)
+    expected = f"a number in [0, correct_rate = {correct}]"
+    incorrect = number("incorrect_rate", incorrect_rate, expected, lambda v: 0 <= v <= correct)
     is_correct = one_hot(labels, num_classes, dtype=bool)
     times = (-1, *(1,) * is_correct.ndim)
     trains = (
@@ -150,6 +170,7 @@ def targets_latency(
     The counterpart of snnTorch's `targets_latency`, but a neuron whose spike falls behind the last
     step stays at `off_target` (there, one that would spike at step `num_steps` has a ramp).
     """
+    flag("interpolate", interpolate)
     spikes = latency(
         one_hot(labels, num_classes, dtype=dtype),
         num_steps,
@@ -162,6 +183,22 @@ def targets_latency(
     )
     shape = ramps if interpolate else levels
     return shape(spikes, on_target=on_target, off_target=off_target)
+
+
+def _train(spikes) -> Array:
+    """Spikes in floating point, refused where they are NaN: that is neither a spike nor none."""
+    spikes = numbers("spikes", spikes, boolean=True)
+    refuse_values("spikes", spikes, lambda v: v == v, "numbers, not NaN")
+    return as_floating(spikes)
+
+
+def _values(on_target, off_target, spikes) -> tuple[Array, Array]:
+    """What a train becomes at its spikes and elsewhere."""
+    on, off = (
+        broadcast(name, value, spikes.shape, "spikes", spikes.dtype)
+        for name, value in (("on_target", on_target), ("off_target", off_target))
+    )
+    return on, off
 
 
 def _regular(rate: float, steps: int, first: int) -> np.ndarray:

@@ -4,9 +4,10 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, Real, Shaped
 
-from .known import floating, real, refuse_values, whole
+from .. import checks
 
 
 def rate(
@@ -28,32 +29,36 @@ def rate(
         train, and a probability below the resolution of bfloat16 stays what it is.
     - `x`: with `num_steps` one value a channel, the same at every step; without it the values of
         each step, time first.
-    - `gain`, `offset`: numbers, or arrays that broadcast against `x`.
+    - `gain`, `offset`: finite numbers, or arrays that broadcast to the shape of `x`.
     - `first_spike_time`: with `num_steps` the steps before it are silent; without, as many silent
         steps are put in front, so that the train is longer than `x`.
 
     **Returns:** zeros and ones in the dtype of `x`, of shape `(num_steps, *x.shape)`, or
     `(first_spike_time + len(x), *x.shape[1:])`.
 
-    **Raises:** `ValueError` for NaN and for steps that are not whole numbers in their range.
+    **Raises:** `ValueError` for NaN, for what is no key, for gains and offsets that are not finite
+    or do not broadcast, and for steps that are not whole numbers in their range.
 
     The counterpart of snnTorch's `rate`, which drops gain and offset where the input varies in
     time. Static probabilities for each class, such as `0.1 + 0.7 * one_hot(labels, 10)`, give its
     random target patterns.
     """
-    x = floating(x)
-    refuse_values("x", x, lambda v: v == v, "a number, not NaN")
+    checks.key("key", key)
+    given = checks.numbers("x", x, boolean=True)
+    checks.refuse_values("x", given, lambda v: v == v, "a number, not NaN")
+    x = checks.as_floating(given)
     if num_steps is None:
         if x.ndim == 0:
             raise ValueError("x must have the time as its first axis, or pass num_steps, got ().")
-        first, steps = whole("first_spike_time", first_spike_time, 0), x.shape[0]
+        first, steps = checks.whole("first_spike_time", first_spike_time, 0), x.shape[0]
         silent = jnp.zeros((first, *x.shape[1:]), x.dtype)
     else:
-        steps = whole("num_steps", num_steps)
-        first = whole("first_spike_time", first_spike_time, 0, steps - 1)
+        steps = checks.count("num_steps", num_steps)
+        first = checks.whole("first_spike_time", first_spike_time, 0, steps - 1)
         steps, silent = steps - first, jnp.zeros((first, *x.shape), x.dtype)
     shape = (steps, *silent.shape[1:])
-    probability = x * jnp.asarray(gain, x.dtype) + jnp.asarray(offset, x.dtype)
+    factor = checks.broadcast("gain", gain, x.shape, "x", x.dtype)
+    probability = x * factor + checks.broadcast("offset", offset, x.shape, "x", x.dtype)
     spikes = jax.random.uniform(key, shape, jnp.float32) < probability.astype(jnp.float32)
     return jnp.concatenate([silent, spikes.astype(x.dtype)])
 
@@ -94,7 +99,7 @@ def latency_times(
 
     The counterpart of snnTorch's `latency_code`.
     """
-    x = floating(x)
+    x = _intensities(x)
     options = (tau, threshold, mode, clip, first_spike_time, last_spike_time)
     return _latency_times(x, *options).astype(x.dtype)
 
@@ -124,10 +129,11 @@ def latency(
     **Returns:** zeros and ones in the dtype of `x`. Other values, and targets that rise up to the
     spike, are made by [`levels`][] and [`ramps`][].
     """
-    x = floating(x)
-    steps = whole("num_steps", num_steps)
-    last = steps - 1.0 if normalize else None
-    real("first_spike_time", first_spike_time, lambda v: v <= steps - 1, f"<= {steps - 1}")
+    x = _intensities(x)
+    steps = checks.count("num_steps", num_steps)
+    last = steps - 1.0 if checks.flag("normalize", normalize) else None
+    expected = f"a number >= 0 and <= {steps - 1}"
+    checks.number("first_spike_time", first_spike_time, expected, lambda v: 0 <= v <= steps - 1)
     times = jnp.round(_latency_times(x, tau, threshold, mode, clip, first_spike_time, last))
     now = jnp.arange(steps, dtype=times.dtype).reshape(-1, *(1,) * x.ndim)
     return (now == times).astype(x.dtype)
@@ -158,12 +164,13 @@ def delta(
 
     The counterpart of snnTorch's `delta`, which lets differences of unsigned integers wrap around.
     """
-    xs = floating(xs)
-    if xs.ndim == 0 or xs.shape[0] == 0:
-        raise ValueError(f"xs must have the time as its first axis, got shape {xs.shape}.")
-    refuse_values("xs", xs, lambda v: abs(v) < jnp.inf, "finite")
-    threshold = real("threshold", threshold, lambda v: v > 0, "a finite number > 0")
-    before = xs[:1] if padding else jnp.zeros_like(xs[:1])
+    given = checks.numbers("xs", xs, boolean=True)
+    if given.ndim == 0 or given.shape[0] == 0:
+        raise ValueError(f"xs must have the time as its first axis, got shape {given.shape}.")
+    checks.refuse_values("xs", given, np.isfinite, "finite")
+    xs, threshold = checks.as_floating(given), checks.positive("threshold", threshold)
+    checks.flag("off_spike", off_spike)
+    before = xs[:1] if checks.flag("padding", padding) else jnp.zeros_like(xs[:1])
     growth = xs - jnp.concatenate([before, xs[:-1]])
     on = (growth >= threshold).astype(xs.dtype)
     return on - (growth <= -threshold).astype(xs.dtype) if off_spike else on
@@ -174,14 +181,23 @@ def delta(
 _ABOVE_THRESHOLD = 1e-7
 
 
+def _intensities(x) -> Array:
+    """Values in [0, 1], in floating point: whole numbers of 8 bits would wrap around."""
+    given = checks.numbers("x", x, boolean=True)
+    checks.refuse_values("x", given, lambda v: (v >= 0) & (v <= 1), "in [0, 1]")
+    return checks.as_floating(given)
+
+
 def _latency_times(x, tau, threshold, mode, clip, first, last):
     """The times in float32 at least: in bfloat16 nothing lies just above the threshold."""
-    refuse_values("x", x, lambda v: (v >= 0) & (v <= 1), "in [0, 1]")
-    tau = real("tau", tau, lambda v: v > 0, "a finite number > 0")
-    threshold = real("threshold", threshold, lambda v: 0 < v < 1, "between 0 and 1")
-    first = real("first_spike_time", first, lambda v: v >= 0, "a finite number >= 0")
+    tau, first = checks.positive("tau", tau), checks.not_negative("first_spike_time", first)
+    between = "a number between 0 and 1"
+    threshold = checks.number("threshold", threshold, between, lambda v: 0 < v < 1)
+    checks.choice("mode", mode, ("log", "linear"))
+    checks.flag("clip", clip)
     if last is not None:
-        last = real("last_spike_time", last, lambda v: v >= first, f"a finite number >= {first}")
+        expected = f"a finite number >= first_spike_time = {first}"
+        last = checks.number("last_spike_time", last, expected, lambda v: v >= first)
     wide = x if jnp.finfo(x.dtype).bits >= 32 else x.astype(jnp.float32)
     if mode == "log":
         # Not the difference of a maximum: threshold + 1e-7 has one digit left of it in float32.
@@ -190,10 +206,8 @@ def _latency_times(x, tau, threshold, mode, clip, first, last):
         if last is not None:
             latest = jnp.max(times, initial=0.0)
             times = times * (last - first) / jnp.where(latest > 0, latest, 1)
-    elif mode == "linear":
+    else:
         scale = tau if last is None else last - first
         times = scale * (1 - jnp.maximum(wide, threshold))
-    else:
-        raise ValueError(f"mode must be 'log' or 'linear', got {mode!r}.")
     times = times + first
     return jnp.where(wide < threshold, jnp.inf, times) if clip else times

@@ -38,27 +38,34 @@ class TaylorQIF(AbstractFlow):
     ):
         """**Arguments:** (None: what suits the precision of the simulation)
 
-        - `order`: of the series, at least 2.
-        - `max_turn`: in radians, at most 1.5: a zero has to show at the end of a segment.
-        - `max_decay`: in time constants of the synapse.
+        - `order`: of the series, 4 ... 64. A segment is never longer than a series of this order
+            is good for: a low order takes many short segments.
+        - `max_turn`: upper bound of a segment in radians, at most 1.5: a zero has to show at its
+            end.
+        - `max_decay`: upper bound of a segment in time constants of the synapse.
 
         **Raises:** `ValueError` for a value out of these ranges.
         """
-        if order is not None and order < 2:
-            raise ValueError(f"order must be at least 2, got {order!r}.")
-        if max_turn is not None and not 0 < max_turn <= 1.5:
-            raise ValueError(f"max_turn must lie in (0, 1.5], got {max_turn!r}.")
-        if max_decay is not None and not max_decay > 0:
-            raise ValueError(f"max_decay must be > 0, got {max_decay!r}.")
-        self.order = order
-        self.max_turn = max_turn
-        self.max_decay = max_decay
+        expected = "a number in (0, 1.5]"
+        self.order = None if order is None else checks.whole("order", order, 4, 64)
+        self.max_turn = (
+            max_turn
+            if max_turn is None
+            else checks.number("max_turn", max_turn, expected, lambda v: 0 < v <= 1.5)
+        )
+        self.max_decay = max_decay if max_decay is None else checks.positive("max_decay", max_decay)
 
     def _limits(self, dtype) -> tuple[int, float, float]:
         """Order, turn and decay. The first term left out is turn^(order+1)/(order+1)!, which is
         at the precision of either type; a shorter segment is cheaper than a longer series."""
         order, turn, decay = (8, 0.7, 0.35) if dtype == jnp.float32 else (18, 1.0, 0.5)
-        return self.order or order, self.max_turn or turn, self.max_decay or decay
+        turn, decay = self.max_turn or turn, self.max_decay or decay
+        if self.order is None:
+            return order, turn, decay
+        # x^order / order!, the first term left out of v, is at the precision for x = turn + decay.
+        digits = float(jnp.finfo(dtype).eps) * math.factorial(self.order)
+        longest = digits ** (1 / self.order)
+        return self.order, min(turn, longest * 2 / 3), min(decay, longest / 3)
 
     def next_spike(
         self,

@@ -15,7 +15,8 @@ def accuracy_rate(
 ) -> Float[Array, ""]:
     """The share of samples in which the right output fired most.
 
-    Of equal counts the first output's wins: a network that is silent answers class 0.
+    Of equal counts the first output's wins: a network that is silent answers class 0. A sample
+    with a NaN is wrong.
 
     **Arguments:**
 
@@ -28,7 +29,7 @@ def accuracy_rate(
     **Raises:** `ValueError` if shapes do not fit, or a label is not a class.
     """
     counts = sum_populations(jnp.sum(record("spikes", spikes), axis=0), num_classes)
-    return _share(jnp.argmax(counts, axis=-1), labels, counts.shape[-1])
+    return _share(jnp.argmax(counts, axis=-1), labels, counts)
 
 
 def accuracy_temporal(
@@ -37,14 +38,15 @@ def accuracy_temporal(
     """The share of samples in which the right output fired first.
 
     Of equal steps the first output's wins. A silent output counts as one that fires at the last
-    step.
+    step. A sample with a NaN is wrong.
 
     **Arguments:** as for [`accuracy_rate`][].
     """
     steps = first_spike_steps(spikes)
-    return _share(jnp.argmin(steps, axis=-1), labels, steps.shape[-1])
+    return _share(jnp.argmin(steps, axis=-1), labels, steps)
 
 
-def _share(answers, labels, num_classes):
-    labels = class_labels(labels, answers.shape, num_classes)
-    return jnp.mean(answers.astype(labels.dtype) == labels)
+def _share(answers, labels, scores):
+    labels = class_labels(labels, answers.shape, scores.shape[-1])
+    right = answers.astype(labels.dtype) == labels
+    return jnp.mean(right & ~jnp.any(jnp.isnan(scores), axis=-1))

@@ -3,8 +3,9 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Float, Int
+
+from .. import checks
 
 
 def sum_populations(
@@ -22,45 +23,53 @@ def sum_populations(
 
     **Raises:** `ValueError` if `num_classes` does not divide the number of outputs.
     """
+    x = jnp.asarray(checks.numbers("x", x, boolean=True))
+    if x.ndim == 0:
+        raise ValueError("x must have the outputs as its last axis, got shape ().")
     if num_classes is None:
         return x
     n_out = x.shape[-1]
-    if not isinstance(num_classes, int | np.integer) or num_classes < 1 or n_out % num_classes:
-        raise ValueError(
-            f"num_classes must be an integer that divides the {n_out} outputs, got {num_classes!r}."
-        )
+    sizes = [n for n in range(1, n_out + 1) if n_out % n == 0]
+    if not checks.is_whole(num_classes) or num_classes not in sizes:
+        expected = f"an integer that divides the {n_out} outputs"
+        raise checks.wrong("num_classes", num_classes, expected)
     return jnp.sum(x.reshape(*x.shape[:-1], int(num_classes), -1), axis=-1)
 
 
 def record(name: str, value: ArrayLike) -> Float[Array, "time *batch n_out"]:
     """Spikes or membranes in float32 or more, so that counts and steps are whole numbers."""
-    x = jnp.asarray(value)
+    x = wide(name, value)
     if x.ndim < 2 or x.size == 0:
         raise ValueError(
             f"{name} must have shape (time, *batch, outputs), at least one of each, "
             f"got shape {x.shape}."
         )
-    if not jnp.issubdtype(x.dtype, jnp.floating):
-        return x.astype(float)
+    return x
+
+
+def wide(name: str, value: ArrayLike) -> Float[Array, "..."]:
+    """Real numbers in float32 or more."""
+    x = checks.floating(name, value, boolean=True)
     return x.astype(jnp.float32) if jnp.finfo(x.dtype).bits < 32 else x
 
 
 def class_labels(
-    value: ArrayLike, batch: tuple[int, ...], num_classes: int, name: str = "labels"
+    value: ArrayLike,
+    batch: tuple[int, ...],
+    num_classes: int,
+    name: str = "labels",
+    of: str = "a record of shape (time, *batch, outputs)",
 ) -> Int[Array, "*batch"]:
-    """Labels as int32, refused unless they are one class a sample."""
-    labels = jnp.asarray(value)
-    if labels.shape != batch or not jnp.issubdtype(labels.dtype, jnp.integer):
-        raise ValueError(
-            f"{name} must be integers of shape {batch}, one for each sample of a record of shape "
-            f"(time, *batch, outputs), got {labels.dtype} of shape {labels.shape}."
-        )
-    if not isinstance(labels, Tracer):
-        bad = np.asarray(labels)
-        bad = bad[(bad < 0) | (bad >= num_classes)]
-        if bad.size:
-            raise ValueError(f"{name} must lie in 0 ... {num_classes - 1}, got {bad[0]}.")
-    return labels.astype(jnp.int32)
+    """Labels as int32, refused unless they are one class per sample."""
+    expected = f"integers of shape {batch}, one for each sample of {of}"
+    labels = checks.numbers(name, value, expected)
+    if labels.shape != batch or not checks.is_integer(labels):
+        found = f"{labels.dtype} of shape {labels.shape}"
+        raise ValueError(f"{name} must be {expected}, got {found}.")
+    if checks.known(labels):
+        bad = (np.asarray(labels) < 0) | (np.asarray(labels) >= num_classes)
+        checks.refuse(name, labels, bad, f"must lie in 0 ... {num_classes - 1}")
+    return jnp.asarray(labels).astype(jnp.int32)
 
 
 def on_off(
@@ -90,12 +99,15 @@ def weighted(
     """Each sample's loss times the weight of its class."""
     if weight is None:
         return losses
-    if jnp.shape(weight) != (num_classes,):
+    factors = checks.numbers("weight", weight)
+    if factors.shape != (num_classes,):
         raise ValueError(
             f"weight must have shape ({num_classes},), one for each class, "
-            f"got shape {jnp.shape(weight)}."
+            f"got shape {factors.shape}."
         )
-    return losses * jnp.asarray(weight, losses.dtype)[labels]
+    good = "finite and >= 0"
+    checks.refuse_values("weight", factors, lambda v: np.isfinite(v) & (v >= 0), good)
+    return losses * jnp.asarray(factors, losses.dtype)[labels]
 
 
 def _or_nan(labels, num_classes, values):

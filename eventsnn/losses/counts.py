@@ -1,9 +1,9 @@
 """Losses of how often the outputs fire."""
 
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int
 
+from ..checks import number
 from .classes import class_labels, cross_entropy, on_off, record, sum_populations, weighted
 
 
@@ -94,6 +94,5 @@ def mse_count(
 
 
 def _count(name, rate, steps, neurons):
-    if not isinstance(rate, int | float | np.number) or not 0 <= rate <= 1:
-        raise ValueError(f"{name} must be a number in [0, 1], got {rate!r}.")
+    rate = number(name, rate, "a number in [0, 1]", lambda v: 0 <= v <= 1)
     return int(steps * rate * neurons)

@@ -1,12 +1,10 @@
 """Numbers of spikes, where spikes are times, as `EventNetwork.spikes` returns them."""
 
-import math
-
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
-from .ttfs import wide
+from ..checks import floating, positive
+from .classes import wide
 
 
 def soft_counts(
@@ -29,13 +27,12 @@ def soft_counts(
 
     **Returns:** the counts, in float32 or more.
 
-    **Raises:** `ValueError` for a constant out of range.
+    **Raises:** `ValueError` for a constant out of range, or times that are no array of numbers.
     """
-    for name, value in (("t_max", t_max), ("tau", tau)):
-        good = isinstance(value, int | float | np.number) and math.isfinite(value) and value > 0
-        if not good:
-            raise ValueError(f"{name} must be a finite number > 0, got {value!r}.")
-    times = wide(times)
+    t_max, tau = positive("t_max", t_max), positive("tau", tau)
+    times = wide("times", times)
+    if times.ndim == 0:
+        raise ValueError("times must have shape (*batch, k), got shape ().")
     # Of padding, neither the value nor the derivative may become inf - inf. A NaN stays one.
     late = times >= t_max
     left = t_max - jnp.where(late, t_max, times)
@@ -63,7 +60,7 @@ def spike_count(
     **Raises:** `ValueError` if shapes do not fit, or for a constant out of range.
     """
     counts = soft_counts(times, t_max=t_max, tau=tau)
-    targets = jnp.asarray(targets)
+    targets = floating("targets", targets)
     if targets.shape != counts.shape:
         raise ValueError(
             f"targets must have shape {counts.shape}, that of times without its last axis, "

@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Int
 
+from .. import checks
 from .classes import class_labels, cross_entropy, on_off, record, weighted
 
 
@@ -83,15 +84,19 @@ def mse_membrane(
     without labels.
     """
     membranes = record("membranes", membranes)
-    targets = jnp.asarray(targets)
-    if jnp.issubdtype(targets.dtype, jnp.floating):
+    found = checks.numbers("targets", targets)
+    if checks.is_floating(found):
         if weight is not None:
-            raise ValueError("weight is for labels, got membranes as targets.")
-        return jnp.mean((membranes - _wanted(targets, membranes)) ** 2)
+            raise checks.wrong("weight", weight, "None with membranes as targets, not labels")
+        return jnp.mean((membranes - _wanted(jnp.asarray(found), membranes)) ** 2)
     batch, n_out = membranes.shape[1:-1], membranes.shape[-1]
-    batch = membranes.shape[:-1] if targets.ndim == membranes.ndim - 1 else batch
-    labels = class_labels(targets, batch, n_out, "targets")
-    wanted = on_off(labels, n_out, on_target, off_target, membranes.dtype)
+    batch = membranes.shape[:-1] if found.ndim == membranes.ndim - 1 else batch
+    labels = class_labels(found, batch, n_out, "targets")
+    on, off = (
+        checks.broadcast(name, value, (n_out,), "the outputs", membranes.dtype)
+        for name, value in (("on_target", on_target), ("off_target", off_target))
+    )
+    wanted = on_off(labels, n_out, on, off, membranes.dtype)
     losses = jnp.mean((membranes - wanted) ** 2, axis=-1)
     return jnp.mean(weighted(losses, labels, weight, n_out))
 

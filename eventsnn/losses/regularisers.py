@@ -2,9 +2,9 @@
 
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Float
 
+from ..checks import broadcast, known, numbers, refuse_values, shown
 from .classes import record
 
 
@@ -12,7 +12,8 @@ def l1_rate_sparsity(
     spikes: Float[Array, "time *batch n_out"], strength: float = 1e-5
 ) -> Float[Array, ""]:
     """`strength` times the number of all spikes, of all steps, samples and neurons."""
-    return strength * jnp.sum(record("spikes", spikes))
+    spikes = record("spikes", spikes)
+    return broadcast("strength", strength, (), "a scalar", spikes.dtype) * jnp.sum(spikes)
 
 
 def target_rate(
@@ -55,10 +56,14 @@ def rate_range(
     - `spikes`: as for [`target_rate`][].
     - `lower`, `upper`: $l$ and $u$ in spikes a step, in [0, 1], for all neurons or for each.
 
-    **Raises:** `ValueError` if a bound has another shape or is out of range.
+    **Raises:** `ValueError` if a bound has another shape or is out of range, or `lower` is above
+    `upper`.
     """
     rates = _rates(spikes)
     low, high = _wanted("lower", lower, rates), _wanted("upper", upper, rates)
+    if known(low) and known(high) and np.any(np.asarray(low) > np.asarray(high)):
+        given = f"{shown(lower)} and {shown(upper)}"
+        raise ValueError(f"lower and upper must be bounds with lower <= upper, got {given}.")
     return jnp.mean(jnp.maximum(low - rates, 0) ** 2 + jnp.maximum(rates - high, 0) ** 2)
 
 
@@ -68,9 +73,8 @@ def _rates(spikes):
 
 
 def _wanted(name, value, rates):
-    x = jnp.asarray(value)
+    x = numbers(name, value)
     if x.shape not in ((), rates.shape):
         raise ValueError(f"{name} must be a number or have shape {rates.shape}, got {x.shape}.")
-    if not isinstance(x, Tracer) and not np.all((np.asarray(x) >= 0) & (np.asarray(x) <= 1)):
-        raise ValueError(f"{name} must lie in [0, 1], in spikes a step, got {x}.")
-    return x.astype(rates.dtype)
+    refuse_values(name, x, lambda v: (v >= 0) & (v <= 1), "in [0, 1], in spikes per step")
+    return jnp.asarray(x, rates.dtype)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int
 
+from .. import checks
 from .classes import class_labels, cross_entropy, on_off, record, weighted
 
 
@@ -21,7 +22,8 @@ def first_spike_steps(spikes: Float[Array, "time *batch n_out"]) -> Float[Array,
 
     **Arguments:**
 
-    - `spikes`: time first; whatever is not 0 is a spike.
+    - `spikes`: time first; whatever is not 0 is a spike. With a NaN among an output's spikes
+        its step is NaN.
 
     **Raises:** `ValueError` if `spikes` has not at least one step and one output.
     """
@@ -44,8 +46,8 @@ def spike_steps(
     **Raises:** `ValueError` if `count` is not from 1 to the number of steps.
     """
     spikes = record("spikes", spikes)
-    if not isinstance(count, int | np.integer) or not 1 <= count <= spikes.shape[0]:
-        raise ValueError(f"count must be an integer in 1 ... {spikes.shape[0]}, got {count!r}.")
+    if not checks.is_whole(count) or count not in range(1, spikes.shape[0] + 1):
+        raise checks.wrong("count", count, f"an integer in 1 ... {spikes.shape[0]}")
     return _steps(spikes, int(count))
 
 
@@ -84,15 +86,14 @@ def mse_temporal(
     is negative, or there is a `weight` without labels.
     """
     spikes = record("spikes", spikes)
-    if not isinstance(tolerance, int | float | np.number) or not tolerance >= 0:
-        raise ValueError(f"tolerance must be a number of steps >= 0, got {tolerance!r}.")
-    targets = jnp.asarray(targets)
+    checks.not_negative("tolerance", tolerance)
+    found = checks.numbers("targets", targets)
     labels = None
-    if targets.ndim == spikes.ndim - 2:
-        labels = class_labels(targets, spikes.shape[1:-1], spikes.shape[-1], "targets")
+    if found.ndim == spikes.ndim - 2:
+        labels = class_labels(found, spikes.shape[1:-1], spikes.shape[-1], "targets")
         wanted = _wanted_of_labels(labels, spikes, on_target, off_target)
     else:
-        wanted = _wanted(targets, spikes)
+        wanted = _wanted(found, spikes)
     wanted = jnp.where(wanted < 0, wanted + spikes.shape[0], wanted)
     off_by = spike_steps(spikes, wanted.shape[0]) - wanted
     off_by = jnp.where(jnp.abs(off_by) < jnp.asarray(tolerance, off_by.dtype), 0, off_by)
@@ -100,7 +101,7 @@ def mse_temporal(
     if labels is not None:
         losses = weighted(losses, labels, weight, spikes.shape[-1])
     elif weight is not None:
-        raise ValueError("weight is for labels, got steps as targets.")
+        raise checks.wrong("weight", weight, "None with steps as targets, not labels")
     return jnp.mean(losses)
 
 
@@ -130,8 +131,7 @@ def ce_temporal(
 
     **Raises:** `ValueError` if shapes do not fit, a label is not a class, or `inverse` is unknown.
     """
-    if inverse not in ("negate", "reciprocal"):
-        raise ValueError(f'inverse must be "negate" or "reciprocal", got {inverse!r}.')
+    checks.choice("inverse", inverse, ("negate", "reciprocal"))
     steps = first_spike_steps(spikes)
     labels = class_labels(labels, steps.shape[:-1], steps.shape[-1])
     losses = cross_entropy(-steps if inverse == "negate" else 1 / (steps + 1), labels)
@@ -140,7 +140,7 @@ def ce_temporal(
 
 @partial(jax.custom_jvp, nondiff_argnums=(1,))
 def _steps(spikes, count):
-    return _indices(spikes, count).astype(spikes.dtype)
+    return _or_nan(spikes, _indices(spikes, count))
 
 
 @_steps.defjvp
@@ -149,7 +149,13 @@ def _steps_jvp(count, primals, tangents):
     found = _indices(spikes, count)
     clock = jnp.arange(spikes.shape[0], dtype=found.dtype)
     here = found[:, None] == clock.reshape(-1, *[1] * (spikes.ndim - 1))
-    return found.astype(spikes.dtype), -jnp.sum(jnp.where(here, change, 0), axis=1)
+    return _or_nan(spikes, found), -jnp.sum(jnp.where(here, change, 0), axis=1)
+
+
+def _or_nan(spikes, found):
+    """The steps of an output, NaN if one of its spikes is: that is neither a spike nor none."""
+    broken = jnp.any(jnp.isnan(spikes), axis=0)
+    return jnp.where(broken, jnp.nan, found.astype(spikes.dtype))
 
 
 def _indices(spikes, count):
@@ -161,7 +167,7 @@ def _indices(spikes, count):
 
 
 def _wanted_of_labels(labels, spikes, on_target, off_target):
-    on, off = np.atleast_1d(on_target), np.atleast_1d(off_target)
+    on, off = _on_or_off("on_target", on_target), _on_or_off("off_target", off_target)
     if on.ndim != 1 or on.shape != off.shape or on.size == 0:
         raise ValueError(
             "on_target and off_target must be a step each, or as many steps each, "
@@ -174,6 +180,12 @@ def _wanted_of_labels(labels, spikes, on_target, off_target):
     return jnp.stack(list(each))
 
 
+def _on_or_off(name, value):
+    steps = checks.numbers(name, value, "a step or a sequence of steps")
+    checks.refuse_values(name, steps, np.isfinite, "finite")
+    return np.atleast_1d(np.asarray(steps))
+
+
 def _wanted(targets, spikes):
     wanted = targets[None] if targets.ndim == spikes.ndim - 1 else targets
     if wanted.shape[1:] != spikes.shape[1:]:
@@ -182,4 +194,4 @@ def _wanted(targets, spikes):
             f"{spikes.shape[1:]}, or that with an axis of several spikes in front, "
             f"got shape {targets.shape}."
         )
-    return wanted.astype(spikes.dtype)
+    return jnp.asarray(wanted, spikes.dtype)

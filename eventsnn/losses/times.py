@@ -3,6 +3,8 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from .. import checks
+
 
 def time_mse(
     times: Float[Array, "*batch n_out"], targets: Float[Array, "*batch n_out"], *, t_max: float
@@ -19,9 +21,12 @@ def time_mse(
     - `targets`: when it should have fired (ms), of the same shape.
     - `t_max`: the time limit of the simulation (ms).
 
-    **Returns:** a scalar without units, at most 1 for targets within [0, `t_max`].
+    **Returns:** a scalar without units, at most 1 for targets within [0, `t_max`]. A NaN among
+    the times or targets makes it NaN.
+
+    **Raises:** `ValueError` for arrays of different shapes, or `t_max` that is not finite and > 0.
     """
-    _check(times, targets, t_max)
+    times, targets, t_max = _checked(times, targets, t_max)
     return jnp.mean(((_within(times, t_max) - targets) / t_max) ** 2)
 
 
@@ -34,7 +39,7 @@ def time_mae(
 
     Arguments as for [`time_mse`][]: a silent neuron counts as one that fires at `t_max`.
     """
-    _check(times, targets, t_max)
+    times, targets, t_max = _checked(times, targets, t_max)
     return jnp.mean(jnp.abs(_within(times, t_max) - targets))
 
 
@@ -44,11 +49,12 @@ def _within(times, t_max):
     return jnp.where(times > t_max, t_max, times)
 
 
-def _check(times, targets, t_max):
-    if not t_max > 0:
-        raise ValueError(f"t_max must be a positive time in ms, got {t_max}.")
+def _checked(times, targets, t_max):
+    t_max, times = checks.positive("t_max", t_max), checks.floating("times", times)
+    targets = checks.floating("targets", targets)
     # Broadcasting (batch, 1) against (batch,) would compare every sample with every target.
     if times.shape != targets.shape:
         raise ValueError(
             f"times and targets must have one shape, got {times.shape} and {targets.shape}."
         )
+    return times, targets.astype(times.dtype), t_max

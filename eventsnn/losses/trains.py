@@ -1,12 +1,11 @@
 """Distances between spike trains given as times, such as `EventNetwork.spikes` returns."""
 
-import math
-
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
-from .ttfs import wide
+from ..checks import positive
+from .classes import wide
 
 
 def van_rossum(
@@ -44,9 +43,8 @@ def van_rossum(
 
     **Raises:** `ValueError` if the trains are not as many in both, or `tau` is out of range.
     """
-    if not (isinstance(tau, int | float | np.number) and math.isfinite(tau) and tau > 0):
-        raise ValueError(f"tau must be a finite number > 0, got {tau!r}.")
-    a, b = (wide(times) for times in (times_a, times_b))
+    tau = positive("tau", tau)
+    a, b = wide("times_a", times_a), wide("times_b", times_b)
     if a.ndim == 0 or b.ndim == 0 or a.shape[:-1] != b.shape[:-1]:
         raise ValueError(
             "times_a and times_b must have shapes (*trains, k) with the same trains, got "
@@ -59,5 +57,5 @@ def van_rossum(
     fired = times != jnp.inf
     sign, times = jnp.where(fired, side, 0), jnp.where(fired, times, 0)
     apart = jnp.abs(times[..., :, None] - times[..., None, :])
-    pairs = sign[..., :, None] * sign[..., None, :] * jnp.expm1(-apart / float(tau))
+    pairs = sign[..., :, None] * sign[..., None, :] * jnp.expm1(-apart / tau)
     return jnp.mean((jnp.sum(sign, axis=-1) ** 2 + jnp.sum(pairs, axis=(-2, -1))) / 2)

@@ -1,13 +1,11 @@
 """Classification by the first spike of each output, as `EventNetwork.ttfs` gives them."""
 
-import math
-
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int
 
-from .classes import class_labels, cross_entropy
+from ..checks import not_negative, positive
+from .classes import class_labels, cross_entropy, wide
 
 
 def ttfs_cross_entropy(
@@ -47,7 +45,9 @@ def ttfs_cross_entropy(
     **Raises:** `ValueError` if shapes do not fit, a label is not a class, a constant is out of
     range, or `tau1` is missing.
     """
-    tau0, t_max, alpha = _number("tau0", tau0), _number("t_max", t_max), _number("alpha", alpha, 0)
+    tau0, t_max = positive("tau0", tau0), positive("t_max", t_max)
+    alpha = not_negative("alpha", alpha)
+    tau1 = None if tau1 is None else positive("tau1", tau1)
     times, labels = scored("times", times, labels, ("classes",))
     right = jnp.take_along_axis(times, labels[..., None], axis=-1, mode="clip")
     times = jnp.where(right > t_max, jax.lax.stop_gradient(times), times)
@@ -58,7 +58,7 @@ def ttfs_cross_entropy(
     if alpha > 0:
         if tau1 is None:
             raise ValueError(f"tau1 must be a time in ms with alpha = {alpha}, got None.")
-        losses = losses + alpha * jnp.expm1(right[..., 0] / _number("tau1", tau1))
+        losses = losses + alpha * jnp.expm1(right[..., 0] / tau1)
     return jnp.mean(losses)
 
 
@@ -91,33 +91,11 @@ def scored(
 
     **Raises:** `ValueError` if shapes do not fit, or a label is not a class.
     """
-    x, labels = jnp.asarray(value), jnp.asarray(labels)
+    x = wide(name, value)
     if x.ndim < len(axes) or x.size == 0:
         raise ValueError(
             f"{name} must have shape (*batch, {', '.join(axes)}), at least one of each, "
             f"got shape {x.shape}."
         )
     batch = x.shape[: x.ndim - len(axes)]
-    if labels.shape != batch or not jnp.issubdtype(labels.dtype, jnp.integer):
-        raise ValueError(
-            f"labels must be integers of shape {batch}, one for each sample of {name}, "
-            f"got {labels.dtype} of shape {labels.shape}."
-        )
-    return wide(x), class_labels(labels, batch, x.shape[len(batch)])
-
-
-def wide(value: ArrayLike) -> Float[Array, "..."]:
-    """`value` in float32 or more."""
-    x = jnp.asarray(value)
-    if not jnp.issubdtype(x.dtype, jnp.floating):
-        return x.astype(float)
-    return x.astype(jnp.float32) if jnp.finfo(x.dtype).bits < 32 else x
-
-
-def _number(name, value, low=None):
-    """A finite number > 0, or >= `low`."""
-    good = isinstance(value, int | float | np.number) and math.isfinite(value)
-    if not good or not (value > 0 if low is None else value >= low):
-        expected = "> 0" if low is None else f">= {low}"
-        raise ValueError(f"{name} must be a finite number {expected}, got {value!r}.")
-    return float(value)
+    return x, class_labels(labels, batch, x.shape[len(batch)], of=name)

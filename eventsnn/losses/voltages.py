@@ -6,9 +6,9 @@ Here the time is the last axis. The losses of traces with the time first, one va
 
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Float, Int
 
+from ..checks import floating, known, refuse
 from .classes import cross_entropy
 from .ttfs import scored
 
@@ -55,14 +55,15 @@ def integrated_voltage_ce(
     **Raises:** `ValueError` if shapes do not fit, a label is not a class, or the times do not rise.
     """
     voltages, labels = scored("voltages", voltages, labels, ("classes", "times"))
-    times = jnp.asarray(times)
+    times = floating("times", times)
     if times.shape != voltages.shape[-1:] or times.size < 2:
         raise ValueError(
             f"times must have shape ({voltages.shape[-1]},), that of the last axis of voltages, "
             f"and at least two entries, got shape {times.shape}."
         )
-    if not isinstance(times, Tracer) and not np.all(np.diff(np.asarray(times, float)) > 0):
-        raise ValueError(f"times must rise, got {np.asarray(times).tolist()}.")
+    if known(times):
+        rising = np.all(np.diff(np.asarray(times, float)) > 0)
+        refuse("times", times, ~rising, "must rise")
     widths = jnp.diff(times.astype(voltages.dtype))
     integral = jnp.sum((voltages[..., 1:] + voltages[..., :-1]) / 2 * widths, axis=-1)
     return jnp.mean(cross_entropy(integral, labels))

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
-from ..checks import parameter, refuse
+from ..checks import parameter
 from .base import AbstractNeuron
 
 
@@ -86,8 +86,7 @@ class EGRU(AbstractNeuron):
         """
         self.tau_mem = parameter("tau_mem", tau_mem, positive=True)
         self.tau_syn = parameter("tau_syn", tau_syn, positive=True)
-        self.threshold = parameter("threshold", threshold)
-        refuse("threshold", threshold, ~(self.threshold > 0), "must be > 0")
+        self.threshold = parameter("threshold", threshold, positive=True)
         self.bias_u = parameter("bias_u", bias_u)
         self.bias_r = parameter("bias_r", bias_r)
         self.bias_z = parameter("bias_z", bias_z)

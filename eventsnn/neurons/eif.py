@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
-from ..checks import parameter, refuse
+from ..checks import above, parameter, plain
 from .base import AbstractNeuron
 
 
@@ -82,8 +82,8 @@ class EIF(AbstractNeuron):
         self.threshold = parameter("threshold", threshold)
         self.v_reset = parameter("v_reset", v_reset)
         self.bias = parameter("bias", bias)
-        self.v_init = parameter("v_init", self.v_rest if v_init is None else v_init)
-        refuse("threshold", threshold, ~(self.threshold > self.v_reset), "must be above v_reset")
+        self.v_init = parameter("v_init", plain(self.v_rest) if v_init is None else v_init)
+        above("threshold", self.threshold, "v_reset", self.v_reset)
 
     def init_state(self, n: int) -> EIFState:
         v = jnp.broadcast_to(self.v_init, (n,))

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
-from ..checks import parameter, refuse
+from ..checks import above, fits, parameter, plain
 from .base import AbstractNeuron
 
 
@@ -78,9 +78,12 @@ class Izhikevich(AbstractNeuron):
         self.d = parameter("d", d)
         self.bias = parameter("bias", bias)
         self.threshold = parameter("threshold", threshold)
-        self.v_init = parameter("v_init", self.c if v_init is None else v_init)
-        self.u_init = parameter("u_init", self.b * self.v_init if u_init is None else u_init)
-        refuse("threshold", threshold, ~(self.threshold > self.c), "must be above c")
+        self.v_init = parameter("v_init", plain(self.c) if v_init is None else v_init)
+        if u_init is None:
+            fits("v_init", self.v_init, "b", self.b)
+            u_init = plain(self.b) * plain(self.v_init).astype(self.b.dtype)
+        self.u_init = parameter("u_init", u_init)
+        above("threshold", self.threshold, "c", self.c)
 
     def init_state(self, n: int) -> IzhikevichState:
         v = jnp.broadcast_to(self.v_init, (n,))

@@ -6,7 +6,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
-from ..checks import parameter, refuse
+from ..checks import above, choice, parameter, plain, refuse
 from .base import AbstractNeuron
 
 
@@ -59,23 +59,18 @@ class LIF(AbstractNeuron):
         **Raises:** `ValueError` for a time constant <= 0, a threshold not above the reset
         (with `"subtract"`: not above 0), or an unknown `reset`.
         """
-        if reset not in ("set", "subtract"):
-            raise ValueError(f'reset must be "set" or "subtract", got {reset!r}.')
         self.tau_mem = parameter("tau_mem", tau_mem, positive=True)
         self.tau_syn = parameter("tau_syn", tau_syn, positive=True)
         self.threshold = parameter("threshold", threshold)
         self.v_reset = parameter("v_reset", v_reset)
         self.bias = parameter("bias", bias)
-        self.v_init = parameter("v_init", self.v_reset if v_init is None else v_init)
-        self.reset_mode = reset
+        self.v_init = parameter("v_init", plain(self.v_reset) if v_init is None else v_init)
+        self.reset_mode = choice("reset", reset, ("set", "subtract"))
         if reset == "set":
-            refuse(
-                "threshold", threshold, ~(self.threshold > self.v_reset), "must be above v_reset"
-            )
+            above("threshold", self.threshold, "v_reset", self.v_reset)
         else:
-            refuse(
-                "threshold", threshold, ~(self.threshold > 0), 'must be > 0 with reset="subtract"'
-            )
+            over = plain(self.threshold) > 0
+            refuse("threshold", threshold, ~over, 'must be > 0 with reset="subtract"')
 
     def init_state(self, n: int) -> LIFState:
         v = jnp.broadcast_to(self.v_init, (n,))

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike
 
-from ..checks import count
+from ..checks import count, instance, wrong
 from .base import AbstractNeuron, State
 
 
@@ -33,11 +33,12 @@ class Mixture(AbstractNeuron):
         **Raises:** `ValueError` without parts, for a number < 1, what is not a neuron model, or
         models with different numbers of ports.
         """
-        parts = list(parts)
-        if not parts or not all(isinstance(part, AbstractNeuron) for part, _ in parts):
-            raise ValueError(f"parts must be pairs of a neuron model and a number, got {parts!r}.")
-        self.parts = tuple(part for part, _ in parts)
-        self.sizes = tuple(count("the size of a part", size) for _, size in parts)
+        expected = "pairs of a neuron model and a number"
+        pairs = list(instance("parts", parts, list | tuple, expected))
+        if not pairs or not all(_is_pair(pair) for pair in pairs):
+            raise wrong("parts", parts, expected)
+        self.parts = tuple(part for part, _ in pairs)
+        self.sizes = tuple(count(f"parts[{i}][1]", size) for i, (_, size) in enumerate(pairs))
         if len({part.ports for part in self.parts}) > 1:
             ports = [part.ports for part in self.parts]
             raise ValueError(f"parts must have the same number of ports, got {ports}.")
@@ -105,3 +106,7 @@ class Mixture(AbstractNeuron):
 
     def _with(self, parts: Sequence[AbstractNeuron]) -> "Mixture":
         return Mixture(list(zip(parts, self.sizes, strict=True)))
+
+
+def _is_pair(pair: Any) -> bool:
+    return isinstance(pair, tuple | list) and len(pair) == 2 and isinstance(pair[0], AbstractNeuron)

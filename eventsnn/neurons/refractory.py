@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
-from ..checks import neuron_parameters, parameter, refuse
+from ..checks import neuron_parameters, parameter, shown
 from .base import AbstractNeuron, State
 
 
@@ -44,14 +44,13 @@ class Refractory(AbstractNeuron):
         whose parts can be refractory instead.
         """
         if not isinstance(neuron, AbstractNeuron) or type(neuron).hold is AbstractNeuron.hold:
-            found = type(neuron).__name__ if isinstance(neuron, AbstractNeuron) else repr(neuron)
+            found = type(neuron).__name__ if isinstance(neuron, AbstractNeuron) else shown(neuron)
             raise ValueError(
                 f"neuron must be a neuron model with a `hold`, got {found}. "
                 "(Of a mixture, the parts can be refractory.)"
             )
         self.neuron = neuron
-        self.period = parameter("period", period)
-        refuse("period", period, ~(self.period >= 0), "must be >= 0")
+        self.period = parameter("period", period, not_negative=True)
 
     @property
     def ports(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]

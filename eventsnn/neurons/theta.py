@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
-from ..checks import parameter, refuse
+from ..checks import parameter, plain, refuse
 from .base import AbstractNeuron
 
 
@@ -60,7 +60,9 @@ class Theta(AbstractNeuron):
         self.tau_mem = parameter("tau_mem", tau_mem, positive=True)
         self.bias = parameter("bias", bias)
         self.v_init = parameter("v_init", v_init)
-        refuse("bias", bias, ~(self.bias > 0.25), "must be > 1/4, where the neuron oscillates")
+        refuse(
+            "bias", bias, ~(plain(self.bias) > 0.25), "must be > 1/4, where the neuron oscillates"
+        )
 
     def init_state(self, n: int) -> ThetaState:
         v = jnp.broadcast_to(0.5 - self.v_init, (n,))

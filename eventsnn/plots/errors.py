@@ -5,7 +5,8 @@ from jaxtyping import ArrayLike, Float
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
 
-from .style import GOAL, INK, MODEL, axis_labels, headline, new_figure, numbers
+from .. import checks
+from .style import GOAL, INK, MODEL, axis_labels, headline, new_figure, numbers, texts
 
 
 def convergence(
@@ -31,6 +32,8 @@ def convergence(
     **Raises:** `ValueError` for shapes that do not fit each other, and for steps or errors that
     are not finite and > 0: a logarithmic axis cannot show them.
     """
+    order = checks.number("order", order)
+    texts(x_label=x_label, y_label=y_label, title=title)
     dts = _positive("dts", numbers("dts", dts, "steps"))
     errors = _positive("errors", numbers("errors", errors, "steps", "networks, steps"))
     if len(dts) < 2 or len(np.unique(dts)) < len(dts):

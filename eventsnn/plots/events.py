@@ -6,7 +6,20 @@ import numpy as np
 from jaxtyping import ArrayLike, Float, Int
 from matplotlib.figure import Figure
 
-from .style import INK, INPUT, MODEL, MUTED, against_target, axis_labels, goal, new_figure
+from .. import checks
+from .style import (
+    INK,
+    INPUT,
+    MODEL,
+    MUTED,
+    against_target,
+    axis_labels,
+    goal,
+    new_figure,
+    numbers,
+    same_shape,
+    whole_numbers,
+)
 
 
 def prediction(
@@ -15,8 +28,13 @@ def prediction(
     """Target and first output spike over the input time, and their difference below.
 
     Where the output is silent (`inf`) the curve has a gap.
+
+    **Raises:** `ValueError` unless all three have the shape `(n,)`.
     """
-    x, target, predicted = (np.asarray(a, float) for a in (x, target, predicted))
+    named = {"x": x, "target": target, "predicted": predicted}
+    arrays = {name: numbers(name, value, "n") for name, value in named.items()}
+    same_shape(**arrays)
+    x, target, predicted = arrays.values()
     predicted = np.where(np.isfinite(predicted), predicted, np.nan)
     return against_target(
         x,
@@ -50,12 +68,18 @@ def raster(
     - `target`: when the output should fire, drawn as a line.
     - `shown`: the sources that get a row, numbered anew in this order, neurons first; by default,
         all.
+
+    **Raises:** `ValueError` for times and sources that are no vectors of one length, and for
+    options out of range.
     """
-    times, sources = np.asarray(times, float), np.asarray(sources)
+    times, sources = numbers("times", times), whole_numbers("sources", sources)
+    same_shape(times=times, sources=sources)
+    n_neurons, t_max = checks.count("n_neurons", n_neurons), checks.positive("t_max", t_max)
+    outputs = whole_numbers("outputs", outputs).tolist()
     if shown is not None:
-        place = {int(source): row for row, source in enumerate(shown)}
+        place = {source: row for row, source in enumerate(whole_numbers("shown", shown).tolist())}
         sources = np.array([place.get(int(source), -1) for source in sources], int)
-        outputs = [place[int(output)] for output in outputs if int(output) in place]
+        outputs = [place[output] for output in outputs if output in place]
         n_neurons = sum(source < n_neurons for source in place)
     real = sources >= 0
     times, sources = times[real], sources[real]
@@ -89,7 +113,7 @@ def phase(v: Float[ArrayLike, "*shape"]) -> Float[np.ndarray, "*shape"]:
     The potential itself runs to $+\infty$ at a spike and returns from $-\infty$. Its phase rises
     to 1 and returns from 0; the resting potential (V = 0) is at 0.45.
     """
-    v = np.asarray(v, float)
+    v = numbers("v", v)
     return np.arctan((v - 0.5) / np.pi) / np.pi + 0.5
 
 
@@ -109,8 +133,14 @@ def membranes(
     - `outputs`: neurons to draw in another colour.
     - `in_times`: input spikes, drawn as lines, padding left out.
     - `target`: when the output should fire, drawn as a line.
+
+    **Raises:** `ValueError` for traces that are not (neurons, times), and for what is no number.
     """
-    times, traces = np.asarray(times, float), np.asarray(traces, float)
+    times, traces = numbers("times", times, "times"), numbers("traces", traces, "neurons, times")
+    if traces.shape[1] != len(times):
+        raise ValueError(f"traces must have the {len(times)} times, got shape {traces.shape}.")
+    outputs = whole_numbers("outputs", outputs).tolist()
+    in_times = numbers("in_times", in_times)
     n = len(traces)
     figure = new_figure(6.4, 1.6 + 0.28 * n)
     axes = figure.subplots()

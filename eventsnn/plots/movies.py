@@ -10,7 +10,8 @@ from matplotlib.animation import FuncAnimation, PillowWriter
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from .style import GOAL, INK, axis_labels, names, new_figure, numbers, picture
+from .. import checks
+from .style import GOAL, INK, axis_labels, names, new_figure, numbers, picture, texts
 from .trains import draw_counts, draw_spikes
 
 
@@ -69,6 +70,8 @@ def animation(
     **Raises:** `ValueError` for other shapes, different numbers of steps, and a single image
     without spikes.
     """
+    texts(title=title)
+    interval = checks.positive("interval", interval)
     film, train, steps = _film(images, spikes)
     panels = []
     if film is not None:
@@ -94,6 +97,8 @@ def count_animation(
 
     **Arguments:** as for [`spike_counts`][] and [`animation`][].
     """
+    texts(title=title)
+    interval = checks.positive("interval", interval)
     counts = np.cumsum(numbers("spikes", spikes, "time, classes"), axis=0)
     figure = _film_figure(5.6, 3.4)
     bars = draw_counts(figure.subplots(), counts[0], max(counts.max(), 1), target, labels)
@@ -107,7 +112,13 @@ def count_animation(
 
 
 def save_gif(film: FuncAnimation, path: str | os.PathLike, *, fps: int = 10) -> None:
-    """Write an animation as a GIF of `fps` frames a second that repeats for ever."""
+    """Write an animation as a GIF of `fps` frames per second that repeats for ever.
+
+    **Raises:** `ValueError` for what is no animation, no path, or `fps` < 1.
+    """
+    checks.instance("film", film, FuncAnimation, "an animation of eventsnn.plots")
+    checks.instance("path", path, str | os.PathLike, "a path")
+    fps = checks.count("fps", fps)
     film.save(os.fspath(path), writer=PillowWriter(fps=fps))
 
 

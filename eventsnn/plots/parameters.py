@@ -14,7 +14,9 @@ from .style import (
     MUTED,
     axis_labels,
     headline,
+    mapping,
     new_figure,
+    numbers,
     picture,
     same_shape,
     whole_ticks,
@@ -26,11 +28,19 @@ def parameter_history(
     weights: Float[ArrayLike, "times synapses"],
     biases: Float[ArrayLike, "times neurons"],
 ) -> Figure:
-    """Every weight and every bias over training, coloured by where it started."""
+    """Every weight and every bias over training, coloured by where it started.
+
+    **Raises:** `ValueError` for arrays that do not have one row per step.
+    """
+    steps = numbers("steps", steps, "times")
+    weights = numbers("weights", weights, "times, synapses")
+    biases = numbers("biases", biases, "times, neurons")
+    for name, values in (("weights", weights), ("biases", biases)):
+        if len(values) != len(steps):
+            raise ValueError(f"{name} must have {len(steps)} rows, got shape {values.shape}.")
     figure = new_figure(6.4, 6.0)
     panels = figure.subplots(2, 1, sharex=True)
     for axes, values, name in zip(panels, (weights, biases), ("weight", "bias"), strict=True):
-        values = np.asarray(values, float)
         # Drawn in the order in which they start, so that the colours do not depend on the index.
         order = np.argsort(values[0], kind="stable")
         shades = colormaps["viridis"](np.linspace(0.0, 0.92, len(order)))
@@ -57,18 +67,23 @@ def weights(
 
     **Raises:** `ValueError` for different names or shapes.
     """
+    mapping("before", before)
+    mapping("after", after)
     if not before or set(before) != set(after):
         raise ValueError(
             "before and after must have the same names, at least one, "
             f"got {sorted(before)} and {sorted(after)}."
         )
-    heights = [2.3 if np.ndim(value) > 1 else 1.5 for value in before.values()]
+    pairs = {
+        name: [numbers(f"{side}[{name!r}]", v[name]) for side, v in _sides(before, after)]
+        for name in before
+    }
+    heights = [2.3 if pair[0].ndim > 1 else 1.5 for pair in pairs.values()]
     figure = new_figure(9.0, 0.4 + sum(heights))
     grid = figure.subplots(
         len(before), 3, squeeze=False, width_ratios=(1, 1, 0.8), height_ratios=heights
     )
-    for row, name in zip(grid, before, strict=True):
-        pair = [np.asarray(v[name], float) for v in (before, after)]
+    for row, (name, pair) in zip(grid, pairs.items(), strict=True):
         same_shape(**{f"before[{name!r}]": pair[0], f"after[{name!r}]": pair[1]})
         if pair[0].ndim > 1:
             _heat_maps(figure, row, [v.reshape(len(v), -1) for v in pair])
@@ -81,6 +96,10 @@ def weights(
     grid[0, 2].legend(frameon=False, fontsize=8)
     figure.align_ylabels(grid[:, 0])
     return figure
+
+
+def _sides(before, after):
+    return (("before", before), ("after", after))
 
 
 def _heat_maps(figure, row, pair):

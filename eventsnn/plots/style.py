@@ -1,6 +1,6 @@
 """What all pictures share: colours, axes, and the shapes that are refused."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,6 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+
+from .. import checks
 
 INK = "#22303c"
 MUTED = "#8a97a3"
@@ -61,6 +63,7 @@ def picture(axes: Axes):
 def goal(axes: Axes, target: float | None):
     """The target's line, if there is one."""
     if target is not None:
+        target = checks.number("target", target)
         axes.axvline(target, color=GOAL, linewidth=1.4, linestyle="--", label="target")
 
 
@@ -84,10 +87,11 @@ def against_target(
 def numbers(name: str, value: Any, *shapes: str) -> np.ndarray:
     """`value` as floats, refused unless it has as many axes as one of the shapes, none empty.
 
-    A shape is written as in `"time, neurons"`.
+    A shape is written as in `"time, neurons"`; without one, any will do.
     """
-    out = np.asarray(value, float)
-    if out.ndim not in {len(shape.split(",")) for shape in shapes} or out.size == 0:
+    out = np.asarray(checks.numbers(name, value, boolean=True), float)
+    axes = {len(shape.split(",")) for shape in shapes}
+    if shapes and (out.ndim not in axes or out.size == 0):
         expected = " or ".join(f"({shape})" for shape in shapes)
         raise ValueError(f"{name} must have shape {expected}, got shape {out.shape}.")
     return out
@@ -101,15 +105,43 @@ def same_shape(**named: np.ndarray):
         raise ValueError(f"{' and '.join(shapes)} must have one shape, got {listed}.")
 
 
-def names(argument: str, value, n: int) -> list[str]:
+def names(argument: str, value: Any, n: int) -> list[str]:
     """One name for each of `n`; their numbers if none are given."""
-    out = [str(name) for name in (range(n) if value is None else value)]
-    if len(out) != n:
-        raise ValueError(f"{argument} must have length {n}, got {len(out)}.")
-    return out
+    if value is None:
+        return [str(i) for i in range(n)]
+    if not isinstance(value, Sequence | np.ndarray) or isinstance(value, str | bytes):
+        raise checks.wrong(argument, value, f"a sequence of {n} names")
+    if len(value) != n:
+        raise ValueError(f"{argument} must have length {n}, got {len(value)}.")
+    if not all(isinstance(name, str | int | float | np.generic) for name in value):
+        raise checks.wrong(argument, value, f"a sequence of {n} names")
+    return [str(name) for name in value]
 
 
-def index(argument: str, value: int | None, n: int):
-    """Refuse what is not one of `n`; None is no index."""
-    if value is not None and not 0 <= value < n:
-        raise ValueError(f"{argument} must be in 0 ... {n - 1}, got {value}.")
+def mapping(argument: str, value: Any) -> Mapping:
+    """`value`, refused unless it is a mapping from names."""
+    expected = "a mapping from names to arrays"
+    checks.instance(argument, value, Mapping, expected)
+    if not all(isinstance(name, str) for name in value):
+        raise checks.wrong(argument, list(value), expected)
+    return value
+
+
+def texts(**named: Any):
+    """Refuse what is not a string."""
+    for name, value in named.items():
+        checks.instance(name, value, str, "a string")
+
+
+def optional(check: Callable[..., Any], name: str, value: Any, *more: Any) -> Any:
+    """None, or what a check makes of the value."""
+    return None if value is None else check(name, value, *more)
+
+
+def whole_numbers(name: str, value: Any) -> np.ndarray:
+    """`value` as a vector of integers."""
+    expected = "a sequence of integers"
+    out = np.asarray(checks.numbers(name, value, expected))
+    if out.ndim != 1 or not (checks.is_integer(out) or out.size == 0):
+        raise checks.wrong(name, value, expected)
+    return out.astype(int)

@@ -7,6 +7,7 @@ from jaxtyping import ArrayLike, Float
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
+from .. import checks
 from .style import (
     INK,
     MODEL,
@@ -14,17 +15,23 @@ from .style import (
     PALETTE,
     axis_labels,
     headline,
+    mapping,
     names,
     new_figure,
     numbers,
+    optional,
     slanted,
+    texts,
     whole_ticks,
 )
 
 
 def loss_curve(losses: Float[ArrayLike, " steps"]) -> Figure:
-    """The loss of every step on a logarithmic axis, and its running median."""
-    losses = np.asarray(losses, float)
+    """The loss of every step on a logarithmic axis, and its running median.
+
+    **Raises:** `ValueError` for losses that are no vector of numbers.
+    """
+    losses = numbers("losses", losses, "steps")
     steps = np.arange(1, len(losses) + 1)
     figure = new_figure(6.4, 3.8)
     axes = figure.subplots()
@@ -64,14 +71,19 @@ def curves(
 
     **Raises:** `ValueError` for curves that are not one-dimensional, and unequal lengths.
     """
-    if not named:
+    if not mapping("named", named):
         raise ValueError("named must hold at least one curve, got none.")
-    x = {} if x is None else x
+    x = {} if x is None else mapping("x", x)
+    if not set(x) <= set(named):
+        raise checks.wrong("x", sorted(x), "a mapping from names of the curves")
+    texts(x_label=x_label, y_label=y_label, title=title)
+    window = optional(checks.count, "window", window)
+    checks.flag("log", log)
     figure = new_figure(6.4, 3.8)
     axes = figure.subplots()
     places = []
     for i, (name, values) in enumerate(named.items()):
-        values = numbers(f"the curve {name!r}", values, "n")
+        values = numbers(f"named, the curve {name!r},", values, "n")
         at = numbers(f"x of the curve {name!r}", x.get(name, np.arange(1, len(values) + 1)), "n")
         if at.shape != values.shape:
             raise ValueError(
@@ -116,6 +128,7 @@ def confusion(
 
     **Raises:** `ValueError` if the matrix is not square, or there is not one label a class.
     """
+    texts(title=title)
     counts = numbers("matrix", matrix, "classes, classes")
     n = len(counts)
     if counts.shape != (n, n):

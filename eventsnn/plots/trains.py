@@ -7,6 +7,7 @@ from jaxtyping import ArrayLike, Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from .. import checks
 from .style import (
     GOAL,
     INK,
@@ -15,12 +16,13 @@ from .style import (
     against_target,
     axis_labels,
     headline,
-    index,
     names,
     new_figure,
     numbers,
+    optional,
     same_shape,
     slanted,
+    texts,
     whole_ticks,
 )
 
@@ -43,6 +45,7 @@ def spike_raster(
     **Raises:** `ValueError` for trains that are not (time, neurons), such as a whole batch, and
     trains of different lengths.
     """
+    texts(title=title)
     layers = spikes if isinstance(spikes, Mapping) else {"neuron": spikes}
     trains = {
         name: numbers(f"spikes of {name!r}", s, "time, neurons") for name, s in layers.items()
@@ -59,7 +62,7 @@ def spike_raster(
         draw_spikes(axes, train, height)
         axis_labels(axes, "", name)
     if target is not None:
-        index("target", target, train.shape[1])
+        target = checks.index("target", target, train.shape[1])
         axes.axhspan(target - 0.5, target + 0.5, color=GOAL, alpha=0.2, linewidth=0)
         axes.text(
             1.005, target, "target", color=GOAL, va="center", transform=axes.get_yaxis_transform()
@@ -105,6 +108,7 @@ def membrane_traces(
 
     **Raises:** `ValueError` for other shapes, and for more than 30 neurons.
     """
+    texts(title=title)
     traces = numbers("membranes", membranes, "time, neurons")
     steps, n = traces.shape
     if n > 30:
@@ -114,7 +118,10 @@ def membrane_traces(
     if spikes is not None:
         fired = numbers("spikes", spikes, "time, neurons")
         same_shape(membranes=traces, spikes=fired)
-    levels = np.broadcast_to(np.nan if threshold is None else np.asarray(threshold, float), n)
+    levels = np.array(np.nan) if threshold is None else numbers("threshold", threshold)
+    if levels.shape not in ((), (n,)):
+        raise ValueError(f"threshold must be a number or have shape ({n},), got {levels.shape}.")
+    levels = np.broadcast_to(levels, n)
     ink = np.concatenate([traces.ravel(), levels[np.isfinite(levels)]])
     low, high = np.min(ink, initial=0), np.max(ink)
     room = (high - low) or 1.0
@@ -152,6 +159,7 @@ def spike_counts(
 
     **Raises:** `ValueError` for other shapes, a target that is no class, or missing labels.
     """
+    texts(title=title)
     counts = numbers("spikes", spikes, "classes", "time, classes")
     counts = counts if counts.ndim == 1 else counts.sum(axis=0)
     figure = new_figure(5.6, 3.4)
@@ -165,7 +173,7 @@ def spike_counts(
 def draw_counts(axes: Axes, counts: np.ndarray, top: float, target: int | None, labels):
     """Bars up to `top`, the target's in its colour."""
     n = len(counts)
-    index("target", target, n)
+    target = optional(checks.index, "target", target, n)
     labels = names("labels", labels, n)
     colours = [GOAL if i == target else MODEL for i in range(n)]
     bars = axes.bar(np.arange(n), counts, width=0.7, color=colours)
@@ -194,6 +202,7 @@ def target_trace(
 
     **Raises:** `ValueError` unless all three have the shape `(time,)`.
     """
+    texts(x_label=x_label, y_label=y_label, title=title)
     named = {"times": times, "target": target, "output": output}
     arrays = {name: numbers(name, value, "time") for name, value in named.items()}
     same_shape(**arrays)
