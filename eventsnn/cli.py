@@ -42,7 +42,7 @@ def _run(argv):
     try:
         from . import commands
     except (ImportError, RuntimeError, ValueError) as error:  # e.g. for JAX_NUM_CPU_DEVICES=abc
-        return _say(f"error: cannot be imported: {error}", 2)
+        return _say(f"error: import failed: {error}", 2)
     try:
         return commands.run(argv)
     except commands.Failure as failure:
@@ -64,12 +64,14 @@ def _stop(signum, frame):
     """Handler of Ctrl-C. It raises no exception: in the middle of an import that ends in a
     traceback or a crash, and in a callback of the garbage collector it is lost."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    discard = getattr(sys.modules.get(f"{__package__}.results"), "discard", None)
-    if discard is not None:
-        discard()
-    before = sys.stderr.line_end() if isinstance(sys.stderr, _Stderr) else ""
-    os.write(2, f"{before}eventsnn: interrupted\n".encode())
-    os._exit(130)
+    try:
+        discard = getattr(sys.modules.get(f"{__package__}.results"), "discard", None)
+        if discard is not None:
+            discard()
+        before = sys.stderr.line_end() if isinstance(sys.stderr, _Stderr) else ""
+        os.write(2, f"{before}eventsnn: interrupted\n".encode())
+    finally:
+        os._exit(130)
 
 
 def _open_streams():

@@ -17,8 +17,8 @@ except ImportError:  # on Windows
 
 METRICS = "metrics.json"
 
-SPACE = 4 * 2**20
-"""Bytes that a folder must have room for: several times what the pictures of a task take."""
+SPACE = 16 * 2**20
+"""Bytes that a folder must have room for: several times the size of the largest task's results."""
 
 _PARTIAL = ".partial-"
 _folders: set["Folder"] = set()

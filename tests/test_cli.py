@@ -94,6 +94,7 @@ def test_a_run_draws_its_pictures(quick):
     assert {path.name for path in out.iterdir()} == {"metrics.json"} | {
         f"{n}.png" for n in PICTURES
     }
+    assert set(TASKS["ttfs-regression"].pictures) == {f"{n}.png" for n in PICTURES}
     for name in PICTURES:
         assert (out / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 

@@ -1,4 +1,4 @@
-"""The process of the command line: Ctrl-C at chosen moments, and streams that are closed or full."""
+"""The process of the command line: Ctrl-C at chosen moments; streams that are closed or full."""
 
 import json
 import os
@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-# Each process interrupts itself at one moment, and goes on if nothing ends it. Run in the background,
-# pytest may have been told to ignore Ctrl-C.
+# Each process interrupts itself at one moment, and goes on if nothing ends it. It takes the default
+# handler first: in the background pytest may have been told to ignore Ctrl-C.
 INTERRUPT = """
 import os, signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -85,10 +85,10 @@ MOMENTS = {  # and the files that are left, None for no folder
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_ctrl_c_is_one_line_at_any_moment(moment, tmp_path):
     code, files = MOMENTS[moment]
-    arguments, out = "sys.argv[1:]" if moment == "training" else "", tmp_path / "out"
+    own, out = "sys.argv[1:]" if moment == "training" else "", tmp_path / "out"
+    program = INTERRUPT + code + MAIN.format(own)
     run = subprocess.run(
-        [sys.executable, "-c", INTERRUPT + code + MAIN.format(arguments)]
-        + ["run", "yin-yang", "--out", str(out)],
+        [sys.executable, "-c", program, "run", "yin-yang", "--out", str(out)],
         capture_output=True,
         text=True,
         timeout=120,
@@ -105,9 +105,9 @@ def test_ctrl_c_is_one_line_at_any_moment(moment, tmp_path):
 def test_files_are_whole_whatever_becomes_of_the_streams(streams, code, tmp_path):
     out = tmp_path / "out"
     program = "import sys\n" + TASK + MAIN.format("")
+    shell = f'exec "$0" -c "$1" run yin-yang --out "$2" {streams}'
     run = subprocess.run(
-        ["sh", "-c", f'exec "$0" -c "$1" run yin-yang --out "$2" {streams}']
-        + [sys.executable, program, str(out)],
+        ["sh", "-c", shell, sys.executable, program, str(out)],
         env=os.environ | {"MPLBACKEND": "garbage"},
         timeout=120,
         check=False,
@@ -128,4 +128,4 @@ def test_an_environment_that_jax_refuses_is_one_line():
         check=False,
     )
     assert run.returncode == 2 and run.stdout == "" and run.stderr.count("\n") == 1
-    assert run.stderr.startswith("eventsnn: error: cannot be imported: ") and "abc" in run.stderr
+    assert run.stderr.startswith("eventsnn: error: import failed: ") and "abc" in run.stderr
