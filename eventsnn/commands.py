@@ -246,7 +246,7 @@ def _reason(error: Exception) -> str:
     """What went wrong outside of the program."""
     if isinstance(error, MemoryError):
         return str(error) or "out of memory"
-    return getattr(error, "strerror", None) or str(error)
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 def _machine() -> dict[str, object]:
