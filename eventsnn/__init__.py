@@ -1,49 +1,50 @@
-"""Spiking neural networks with exact spike times and exact gradients, on JAX and Equinox."""
+"""Spiking neural networks with exact spike times and exact gradients, on JAX and Equinox.
 
-from importlib.metadata import PackageNotFoundError, version
+The names are imported when the first of them is used: the command line has to answer Ctrl-C before
+JAX is imported, which takes seconds.
+"""
 
-from . import data as data
-from . import discrete as discrete
-from . import encoders as encoders
-from . import losses as losses
-from . import surrogates as surrogates
-from .adjoint import AbstractAdjoint as AbstractAdjoint
-from .adjoint import Autodiff as Autodiff
-from .adjoint import EventProp as EventProp
-from .architectures import feedforward as feedforward
-from .architectures import feedforward_mask as feedforward_mask
-from .architectures import recurrent as recurrent
-from .architectures import recurrent_mask as recurrent_mask
-from .bridge import Discretised as Discretised
-from .bridge import discretise as discretise
-from .constraints import AbstractWrapper as AbstractWrapper
-from .constraints import Positive as Positive
-from .constraints import constrain as constrain
-from .constraints import unwrap as unwrap
-from .cpu import prepare_cpu as prepare_cpu
-from .flows import AbstractFlow as AbstractFlow
-from .flows import ExactIntegrator as ExactIntegrator
-from .flows import ExactLIF as ExactLIF
-from .flows import ExactTheta as ExactTheta
-from .flows import ODEFlow as ODEFlow
-from .flows import TaylorQIF as TaylorQIF
-from .network import EventNetwork as EventNetwork
-from .neurons import ALIF as ALIF
-from .neurons import EGRU as EGRU
-from .neurons import EIF as EIF
-from .neurons import LIF as LIF
-from .neurons import QIF as QIF
-from .neurons import AbstractNeuron as AbstractNeuron
-from .neurons import Izhikevich as Izhikevich
-from .neurons import LeakyIntegrator as LeakyIntegrator
-from .neurons import Mixture as Mixture
-from .neurons import Refractory as Refractory
-from .neurons import Theta as Theta
-from .pseudospikes import Pseudospikes as Pseudospikes
-from .status import Solution as Solution
-from .status import Status as Status
+import importlib
 
-try:
-    __version__ = version("eventsnn")
-except PackageNotFoundError:  # a source tree that was not installed
-    __version__ = "0+unknown"
+TYPE_CHECKING = False  # for type checkers, who take it for true; `typing` itself takes 20 ms
+if TYPE_CHECKING:
+    from ._api import *  # noqa: F403
+
+    __version__: str
+
+
+def __getattr__(name: str):
+    if name == "__version__":
+        return _version()
+    if name == "__all__":
+        return [*_names()]
+    if not name.startswith("_"):
+        try:
+            return importlib.import_module(f".{name}", __name__)
+        except ModuleNotFoundError as error:
+            if error.name != f"{__name__}.{name}":
+                raise
+        if name in _names():
+            return globals()[name]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted({*globals(), *_names(), "__version__"})
+
+
+def _names():
+    """The names of the package, which are also made its attributes."""
+    api = vars(importlib.import_module("._api", __name__))
+    names = {name: value for name, value in api.items() if not name.startswith("_")}
+    globals().update(names)
+    return names
+
+
+def _version():
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(__name__)
+    except PackageNotFoundError:  # a source tree that was not installed
+        return "0+unknown"

@@ -1,167 +1,120 @@
-"""The command line: `eventsnn run TASK` and `eventsnn tasks`."""
+"""Entry of the command line: whatever runs, Ctrl-C and broken streams end in one line.
 
-import argparse
-import dataclasses
-import importlib.metadata
-import json
-import pathlib
-import platform
+Nothing that takes long is imported before the handler of Ctrl-C is set. The commands themselves are
+in `commands.py`.
+"""
+
+import io
+import os
+import signal
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
-
-from .tasks import TASKS, DataError, Outcome, Task
-
-_SEEDS = 2**32
-_VERSIONS = ("eventsnn", "jax", "jaxlib", "equinox", "optax", "diffrax")
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        # One line: the usage would hide it.
-        self.exit(2, f"eventsnn: error: {message}\n")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command; `argv` defaults to the process's arguments.
+    """Run one command; `argv` defaults to the arguments of the process.
 
-    **Returns:** the exit code: 0, 1 where training failed, 2 where the data could not be read. A
-    wrong option or value leaves by `SystemExit` with code 2 and one line on stderr.
+    **Returns:** the exit code. 0; 1 where training failed or a result could not be written; 2 for
+    a wrong option or value, a folder that cannot be written or is in use by another run, data that
+    cannot be read, and JAX without the devices that it was told to use; 130 after Ctrl-C. All but 0
+    come with one line on stderr. With an `argv` that is not the process's own, a wrong option or
+    value raises `SystemExit` with code 2, and the handler of Ctrl-C stays that of the program.
     """
-    parser = _parser()
-    options = parser.parse_args(argv)
-    if options.command == "tasks":
-        width = max(map(len, TASKS))
-        for name, task in TASKS.items():
-            print(f"{name:<{width}}  {task.summary}")
-        return 0
-    out = pathlib.Path(options.out or pathlib.Path("runs", options.task))
+    if argv is not None and [*argv] != sys.argv[1:]:
+        try:
+            return _run(argv)
+        except KeyboardInterrupt:
+            return _say("interrupted", 130)
+    _open_streams()
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # and not ignored
+        signal.signal(signal.SIGINT, _stop)
+    os.environ["MPLBACKEND"] = "agg"  # Pictures are files, and a backend may be missing.
     try:
-        _make_writable(out)
+        code = _run(sys.argv[1:])
+    except SystemExit as stop:  # of argparse
+        code = stop.code if isinstance(stop.code, int) else 0
+    code = _flush(code)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Nothing is left to be interrupted.
+    return code
+
+
+def _run(argv):
+    try:
+        from . import commands
+    except (ImportError, RuntimeError, ValueError) as error:  # e.g. for JAX_NUM_CPU_DEVICES=abc
+        return _say(f"error: import failed: {error}", 2)
+    try:
+        return commands.run(argv)
+    except commands.Failure as failure:
+        code = _say(f"error: {failure}", failure.code)
+        if isinstance(failure, commands.WrongUsage):
+            raise SystemExit(code) from None
+        return code
+
+
+def _say(message, code):
+    """Print the one line on stderr that goes with an exit code, which is returned."""
+    line = " ".join(message.split())
+    line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
+    print(f"eventsnn: {line}", file=sys.stderr)
+    return code
+
+
+def _stop(signum, frame):
+    """Handler of Ctrl-C. It raises no exception: in the middle of an import that ends in a
+    traceback or a crash, and in a callback of the garbage collector it is lost."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        discard = getattr(sys.modules.get(f"{__package__}.results"), "discard", None)
+        if discard is not None:
+            discard()
+        before = sys.stderr.line_end() if isinstance(sys.stderr, _Stderr) else ""
+        os.write(2, f"{before}eventsnn: interrupted\n".encode())
+    finally:
+        os._exit(130)
+
+
+def _open_streams():
+    """Make stdout and stderr streams that can be written, and keep their numbers from other files
+    if they are closed."""
+    if None in (sys.stdin, sys.stdout, sys.stderr):
+        while os.open(os.devnull, os.O_RDWR) < 2:
+            pass
+    if sys.stdout is None:
+        sys.stdout = io.TextIOWrapper(io.FileIO(1, "w", closefd=False), encoding="utf-8")
+    sys.stderr = _Stderr(
+        io.FileIO(2, "w", closefd=False),
+        encoding=getattr(sys.stderr, "encoding", "utf-8"),
+        errors="backslashreplace",
+        write_through=True,
+    )
+
+
+class _Stderr(io.TextIOWrapper):
+    """stderr, or nothing once it cannot be written: a run needs no reader of its progress bar."""
+
+    _text = ""
+
+    def write(self, text):
+        self._text = text or self._text
+        try:
+            return super().write(text)
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+            return len(text)
+
+    def line_end(self):
+        """What ends a line that is begun, the progress bar: on a screen the bar is erased."""
+        if self._text.endswith("\n") or not self._text:
+            return ""
+        return "\r\x1b[K" if self.isatty() else "\n"
+
+
+def _flush(code):
+    try:
+        sys.stdout.flush()
     except OSError as error:
-        parser.error(f"argument --out: cannot write to '{out}': {error.strerror}")
-    _prepare_jax(x64=options.x64)
-    try:
-        outcome = _task(options).run(progress=True)
-    except FloatingPointError as error:
-        print(f"eventsnn: error: {error}", file=sys.stderr)
-        return 1
-    except DataError as error:
-        print(f"eventsnn: error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("eventsnn: interrupted", file=sys.stderr)
-        return 130
-    _report(_task(options), outcome, out)
-    return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser("eventsnn", description="Spiking networks with exact spike times.")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    commands.add_parser("tasks", help="list the tasks", allow_abbrev=False)
-    run = commands.add_parser("run", help="train and test on a task", allow_abbrev=False)
-    tasks = run.add_subparsers(dest="task", required=True, metavar="TASK")
-    for name, task in TASKS.items():
-        _add_options(tasks.add_parser(name, help=task.summary, allow_abbrev=False), task)
-    return parser
-
-
-def _add_options(parser: argparse.ArgumentParser, task: type[Task]) -> None:
-    kinds = {"count": _count, "seed": _seed, "text": str}
-    for name, field in task.options().items():
-        of = field.metadata
-        default = "" if field.default is None else f" (default: {field.default})"
-        parser.add_argument(
-            "--" + name.replace("_", "-"),
-            type=kinds[of["kind"]],
-            choices=of["choices"],
-            metavar=None if of["choices"] else name.upper(),
-            help=of["help"] + default,
-        )
-    parser.add_argument("--out", help="folder for metrics and pictures (default: runs/TASK)")
-    parser.add_argument("--quick", action="store_true", help="a small run, to see that it works")
-    parser.add_argument("--x64", action="store_true", help="compute in float64")
-
-
-def _seed(text: str) -> int:
-    if not text.isdecimal() or int(text) >= _SEEDS:
-        raise argparse.ArgumentTypeError(
-            f"expected a whole number from 0 to 2**32 - 1, got '{text}'"
-        )
-    return int(text)
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got '{text}'")
-    return int(text)
-
-
-def _task(options: argparse.Namespace) -> Task:
-    task = TASKS[options.task]()
-    if options.quick:
-        task = task.quick()
-    named = {name: getattr(options, name) for name in task.options()}
-    return dataclasses.replace(task, **{k: v for k, v in named.items() if v is not None})
-
-
-def _make_writable(out: pathlib.Path) -> None:
-    """Finds out before the training, not after it."""
-    out.mkdir(parents=True, exist_ok=True)
-    probe = out / ".writable"
-    probe.touch()
-    probe.unlink()
-
-
-def _prepare_jax(*, x64: bool) -> None:
-    """What has to be said before jax opens its devices."""
-    import jax
-
-    from .cpu import prepare_cpu
-
-    if x64:
-        jax.config.update("jax_enable_x64", True)
-    prepare_cpu()
-
-
-def _report(task: Task, outcome: Outcome, out: pathlib.Path) -> None:
-    metrics = {
-        "task": task.name,
-        **outcome.metrics,
-        **{name: getattr(task, name) for name in task.options()},
-        **_machine(),
-    }
-    written = ["metrics.json"]
-    for name, figure in outcome.figures.items():
-        written.append(f"{name}.png")
-        figure.savefig(out / written[-1])
-    for name, animation in outcome.animations.items():
-        from .plots import save_gif
-
-        written.append(f"{name}.gif")
-        save_gif(animation, out / written[-1])
-    (out / written[0]).write_text(json.dumps(metrics, indent=2) + "\n")
-    print(f"Wrote {', '.join(written)} to {out}")
-    print(json.dumps(metrics), flush=True)
-
-
-def _machine() -> dict[str, object]:
-    import jax
-
-    device = jax.devices()[0]
-    versions = {name: _version(name) for name in _VERSIONS}
-    return {
-        "dtype": str(jax.numpy.result_type(float)),
-        "platform": device.platform,
-        "device": platform.machine() if device.platform == "cpu" else device.device_kind,
-        "device_count": jax.device_count(),
-        "versions": {"python": platform.python_version(), **versions},
-    }
-
-
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"  # eventsnn itself, run from its source folder
+        # The interpreter flushes once more, and would fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return code or _say(f"error: cannot write to stdout: {error.strerror}", 1)
+    return code

@@ -1,10 +1,16 @@
 """The command line, run as a user runs it."""
 
+import contextlib
+import dataclasses
+import errno
 import gzip
 import json
 import os
+import re
+import resource
 import subprocess
 import sys
+import typing
 
 import jax
 import numpy as np
@@ -12,7 +18,8 @@ import pytest
 
 from eventsnn import plots
 from eventsnn.cli import main
-from eventsnn.tasks import TASKS, Outcome
+from eventsnn.results import SPACE, Folder
+from eventsnn.tasks import TASKS, DataError, Outcome, Pictures
 
 PICTURES = {"prediction", "loss", "parameters", "raster", "membranes"}
 OPTIONS = {  # of each task, none of them the default
@@ -65,7 +72,8 @@ def quick(tmp_path_factory, pytestconfig):
 
 def test_a_run_ends_with_its_metrics_as_one_json_line(quick):
     run, out = quick
-    metrics = json.loads(run.stdout.splitlines()[-1])
+    assert run.stdout.count("\n") == 1  # and nothing else is on stdout
+    metrics = json.loads(run.stdout)
     assert metrics == json.loads((out / "metrics.json").read_text())
     assert metrics["seed"] == 3
     assert metrics["steps"] == 12
@@ -86,6 +94,7 @@ def test_a_run_draws_its_pictures(quick):
     assert {path.name for path in out.iterdir()} == {"metrics.json"} | {
         f"{n}.png" for n in PICTURES
     }
+    assert set(TASKS["ttfs-regression"].pictures) == {f"{n}.png" for n in PICTURES}
     for name in PICTURES:
         assert (out / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
@@ -95,6 +104,7 @@ def test_a_run_shows_its_progress_on_stderr(quick):
     assert "12/12" in run.stderr
     assert "loss" in run.stderr
     assert "step/s" in run.stderr
+    assert "Wrote metrics.json, " in run.stderr
 
 
 def test_tasks_are_listed(capsys):
@@ -145,14 +155,162 @@ def test_a_wrong_option_or_value_is_one_line_and_code_2(arguments, message, caps
     assert message in shown.err
 
 
-def test_a_folder_that_cannot_be_written_is_one_line_and_code_2(tmp_path, capsys):
-    (tmp_path / "file").touch()
+@pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["run", "--help"]])
+def test_what_is_asked_for_goes_to_stdout(arguments, capsys):
     with pytest.raises(SystemExit) as stop:
-        main(["run", "ttfs-regression", "--out", str(tmp_path / "file" / "run")])
+        main(arguments)
+    shown = capsys.readouterr()
+    assert stop.value.code == 0 and shown.err == ""
+    assert shown.out.startswith("usage: eventsnn" if "--help" in arguments else "eventsnn ")
+
+
+class Full:
+    """A stream that cannot be written, like /dev/full or a closed pipe."""
+
+    def write(self, text):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def flush(self):
+        pass
+
+
+@pytest.mark.parametrize("arguments", [["tasks"], ["--version"], ["run", "yin-yang", "--help"]])
+def test_stdout_that_cannot_be_written_is_one_line_and_code_1(arguments, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stdout", Full())
+    assert main(arguments) == 1
     shown = capsys.readouterr().err
-    assert stop.value.code == 2
-    assert shown.count("\n") == 1
-    assert "argument --out: cannot write" in shown
+    assert shown == "eventsnn: error: cannot write to stdout: No space left on device\n"
+
+
+# ------------------------------------------------------------------ values of options
+
+
+def bad_values(field):
+    """Values that the option refuses, by what is known of it."""
+    of = field.metadata
+    if of["choices"]:
+        return ["", "--", "nothing", of["choices"][0].upper(), f" {of['choices'][0]}", "a\nb"]
+    if of["least"] is None:
+        return ["", "--"]
+    ends = [str(of["least"] - 1), str(of["most"] + 1), "3" * 30, "9" * 5000]
+    words = ["", "--", " 5", "5 ", "+5", "1.5", "1e3", "0x10", "1_000", "nan", "None", "a\nb"]
+    return [*ends, *words, "\uff15", "\u0665", "\u00b2"]  # digits, but not of ASCII
+
+
+CASES = [
+    (name, option, value)
+    for name, task in TASKS.items()
+    for option, values in [
+        *((option, bad_values(field)) for option, field in task.options().items()),
+        ("out", ["", "--", "a\0b", "x" * 300]),
+    ]
+    for value in values
+]
+
+
+@pytest.mark.parametrize(("name", "option"), dict.fromkeys(case[:2] for case in CASES))
+def test_every_bad_value_of_every_option_is_one_line(name, option, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(TASKS[name], "run", lambda *_, **__: pytest.fail("it was accepted"))
+    monkeypatch.chdir(tmp_path)
+    flag = f"--{option.replace('_', '-')}"
+    for value in (case[2] for case in CASES if case[:2] == (name, option)):
+        with pytest.raises(SystemExit) as stop:
+            main(["run", name, f"{flag}={value}"])
+        shown = capsys.readouterr()
+        assert stop.value.code == 2 and shown.out == ""
+        assert shown.err.startswith(f"eventsnn: error: argument {flag}: ")
+        assert shown.err.count("\n") == 1 and shown.err.isprintable() is False
+        assert len(shown.err) < 500
+        for part in (value[:12], value[-12:]):
+            assert part in shown.err or ascii(part)[1:-1] in shown.err
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_the_ends_of_every_range_are_accepted(name, in_process, monkeypatch):
+    seen = []
+
+    def run(self, *, progress):
+        seen.append(self)
+        return Outcome({}, {})
+
+    monkeypatch.setattr(TASKS[name], "run", run)
+    ranges = {
+        option: (field.metadata["least"], field.metadata["most"])
+        for option, field in TASKS[name].options().items()
+        if field.metadata["least"] is not None
+    }
+    assert ranges["seed"] == (0, 2**32 - 1) and ranges["steps"] == (1, 2**31 - 1)
+    for end in (0, 1):
+        given = {option: ends[end] for option, ends in ranges.items()}
+        assert in_process(name, *(f"--{option}={value}" for option, value in given.items())) == 0
+        assert seen.pop() == TASKS[name](**given)
+
+
+def wrong(field):
+    """Values that a setting refuses, by its type and range."""
+    types = typing.get_args(field.type)
+    types = types if type(None) in types else (field.type,)
+    nothing = [] if type(None) in types else [None]
+    if field.metadata.get("choices"):
+        return ["nothing", 3, b"exact", [], *nothing]
+    if int in types:
+        least, most = field.metadata.get("least", 1), field.metadata.get("most", 2**31 - 1)
+        return [least - 1, most + 1, 10**400, 2.5, True, "3", float("nan"), 1j, [2], *nothing]
+    if float in types:
+        return [float("nan"), float("inf"), "0.1", True, 1j, [0.1], 10**400, *nothing]
+    if str in types:
+        return [3, 1.5, b"here", ["here"], *nothing]
+    assert field.type == tuple[float, float]
+    return [0.1, (1.0,), (0.0, float("nan")), ("0", "1"), (0.0, 1.0, 2.0), "01", *nothing]
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_every_wrong_setting_of_a_task_is_refused_by_its_name(name):
+    for field in dataclasses.fields(TASKS[name]):
+        for value in wrong(field):
+            with pytest.raises(ValueError, match=rf"^{field.name} must be .*, got .*\.$"):
+                TASKS[name](**{field.name: value})
+
+
+# ------------------------------------------------------------------ the folder of results
+
+
+@pytest.mark.parametrize("spoil", ["below a file", "a picture is a folder", "in use"])
+def test_a_folder_that_cannot_be_used_is_one_line_and_code_2(spoil, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(TASKS["yin-yang"], "run", lambda *_, **__: pytest.fail("it was accepted"))
+    out, held, expected = tmp_path / "out", contextlib.nullcontext(), "cannot write to '{}': "
+    if spoil == "below a file":
+        (tmp_path / "file").touch()
+        out = tmp_path / "file" / "out"
+    elif spoil == "in use":
+        held, expected = Folder(out), "'{}' is in use by another run"
+    else:
+        (out / "loss.png").mkdir(parents=True)
+        expected += "'loss.png' in it is a folder"
+    with held, pytest.raises(SystemExit) as stop:
+        main(["run", "yin-yang", "--out", str(out)])
+    shown = capsys.readouterr().err
+    assert stop.value.code == 2 and shown.count("\n") == 1
+    assert f"argument --out: {expected.format(out)}" in shown
+
+
+@pytest.fixture
+def limit():
+    """Limit the size of the files that this process writes, as a full disk does."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_folder_without_room_is_refused_before_the_training(limit, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(TASKS["yin-yang"], "run", lambda *_, **__: pytest.fail("it was accepted"))
+    limit(SPACE - 1)
+    with pytest.raises(SystemExit) as stop:
+        main(["run", "yin-yang", "--out", str(tmp_path)])
+    shown = capsys.readouterr().err
+    assert stop.value.code == 2 and shown.count("\n") == 1
+    assert f"cannot write to '{tmp_path}': {os.strerror(errno.EFBIG)}" in shown
+    assert not any(tmp_path.iterdir())
 
 
 # ------------------------------------------------------------------ in this process
@@ -206,6 +364,94 @@ def test_options_reach_the_task_and_the_metrics(name, in_process, monkeypatch, t
     assert [task.steps for task in seen[1:]] == [TASKS[name]().quick().steps, 9]
 
 
+def old_results(out):
+    """A run of another task left its results."""
+    out.mkdir()
+    for name in ("metrics.json", "loss.png", "regions.png", "sample.gif", "mine.png"):
+        (out / name).write_text("old")
+
+
+@pytest.mark.parametrize(("room", "written"), [(10, []), (2000, ["metrics.json"])])
+def test_a_disk_that_is_full_at_the_end_loses_no_numbers(
+    room, written, limit, in_process, monkeypatch, tmp_path, capsys
+):
+    old_results(tmp_path / "out")
+    pictures = {"counts": plots.spike_counts(np.arange(3))}
+
+    def run(self, *, progress):
+        limit(room)
+        return Outcome({"test_accuracy": 0.5}, pictures)
+
+    monkeypatch.setattr(TASKS["moving-mnist"], "run", run)
+    assert in_process("moving-mnist") == 1
+    shown = capsys.readouterr()
+    assert json.loads(shown.out)["test_accuracy"] == 0.5
+    assert shown.err.count("\n") == 1
+    assert shown.err.startswith(f"eventsnn: error: cannot write all results to '{tmp_path / 'out'}")
+    assert f"(written: {', '.join(written) or 'nothing'}): {os.strerror(errno.EFBIG)}" in shown.err
+    left = {path.name: path.read_text() for path in (tmp_path / "out").iterdir()}
+    if not written:  # all of the earlier run, and nothing else
+        assert left == dict.fromkeys(
+            ["metrics.json", "loss.png", "regions.png", "sample.gif", "mine.png"], "old"
+        )
+    else:
+        assert set(left) == {"metrics.json", "mine.png"}
+        assert json.loads(left["metrics.json"]) == json.loads(shown.out)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), MemoryError()])
+def test_numbers_are_safe_before_pictures_are_drawn(
+    error, in_process, monkeypatch, tmp_path, capsys
+):
+    out = tmp_path / "out"
+    old_results(out)
+
+    def draw():
+        left = {path.name for path in out.iterdir()}
+        assert left == {"metrics.json", "mine.png"}  # and none of the old pictures
+        assert json.loads((out / "metrics.json").read_text())["test_accuracy"] == 0.5
+        raise error
+
+    outcome = Outcome({"test_accuracy": 0.5}, Pictures(draw))
+    monkeypatch.setattr(TASKS["yin-yang"], "run", lambda self, progress: outcome)
+    assert in_process("yin-yang") == (130 if isinstance(error, KeyboardInterrupt) else 1)
+    shown = capsys.readouterr()
+    assert json.loads(shown.out)["test_accuracy"] == 0.5
+    assert shown.err.count("\n") == 1
+    assert re.search("interrupted|out of memory", shown.err)
+
+
+def test_files_are_written_although_stdout_is_not(in_process, monkeypatch, tmp_path, capsys):
+    outcome = Outcome({"test_accuracy": 0.5}, {"counts": plots.spike_counts(np.arange(3))})
+    monkeypatch.setattr(TASKS["yin-yang"], "run", lambda self, progress: outcome)
+    monkeypatch.setattr(sys, "stdout", Full())
+    assert in_process("yin-yang") == 1
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"metrics.json", "counts.png"}
+    assert capsys.readouterr().err.splitlines()[1:] == [
+        "eventsnn: error: cannot write to stdout: No space left on device"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (AssertionError(), "JAX cannot start with JAX_PLATFORMS=cuda: no such device"),
+        (
+            RuntimeError("Unable to\nstart"),
+            "JAX cannot start with JAX_PLATFORMS=cuda: Unable to start",
+        ),
+    ],
+)
+def test_jax_without_its_devices_is_one_line(error, expected, in_process, monkeypatch, capsys):
+    def devices():
+        raise error
+
+    monkeypatch.setattr(jax, "devices", devices)
+    monkeypatch.setenv("JAX_PLATFORMS", "cuda")
+    assert in_process("yin-yang") == 2
+    assert capsys.readouterr().err == f"eventsnn: error: {expected}\n"
+
+
 def test_pictures_and_films_are_written(in_process, monkeypatch, tmp_path, capsys):
     frames = np.random.default_rng(0).random((3, 4, 4))
     outcome = Outcome(
@@ -219,13 +465,16 @@ def test_pictures_and_films_are_written(in_process, monkeypatch, tmp_path, capsy
     assert {path.name for path in out.iterdir()} == {"metrics.json", "counts.png", "sample.gif"}
     assert (out / "counts.png").read_bytes().startswith(b"\x89PNG")
     assert (out / "sample.gif").read_bytes().startswith(b"GIF")
-    assert "Wrote metrics.json, counts.png, sample.gif to" in capsys.readouterr().out
+    assert "Wrote metrics.json, counts.png, sample.gif to" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("error", "code", "shown"),
     [
         (FloatingPointError("the loss became nan at step 3"), 1, "error: the loss became nan"),
+        (MemoryError(), 1, "error: training failed: out of memory"),
+        (jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: 9 GB\nat"), 1, "RESOURCE_EXHAUSTED: 9 GB"),
+        (DataError("'a\nb' is cut off"), 2, "error: 'a b' is cut off"),
         (KeyboardInterrupt(), 130, "interrupted"),
     ],
 )

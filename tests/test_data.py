@@ -4,6 +4,8 @@ import gzip
 import os
 import re
 import shutil
+import tracemalloc
+import zlib
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +15,7 @@ import pytest
 import requests
 
 from eventsnn.data import idx, images, membrane, mnist, moving
+from eventsnn.tasks import TASKS, DataError
 
 CODES = {"u1": 0x08, "i1": 0x09, "i2": 0x0B, "i4": 0x0C, "f4": 0x0D, "f8": 0x0E}
 NAMES = tuple(mnist.SHA256)
@@ -92,7 +95,14 @@ def test_idx_reads_no_values_at_all(tmp_path):
     assert idx.read(tmp_path / "a").shape == (0, 4)
 
 
+def header(code, *sizes):
+    """The first bytes of a file, of whatever sizes."""
+    return bytes([0, 0, code, len(sizes)]) + b"".join(size.to_bytes(4, "big") for size in sizes)
+
+
 GOOD = as_idx(np.arange(6, dtype="u1").reshape(2, 3))
+MOST = 2**32 - 1
+HUGE = header(0x0E, MOST, MOST, MOST)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +111,11 @@ GOOD = as_idx(np.arange(6, dtype="u1").reshape(2, 3))
         (GOOD[:-1], r"is cut off.*promises 6 bytes.*\(2, 3\).*found 5"),
         (GOOD + b"x", "is too long.*promises 6 bytes.*found 7"),
         (gzip.compress(GOOD[:-2]), "is cut off.*found 4"),
-        (GOOD[:9], "broken IDX header.*2 dimensions"),
+        (gzip.compress(GOOD + b"x"), "is too long.*promises 6 bytes.*found 7 or more"),
+        (HUGE, r"is cut off.*promises 633825299671392843082401579000 bytes.*found 0\."),
+        (gzip.compress(HUGE), r"is cut off.*promises 633825299671392843082401579000 bytes"),
+        (header(0x0E, 0, MOST, MOST, MOST), f"has shape .0, {MOST}, {MOST}, {MOST}., too large"),
+        (GOOD[:9], "broken IDX header.*2 dimensions.*5 bytes for their sizes"),
         (b"\0\0\x08\0\x01", "broken IDX header.*0 dimensions.*expected 1"),
         (b"\0\0\x08\xff" + bytes(4 * 255), "255 dimensions"),
         (b"\0\0\x07\x01\0\0\0\0", "not an IDX file.*'00 00 07 01'.*expected.*08, 09, 0b"),
@@ -127,6 +141,58 @@ def test_idx_refuses_what_is_no_file(tmp_path):
         idx.read(tmp_path / "nothing-here")
     with pytest.raises(ValueError, match="is a folder, expected an IDX file"):
         idx.read(tmp_path)
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", "/dev/zero"):
+        with pytest.raises(ValueError, match=f"'{path}' is no regular file, expected an IDX file"):
+            idx.read(path)
+
+
+@pytest.mark.parametrize("path", [None, 3, b"file", ["file"]])
+def test_what_is_no_path_is_refused_by_its_name(path):
+    with pytest.raises(TypeError, match=re.escape(f"path must be a path, got {path!r}.")):
+        idx.read(path)
+    if path is not None:
+        with pytest.raises(TypeError, match=re.escape(f"data_dir must be a path, got {path!r}.")):
+            mnist.read(path)
+
+
+def test_an_idx_file_takes_no_more_memory_than_its_array(tmp_path):
+    """A gzip file of 32 kB holds 32 MB, of which its header promises 10 bytes; or 4 GB."""
+    for promised, expected in ((10, "is too long"), (MOST, "is cut off")):
+        packer = zlib.compressobj(9, zlib.DEFLATED, 31)
+        parts = [header(0x08, promised), *[bytes(2**20)] * 32]
+        packed = b"".join(packer.compress(part) for part in parts) + packer.flush()
+        (tmp_path / "bomb").write_bytes(packed)
+        tracemalloc.start()
+        with pytest.raises(ValueError, match=f"bomb' {expected}"):
+            idx.read(tmp_path / "bomb")
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 2**20
+
+
+def test_an_array_that_memory_has_no_room_for_is_one_line(tmp_path, monkeypatch):
+    path = write(tmp_path, little_mnist()) / NAMES[0]
+    path.write_bytes(header(0x08, MOST))
+    os.truncate(path, 8 + MOST)  # of zeros that take no room on the disk
+
+    def empty(shape, dtype):
+        raise MemoryError
+
+    monkeypatch.setattr(idx.np, "empty", empty)
+    expected = f"{NAMES[0]}' holds {MOST} bytes of values, more than there is memory for"
+    with pytest.raises(MemoryError, match=expected) as error:
+        idx.read(path)
+    one_line(error)
+    with pytest.raises(DataError, match=expected):
+        TASKS["leaky-classification"](dataset="mnist", data_dir=str(tmp_path)).load()
+
+
+def test_a_folder_of_a_user_that_there_is_not_is_refused():
+    with pytest.raises(
+        FileNotFoundError, match="data_dir must name a folder, got '~no-such-user/x'"
+    ):
+        mnist.read("~no-such-user/x")
 
 
 # ------------------------------------------------------------------ MNIST from files

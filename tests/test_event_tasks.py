@@ -113,6 +113,7 @@ def test_digits_are_learnt(readout, digits, as_users_do):
     assert outcome.metrics["gradient_steps"] == steps == 4 * epoch
     assert outcome.metrics["test_accuracy"] > 0.5  # by chance: 0.1
     assert set(outcome.figures) == OF_LATENCIES and not outcome.animations
+    assert {f"{figure}.png" for figure in OF_LATENCIES} <= set(task.pictures)
 
 
 # ------------------------------------------------------------------ a membrane
@@ -127,6 +128,7 @@ def test_a_membrane_is_learnt(options, limit, as_users_do):
     assert 0 < outcome.metrics["relative_error"] < limit
     assert 0 < outcome.metrics["l1"] < 0.01
     assert set(outcome.figures) == OF_CURVES
+    assert {f"{figure}.png" for figure in OF_CURVES} == set(task.pictures)
 
 
 def test_time_constants_learn_unless_they_are_fixed(as_users_do):

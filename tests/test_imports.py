@@ -2,6 +2,7 @@
 
 import ast
 import pathlib
+import subprocess
 import sys
 
 import pytest
@@ -81,8 +82,11 @@ MAY_IMPORT = {
     "cpu": set(),
     "train": {"cpu"},
     "tasks": set(EVERYTHING),
-    "cli": {*EVERYTHING, "cpu", "tasks"},
+    "results": set(),
+    "commands": {*EVERYTHING, "cpu", "results", "tasks"},
+    "cli": {"commands"},
     "__main__": {"cli"},
+    "_api": {*EVERYTHING, "adjoint", "cpu"},
 }
 LIGHT = {  # besides the standard library
     "encoders": {"jax", "jaxtyping", "numpy"},
@@ -144,9 +148,32 @@ def test_every_part_has_its_place():
 def test_imports_point_one_way(module):
     part = part_of(module)
     allowed = MAY_IMPORT[part] | {part}
-    if part in ("cli", "tasks"):
+    if part in ("commands", "tasks"):
         allowed |= {"__version__"}
     assert set(own(module)) <= allowed
+
+
+@pytest.mark.parametrize("module", ["__init__", "__main__", "cli", "results"])
+def test_the_entry_of_the_command_line_imports_nothing_slow(module):
+    at_import = {name.split(".")[0] for name in imports(module, inside_functions=False)}
+    assert at_import <= {*sys.stdlib_module_names, "eventsnn"}
+
+
+def test_every_name_of_the_package_is_there_at_its_first_use():
+    code = """
+import sys, eventsnn
+assert "jax" not in sys.modules and not hasattr(eventsnn, "__main__")
+assert eventsnn.checks is sys.modules["eventsnn.checks"]
+from eventsnn import *
+assert LIF is eventsnn.neurons.LIF and {"LIF", "losses", "__version__"} <= set(dir(eventsnn))
+assert eventsnn.__version__ == "0+unknown" or eventsnn.__version__[0].isdigit()
+try:
+    eventsnn.LIFE
+except AttributeError as error:
+    print(error)
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout == "module 'eventsnn' has no attribute 'LIFE'\n"
 
 
 @pytest.mark.parametrize("module", [m for m in MODULES if part_of(m) in LIGHT])

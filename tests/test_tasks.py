@@ -70,10 +70,12 @@ def test_a_task_runs(name, options, metrics, figures, tmp_path):
     assert outcome.metrics["final_loss"] == losses(outcome)[-1]
     assert losses(outcome)[-2:].mean() < 0.97 * losses(outcome)[0]
     assert set(outcome.figures) == figures
+    assert {f"{figure}.png" for figure in figures} <= set(TASKS[name].pictures)
     if name in DIGITS:
         assert outcome.metrics["gradient_steps"] == task.steps
         assert outcome.metrics["steps_per_epoch"] == 1442 // task.batch_size
     assert set(outcome.animations) == ({"sample"} if name == "moving-mnist" else set())
+    assert {f"{movie}.gif" for movie in outcome.animations} <= set(TASKS[name].pictures)
     for movie in outcome.animations.values():
         plots.save_gif(movie, tmp_path / "sample.gif")
 

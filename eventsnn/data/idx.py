@@ -4,7 +4,9 @@ import gzip
 import math
 import os
 import pathlib
+import sys
 import zlib
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +20,9 @@ _TYPES = {
 }
 _GZIP = b"\x1f\x8b"
 _MAX_NDIM = 32
+_CHUNK = 2**20
+# Deflate makes no more than so many bytes of one.
+_MOST_UNZIPPED = 1032
 
 
 def read(path: str | os.PathLike[str]) -> np.ndarray:
@@ -28,6 +33,8 @@ def read(path: str | os.PathLike[str]) -> np.ndarray:
     integers, and 32-bit and 64-bit floating-point numbers. The format is described on the MNIST
     page of LeCun, Cortes & Burges (1998).
 
+    No more memory is taken than the array needs, and none if the file is too short for it.
+
     **Arguments:**
 
     - `path`: the file.
@@ -35,49 +42,100 @@ def read(path: str | os.PathLike[str]) -> np.ndarray:
     **Returns:** the values in the byte order of this machine, free to be written to.
 
     **Raises:** `FileNotFoundError` where there is no such file; `ValueError` for one that is no IDX
-    file, or is longer or shorter than its header says. Both name the file.
+    file, or is longer or shorter than its header says; `MemoryError` if there is not enough for the
+    array; `TypeError` for what is no path. All name the file.
     """
-    data = _content(pathlib.Path(path))
-    dtype, shape = _header(path, data)
-    start, expected = 4 + 4 * len(shape), math.prod(shape) * dtype.itemsize
-    found = len(data) - start
-    if found != expected:
-        problem = "is cut off" if found < expected else "is too long"
-        raise ValueError(
-            f"'{path}' {problem}: its header promises {expected} bytes of values "
-            f"(shape {shape}, {dtype.newbyteorder('=')}), found {found}."
-        )
-    values = np.frombuffer(data, dtype, offset=start).reshape(shape)
-    return values.astype(dtype.newbyteorder("="))
+    path = local_path("path", path)
+    _check_kind(path)
+    size = path.stat().st_size
+    with open(path, "rb") as file:
+        zipped = file.read(len(_GZIP)) == _GZIP
+        file.seek(0)
+        if not zipped:
+            return _array(path, file, most=size)
+        try:
+            with gzip.GzipFile(fileobj=file) as unzipped:
+                return _array(path, unzipped, most=_MOST_UNZIPPED * size)
+        except (EOFError, OSError, zlib.error) as error:
+            raise ValueError(
+                f"'{path}' is a broken gzip file ({error}), expected a whole one."
+            ) from None
 
 
-def _content(path):
+def local_path(argument: str, value: Any) -> pathlib.Path:
+    """`value` as a path.
+
+    **Raises:** `TypeError` unless it is a string or an `os.PathLike` of one.
+    """
+    try:
+        return pathlib.Path(value)
+    except TypeError:
+        raise TypeError(f"{argument} must be a path, got {value!r}.") from None
+
+
+def _check_kind(path):
     if not path.exists():
         raise FileNotFoundError(f"'{path}' does not exist, expected an IDX file, gzipped or not.")
     if not path.is_file():
-        raise ValueError(f"'{path}' is a folder, expected an IDX file, gzipped or not.")
-    data = path.read_bytes()
-    if not data.startswith(_GZIP):
-        return data
+        kind = "a folder" if path.is_dir() else "no regular file"
+        raise ValueError(f"'{path}' is {kind}, expected an IDX file, gzipped or not.")
+
+
+def _array(path, file, *, most):
+    """The array in an open file, of which no more than `most` bytes can be read."""
+    dtype, shape = _header(path, file)
+    expected = math.prod(shape) * dtype.itemsize
+    most -= 4 + 4 * len(shape)
+    if expected > most:
+        bound = " at most" if isinstance(file, gzip.GzipFile) else ""
+        raise _wrong_length(path, dtype, shape, "is cut off", f"{most}{bound}")
+    # NumPy's own limit, for which a size of 0 is none.
+    if math.prod(size or 1 for size in shape) * dtype.itemsize > sys.maxsize:
+        raise ValueError(f"'{path}' has shape {shape}, too large for an array though it is empty.")
     try:
-        return gzip.decompress(data)
-    except (EOFError, OSError, zlib.error) as error:
-        raise ValueError(
-            f"'{path}' is a broken gzip file ({error}), expected a whole one."
+        values = np.empty(shape, dtype)
+    except MemoryError:
+        raise MemoryError(
+            f"'{path}' holds {expected} bytes of values, more than there is memory for."
         ) from None
+    found = _read_into(values, file)
+    if found < expected:
+        raise _wrong_length(path, dtype, shape, "is cut off", found)
+    if file.read(1):  # at the end of a gzip file this compares its checksum
+        raise _wrong_length(path, dtype, shape, "is too long", f"{expected + 1} or more")
+    return values if dtype.isnative else values.byteswap(inplace=True).view(dtype.newbyteorder())
 
 
-def _header(path, data):
-    if len(data) < 4 or data[:2] != b"\0\0" or data[2] not in _TYPES:
-        found = f"'{data[:4].hex(' ')}'" if data else "an empty file"
+def _read_into(values, file):
+    """Fill an array with bytes, and return how many there were."""
+    rest = memoryview(values.reshape(-1).view(np.uint8))
+    found = 0
+    while count := file.readinto(rest[found : found + _CHUNK]):
+        found += count
+    return found
+
+
+def _wrong_length(path, dtype, shape, problem, found):
+    expected = math.prod(shape) * dtype.itemsize
+    return ValueError(
+        f"'{path}' {problem}: its header promises {expected} bytes of values "
+        f"(shape {shape}, {dtype.newbyteorder('=')}), found {found}."
+    )
+
+
+def _header(path, file):
+    start = file.read(4)
+    if len(start) < 4 or start[:2] != b"\0\0" or start[2] not in _TYPES:
+        found = f"'{start.hex(' ')}'" if start else "an empty file"
         raise ValueError(
             f"'{path}' is not an IDX file: found {found} at its start, expected '00 00', a type "
             f"({', '.join(f'{code:02x}' for code in _TYPES)}) and the number of dimensions."
         )
-    ndim = data[3]
-    if not 1 <= ndim <= _MAX_NDIM or len(data) < 4 + 4 * ndim:
+    ndim = start[3]
+    sizes = file.read(4 * ndim)
+    if not 1 <= ndim <= _MAX_NDIM or len(sizes) < 4 * ndim:
         raise ValueError(
-            f"'{path}' has a broken IDX header: found {ndim} dimensions and {len(data) - 4} more "
-            f"bytes, expected 1 to {_MAX_NDIM} dimensions and four bytes for the size of each."
+            f"'{path}' has a broken IDX header: found {ndim} dimensions and {len(sizes)} bytes for "
+            f"their sizes, expected 1 to {_MAX_NDIM} dimensions and four bytes for each."
         )
-    return _TYPES[data[2]], tuple(int(size) for size in np.frombuffer(data, ">u4", ndim, 4))
+    return _TYPES[start[2]], tuple(int(size) for size in np.frombuffer(sizes, ">u4"))

@@ -3,6 +3,7 @@
 LeCun, Bottou, Bengio & Haffner, Proceedings of the IEEE 86:2278, 1998.
 """
 
+import contextlib
 import os
 import pathlib
 
@@ -56,7 +57,7 @@ def read(data_dir: str | os.PathLike[str] | None = None) -> tuple[Part, Part]:
 
 def _files(data_dir):
     if data_dir is not None:
-        return _in_folder(pathlib.Path(data_dir), "data_dir")
+        return _in_folder(idx.local_path("data_dir", data_dir), "data_dir")
     if os.environ.get(VARIABLE):
         found = _in_folder(pathlib.Path(os.environ[VARIABLE]), VARIABLE, none_is_fine=True)
         if found:
@@ -65,7 +66,8 @@ def _files(data_dir):
 
 
 def _in_folder(folder, argument, *, none_is_fine=False):
-    folder = folder.expanduser()
+    with contextlib.suppress(RuntimeError):  # ~name of a user there is not
+        folder = folder.expanduser()
     if not folder.is_dir():
         raise FileNotFoundError(f"{argument} must name a folder, got '{folder}'.")
     found = {name: path for name in SHA256 if (path := _spelt(folder, name)) is not None}
@@ -91,13 +93,13 @@ def _spelt(folder, name):
 def _fetch(name):
     import pooch  # slow to import, and seldom needed
 
-    file = f"{name}.gz"
+    file, folder = f"{name}.gz", pathlib.Path(pooch.os_cache("eventsnn"), "mnist")
     try:
         path = pooch.retrieve(
             MIRROR + file,
             known_hash=f"sha256:{SHA256[name]}",
             fname=file,
-            path=pathlib.Path(pooch.os_cache("eventsnn"), "mnist"),
+            path=folder,
         )
     except ValueError:
         raise ValueError(
@@ -106,7 +108,8 @@ def _fetch(name):
         ) from None
     except OSError as error:  # requests' own errors are such
         raise ConnectionError(
-            f"{file} could not be fetched from {MIRROR} ({type(error).__name__}); {_BY_HAND}."
+            f"{file} could not be fetched from {MIRROR} into '{folder}' "
+            f"({type(error).__name__}); {_BY_HAND}."
         ) from error
     return pathlib.Path(path)
 

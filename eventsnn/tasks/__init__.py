@@ -3,6 +3,7 @@
 from .base import SOLVERS as SOLVERS
 from .base import DataError as DataError
 from .base import Outcome as Outcome
+from .base import Pictures as Pictures
 from .base import Task as Task
 from .delays import Delays as Delays
 from .leaky_classification import LeakyClassification as LeakyClassification

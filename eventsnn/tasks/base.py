@@ -2,10 +2,16 @@
 
 import abc
 import dataclasses
-from collections.abc import Callable, Collection, Mapping
+import functools
+import os
+import sys
+import types
+import typing
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import diffrax
+import numpy as np
 import optax
 
 if TYPE_CHECKING:
@@ -50,9 +56,32 @@ class DataError(Exception):
     """The data could not be read: one line that says which file, and why."""
 
 
+class Pictures(Mapping[str, Any]):
+    """Pictures by name, drawn at the first look at them.
+
+    What is done with the metrics before is done without the time, memory and faults of drawing.
+
+    **Arguments:**
+
+    - `draw`: returns the pictures by name.
+    """
+
+    def __init__(self, draw: Callable[[], Mapping[str, Any]]):
+        self._drawn = functools.cache(draw)
+
+    def __getitem__(self, name: str) -> Any:
+        return self._drawn()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._drawn())
+
+    def __len__(self) -> int:
+        return len(self._drawn())
+
+
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What running a task gives."""
+    """Results of a run of a task."""
 
     metrics: Mapping[str, float | int | str]
     """Numbers by name; times in ms."""
@@ -62,21 +91,32 @@ class Outcome:
     """Moving pictures by file name, without the ending."""
 
 
+MAX_STEPS = 2**31 - 1
+"""Largest number of gradient steps, which are counted in 32 bits."""
+MAX_EPOCHS = 10**6
+
+_RANGES = {"count": (1, MAX_STEPS), "seed": (0, 2**32 - 1), "text": (None, None)}
+
+
 def option(
     default: Any,
     help: str,
     *,
     kind: Literal["count", "seed", "text"] = "text",
     choices: Collection[str] | None = None,
+    most: int | None = None,
 ) -> Any:
     """A setting of a task that the command line offers by its name.
 
     **Arguments:**
 
-    - `kind`: what it is: a whole number >= 1, a seed, or text.
+    - `kind`: a whole number from 1 to 2**31 - 1, a seed from 0 to 2**32 - 1, or text.
     - `choices`: the values there are; None: any.
+    - `most`: the largest number; None: that of its kind.
     """
+    least, largest = _RANGES[kind]
     offered = {"help": help, "kind": kind, "choices": choices and tuple(choices)}
+    offered |= {"least": least, "most": most or largest}
     return dataclasses.field(default=default, metadata=offered)
 
 
@@ -86,14 +126,14 @@ class Task(abc.ABC):
 
     name: ClassVar[str]
     summary: ClassVar[str]
+    pictures: ClassVar[tuple[str, ...]]
+    """Names of all files that a run may draw, with their endings."""
 
     seed: int = option(0, "of the parameters and the data", kind="seed")
 
     def __post_init__(self):
-        for name, field in self.options().items():
-            choices, value = field.metadata["choices"], getattr(self, name)
-            if choices is not None and value not in choices:
-                raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}.")
+        for field in dataclasses.fields(self):
+            _check(field, getattr(self, field.name))
 
     @classmethod
     def options(cls) -> dict[str, dataclasses.Field]:
@@ -107,3 +147,36 @@ class Task(abc.ABC):
     @abc.abstractmethod
     def run(self, *, progress: bool = True) -> Outcome:
         """Trains, tests and draws."""
+
+
+def _check(field: dataclasses.Field, value: Any) -> None:
+    """Refuse a value that does not fit the type of a setting, or the range of an option."""
+    of = field.metadata
+    union = isinstance(field.type, types.UnionType)
+    kinds = typing.get_args(field.type) if union else (field.type,)
+    if value is None and types.NoneType in kinds:
+        return
+    if of.get("choices"):
+        expected, fits = f"one of {', '.join(of['choices'])}", value in list(of["choices"])
+    elif int in kinds:
+        least, most = of.get("least", 1), of.get("most", MAX_STEPS)
+        expected, fits = f"a whole number from {least} to {most}", _is_whole(value, least, most)
+    elif float in kinds:
+        expected, fits = "a finite number", _is_finite(value)
+    elif tuple[float, float] in kinds:
+        expected = "a pair of finite numbers"
+        fits = isinstance(value, tuple) and len(value) == 2 and all(map(_is_finite, value))
+    else:
+        expected, fits = "text or a path", isinstance(value, str | os.PathLike)
+    if not fits:
+        raise ValueError(f"{field.name} must be {expected}, got {value!r}.")
+
+
+def _is_whole(value, least, most):
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    return whole and least <= value <= most
+
+
+def _is_finite(value):
+    real = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+    return real and bool(abs(value) <= sys.float_info.max)

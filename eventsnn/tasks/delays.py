@@ -16,7 +16,7 @@ from ..data.yin_yang import YinYangData
 from ..network import EventNetwork
 from ..neurons import LIF
 from ..train import FitResult
-from .base import option
+from .base import MAX_EPOCHS, option
 from .points import PointsTask, Setup, history, normal, only
 
 DELAYS = ("learnt", "fixed", "none")
@@ -61,8 +61,9 @@ class Delays(PointsTask):
 
     name: ClassVar[str] = "delays"
     summary: ClassVar[str] = "classes of points by the first spike, 30 LIF neurons with delays"
+    pictures: ClassVar[tuple[str, ...]] = (*PointsTask.pictures, "delays.png")
 
-    epochs: int = option(100, "passes through the data", kind="count")
+    epochs: int = option(100, "passes through the data", kind="count", most=MAX_EPOCHS)
     delays: str = option("learnt", "learnt, drawn and kept (fixed), or none", choices=DELAYS)
     kind: str = option("synaptic", "one delay a synapse, or one a source (axonal)", choices=KINDS)
 

@@ -2,6 +2,7 @@
 
 import abc
 import dataclasses
+import functools
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Literal
 
@@ -16,7 +17,7 @@ from ..data import images
 from ..data.images import ImageData
 from ..discrete import Run, Sequential, trainable
 from ..train import FitResult, fit
-from .base import DataError, Outcome, Task, option
+from .base import MAX_EPOCHS, MAX_STEPS, DataError, Outcome, Pictures, Task, option
 from .image_figures import draw
 
 # Steps a dispatch: the largest divisor of an epoch up to here.
@@ -41,7 +42,7 @@ class ImageTask(Task):
     data_dir: str | None = option(
         None, "folder of the MNIST files (default: $EVENTSNN_DATA, else they are fetched once)"
     )
-    epochs: int | None = option(None, "passes through the data", kind="count")
+    epochs: int | None = option(None, "passes through the data", kind="count", most=MAX_EPOCHS)
     steps: int | None = option(None, "gradient steps (default: the epochs)", kind="count")
 
     batch_size: int = 128
@@ -50,6 +51,16 @@ class ImageTask(Task):
     average: int | None = None
     """Of how many of the last steps to test the mean network; None: of the last epoch's."""
 
+    pictures: ClassVar[tuple[str, ...]] = (
+        "loss.png",
+        "accuracy.png",
+        "confusion.png",
+        "raster.png",
+        "membranes.png",
+        "counts.png",
+        "weights.png",
+        "samples.png",
+    )
     default_epochs: ClassVar[Mapping[str, int]]
     watches_test: ClassVar[bool] = False
     """Whether to follow the loss of a test batch at every step."""
@@ -97,11 +108,15 @@ class ImageTask(Task):
             raise DataError(f"data_dir goes with dataset mnist, got '{self.data_dir}' with digits.")
         try:
             data = images.load(self.dataset, data_dir=self.data_dir)
-        except (OSError, ValueError) as error:
-            raise DataError(str(error)) from error
+        except (OSError, ValueError, MemoryError) as error:
+            raise DataError(str(error) or f"out of memory for dataset {self.dataset}.") from error
         fewest = min(len(data.train_labels), len(data.test_labels))
         if fewest < self.batch_size:
             raise DataError(f"a batch takes {self.batch_size} images, got a part of {fewest}.")
+        steps, epoch = self.n_steps(data)
+        if steps > MAX_STEPS:
+            most = MAX_STEPS // epoch
+            raise DataError(f"epochs must be at most {most} with this data, got {self.epochs}.")
         return data
 
     def n_steps(self, data: ImageData) -> tuple[int, int]:
@@ -175,7 +190,8 @@ class ImageTask(Task):
             "compile_seconds": fitted.compile_seconds,
             "devices_used": fitted.n_devices,
         }
-        return Outcome(metrics, *self.draw(data, before, fitted, test))
+        drawn = functools.cache(lambda: self.draw(data, before, fitted, test))
+        return Outcome(metrics, *(Pictures(lambda i=i: drawn()[i]) for i in range(2)))
 
     def draw(
         self, data: ImageData, before: Any, fitted: FitResult, test: "Test"

@@ -17,7 +17,7 @@ from ..data import membrane
 from ..network import EventNetwork
 from ..neurons import LIF, LeakyIntegrator, Mixture
 from ..train import FitResult, fit
-from .base import Outcome, Task, finite_steps, option
+from .base import Outcome, Pictures, Task, finite_steps, option
 
 _N_SHOWN = 401
 
@@ -36,6 +36,7 @@ class MembraneEvent(Task):
 
     name: ClassVar[str] = "membrane-event"
     summary: ClassVar[str] = "a membrane follows a curve, event mode, 20-40-1 recurrent LIF neurons"
+    pictures: ClassVar[tuple[str, ...]] = ("before.png", "after.png", "loss.png", "raster.png")
 
     steps: int = option(2000, "gradient steps", kind="count")
     mode: str = option("sqrt", "the curve: a line, or its root", choices=("sqrt", "linear"))
@@ -136,7 +137,8 @@ class MembraneEvent(Task):
             "compile_seconds": fitted.compile_seconds,
             "devices_used": fitted.n_devices,
         }
-        return Outcome(metrics, self._figures(before, fitted, in_times, target[0]))
+        show = before, fitted, in_times, target[0]
+        return Outcome(metrics, Pictures(lambda: self._figures(*show)))
 
     def _figures(self, before, fitted, in_times, target):
         from .. import plots  # matplotlib is slow to import, and training does not need it

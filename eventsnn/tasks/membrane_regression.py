@@ -15,7 +15,7 @@ from ..data import membrane
 from ..discrete import Leaky, Sequential, run_batch, trainable
 from ..surrogates import FastSigmoid
 from ..train import FitResult, fit
-from .base import Outcome, Task, option
+from .base import Outcome, Pictures, Task, option
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -27,6 +27,7 @@ class MembraneRegression(Task):
 
     name: ClassVar[str] = "membrane-regression"
     summary: ClassVar[str] = "a membrane follows a curve, 1-128-128-1 Leaky neurons"
+    pictures: ClassVar[tuple[str, ...]] = ("before.png", "after.png", "loss.png", "raster.png")
 
     steps: int = option(100, "gradient steps", kind="count")
     mode: str = option("sqrt", "the curve: a line, or its root", choices=("sqrt", "linear"))
@@ -97,7 +98,8 @@ class MembraneRegression(Task):
             "compile_seconds": fitted.compile_seconds,
             "devices_used": fitted.n_devices,
         }
-        return Outcome(metrics, self._figures(fitted, inputs, target, untrained, output))
+        show = fitted, inputs, target, untrained, output
+        return Outcome(metrics, Pictures(lambda: self._figures(*show)))
 
     def _figures(self, fitted, inputs, target, untrained, output):
         from .. import plots  # matplotlib is slow to import, and training does not need it

@@ -21,6 +21,7 @@ class MovingMNIST(ImageTask):
 
     name: ClassVar[str] = "moving-mnist"
     summary: ClassVar[str] = "moving digits by RLeaky layers, 128 hidden, 10 frames"
+    pictures: ClassVar[tuple[str, ...]] = (*ImageTask.pictures, "sample.gif")
     default_epochs: ClassVar[Mapping[str, int]] = {"digits": 300, "mnist": 10}
 
     n_hidden: int = 128

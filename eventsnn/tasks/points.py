@@ -2,6 +2,7 @@
 
 import abc
 import dataclasses
+from typing import ClassVar
 
 import equinox as eqx
 import jax
@@ -18,7 +19,7 @@ from ..network import EventNetwork
 from ..pseudospikes import Pseudospikes
 from ..train import FitResult, fit
 from . import point_figures
-from .base import Outcome, Task, finite_steps, option
+from .base import MAX_EPOCHS, Outcome, Pictures, Task, finite_steps, option
 
 # Steps a dispatch: the largest divisor of an epoch up to here.
 _MAX_CHUNK = 40
@@ -51,10 +52,12 @@ class Setup:
 class PointsTask(Task):
     """Five inputs, a hidden layer and three outputs, trained on which of them fires first."""
 
+    pictures: ClassVar[tuple[str, ...]] = ("regions.png", "loss.png", "accuracy.png", "raster.png")
+
     points: str = option(
         "published", "the points of the publication, or new ones for every seed", choices=POINTS
     )
-    epochs: int = option(100, "passes through the data", kind="count")
+    epochs: int = option(100, "passes through the data", kind="count", most=MAX_EPOCHS)
     steps: int | None = option(None, "gradient steps (default: the epochs)", kind="count")
 
     n_hidden: int | None = None
@@ -209,7 +212,7 @@ class PointsTask(Task):
             "compile_seconds": fitted.compile_seconds,
             "devices_used": fitted.n_devices,
         }
-        return Outcome(metrics, self.figures(fitted, data, accuracies))
+        return Outcome(metrics, Pictures(lambda: self.figures(fitted, data, accuracies)))
 
     def figures(self, fitted: FitResult, data: YinYangData, accuracies: list[float]) -> dict:
         """The pictures by name."""

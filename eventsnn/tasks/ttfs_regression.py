@@ -15,7 +15,7 @@ from ..losses import time_mae, time_mse
 from ..network import EventNetwork
 from ..neurons import QIF
 from ..train import FitResult, fit
-from .base import SOLVERS, Outcome, Task, option
+from .base import SOLVERS, Outcome, Pictures, Task, option
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,6 +28,13 @@ class TTFSRegression(Task):
 
     name: ClassVar[str] = "ttfs-regression"
     summary: ClassVar[str] = "regression between spike times, 20 recurrent QIF neurons"
+    pictures: ClassVar[tuple[str, ...]] = (
+        "prediction.png",
+        "loss.png",
+        "parameters.png",
+        "raster.png",
+        "membranes.png",
+    )
 
     steps: int = option(1562, "gradient steps", kind="count")
     solver: str = option(
@@ -135,7 +142,8 @@ class TTFSRegression(Task):
             "compile_seconds": fitted.compile_seconds,
             "devices_used": fitted.n_devices,
         }
-        return Outcome(metrics, self._figures(fitted, x, target[:, 0], predicted[:, 0]))
+        show = fitted, x, target[:, 0], predicted[:, 0]
+        return Outcome(metrics, Pictures(lambda: self._figures(*show)))
 
     def _figures(self, fitted, x, target, predicted):
         from .. import plots  # matplotlib is slow to import, and training does not need it

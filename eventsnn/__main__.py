@@ -1,0 +1,7 @@
+"""The command line as `python -m eventsnn`."""
+
+import sys
+
+from .cli import main
+
+sys.exit(main())

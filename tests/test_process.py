@@ -1,0 +1,131 @@
+"""The process of the command line: Ctrl-C at chosen moments; streams that are closed or full."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+# Each process interrupts itself at one moment, and goes on if nothing ends it. It takes the default
+# handler first: in the background pytest may have been told to ignore Ctrl-C.
+INTERRUPT = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+def interrupt(*_):
+    os.kill(os.getpid(), signal.SIGINT)
+
+"""
+AT_IMPORT = """
+class Finder:
+    def find_spec(name, *_):
+        if name == "{module}":
+            interrupt()
+
+sys.meta_path.insert(0, Finder)
+"""
+# A task that takes no time; what it does is in the hook of the moment.
+TASK = """
+from eventsnn.tasks import TASKS, Outcome, Pictures
+
+class Figure:
+    def savefig(self, path):
+        path.write_text("drawn")
+        hook("writing")
+
+def draw():
+    return {"loss": Figure(), "raster": Figure()}
+
+def run(self, *, progress):
+    from tqdm import tqdm
+    with tqdm(total=2) as bar:
+        bar.update()
+        hook("training")
+        bar.update()
+    return Outcome({"test_accuracy": 0.5}, Pictures(draw))
+
+def hook(moment):
+    pass
+
+TASKS["yin-yang"].run = run
+"""
+AT_WRITING = """
+def hook(now):
+    if now == "writing":
+        interrupt()
+"""
+TRACED = """
+import jax
+
+def hook(now):
+    if now == "training":
+        jax.jit(lambda x: interrupt() or x + 1)(1.0)
+"""
+# JAX has such a callback; an exception raised in it is printed and lost.
+COLLECTED = """
+import gc
+
+def hook(now):
+    if now == "training":
+        gc.callbacks.append(interrupt)
+        gc.collect()
+"""
+MAIN = "from eventsnn.cli import main; sys.exit(main({}))"
+
+MOMENTS = {  # and the files that are left, None for no folder
+    "first import": (AT_IMPORT.format(module="jax"), None),
+    "last import": (AT_IMPORT.format(module="eventsnn.tasks.yin_yang"), None),
+    "compiling": (TASK + TRACED, []),
+    "training": (TASK + COLLECTED, []),
+    "writing": (TASK + AT_WRITING, ["metrics.json"]),
+}
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_ctrl_c_is_one_line_at_any_moment(moment, tmp_path):
+    code, files = MOMENTS[moment]
+    own, out = "sys.argv[1:]" if moment == "training" else "", tmp_path / "out"
+    program = INTERRUPT + code + MAIN.format(own)
+    run = subprocess.run(
+        [sys.executable, "-c", program, "run", "yin-yang", "--out", str(out)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    *bar, last = run.stderr.splitlines()
+    assert last == "eventsnn: interrupted" and run.returncode == 130
+    assert all("/2 [" in line or not line for line in bar)
+    assert ([path.name for path in out.iterdir()] if out.exists() else None) == files
+    assert bool(run.stdout) == bool(files)
+
+
+@pytest.mark.parametrize(("streams", "code"), [("<&- >&- 2>&-", 0), (">/dev/full 2>/dev/full", 1)])
+def test_files_are_whole_whatever_becomes_of_the_streams(streams, code, tmp_path):
+    out = tmp_path / "out"
+    program = "import sys\n" + TASK + MAIN.format("")
+    shell = f'exec "$0" -c "$1" run yin-yang --out "$2" {streams}'
+    run = subprocess.run(
+        ["sh", "-c", shell, sys.executable, program, str(out)],
+        env=os.environ | {"MPLBACKEND": "garbage"},
+        timeout=120,
+        check=False,
+    )
+    assert run.returncode == code
+    assert {path.name for path in out.iterdir()} == {"metrics.json", "loss.png", "raster.png"}
+    assert json.loads((out / "metrics.json").read_text())["test_accuracy"] == 0.5
+    assert (out / "raster.png").read_text() == "drawn"
+
+
+def test_an_environment_that_jax_refuses_is_one_line():
+    run = subprocess.run(
+        [sys.executable, "-m", "eventsnn", "tasks"],
+        env=os.environ | {"JAX_NUM_CPU_DEVICES": "abc"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert run.returncode == 2 and run.stdout == "" and run.stderr.count("\n") == 1
+    assert run.stderr.startswith("eventsnn: error: import failed: ") and "abc" in run.stderr
