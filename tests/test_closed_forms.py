@@ -130,7 +130,7 @@ def test_min_speed_bounds_the_gradient_of_a_slow_crossing():
 
 @pytest.mark.xfail(
     strict=True,
-    reason="the cotangent of time that a bounded crossing leaves reaches earlier spikes: 89.8 for 5",
+    reason="a bounded crossing leaves a cotangent of time to earlier spikes: 89.8 for 5",
 )
 def test_min_speed_leaves_the_gradients_of_other_neurons_exact():
     """A neuron without synapses fires before the slow one, of which it is independent."""
