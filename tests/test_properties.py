@@ -208,7 +208,8 @@ def test_what_starts_later_happens_later(law, draw, shift):
         assert_trains(law, [t - shift for t in a], b, T_MAX - shift)
 
 
-@property_of(LAWS, factor=st.sampled_from([2.0, 1.3, 3.7]))
+# (A solver's steps are not scaled, nor is its error.)
+@property_of([law for law in LAWS if law is not SOLVED], factor=st.sampled_from([2.0, 1.3, 3.7]))
 def test_slower_time_constants_scale_all_times(law, draw, factor):
     p, _ = drawn(law, draw)
     keys = [k for k in p if "tau_" in k or k in ("period", "delays", "in_times")]
@@ -385,16 +386,16 @@ def test_a_run_that_is_complete_has_all_spikes(law, draw):
 
 @property_of([LIF, QUADRATIC, DELAYED])
 def test_float32_is_close_to_float64(law, draw):
-    """As close as a relative change of the weights by 1e-6 leaves the times."""
+    """As close as a relative change of all numbers by 1e-6 leaves the times."""
     p, _ = drawn(law, draw)
     exact = run(law, p)
-    moved = [run(law, p | {"weights": p["weights"] * (1 + e)}) for e in (1e-6, -1e-6)]
-    single = {k: x if k == "mask" else np.asarray(x, np.float32) for k, x in p.items()}
-    found = run(law, single)
+    numbers = {k: x for k, x in p.items() if k != "mask"}
+    moved = [run(law, p | {k: x * (1 + e) for k, x in numbers.items()}) for e in (1e-6, -1e-6)]
+    found = run(law, p | {k: np.asarray(x, np.float32) for k, x in numbers.items()})
     for k, sample in enumerate(exact):
         for i, train in enumerate(sample):
             assume(all(other[k][i].size == train.size for other in moved))
-            spread = max([np.max(np.abs(m[k][i] - train), initial=0.0) for m in moved])
+            spread = max(np.max(np.abs(m[k][i] - train), initial=0.0) for m in moved)
             np.testing.assert_allclose(found[k][i], train, rtol=0, atol=2e-4 + 20 * spread)
 
 
