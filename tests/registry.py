@@ -24,6 +24,7 @@ from numpy.typing import ArrayLike
 
 import eventsnn as esn
 from eventsnn import discrete
+from eventsnn.cpu import known_options
 from eventsnn.flows import MixtureFlow, RefractoryFlow
 
 QUICK = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
@@ -31,7 +32,7 @@ QUICK = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": Fal
 
 def quick(fn):
     """Compiled in a third of the time, for what takes longer to compile than to run."""
-    return jax.jit(fn, compiler_options=QUICK)
+    return jax.jit(fn, compiler_options=known_options(QUICK))
 
 
 N, N_IN, K = 6, 2, 3
