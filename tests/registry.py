@@ -24,6 +24,7 @@ from numpy.typing import ArrayLike
 
 import eventsnn as esn
 from eventsnn import discrete
+from eventsnn.cpu import known_options
 from eventsnn.flows import MixtureFlow, RefractoryFlow
 
 QUICK = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
@@ -32,20 +33,6 @@ QUICK = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": Fal
 def quick(fn):
     """Compiled in a third of the time, for what takes longer to compile than to run."""
     return jax.jit(fn, compiler_options=known_options(QUICK))
-
-
-def known_options(options):
-    """Those of these compiler options that the installed jaxlib has."""
-    known = {}
-    for name, value in options.items():
-        try:
-            jax.jit(lambda x: x, compiler_options={name: value})(0.0)
-        except jax.errors.JaxRuntimeError as error:
-            if "No such compile option" not in str(error):
-                raise
-        else:
-            known[name] = value
-    return known
 
 
 N, N_IN, K = 6, 2, 3

@@ -1,5 +1,6 @@
 """Training, on models small enough to check by hand: least squares needs no spikes."""
 
+import io
 import subprocess
 import sys
 import textwrap
@@ -147,35 +148,105 @@ def test_snapshots_are_taken_at_the_start_every_k_steps_and_at_the_end():
     np.testing.assert_allclose(result.snapshots["offset"][1], train(4).model.offset, rtol=1e-6)
 
 
-# The middle of a chunk, its first step, and a short last chunk.
-@pytest.mark.parametrize("step", [6, 8, 9])
-def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(step):
-    batches = data(10)
-    batches[step][0][3] = np.nan
-    with pytest.raises(FloatingPointError, match=rf"nan at step {step + 1} of 10"):
-        train(10, batches=batches)
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"steps": 0}, "steps must be at least 1, got 0"),
-        ({"chunk": -1}, "chunk must be at least 1, got -1"),
+        ({"steps": 0}, "steps must be an integer >= 1, got 0"),
+        ({"steps": 8.0}, r"steps must be an integer >= 1, got 8\.0"),
+        ({"steps": "8"}, "steps must be an integer >= 1, got '8'"),
+        ({"steps": None}, "steps must be an integer >= 1, got None"),
+        ({"steps": True}, "steps must be an integer >= 1, got True"),
+        ({"steps": 2**31}, "batches ended after 8 of 2147483648 steps"),
+        ({"steps": 2**40, "chunk": 2**40, "average": 2**40}, "batches ended after 8 of"),
+        ({"chunk": -1}, "chunk must be an integer >= 1, got -1"),
+        ({"chunk": [4]}, r"chunk must be an integer >= 1, got \[4\]"),
+        ({"average": 1.5}, r"average must be an integer >= 1, got 1\.5"),
+        ({"average": np.nan}, "average must be an integer >= 1, got nan"),
+        ({"average": 0}, "average must be an integer >= 1, got 0"),
+        ({"average": 9}, "average must be at most steps = 8, got 9"),
+        ({"snapshot_every": 0.5}, r"snapshot_every must be an integer >= 1, got 0\.5"),
         ({"chunk": 4, "snapshot_every": 6}, "multiple of chunk, got 6 with chunk=4"),
         ({"batches": data(5)}, "batches ended after 5 of 8 steps"),
         ({"batches": []}, "batches is empty"),
+        ({"batches": 3}, "batches must be an iterable of batches, got 3"),
         ({"batches": [(np.ones((3, 2)), np.ones(2))]}, "the batch as its first axis"),
+        ({"batches": [(np.ones((0, 2)), np.ones(0))]}, "at least one sample, got shapes"),
+        ({"batches": [{"x": np.array(["a"])}]}, r"batch\['x'\] must hold numbers or booleans"),
+        ({"devices": []}, r"devices must be different JAX devices, at least one, got \[\]"),
+        ({"devices": [0]}, r"devices must be different JAX devices, at least one, got \[0\]"),
+        ({"devices": jax.devices()[:1] * 2}, "devices must be different JAX devices"),
+        ({"progress": "no"}, "progress must be True or False, got 'no'"),
+        ({"monitor": 1}, "monitor must be a function of the model, got 1"),
+        ({"snapshot": "slope"}, "snapshot must be a function of the model, got 'slope'"),
+        ({"outputs": 1}, "outputs must be a function of the model, got 1"),
+        ({"filter_spec": "slope"}, "filter_spec must be a function of a leaf, .*got slope"),
+        ({"filter_spec": False}, "filter_spec must select arrays of model that train, got none"),
+        ({"optimizer": optax.sgd}, "optimizer must be an optax.GradientTransformation, got <func"),
+        ({"optimizer": None}, "optimizer must be an optax.GradientTransformation, got None"),
+        ({"loss_fn": None}, "loss_fn must be a function of the model, got None"),
+        ({"loss_fn": lambda m, b: b[1]}, r"loss_fn must return .* scalar, got float64\[8\]"),
+        ({"loss_fn": lambda m, b: (1.0, b)}, "loss_fn must return .* scalar, got tuple"),
+        ({"loss_fn": lambda m, b: jnp.int32(1)}, r"loss_fn must return .* scalar, got int32\[\]"),
+        ({"monitor": lambda m, b: b[1]}, r"monitor must return .* scalar, got float64\[8\]"),
     ],
 )
 def test_what_does_not_fit_is_refused(options, message):
+    options = {"steps": 8, "batches": data(8), "optimizer": OPTIMIZER, "progress": False} | options
+    options = {"loss_fn": squared_error} | options
+    with pytest.raises(ValueError, match=message) as caught:
+        fit(line(), **options)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("chunk", [4, 5, 6])
+def test_a_batch_of_another_shape_is_refused_with_its_step(chunk):
+    batches = data(8)
+    batches[5] = jax.tree.map(lambda x: x[:7], batches[5])
+    message = (
+        r"got tuple\(float64\[7, 2\], float64\[7\]\) at step 6 and "
+        r"tuple\(float64\[8, 2\], float64\[8\]\) at step 1; pad or drop"
+    )
     with pytest.raises(ValueError, match=message):
-        train(**({"steps": 8} | options))
+        train(8, batches, chunk=chunk)
+    batches[5] = data(8)[5][::-1]
+    with pytest.raises(ValueError, match=r"got tuple\(float64\[8\], float64\[8, 2\]\) at step 6"):
+        train(8, batches, chunk=chunk)
+
+
+def test_only_floating_point_arrays_can_train():
+    model = [jnp.ones(2), jnp.arange(3), np.ones(2), 2.0]
+    for place, found in ((1, "int64"), (2, "a NumPy array of float64"), (3, "float")):
+        spec = [i == place for i in range(4)]
+        with pytest.raises(ValueError, match=rf"in floating point, got {found} at \[{place}\]"):
+            fit(model, data(2), lambda m, b: 0.0, OPTIMIZER, steps=2, filter_spec=spec)
+
+
+def test_make_step_refuses_the_same_arguments():
+    for options, message in (
+        ({"devices": []}, "devices must be"),
+        ({"loss_fn": 1}, "loss_fn must be a function"),
+        ({"optimizer": 1}, "optimizer must be an optax"),
+    ):
+        options = {"loss_fn": squared_error, "optimizer": OPTIMIZER} | options
+        with pytest.raises(ValueError, match=message):
+            make_step(**options)
 
 
 def test_the_progress_bar_shows_the_loss(capsys):
     train(8, progress=True)
     assert "8/8" in (shown := capsys.readouterr().err)
     assert "loss" in shown
+
+
+# A closed stderr: None in a process that was started without one.
+@pytest.mark.parametrize("closed", [None, "closed"])
+def test_without_stderr_there_is_no_progress_bar(closed, monkeypatch):
+    stream = None
+    if closed is not None:
+        stream = io.StringIO()
+        stream.close()
+    monkeypatch.setattr(sys, "stderr", stream)
+    assert train(4, progress=True).losses.shape == (4,)
 
 
 def test_time_losses():
@@ -240,5 +311,3 @@ def test_average_is_the_mean_over_the_last_steps():
     mean = train(7, batches, average=3).average
     np.testing.assert_allclose(mean.slope, sum(end.slope for end in ends) / 3, rtol=1e-6)
     np.testing.assert_allclose(mean.offset, sum(end.offset for end in ends) / 3, rtol=1e-6)
-    with pytest.raises(ValueError, match=r"average must be at most steps = 7, got 8"):
-        train(7, batches, average=8)

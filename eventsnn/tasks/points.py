@@ -140,6 +140,11 @@ class PointsTask(Task):
         """When each output first fires (ms); a time later than `net.t_max` is a pseudospike."""
         return net.ttfs(self.event_inputs(xy), throw=False)
 
+    def spikes_until_t_max(self, net: EventNetwork, batch: Samples) -> Float[Array, "batch 3"]:
+        """First spikes without pseudospikes: inf for an output that is silent until `t_max`."""
+        times = self.first_spikes(net, batch.xy)
+        return jnp.where(times > net.t_max, jnp.inf, times)
+
     def loss(self, net: EventNetwork, batch: Samples) -> Float[Array, ""]:
         """The cross entropy of the first spikes, and a price of late ones."""
         late = net.pseudospikes
@@ -174,6 +179,7 @@ class PointsTask(Task):
             filter_spec=spec,
             snapshot=lambda net: eqx.filter(net, spec),
             snapshot_every=epoch,
+            outputs=self.spikes_until_t_max,
             progress=progress,
         )
 

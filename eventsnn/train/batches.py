@@ -1,0 +1,83 @@
+"""Batches: taken one by one, stacked for a dispatch, placed on the devices."""
+
+import itertools
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Sharding
+
+
+def peek(batches: Iterable[Any]) -> tuple[Any, Iterator[Any]]:
+    """The first batch, and an iterator over all of them."""
+    try:
+        batches = iter(batches)
+    except TypeError:
+        raise ValueError(f"batches must be an iterable of batches, got {batches!r}.") from None
+    for first in batches:
+        _check_numbers(first)
+        return first, itertools.chain([first], batches)
+    raise ValueError("batches is empty; fit needs one batch per step.")
+
+
+def feed(
+    batches: Iterator[Any], steps: int, chunk: int, sharding: Sharding
+) -> Iterator[tuple[Any, int]]:
+    """Yield `chunk` batches at a time, stacked and placed, with how many of them are to be run.
+
+    **Raises:** `ValueError` for a batch with other shapes than the first, and, after the batches
+    before it, where the batches end early.
+    """
+    first, kind, size = None, None, chunk
+    for done in range(0, steps, chunk):
+        wanted = min(chunk, steps - done)
+        taken = list(itertools.islice(batches, wanted))
+        if not done:
+            first, kind, size = taken[0], _signature(taken[0]), len(taken)
+        for i, batch in enumerate(taken):
+            if _signature(batch) != kind:
+                _check_like(first, batch, done + i + 1)
+        if count := len(taken):
+            # The padding is never run: it keeps the shape, hence the compiled program.
+            taken += taken[-1:] * (size - count)
+            yield jax.device_put(stack(taken), sharding), count
+        if count < wanted:
+            raise ValueError(f"batches ended after {done + count} of {steps} steps.")
+
+
+def stack(trees: list[Any]) -> Any:
+    """Pytrees of arrays, stacked along a new first axis in host memory."""
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
+
+
+def _check_numbers(batch):
+    for path, x in jax.tree_util.tree_leaves_with_path(batch):
+        dtype = np.asarray(x).dtype if not hasattr(x, "dtype") else x.dtype
+        if not (jnp.issubdtype(dtype, jnp.number) or jnp.issubdtype(dtype, jnp.bool_)):
+            name = f"batch{jax.tree_util.keystr(path)}"
+            raise ValueError(f"{name} must hold numbers or booleans, got {dtype}.")
+
+
+def _check_like(first, batch, step):
+    same = jax.tree.structure(batch) == jax.tree.structure(first)
+    if not same or _shown(batch) != _shown(first):
+        raise ValueError(
+            f"batches must all be like the first, got {_shown(batch)} at step {step} and "
+            f"{_shown(first)} at step 1; pad or drop a shorter last batch."
+        )
+
+
+def _signature(batch):
+    leaves, structure = jax.tree.flatten(batch)
+    return structure, [(np.shape(x), getattr(x, "dtype", None)) for x in leaves]
+
+
+def _shown(batch):
+    leaves = [f"{_dtype(x)}{list(np.shape(x))}" for x in jax.tree.leaves(batch)]
+    return f"{type(batch).__name__}({', '.join(leaves)})"
+
+
+def _dtype(x):
+    return jax.dtypes.canonicalize_dtype(x.dtype if hasattr(x, "dtype") else np.asarray(x).dtype)

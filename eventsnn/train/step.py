@@ -1,0 +1,207 @@
+"""One gradient step, spread over the devices."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import Mesh, PartitionSpec
+from jaxtyping import Array, Float, PyTree
+
+from .diagnosis import path_name
+
+LossFn = Callable[[Any, Any], Float[Array, ""]]
+Step = Callable[[Any, PyTree, Any], tuple[Any, PyTree, Float[Array, ""]]]
+
+AXIS = "batch"
+REPLICATED = PartitionSpec()
+
+# Entries from which on an array is averaged by itself: copying it would cost more.
+_LARGE = 2**18
+
+
+def make_step(
+    loss_fn: LossFn,
+    optimizer: optax.GradientTransformation,
+    *,
+    filter_spec: PyTree = eqx.is_inexact_array,
+    devices: Sequence[jax.Device] | None = None,
+) -> Step:
+    """One gradient step, as a function for `jax.jit` (or `eqx.filter_jit`) and loops.
+
+    With several devices the batch is cut along its first axis and each device runs its part on
+    its own, event loop included; only loss and gradients are averaged between them. So the loss
+    must be a *mean* over the batch for the step to be the one a single device would take.
+
+    **Arguments:**
+
+    - `loss_fn`: `loss_fn(model, batch) -> scalar`, a mean over the batch.
+    - `optimizer`: any Optax optimiser, whose state is
+        `optimizer.init(eqx.filter(model, filter_spec))`.
+    - `filter_spec`: what trains, as for `equinox.partition`: a pytree of booleans or a function
+        of a leaf. Default: every floating-point array.
+    - `devices`: the devices that share a batch. Default: as many of the local devices as divide
+        the batch evenly.
+
+    **Returns:** `step(model, opt_state, batch) -> (model, opt_state, loss)`, where every array in
+    `batch` has the batch as its first axis.
+
+    **Raises:** `ValueError` for an argument of another kind; the step, as it is traced, for a loss
+    that is no scalar and a batch that the devices cannot share.
+
+    A loop of one's own over several CPU devices should wait for a result now and then
+    (`jax.block_until_ready(loss)`, or simply print the loss): XLA's CPU collectives can stall
+    when dozens of programs are queued. [`fit`][] does. [`diagnose`][] names what is wrong with a
+    step whose loss or parameters are not finite.
+    """
+    step = gradient_step(loss_fn, optimizer, filter_spec, devices)
+    return lambda model, opt_state, batch: step(model, opt_state, batch)[:3]
+
+
+def gradient_step(loss_fn, optimizer, filter_spec, devices):
+    """As [`make_step`][], with the gradients as a fourth result."""
+    loss_fn = scalar("loss_fn", loss_fn)
+    if not all(callable(getattr(optimizer, name, None)) for name in ("init", "update")):
+        raise ValueError(f"optimizer must be an optax.GradientTransformation, got {optimizer!r}.")
+
+    def local(model, batch):
+        trained, fixed = eqx.partition(model, filter_spec)
+        return jax.value_and_grad(lambda trained: loss_fn(eqx.combine(trained, fixed), batch))(
+            trained
+        )
+
+    value_and_grad = data_parallel(local, devices)
+
+    def step(model, opt_state, batch):
+        trained = trained_part(model, filter_spec)
+        loss, grads = value_and_grad(model, batch)
+        updates, opt_state = optimizer.update(grads, opt_state, trained)
+        return eqx.apply_updates(model, updates), opt_state, loss, grads
+
+    return step
+
+
+def scalar(name: str, fn: LossFn) -> LossFn:
+    """The function with its result checked: a scalar in floating point."""
+    check_callable(name, fn)
+
+    def checked(model, batch):
+        out = fn(model, batch)
+        known = isinstance(out, jax.Array | np.ndarray | np.generic | float)
+        if (
+            not known
+            or jnp.shape(out) != ()
+            or not jnp.issubdtype(jnp.result_type(out), jnp.floating)
+        ):
+            found = f"{out.dtype}{list(out.shape)}" if hasattr(out, "dtype") else type(out).__name__
+            raise ValueError(f"{name} must return a floating-point scalar, got {found}.")
+        return jnp.asarray(out)
+
+    return checked
+
+
+def check_callable(name: str, fn: Any) -> None:
+    """Refuse what cannot be called."""
+    if not callable(fn):
+        raise ValueError(f"{name} must be a function of the model, got {fn!r}.")
+
+
+def trained_part(model: Any, filter_spec: PyTree) -> PyTree:
+    """The parameters that train: the model with None in place of all else."""
+    try:
+        trained = eqx.filter(model, filter_spec)
+    except (TypeError, ValueError) as error:
+        found = str(filter_spec).replace("\n", " ")
+        raise ValueError(
+            "filter_spec must be a function of a leaf, or booleans in a pytree that fits model, "
+            f"got {found}."
+        ) from error
+    leaves = jax.tree_util.tree_leaves_with_path(trained)
+    if not leaves:
+        raise ValueError("filter_spec must select arrays of model that train, got none.")
+    for path, x in leaves:
+        if not (isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jnp.floating)):
+            found = x.dtype if hasattr(x, "dtype") else type(x).__name__
+            kind = "a NumPy array of " if isinstance(x, np.ndarray) else ""
+            raise ValueError(
+                "filter_spec must select JAX arrays in floating point, got "
+                f"{kind}{found} at {path_name(path)}."
+            )
+    return trained
+
+
+def data_parallel(fn: Callable, devices: Sequence[jax.Device] | None) -> Callable:
+    """`(model, batch) -> fn(model, batch)`, averaged over the parts of the batch."""
+    devices = device_list(devices)
+
+    def shared(model, batch):
+        mesh = mesh_for(batch_size(batch), devices)
+        if mesh.size == 1:
+            return fn(model, batch)
+        arrays, static = eqx.partition(model, eqx.is_array)
+
+        def part(arrays, batch):
+            return _mean_over_devices(fn(eqx.combine(arrays, static), batch))
+
+        # check_vma=False: the gradients stay those of each part until the one average above, and
+        # the event loops inside need not say which of their values differ between devices.
+        specs = (REPLICATED, PartitionSpec(AXIS))
+        return jax.shard_map(
+            part, mesh=mesh, in_specs=specs, out_specs=REPLICATED, check_vma=False
+        )(arrays, batch)
+
+    return shared
+
+
+def _mean_over_devices(tree):
+    """`pmean` of all leaves. Small ones travel in one message, since each message has its price:
+    on 4 host devices and a small network, nine of them cost as much as the step."""
+    leaves, structure = jax.tree.flatten(tree)
+    messages: dict[Any, list[int]] = {}
+    for i, leaf in enumerate(leaves):
+        alone = leaf.size > _LARGE
+        messages.setdefault(i if alone else leaf.dtype, []).append(i)
+    for together in messages.values():
+        ends = np.cumsum([leaves[i].size for i in together])[:-1].tolist()
+        message = jnp.concatenate([leaves[i].reshape(-1) for i in together])
+        parts = jnp.split(jax.lax.pmean(message, AXIS), ends)
+        for i, part in zip(together, parts, strict=True):
+            leaves[i] = part.reshape(leaves[i].shape)
+    return jax.tree.unflatten(structure, leaves)
+
+
+def batch_size(batch: Any) -> int:
+    """The length of the first axis, which all arrays of a batch share."""
+    shapes = [np.shape(leaf) for leaf in jax.tree.leaves(batch)]
+    sizes = {shape[:1] for shape in shapes}
+    if len(sizes) != 1 or sizes <= {(), (0,)}:
+        raise ValueError(
+            "every array of a batch must have the batch as its first axis, at least one sample, "
+            f"got shapes {shapes}."
+        )
+    return sizes.pop()[0]
+
+
+def device_list(devices: Sequence[jax.Device] | None) -> list[jax.Device] | None:
+    """Different devices, or None for those that suit the batch."""
+    if devices is None:
+        return None
+    known = list(devices) if isinstance(devices, Sequence | np.ndarray) else []
+    fits = known and all(isinstance(device, jax.Device) for device in known)
+    if not fits or len(set(known)) < len(known):
+        raise ValueError(f"devices must be different JAX devices, at least one, got {devices!r}.")
+    return known
+
+
+def mesh_for(size: int, devices: list[jax.Device] | None) -> Mesh:
+    """The devices that share a batch of this size."""
+    if devices is None:
+        devices = jax.local_devices()
+        share = max(n for n in range(1, len(devices) + 1) if size % n == 0)
+        devices = devices[:share]
+    elif size % len(devices):
+        raise ValueError(f"{len(devices)} devices cannot share a batch of {size} evenly.")
+    return Mesh(np.array(devices), (AXIS,))
