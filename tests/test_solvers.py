@@ -87,8 +87,8 @@ def test_bad_arguments_are_refused_in_one_line(argument: str, options: dict[str,
 
 PARAMETERS = {
     "tau_mem": jnp.array([10.0, 8.0]),
-    "bias": jnp.array([0.9, 0.3]),
-    "weights": jnp.array([[0.0, 3.0], [-1.0, 0.0], [2.0, 0.5]]),
+    "bias": jnp.array([1.0, 1.0]),
+    "weights": jnp.array([[0.0, 2.0], [-0.3, 0.0], [2.0, 0.5]]),
     "in_times": jnp.array([[1.13, 9.27]]),
 }
 
@@ -96,7 +96,7 @@ PARAMETERS = {
 def two_neurons(params, **options):
     """One excites the other, which inhibits it; both fire twice."""
     neuron = esn.EIF(params["tau_mem"], 5.0, threshold=1.6, bias=params["bias"])
-    size = {"t_max": 30.0, "max_events": 12, "max_steps": 300}
+    size = {"t_max": 40.0, "max_events": 12, "max_steps": 300}
     return esn.EventNetwork(neuron, params["weights"], outputs=(0, 1), **size, **options)
 
 
@@ -109,7 +109,7 @@ def assert_gradients_equal_differences(**options):
         spikes = two_neurons(params, **options).spikes(params["in_times"], 2, throw=False)
         return jnp.sum(spikes * jnp.array([[1.0, 0.5], [-0.7, 0.3]]))
 
-    rng, h = np.random.default_rng(4), 1e-4
+    rng, h = np.random.default_rng(4), 2e-6
     way = {name: jnp.asarray(rng.normal(size=x.shape)) for name, x in PARAMETERS.items()}
 
     def at(step):
@@ -117,7 +117,7 @@ def assert_gradients_equal_differences(**options):
 
     near, far = ((at(s * h)[0] - at(-s * h)[0]) / (2 * s * h) for s in (1, 2))
     slope = sum(jnp.vdot(way[name], d) for name, d in at(0.0)[1].items())
-    np.testing.assert_allclose(slope, (4 * near - far) / 3, rtol=1e-8)
+    np.testing.assert_allclose(slope, (4 * near - far) / 3, rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", SOLVERS)
@@ -210,7 +210,7 @@ def eif_spike():
 def test_a_crossing_is_a_root_of_the_step_map_whatever_the_form_of_the_condition():
     """Near its peak the potential doubles within 1e-3 ms, so that these steps are very coarse."""
     flow = esn.ODEFlow(dt0=0.1)
-    for dt0, error in ((0.1, 1e-3), (0.05, 1e-3), (0.02, 1e-4), (0.01, 2e-5)):
+    for dt0, error in ((0.1, 1e-3), (0.05, 1e-3), (0.02, 1e-4), (0.01, 1e-4)):
         times = []
         for power in (1.0, 3.0, 1 / 3, 8.0):
             neuron = Power(power, threshold=2.842, bias=1.2)

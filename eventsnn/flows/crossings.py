@@ -32,7 +32,7 @@ _MAX_ITERATIONS = 500
 
 class Suspects(NamedTuple):
     """Points of a step, in units of its length, at which a neuron may be past its threshold, in
-    any order; inf where there is none. A step is searched up to `upto`."""
+    any order; inf where there is none. The step is searched up to `upto`."""
 
     points: Float[Array, "points n"]
     touches: Bool[Array, "points n"]  # the gap falls there: 0 is a crossing
@@ -54,10 +54,10 @@ def suspects(
     start: Float[Array, " n"],
     end: Float[Array, " n"],
     rounding: Float[Array, " n"],
-    searches: Bool[Array, ""],
+    begin: Float[Array, ""],
     nodes: int,
 ) -> Suspects:
-    """Where the gap may reach 0, in the first part of the step in which it may.
+    """Where the gap may reach 0, in the first part of the step after `begin` in which it may.
 
     `sample` gives the gap along the dense output and its slope at a point in [0, 1]; `start` and
     `end` are the gaps of the step map at 0 and 1; `rounding` is what the gaps are rounded to.
@@ -88,9 +88,8 @@ def suspects(
             done=done,
         )
 
-    zero = jnp.zeros((), start.dtype)
     nowhere = jnp.full((rows, *start.shape), jnp.inf, start.dtype)
-    whole = _Window(zero, zero + 1.0, nowhere, nowhere < 0, ~searches)
+    whole = _Window(begin, 1.0 - begin, nowhere, nowhere < 0, begin >= 1.0)
     last = lax.while_loop(lambda window: ~window.done, body, whole)
     return Suspects(last.points, last.touches, last.start + last.width)
 

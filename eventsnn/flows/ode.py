@@ -50,9 +50,9 @@ class ODEFlow(AbstractFlow):
     neuron that crosses its threshold and returns within one step is seen. On a piece of length d
     the cubic is wrong by at most $d^4 \max |g''''| / 384$. Every second node measures this error on
     a piece at least 1.6 times as long. Where it exceeds 1e-3 of the gap, as under a threshold that
-    oscillates within the step, the search continues in one half of the step, down to a part of
-    $2^{-16}$. Where the cubic comes as close to 0 as this error, the step map decides. For a
-    gap that is linear in the state and a dense output of degree 4 or less (all offered solvers
+    oscillates within the step, one half of the step is searched at a time, and so on down to a
+    part of $2^{-16}$. Where the cubic comes as close to 0 as this error, the step map decides. For
+    a gap that is linear in the state and a dense output of degree 4 or less (all offered solvers
     except `diffrax.Dopri8`), the measured error is a bound, and no crossing of the dense output
     is missed.
 
@@ -191,15 +191,15 @@ class ODEFlow(AbstractFlow):
         accepted, memory = self._adapt(neuron, state, h, step, memory)
         searches = accepted & (horizon > 0)
 
-        times, limit = self._crossings(neuron, state, h, step, clock, searches)
+        times = self._crossings(neuron, state, h, step, clock, searches)
         time, who = first(times[:, None])
-        spiked = searches & (time[0] <= limit)
-        dt = jnp.where(spiked, jnp.minimum(time[0], h), limit)
-        dt, end = self._end(neuron, state, clock, jnp.where(searches, dt, 0.0), who[0], spiked, h)
+        spiked = searches & (time[0] < jnp.inf)
+        dt = jnp.where(searches, jnp.minimum(time[0], h), 0.0)
+        dt, end = self._end(neuron, state, clock, dt, who[0], spiked, h)
         return dt, who[0], spiked, end, memory
 
     def _crossings(self, neuron, state, h, step: _Step, clock: Clock, searches):
-        """When each neuron first crosses (inf if it does not), and up to when that is known."""
+        """When each neuron first crosses within the step, up to the first of all; inf if none."""
         start, end = _gap(neuron, state), _gap(neuron, step.end)
         length = jnp.broadcast_to(clock.own(h), start.shape)
 
@@ -212,10 +212,20 @@ class ODEFlow(AbstractFlow):
         scale = jax.jvp(neuron.threshold_gap, (step.end,), (step.end,))[1]
         eps = ROUNDING_ULPS * jnp.finfo(h.dtype).eps
         rounding = eps * (jnp.abs(end) + jnp.abs(scale))
-        found = suspects(sample, start, end, rounding, searches, self.nodes)
-        times = clock.shared(first_roots(gap, start, found, length))
-        part = jnp.where(length > 0, clock.shared(found.upto * length), jnp.inf)
-        return times, jnp.where(found.upto < 1, jnp.minimum(jnp.min(part), h), h)
+
+        def more(carry):
+            upto, times = carry
+            known = jnp.min(jnp.where(length > 0, clock.shared(upto * length), jnp.inf))
+            return (upto < 1) & ~(jnp.min(times) <= known)
+
+        def body(carry):
+            upto, times = carry
+            found = suspects(sample, start, end, rounding, upto, self.nodes)
+            roots = clock.shared(first_roots(gap, start, found, length))
+            return found.upto, jnp.minimum(times, roots)
+
+        begin = (jnp.where(searches, 0.0, jnp.ones_like(h)), jnp.full_like(start, jnp.inf))
+        return lax.while_loop(more, body, begin)[1]
 
     def _end(self, neuron, state, clock: Clock, dt, who, spiked, h):
         """The end of a segment of length `dt`. Where it spiked, the neuron is at its threshold or
