@@ -8,12 +8,15 @@ import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Float
 
 from ..neurons import AbstractNeuron
 from ..neurons.base import State
 from .base import AbstractFlow, Clock, Segment, Window, first
+from .crossings import ROUNDING_ULPS, first_roots, suspects
 from .short import gauss_integral, searched_peak
+from .solvers import check, differentiable, with_tolerances
 
 
 class _Memory(NamedTuple):
@@ -23,14 +26,46 @@ class _Memory(NamedTuple):
     controller: Any
 
 
-class ODEFlow(AbstractFlow):
-    """Integrates a neuron's `drift` with a diffrax solver; a segment is one accepted step.
+class _Step(NamedTuple):
+    """One step of the solver: the state after it, the error estimate (or None), and the dense
+    output, a function of the share of the step that is over."""
 
-    A step's dense output is sampled at `nodes` points a step, and between them its turning
-    points are found, so that a neuron that crosses its threshold and returns within one step
-    is seen. The spike time is then converged on the solver's own step map (the state after
-    one step of size dt), which is also what is differentiated: gradients are those of the
-    numerical solution, exactly.
+    end: State
+    error: Any
+    path: Callable[[Array], State]
+
+
+class ODEFlow(AbstractFlow):
+    r"""Integrates a neuron's `drift` with a diffrax solver; a segment is one accepted step.
+
+    **What is computed.** The state at time t of a segment is the state after one step of size t:
+    the step map. A spike is where the gap to the threshold falls from above 0 to 0 on the step
+    map, to rounding, whatever the form of `threshold_gap`. A neuron at or past its threshold does
+    not fire until it has returned below. Step sizes that a controller chooses are rounded down
+    to one of 8 per octave, so that they do not change with the parameters, except for jumps that
+    the tolerance bounds. Gradients are therefore exactly those of what is computed.
+
+    **What is found.** The gap g along the dense output of a step is sampled at `nodes` points.
+    Between them it is taken for the cubic with the values and slopes at the nodes, so that a
+    neuron that crosses its threshold and returns within one step is seen. On a piece of length d
+    the cubic is wrong by at most $d^4 \max |g''''| / 384$. Every second node measures this error on
+    a piece at least 1.6 times as long. Where it exceeds 1e-3 of the gap, as under a threshold that
+    oscillates within the step, one half of the step is searched at a time, and so on down to a
+    part of $2^{-16}$. Where the cubic comes as close to 0 as this error, the step map decides. For
+    a gap that is linear in the state and a dense output of degree 4 or less (all offered solvers
+    except `diffrax.Dopri8`), the measured error is a bound, and no crossing of the dense output
+    is missed.
+
+    **What is not certified.** (1) A feature of the gap that is narrower than the distance of the
+    nodes and lies between them, such as a single short pulse of the threshold; more `nodes`
+    or a controller's `dtmax` resolve it. (2) A crossing that only one of dense output and step map
+    shows. They differ by about the error of one step, so this concerns a peak that is this
+    close to the threshold.
+
+    An implicit solver is applied to each neuron by itself. If the tolerances of its root finder are
+    left to diffrax, as by default, they are close to rounding error, and Newton's method with
+    at most 50 iterations is used. Where it fails, a step of constant size is not finite, and an
+    adaptive one is repeated with a smaller size.
     """
 
     solver: diffrax.AbstractSolver
@@ -48,15 +83,22 @@ class ODEFlow(AbstractFlow):
     ):
         """**Arguments:**
 
-        - `solver`: any diffrax ODE solver; by default `diffrax.Tsit5()`.
+        - `solver`: a diffrax solver of one ordinary differential equation, explicit or implicit; by
+            default `diffrax.Tsit5()`. Not those that take several terms (stochastic, semi-implicit,
+            IMEX), nor `diffrax.LeapfrogMidpoint`, a method of two steps: events would start
+            it anew at each step, with an order less. (`diffrax.ReversibleHeun`, started anew, is
+            Heun's method, of the same order.)
         - `dt0`: the first step size; with the default controller it is the step size. In the
             units of the time constants.
-        - `stepsize_controller`: any diffrax controller; by default constant steps if `dt0` is
-            given, else `diffrax.PIDController(rtol=1e-6, atol=1e-6)`.
-        - `nodes`: into how many pieces a step is cut in the search for crossings.
+        - `stepsize_controller`: a diffrax controller; by default constant steps if `dt0` is
+            given, else `diffrax.PIDController(rtol=1e-6, atol=1e-6)`. Not those of absolute times
+            (`StepTo`, `ClipStepSizeController`).
+        - `nodes`: into how many pieces a step is cut in the search for crossings, at first; an odd
+            number counts as the next even one.
 
-        **Raises:** `ValueError` for a solver or controller that is not diffrax's, `dt0` <= 0,
-        or constant steps without `dt0`.
+        **Raises:** `ValueError` for a solver or a controller that is none of these, an adaptive
+        controller for a solver without an error estimate, `dt0` that is not finite and > 0,
+        constant steps without `dt0`, or `nodes` that is not an integer >= 1.
         """
         if solver is None:
             solver = diffrax.Tsit5()
@@ -66,11 +108,11 @@ class ODEFlow(AbstractFlow):
                 if dt0 is None
                 else diffrax.ConstantStepSize()
             )
-        _check(solver, stepsize_controller, dt0, nodes)
-        self.solver = _both_modes(solver)
+        check(solver, stepsize_controller, dt0, nodes)
+        self.solver = differentiable(solver)
         self.controller = stepsize_controller
         self.dt0 = None if dt0 is None else float(dt0)
-        self.nodes = nodes
+        self.nodes = int(nodes)
 
     def init(self, neuron: AbstractNeuron, state: State, horizon: Array) -> _Memory:
         def one(neuron, state, horizon):
@@ -83,9 +125,10 @@ class ODEFlow(AbstractFlow):
                 None if self.dt0 is None else jnp.asarray(self.dt0, horizon.dtype),
                 None,
                 self.solver.func,
-                self._error_order(terms),
+                self.solver.error_order(terms),
             )
-            return _Memory(jnp.asarray(t1), memory)
+            t1 = jnp.asarray(t1)
+            return _Memory(t1 if self.dt0 is not None else _rounded(t1), memory)
 
         return _batched(one, neuron)(state, horizon)
 
@@ -115,28 +158,25 @@ class ODEFlow(AbstractFlow):
         return searched_peak(self, neuron, state, dt)
 
     def cuts(self, neuron: AbstractNeuron, t_max: float, max_events: int) -> int:
-        constant = isinstance(self.controller, diffrax.ConstantStepSize)
-        return math.ceil(t_max / self.dt0) if constant and self.dt0 is not None else 4096
-
-    def _step(self, neuron: AbstractNeuron, state: State, dt: Array) -> tuple[State, Any, Any]:
-        """One step: the state after it, the error estimate, and the dense output.
-
-        `dt` is one for all neurons or one each: the step is taken in time from 0 to 1, of which
-        each neuron lives its own `dt`.
-        """
-        terms, zero = _terms(neuron, dt), jnp.zeros((), dt.dtype)
-        one = jnp.ones_like(zero)
-        memory = self.solver.init(terms, zero, one, state, None)
-        end, error, dense, _, _ = self.solver.step(terms, zero, one, state, None, memory, True)
-        return end, error, self.solver.interpolation_cls(t0=zero, t1=one, **dense)
+        if isinstance(self.controller, diffrax.ConstantStepSize) and self.dt0 is not None:
+            return math.ceil(t_max / self.dt0)
+        # After an event an adaptive step size takes a few steps to be found again.
+        longest = getattr(self.controller, "dtmax", None)
+        steps = 0 if longest is None else math.ceil(t_max / float(longest))
+        return max(_ADAPTIVE_CUTS, 2 * steps, 8 * max_events)
 
     def _advance(self, neuron: AbstractNeuron, state: State, dt: Array) -> State:
-        return self._step(neuron, state, dt)[0]
+        return self._step(neuron, state, dt).end
 
-    def _error_order(self, terms: diffrax.ODETerm):
-        order = self.solver.error_order(terms)
-        assert order is not None, "known for ordinary differential equations"
-        return order
+    def _step(self, neuron: AbstractNeuron, state: State, dt: Array) -> _Step:
+        """One step; `dt` is one for all neurons or one for each."""
+        solver = with_tolerances(self.solver, self.controller, dt.dtype)
+        dt = jnp.broadcast_to(dt, jax.tree.leaves(state)[0].shape[:1])
+        if isinstance(solver, diffrax.AbstractImplicitSolver):
+            end, error, dense = _solve_each(solver, neuron, state, dt)
+            return _Step(end, error, lambda share: _between_each(solver, dense, share))
+        end, error, dense = _solve(solver, neuron, state, dt)
+        return _Step(end, error, lambda share: _between(solver, dense, share))
 
     def _next_spike(
         self,
@@ -147,19 +187,68 @@ class ODEFlow(AbstractFlow):
         clock: Clock,
     ):
         h = jnp.minimum(memory.dt, horizon)
-        end, error, path = self._step(neuron, state, clock.own(h))
-        accepted, memory = self._adapt(neuron, state, h, end, error, memory)
+        step = self._step(neuron, state, clock.own(h))
+        accepted, memory = self._adapt(neuron, state, h, step, memory)
+        searches = accepted & (horizon > 0)
 
-        guess, until = _search(neuron, path, h, clock, self.nodes)
-        time, who = first(guess[:, None])
-        time, who = time[0], who[0]
-        spiked = accepted & (time < jnp.inf) & (horizon > 0)
-        time = self._converge(neuron, state, clock, who, jnp.minimum(time, until), until)
-        dt = jnp.where(spiked, time, jnp.where(until < h, until, h))
-        dt = jnp.where(accepted & (horizon > 0), dt, 0.0)
-        return dt, who, spiked, self._advance(neuron, state, clock.own(dt)), memory
+        times = self._crossings(neuron, state, h, step, clock, searches)
+        time, who = first(times[:, None])
+        spiked = searches & (time[0] < jnp.inf)
+        dt = jnp.where(searches, jnp.minimum(time[0], h), 0.0)
+        dt, end = self._end(neuron, state, clock, dt, who[0], spiked, h)
+        return dt, who[0], spiked, end, memory
 
-    def _adapt(self, neuron, state, h, end, error, memory):
+    def _crossings(self, neuron, state, h, step: _Step, clock: Clock, searches):
+        """When each neuron first crosses within the step, up to the first of all; inf if none."""
+        start, end = _gap(neuron, state), _gap(neuron, step.end)
+        length = jnp.broadcast_to(clock.own(h), start.shape)
+
+        def sample(share):
+            return jax.jvp(lambda s: _gap(neuron, step.path(s)), (share,), (jnp.ones_like(share),))
+
+        def gap(dt):
+            return _gap(neuron, self._advance(neuron, state, dt))
+
+        scale = jax.jvp(neuron.threshold_gap, (step.end,), (step.end,))[1]
+        eps = ROUNDING_ULPS * jnp.finfo(h.dtype).eps
+        rounding = eps * (jnp.abs(end) + jnp.abs(scale))
+
+        def more(carry):
+            upto, times = carry
+            known = jnp.min(jnp.where(length > 0, clock.shared(upto * length), jnp.inf))
+            return (upto < 1) & ~(jnp.min(times) <= known)
+
+        def body(carry):
+            upto, times = carry
+            found = suspects(sample, start, end, rounding, upto, self.nodes)
+            roots = clock.shared(first_roots(gap, start, found, length))
+            return found.upto, jnp.minimum(times, roots)
+
+        begin = (jnp.where(searches, 0.0, jnp.ones_like(h)), jnp.full_like(start, jnp.inf))
+        return lax.while_loop(more, body, begin)[1]
+
+    def _end(self, neuron, state, clock: Clock, dt, who, spiked, h):
+        """The end of a segment of length `dt`. Where it spiked, the neuron is at its threshold or
+        past it there, as computed: if it is not, by rounding, the segment is a little longer."""
+
+        def below(end):
+            return spiked & (_of(_gap(neuron, end), who) > 0)
+
+        def more(carry):
+            dt, end, grain = carry
+            return (grain == 0) | (below(end) & (dt < h))
+
+        def body(carry):
+            dt, _, grain = carry
+            dt = jnp.minimum(dt + grain, jnp.maximum(dt, h))
+            end = self._advance(neuron, state, clock.own(dt))
+            return dt, end, jnp.maximum(2 * grain, jnp.finfo(dt.dtype).eps * h + tiny)
+
+        tiny = jnp.finfo(dt.dtype).tiny
+        dt, end, _ = lax.while_loop(more, body, (dt, state, jnp.zeros_like(dt)))
+        return dt, end
+
+    def _adapt(self, neuron, state, h, step: _Step, memory: _Memory):
         """Whether the controller accepts the step, and the size of the next.
 
         Between events time is relative: every step starts at 0.
@@ -167,18 +256,20 @@ class ODEFlow(AbstractFlow):
         if isinstance(self.controller, diffrax.ConstantStepSize):
             return jnp.asarray(True), memory
         # A step too large may end anywhere; the controller rejects an infinite error.
-        error = jax.tree.map(lambda e: jnp.where(jnp.isnan(e), jnp.inf, e), error)
+        error = jax.tree.map(lambda e: jnp.where(jnp.isnan(e), jnp.inf, e), step.error)
+        order = self.solver.error_order(_terms(neuron, h))
+        assert order is not None, "checked in __init__"
         keep, t0, t1, _, controller, _ = self.controller.adapt_step_size(
             jnp.zeros_like(h),
             h,
             state,
-            end,
+            step.end,
             None,
             error,
-            self._error_order(_terms(neuron, h)),
+            order,
             memory.controller,
         )
-        proposed = jnp.where(keep, t1 - t0, t1)
+        proposed = _rounded(jnp.where(keep, t1 - t0, t1))
         # A step cut short by an event says nothing against the size before it.
         cut = keep & (h < memory.dt)
         idle = h <= 0
@@ -186,116 +277,85 @@ class ODEFlow(AbstractFlow):
         new = _Memory(size, controller)
         return keep | idle, jax.tree.map(lambda a, b: jnp.where(idle, b, a), new, memory)
 
-    def _converge(self, neuron, state, clock, who, time, until):
-        """Newton's method on the step map, for the neuron that crosses first."""
 
-        def gap(dt):
-            return _of(neuron.threshold_gap(self._advance(neuron, state, clock.own(dt))), who)
-
-        # Before its window begins a neuron stands still, and Newton's method would, too.
-        low = 0.0 if clock.window is None else _of(clock.window.start, who)
-        start = time
-        for _ in range(3 if time.dtype == jnp.float32 else 5):
-            value, slope = jax.jvp(gap, (time,), (jnp.ones_like(time),))
-            step = jnp.where(slope < 0, value / jnp.where(slope < 0, slope, 1.0), 0.0)
-            time = jnp.clip(time - step, low, until)
-        # A coarse solver's dense output may graze the threshold where its step map does not.
-        return jnp.where(jnp.abs(gap(time)) <= jnp.abs(gap(start)), time, start)
+#: How many steps of adaptive size to allow for, at least.
+_ADAPTIVE_CUTS = 4096
 
 
-def _of(x: Float[Array, "#n"], who: Array) -> Array:
-    """The entry of this neuron, or the one for all."""
+def _rounded(dt: Array) -> Array:
+    """A step size rounded down to one of 8 per octave: the next parameter gives the same one."""
+    mantissa, exponent = jnp.frexp(dt)
+    return jnp.ldexp(jnp.floor(16 * mantissa) / 16, exponent)
+
+
+def _gap(neuron: AbstractNeuron, state: State) -> Float[Array, " n"]:
+    return neuron.threshold_gap(state)
+
+
+def _of(x: Float[Array, " n"], who: Array) -> Array:
+    """The entry of this neuron."""
     return x[jnp.minimum(who, x.shape[0] - 1)]
-
-
-class _Search(NamedTuple):
-    """What the dense output shows: see [`_search`][]."""
-
-    guess: Float[Array, " n"]
-    until: Float[Array, ""]
-
-
-def _search(neuron: AbstractNeuron, path: Any, h: Array, clock: Clock, nodes: int) -> _Search:
-    """Where each neuron first crosses on the dense output of a step; inf if it does not.
-
-    Looks only up to a time `until` at which the sign of the gap decides: whoever has crossed by
-    then is above threshold then.
-    """
-    length = clock.own(h)
-    shares = jnp.linspace(0.0, 1.0, nodes + 1, dtype=h.dtype)
-    gaps, slopes = jax.vmap(lambda s: _gap(neuron, path, s))(shares)
-    falls = (gaps[:-1] > 0) & (gaps[1:] <= 0)
-    piece = jnp.argmax(falls, axis=0)
-    low, high, found = shares[piece], shares[piece + 1], jnp.any(falls, axis=0)
-
-    start, turn, dips = _turning_points(neuron, path, shares, gaps, slopes)
-    earlier = dips & (~found | (turn < high))
-    low, high = jnp.where(earlier, start, low), jnp.where(earlier, turn, high)
-    found = (found | dips) & (length > 0)
-
-    until = jnp.min(jnp.where(found, clock.shared(high * length), h))
-    last = clock.own(until) / jnp.where(length > 0, length, 1.0)
-    low = jnp.minimum(low, last)
-    above, _ = _own_gap(neuron, path, low)
-    if clock.window is None:
-        below, _ = _gap(neuron, path, last)
-    else:
-        below, _ = _own_gap(neuron, path, jnp.broadcast_to(last, above.shape))
-    share = above / jnp.where(above > below, above - below, 1.0)
-    guess = clock.shared((low + (last - low) * share) * length)
-    return _Search(jnp.where(found & (below <= 0), guess, jnp.inf), until)
-
-
-def _turning_points(neuron, path, times, gaps, slopes):
-    """Where a neuron comes closest to its threshold between two nodes at both of which it is
-    below it: the node before, the time, and whether it crosses there."""
-    h = times[1] - times[0]
-    share, bottom = _cubic_minimum(gaps[:-1], gaps[1:], slopes[:-1] * h, slopes[1:] * h)
-    turns = (slopes[:-1] < 0) & (slopes[1:] > 0) & (gaps[:-1] > 0) & (gaps[1:] > 0)
-    # The first that seems to cross, else the lowest.
-    index = jnp.arange(share.shape[0])[:, None] - share.shape[0]
-    order = jnp.where(bottom <= 0, index.astype(bottom.dtype), bottom)
-    piece = jnp.argmin(jnp.where(turns, order, jnp.inf), axis=0)
-    own = piece, jnp.arange(gaps.shape[1])
-    start, time = times[piece], times[piece] + share[own] * h
-    for _ in range(3):
-        slope, curve = jax.jvp(
-            lambda t: _own_gap(neuron, path, t)[1], (time,), (jnp.ones_like(time),)
-        )
-        move = jnp.where(curve > 0, slope / jnp.where(curve > 0, curve, 1.0), 0.0)
-        time = jnp.clip(time - move, start, start + h)
-    return start, time, turns[own] & (_own_gap(neuron, path, time)[0] <= 0)
-
-
-def _cubic_minimum(a: Array, b: Array, da: Array, db: Array) -> tuple[Array, Array]:
-    """Place (in [0, 1]) and value of the minimum of the cubic with these values and slopes at
-    0 and 1, where it falls at 0 and rises at 1."""
-    c3, c2 = 2 * (a - b) + da + db, 3 * (b - a) - 2 * da - db
-    root = jnp.sqrt(jnp.maximum(c2 * c2 - 3 * c3 * da, 0.0))
-    # The root of c1 + 2 c2 s + 3 c3 s^2 with positive curvature, without cancellation.
-    below = c2 + root
-    s = jnp.where(below > 0, -da / jnp.where(below > 0, below, 1.0), 0.5)
-    s = jnp.clip(s, 0.0, 1.0)
-    return s, a + s * (da + s * (c2 + s * c3))
-
-
-def _gap(neuron: AbstractNeuron, path: Any, t: Array) -> tuple[Array, Array]:
-    """The gaps at one time of the dense output, and their time derivatives."""
-    return jax.jvp(lambda t: neuron.threshold_gap(path.evaluate(t)), (t,), (jnp.ones_like(t),))
-
-
-def _own_gap(neuron: AbstractNeuron, path: Any, times: Float[Array, " n"]):
-    """The gap of each neuron at its own time, and its time derivative."""
-
-    def one(t, j):
-        gap, slope = _gap(neuron, path, t)
-        return gap[j], slope[j]
-
-    return jax.vmap(one)(times, jnp.arange(times.shape[0]))
 
 
 def _terms(neuron: AbstractNeuron, dt: Array) -> diffrax.ODETerm:
     return diffrax.ODETerm(lambda t, y, args: jax.tree.map(lambda d: d * dt, neuron.drift(y)))
+
+
+@eqx.filter_jit
+def _solve(solver: diffrax.AbstractSolver, neuron: AbstractNeuron, state: State, dt: Array):
+    """State after a step, error estimate and dense output. The step is taken in time from 0 to 1,
+    of which each neuron has its own `dt`. (Traced once, for all that call it.)"""
+    terms, zero = _terms(neuron, dt), jnp.zeros((), dt.dtype)
+    one = jnp.ones_like(zero)
+    memory = solver.init(terms, zero, one, state, None)
+    end, error, dense, _, result = solver.step(terms, zero, one, state, None, memory, True)
+    if _is_linear(solver):
+        slopes = (terms.vf(zero, state, None), terms.vf(one, end, None))
+        dense = {"y0": state, "y1": end, "k0": slopes[0], "k1": slopes[1]}
+    if isinstance(solver, diffrax.AbstractImplicitSolver):
+        failed = result != diffrax.RESULTS.successful
+        end = jax.tree.map(lambda x: jnp.where(failed, jnp.nan, x), end)
+        error = jax.tree.map(lambda x: jnp.where(failed, jnp.inf, x), error)
+    return end, error, dense
+
+
+def _between(solver: diffrax.AbstractSolver, dense: Any, share: Array) -> State:
+    """The state within a step. Where a solver's dense output is a straight line, which has no
+    peaks, the cubic with the drift at both ends is taken instead."""
+    hermite = diffrax.ThirdOrderHermitePolynomialInterpolation
+    kind = hermite if _is_linear(solver) else solver.interpolation_cls
+    zero = jnp.zeros_like(share)
+    return kind(t0=zero, t1=jnp.ones_like(zero), **dense).evaluate(share)
+
+
+def _is_linear(solver: diffrax.AbstractSolver) -> bool:
+    return solver.interpolation_cls is diffrax.LocalLinearInterpolation
+
+
+@eqx.filter_jit
+def _solve_each(solver: diffrax.AbstractSolver, neuron: AbstractNeuron, state: State, dt: Array):
+    """As `_solve`, for an implicit solver: each neuron solves its own equations. They are small,
+    and how far the root finder goes does not depend on the other neurons."""
+    leaves, tree = jax.tree.flatten(neuron)
+    own = [eqx.is_inexact_array(x) and x.ndim > 0 for x in leaves]
+
+    def one(mapped, state, dt):
+        rest = iter(mapped)
+        full = [next(rest) if m else x for x, m in zip(leaves, own, strict=True)]
+        return _solve(solver, jax.tree.unflatten(tree, full), state, dt)
+
+    def alone(x):
+        return jnp.broadcast_to(x, (*dt.shape, *x.shape[1:]))[:, None]
+
+    mapped = [alone(x) for x, m in zip(leaves, own, strict=True) if m]
+    end, error, dense = jax.vmap(one)(mapped, jax.tree.map(alone, state), dt)
+    return *jax.tree.map(lambda x: x[:, 0], (end, error)), dense
+
+
+def _between_each(solver: diffrax.AbstractSolver, dense: Any, share: Array) -> State:
+    """As `_between`, for what `_solve_each` found."""
+    state = jax.vmap(lambda own: _between(solver, own, share))(dense)
+    return jax.tree.map(lambda x: x[:, 0], state)
 
 
 def _batched(fn: Callable, neuron: AbstractNeuron) -> Callable:
@@ -317,31 +377,3 @@ def _batched(fn: Callable, neuron: AbstractNeuron) -> Callable:
         return jax.vmap(one, in_axes=-1, out_axes=-1)(mapped, *args)
 
     return call
-
-
-def _both_modes(solver: diffrax.AbstractSolver) -> diffrax.AbstractSolver:
-    """The solver with its loop over stages differentiable in forward mode as well, which the
-    velocity needs, and not in reverse mode only."""
-    if getattr(solver, "scan_kind", "none") is not None:
-        return solver
-    return eqx.tree_at(lambda s: s.scan_kind, solver, "bounded", is_leaf=lambda x: x is None)
-
-
-def _check(solver, controller, dt0, nodes) -> None:
-    if not isinstance(solver, diffrax.AbstractSolver):
-        raise ValueError(f"solver must be a diffrax solver, got {solver!r}.")
-    if not isinstance(controller, diffrax.AbstractStepSizeController):
-        raise ValueError(
-            f"stepsize_controller must be a diffrax step size controller, got {controller!r}."
-        )
-    if isinstance(controller, diffrax.StepTo):
-        raise ValueError(
-            "stepsize_controller must not fix absolute times, since steps end at events, "
-            f"got {controller!r}."
-        )
-    if dt0 is not None and not dt0 > 0:
-        raise ValueError(f"dt0 must be > 0, got {dt0!r}.")
-    if dt0 is None and isinstance(controller, diffrax.ConstantStepSize):
-        raise ValueError("dt0 must be given with diffrax.ConstantStepSize(), got None.")
-    if nodes < 1:
-        raise ValueError(f"nodes must be >= 1, got {nodes!r}.")

@@ -12,6 +12,7 @@ from .base import AbstractFlow
 
 _GAUSS_NODES = 6
 _PEAK_NODES = 8
+_NEWTON_STEPS = 3
 
 
 def gauss_integral(
@@ -19,11 +20,12 @@ def gauss_integral(
 ) -> Float[Array, "n batch"]:
     """The integral over `dt` of what each neuron shows, by Gauss's rule."""
     nodes, weights = np.polynomial.legendre.leggauss(_GAUSS_NODES)
-    total = 0.0
-    for node, weight in zip(nodes, weights, strict=True):
-        shown = neuron.observe(flow.advance(neuron, state, dt * (0.5 * float(node) + 0.5)))
-        total = total + 0.5 * float(weight) * shown
-    return total * dt
+
+    def shown(share):
+        return neuron.observe(flow.advance(neuron, state, dt * share))
+
+    values = jax.vmap(shown)(jnp.asarray(0.5 * nodes + 0.5, dt.dtype))
+    return jnp.tensordot(jnp.asarray(0.5 * weights, dt.dtype), values, axes=1) * dt
 
 
 def searched_peak(
@@ -38,17 +40,19 @@ def searched_peak(
     def slope(t):
         return jax.jvp(shown, (t,), (jnp.ones_like(t),))[1]
 
-    first = shown(jnp.zeros_like(dt))
-    spread = jnp.broadcast_to(dt, first.shape)
-    shares = jnp.linspace(0.0, 1.0, _PEAK_NODES + 1, dtype=first.dtype)
-    values = jnp.stack([first, *(shown(dt * share) for share in shares[1:])])
-    best = jnp.argmax(values, axis=0)
-    step = spread / _PEAK_NODES
-    middle = t = spread * shares[best]
-    for _ in range(3):
+    shares = jnp.linspace(0.0, 1.0, _PEAK_NODES + 1, dtype=dt.dtype)
+    values = jax.vmap(lambda share: shown(dt * share))(shares)
+    spread = jnp.broadcast_to(dt, values.shape[1:])
+    middle = spread * shares[jnp.argmax(values, axis=0)]
+    low = jnp.maximum(middle - spread / _PEAK_NODES, 0.0)
+    high = jnp.minimum(middle + spread / _PEAK_NODES, spread)
+
+    def closer(_, t):
         value, curve = jax.jvp(slope, (t,), (jnp.ones_like(t),))
         t = t - jnp.where(curve < 0, value / jnp.where(curve < 0, curve, -1.0), 0.0)
-        t = jnp.clip(t, jnp.maximum(middle - step, 0.0), jnp.minimum(middle + step, spread))
+        return jnp.clip(t, low, high)
+
+    t = lax.fori_loop(0, _NEWTON_STEPS, closer, middle)
     # At a maximum within, the time has no influence; at the end, it has.
     t = jnp.where(t >= spread, spread, lax.stop_gradient(t))
     return jnp.maximum(jnp.max(values, axis=0), shown(t))
