@@ -4,6 +4,7 @@ from typing import Literal, NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, ArrayLike, Float
 
 from ..checks import above, choice, parameter, plain, refuse
@@ -87,8 +88,15 @@ class LIF(AbstractNeuron):
         return state._replace(current=state.current + current)
 
     def reset(self, state: LIFState, spiked: Array) -> LIFState:
-        after = self.v_reset if self.reset_mode == "set" else state.v - self.threshold
+        after = self.v_reset if self.reset_mode == "set" else self._subtracted(state.v)
         return state._replace(v=jnp.where(spiked, after, state.v))
+
+    def _subtracted(self, v: Array) -> Array:
+        """V minus the threshold, and 0 where V is at the threshold but for rounding, which would
+        add up over many spikes. The derivative is that of the difference."""
+        after = v - self.threshold
+        grain = 4 * jnp.finfo(after.dtype).eps * jnp.abs(self.threshold)
+        return after - lax.stop_gradient(jnp.where(jnp.abs(after) <= grain, after, 0.0))
 
     def hold(self, state: LIFState, dt: Array) -> LIFState:
         return state._replace(current=state.current * jnp.exp(-dt / self.tau_syn))
