@@ -61,7 +61,7 @@ MAY_IMPORT = {
     "architectures": {"adjoint", "flows", "network", "neurons", "pseudospikes"},
     "surrogates": {"checks"},
     # The discrete-time mode knows nothing of events; the bridge knows both.
-    "discrete": {"checks", "surrogates"},
+    "discrete": {"checks", "constraints", "surrogates"},
     "bridge": {"checks", "constraints", "discrete", "network", "neurons", "surrogates"},
     "encoders": set(),
     "losses": set(),
