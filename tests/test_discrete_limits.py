@@ -63,7 +63,7 @@ def test_a_membrane_at_its_threshold_neither_fires_nor_resets(reset, rng):
         np.testing.assert_array_equal(at.spikes, 0, err_msg=name)
         np.testing.assert_array_equal(at.membranes, free[name][0].membranes, err_msg=name)
         # The next smaller threshold is exceeded where each neuron's membrane is highest; with
-        # feedback only until somebody has fired.
+        # feedback only up to the first spike of all.
         highest = np.argmax(free[name][0].membranes, axis=0)
         fired = np.asarray(under.spikes > 0)
         some = highest == np.min(highest) if name.startswith("R") else np.full(N, True)
@@ -75,8 +75,8 @@ def test_a_membrane_at_its_threshold_neither_fires_nor_resets(reset, rng):
 
 
 def test_a_membrane_that_is_nan_is_no_silent_neuron(rng):
-    """NaN comes in at one step, in one neuron of one sample: its spikes are NaN from there on, and
-    nobody else's."""
+    """NaN as input of one neuron of one sample: its spikes are NaN from that step on, all others
+    as before."""
     cells = {name: cell(rng) for name, cell in CELLS.items() if name != "RLeaky"}
     cells["RLeaky"] = discrete.RLeaky(0.8, discrete.OneToOne(-0.5))
     xs = jnp.asarray(rng.uniform(0.1, 1.0, (T, B, N)))
@@ -410,7 +410,7 @@ def test_a_scan_of_an_event_network_compiles_once():
 
 
 def traced():
-    """A model that notes when it is traced."""
+    """A model, and a list of the inputs with which it is traced."""
     notes = []
 
     def layer(x):

@@ -35,16 +35,16 @@ def run(
     key: PRNGKeyArray | None = None,
     parallel: bool = False,
 ) -> Run:
-    """Runs one sample through a model, step by step, in one `lax.scan`.
+    """Run one sample through a model, step by step, in one `lax.scan`.
 
     Layers before the first cell and after the last have no part in the recurrence: they see all
     steps at once (one large product instead of many small ones), and an input that is the same at
     every step passes the first of them only once.
 
-    It is compiled, once for all models of the same structure and inputs of the same shape; layers
-    that are functions of one's own have to be pure, and the same objects each time. Under a
-    `jax.jit` around it it is a part of that program. Wrapped parameters ([`eventsnn.constrain`][])
-    are unwrapped first.
+    The run is compiled, once for all models of the same structure and inputs of the same shape
+    (a layer that is a function of your own must be pure, and be the same object at each call).
+    Within another `jax.jit` it is a part of that program. Wrapped parameters
+    ([`eventsnn.constrain`][]) are unwrapped first.
 
     For a batch see [`run_batch`][].
 
