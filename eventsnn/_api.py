@@ -15,6 +15,7 @@ from .architectures import recurrent_mask as recurrent_mask
 from .bridge import Discretised as Discretised
 from .bridge import discretise as discretise
 from .constraints import AbstractWrapper as AbstractWrapper
+from .constraints import Bounded as Bounded
 from .constraints import Positive as Positive
 from .constraints import constrain as constrain
 from .constraints import unwrap as unwrap

@@ -41,19 +41,23 @@ class Discretised(eqx.Module):
 
     def bin(self, in_times: Float[ArrayLike, "*batch inputs k"]) -> Float[Array, "..."]:
         """Input spike times as counts, of shape `(*batch, num_steps, inputs)`: a spike at $t$
-        counts in the step that ends at the first multiple of `dt` after $t$."""
+        counts in the step that ends at the first multiple of `dt` after $t$. Under `jax.jit`, where
+        times cannot be refused, a channel with a time that is NaN or below 0 counts NaN."""
         weights = self.model.layers[0].weight
-        in_times = checks.input_times(in_times, weights.shape[1], weights.dtype)
-        begun = jnp.arange(self.num_steps, dtype=weights.dtype)[:, None, None]
-        inside = _steps_over(in_times, self.dt)[..., None, :, :] == begun
-        return jnp.sum(inside, axis=-1, dtype=weights.dtype)
+        # Half precision could not count the steps.
+        dtype = weights.dtype if jnp.finfo(weights.dtype).bits >= 32 else jnp.float32
+        in_times = checks.input_times(in_times, weights.shape[1], dtype)[..., None, :, :]
+        begun = jnp.arange(self.num_steps, dtype=dtype)[:, None, None]
+        counts = jnp.sum(_steps_over(in_times, self.dt) == begun, axis=-1, dtype=weights.dtype)
+        return jnp.where(jnp.any(~(in_times >= 0), axis=-1), jnp.nan, counts)
 
     def simulate(self, in_times: Float[ArrayLike, "*batch inputs k"]) -> Run:
         """Spikes and membranes of all neurons at all steps, `(*batch, num_steps, n)`; a membrane
         counts from `v_reset`."""
+        state = (None, unwrap(self.state))
 
         def one(xs):
-            return run(self.model, xs, state=(None, self.state))
+            return run(self.model, xs, state=state)
 
         xs = self.bin(in_times)
         for _ in xs.shape[:-2]:
@@ -61,20 +65,23 @@ class Discretised(eqx.Module):
         return one(xs)
 
     def ttfs(self, in_times: Float[ArrayLike, "*batch inputs k"]) -> Float[Array, "*batch outputs"]:
-        """The end of the step in which each output first fires; inf if it does not."""
+        """The end of the step in which each output first fires; inf if it does not, NaN if its
+        membrane becomes NaN."""
         return self.spikes(in_times, 1)[..., 0]
 
     def spikes(
         self, in_times: Float[ArrayLike, "*batch inputs k"], max_spikes: int
     ) -> Float[Array, "*batch outputs max_spikes"]:
-        """The ends of the first `max_spikes` steps in which each output fires, padded with inf."""
+        """The ends of the first `max_spikes` steps in which each output fires, padded with inf; NaN
+        for an output whose membrane becomes NaN."""
         count = checks.count("max_spikes", max_spikes)
         fired = self.simulate(in_times).spikes[..., jnp.array(self.outputs)]
         ends = self.dt * jnp.arange(1, self.num_steps + 1, dtype=fired.dtype)
         times = jnp.where(jnp.moveaxis(fired, -1, -2) > 0, ends, jnp.inf)
         times = jnp.sort(times, axis=-1)[..., :count]
         missing = [(0, 0)] * (times.ndim - 1) + [(0, count - times.shape[-1])]
-        return jnp.pad(times, missing, constant_values=jnp.inf)
+        times = jnp.pad(times, missing, constant_values=jnp.inf)
+        return jnp.where(jnp.any(jnp.isnan(fired), axis=-2)[..., None], jnp.nan, times)
 
     def states_at(
         self, in_times: Float[ArrayLike, "*batch inputs k"], times: Float[ArrayLike, " times"]
@@ -82,8 +89,9 @@ class Discretised(eqx.Module):
         """The membrane potentials of the outputs after the last step that is over at each time."""
         times = checks.observation_times(times, self.t_max, self.state.mem.dtype)
         membranes = self.simulate(in_times).membranes
-        start = jnp.broadcast_to(self.state.mem, (*membranes.shape[:-2], 1, membranes.shape[-1]))
-        v = jnp.concatenate([start, membranes], axis=-2) + self.v_reset
+        start, v_reset = unwrap((self.state.mem, self.v_reset))
+        start = jnp.broadcast_to(start, (*membranes.shape[:-2], 1, membranes.shape[-1]))
+        v = jnp.concatenate([start, membranes], axis=-2) + v_reset
         v = jnp.moveaxis(v, -1, -2)[..., jnp.array(self.outputs), :]
         v = v[..., _steps_over(times, self.dt).astype(int)]
         return jnp.where((times >= 0) & (times <= self.t_max), v, jnp.nan)
@@ -114,14 +122,18 @@ def discretise(
 
     **Arguments:**
 
-    - `net`: a network of [`eventsnn.LIF`][] neurons. Gradients flow back to it: through spikes
-        that of the surrogate.
+    - `net`: a network of [`eventsnn.LIF`][] neurons, with wrapped parameters or without. Gradients
+        flow back to it: through spikes that of the surrogate. Its `pseudospikes` are left out: an
+        output without a spike has the time inf.
     - `dt`: $\Delta$ > 0, in the units of the time constants.
     - `surrogate`: the spike's derivative. Default: `ATan()`.
 
-    **Raises:** `ValueError` for a network of other neurons or with delays, for `dt` that is not in
-    (0, t_max], and for a neuron that does not start below its threshold.
+    **Raises:** `ValueError` for a network of other neurons or with delays, with parameters out of
+    range or that are not finite, for `dt` that is not in (0, t_max], and for a neuron that does not
+    start below its threshold.
     """
+    if not isinstance(net, EventNetwork):
+        raise ValueError(f"net must be an EventNetwork, got {type(net).__name__}.")
     net = unwrap(net)
     neuron, dt = _neuron(net), checks.positive("dt", dt)
     if dt > net.t_max:
@@ -132,8 +144,8 @@ def discretise(
     gain = jnp.broadcast_to(1 - beta, (n,))
     offset = gain * (neuron.bias - v_reset)
     charge = (1 - alpha) * neuron.tau_syn / dt
-    weights = (gain * charge * net.weights).T
-    mask = jnp.ones(weights.shape, bool) if net.mask is None else net.mask.T
+    mask = jnp.ones(net.weights.shape, bool) if net.mask is None else net.mask
+    weights, mask = (gain * charge * jnp.where(mask, net.weights, 0)).T, mask.T
     cell = RSynaptic(
         alpha,
         beta,
@@ -157,6 +169,13 @@ def _neuron(net: EventNetwork) -> LIF:
         )
     if net.delays is not None:
         raise ValueError("net must have no delays, a step of the scan takes one for all.")
+    for name in ("tau_mem", "tau_syn", "threshold", "v_reset", "bias", "v_init"):
+        value = getattr(neuron, name)
+        least = 0 if name.startswith("tau") else -jnp.inf
+        ok = (value > least) & jnp.isfinite(value)
+        checks.refuse(name, value, ~ok, "must be finite" + (" and > 0" if least == 0 else ""))
+    acts = True if net.mask is None else net.mask
+    checks.refuse("weights", net.weights, acts & ~jnp.isfinite(net.weights), "must be finite")
     # In the event mode it would fire at time 0, before the first step.
     over = ~(neuron.v_init < neuron.threshold)
     checks.refuse("v_init", neuron.v_init, over, "must be below threshold")

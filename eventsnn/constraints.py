@@ -1,6 +1,7 @@
 """Parameters that stay in their range while they are learnt, by wrapping them."""
 
 import abc
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
@@ -19,8 +20,8 @@ Tree = TypeVar("Tree", bound=PyTree)
 class AbstractWrapper(eqx.Module):
     """A leaf that is learnt as `raw`, and used as what `unwrap` makes of it.
 
-    An optimiser sees `raw`, without a constraint; every query of a network unwraps first. `shape`,
-    `ndim` and `dtype` are those of the value.
+    An optimiser sees `raw`, without a constraint; every query of a network and every run of a
+    discrete-time model unwraps first. `shape`, `ndim` and `dtype` are those of the value.
     """
 
     raw: eqx.AbstractVar[Float[Array, "..."]]
@@ -71,6 +72,52 @@ class Positive(AbstractWrapper):
         return jax.nn.softplus(self.raw)
 
 
+class Bounded(AbstractWrapper):
+    r"""A value that stays between two bounds: $x = l + (u - l) / (1 + e^{-r})$, of which $r$ is
+    learnt.
+
+    With the default bounds 0 and 1 it is for decay rates (`beta`, `alpha`) and probabilities. Near
+    a bound the steps of $x$ become smaller as the distance does. Other bounds:
+
+    ```python
+    esn.constrain(net, where, functools.partial(esn.Bounded, lower=5.0, upper=20.0))
+    ```
+    """
+
+    raw: Float[Array, "..."]
+    lower: float = eqx.field(static=True)
+    upper: float = eqx.field(static=True)
+
+    def __init__(self, value: Float[ArrayLike, "..."], lower: float = 0.0, upper: float = 1.0):
+        """**Arguments:**
+
+        - `value`: where to start, between the bounds and not at them.
+        - `lower`, `upper`: $l$ < $u$, finite. Default: 0 and 1.
+
+        **Raises:** `ValueError` for a value that is not, or bounds that are not.
+        """
+        numbers = all(isinstance(bound, int | float) for bound in (lower, upper))
+        if not (numbers and -math.inf < lower < upper < math.inf):
+            raise ValueError(
+                f"lower must be below upper, both finite, got {lower!r} and {upper!r}."
+            )
+        self.lower, self.upper = float(lower), float(upper)
+        x = jnp.asarray(value)
+        x = x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(float)
+        inside = (x > self.lower) & (x < self.upper)
+        checks.refuse("value", value, ~inside, f"must lie between {lower} and {upper}")
+        self.raw = jnp.log(x - self.lower) - jnp.log(self.upper - x)
+
+    def unwrap(self) -> Float[Array, "..."]:
+        width = self.upper - self.lower
+        # From the nearer bound, so that a value close to the upper one still has a gradient.
+        return jnp.where(
+            self.raw < 0,
+            self.lower + width * jax.nn.sigmoid(self.raw),
+            self.upper - width * jax.nn.sigmoid(-self.raw),
+        )
+
+
 def constrain(
     tree: Tree,
     where: Callable[[Tree], Any],
@@ -80,10 +127,10 @@ def constrain(
 
     **Arguments:**
 
-    - `tree`: a network, say.
+    - `tree`: a network or a discrete-time model, say.
     - `where`: picks a leaf, or several, as for `equinox.tree_at`:
-        `lambda net: (net.delays, net.neuron.tau_mem)`.
-    - `wrapper`: makes the wrapped leaf, by default [`Positive`][].
+        `lambda net: (net.delays, net.neuron.tau_mem)`, or `lambda model: model.layers[1].beta`.
+    - `wrapper`: makes the wrapped leaf. Default: [`Positive`][]. For a range: [`Bounded`][].
 
     **Raises:** `ValueError` for a leaf that is out of range to begin with, or if `where` picks
     anything but floating-point leaves of the tree.

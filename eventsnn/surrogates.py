@@ -3,15 +3,18 @@ r"""Spikes that can be learnt through: a step forwards, a smooth derivative back
 A surrogate is called with how far the membrane is above its threshold, $x = U - \theta$, and
 returns the spikes
 
-$$H(x) = \begin{cases} 1 & x > 0 \\ 0 & \text{otherwise} \end{cases}$$
+$$H(x) = \begin{cases} 1 & x > 0 \\ 0 & x \le 0 \\ \text{NaN} & x \text{ is NaN}
+  \end{cases}$$
 
-in the dtype of $x$. Their derivative, zero wherever it exists, is replaced by the surrogate's
+in the dtype of $x$. A membrane exactly at its threshold does not fire, as in snnTorch. A membrane
+that is NaN gives a spike that is NaN, so that it reaches the loss (in snnTorch it gives none). The
+derivative of the step, zero wherever it exists, is replaced by the surrogate's
 `derivative`, in forward and in reverse mode (Neftci, Mostafa & Zenke, 2019, IEEE Signal
 Processing Magazine 36, 51-63). The replacement is finite for every $x$ but NaN, infinity
 included, in every precision. Second derivatives are its derivative. The parameters of a surrogate
 are a matter of choice: they get no gradient.
 
-Forwards and backwards these are snnTorch's (1.0.0), with its defaults, but for three:
+For numbers, forwards and backwards these are snnTorch's (1.0.0), with its defaults, but for three:
 
 | snnTorch | here | difference |
 |---|---|---|
@@ -60,7 +63,7 @@ class AbstractSurrogate(eqx.Module):
         - `x`: how far the membrane is above its threshold, $U - \theta$.
         - `key`: for a random derivative; the others do not look at it.
 
-        **Returns:** 1 where `x` > 0, else 0.
+        **Returns:** 1 where `x` > 0, 0 where `x` <= 0, NaN where `x` is NaN.
 
         **Raises:** `ValueError` if `x` is not floating-point, or `derivative` does not have its
         shape.
@@ -73,7 +76,7 @@ class AbstractSurrogate(eqx.Module):
 
 @jax.custom_jvp
 def _step(x, slope):
-    return (x > 0).astype(x.dtype)
+    return jnp.where(jnp.isnan(x), x, (x > 0).astype(x.dtype))
 
 
 @_step.defjvp
@@ -305,13 +308,13 @@ class Custom(AbstractSurrogate):
 
     - `function`: a callable x -> derivative, elementwise.
 
-    **Raises:** `ValueError` if `function` cannot be called.
+    **Raises:** `ValueError` if `function` cannot be called, or is a class.
     """
 
     function: Callable[[Array], ArrayLike]
 
     def __check_init__(self):
-        if not callable(self.function):
+        if not callable(self.function) or isinstance(self.function, type):
             raise ValueError(f"function must be a callable x -> derivative, got {self.function!r}.")
 
     def derivative(self, x: Array, *, key: PRNGKeyArray | None = None) -> Array:

@@ -306,3 +306,72 @@ def test_what_does_not_fit_is_refused():
         scan.ttfs(jnp.zeros((3, 1)))
     with refused("in_times must be >= 0 (inf: no spike) and not NaN, got -1.0"):
         scan.ttfs(jnp.full((2, 1), -1.0))
+    with refused("net must be an EventNetwork, got LIF."):
+        esn.discretise(esn.LIF(10.0, 5.0), 0.1)  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize("name", ["tau_mem", "tau_syn", "threshold", "v_reset", "bias", "v_init"])
+def test_a_network_with_parameters_out_of_range_is_refused(name):
+    for value in (np.nan, np.inf, *((0.0, -1.0) if name.startswith("tau") else ())):
+        pick = lambda net: getattr(net.neuron, name)  # noqa: E731
+        net = eqx.tree_at(pick, lone(), jnp.asarray(value))
+        with refused(f"{name} must be finite"):
+            esn.discretise(net, 0.1)
+
+
+def test_weights_that_are_nan_are_refused_where_there_is_a_synapse():
+    net, _ = recurrent(LIF_SET, 0)
+    hidden = eqx.tree_at(lambda net: net.weights, net, jnp.where(MASK, net.weights, jnp.nan))
+    esn.discretise(hidden, 0.1)
+    broken = eqx.tree_at(lambda net: net.weights, net, net.weights.at[N, 1].set(jnp.nan))
+    assert MASK[N, 1]
+    with refused("weights must be finite, got ["):
+        esn.discretise(broken, 0.1)
+
+
+# ------------------------------------------------------------------ NaN, wrapped parameters
+
+
+def test_nan_is_no_silence():
+    """Under jit nothing can be refused: what is NaN gives times that are NaN, in its sample."""
+    net = lone()
+    times = jnp.zeros((4, 2, 1)).at[1, 0, 0].set(jnp.nan).at[2, 1, 0].set(-1.0)
+
+    @eqx.filter_jit
+    def ask(net, times):
+        scan = esn.discretise(net, 0.1)
+        return scan.bin(times), scan.ttfs(times), scan.spikes(times, 3)
+
+    counts, first, three = ask(net, times)
+    bad = np.array([False, True, True, False])
+    np.testing.assert_array_equal(np.isnan(counts).any(axis=(1, 2)), bad)
+    np.testing.assert_array_equal(np.isnan(first)[:, 0], bad)
+    np.testing.assert_array_equal(np.isnan(three).all(axis=(1, 2)), bad)
+    assert np.all(np.isfinite(first[~bad])) and not np.any(np.isnan(three[~bad]))
+    broken = eqx.tree_at(lambda net: net.weights, net, net.weights.at[1, 0].set(jnp.nan))
+    assert np.all(np.isnan(ask(broken, times)[1]))
+
+
+def test_a_wrapped_network_gives_the_same_scan():
+    net, in_times = recurrent(LIF_SET, 0)
+    wrapped = esn.constrain(net, lambda net: (net.neuron.tau_mem, net.neuron.tau_syn))
+    scan, of_wrapped = (esn.discretise(n, 0.1) for n in (net, wrapped))
+    tight = esn.constrain(of_wrapped, lambda s: s.model.layers[1].beta, esn.Bounded)
+    tight = esn.constrain(tight, lambda s: s.model.layers[1].threshold)
+    for other in (of_wrapped, tight):
+        for ours, expected in zip(ask(other, in_times), ask(scan, in_times), strict=True):
+            np.testing.assert_allclose(ours, expected, rtol=1e-9)
+
+
+def test_half_precision_counts_steps_beyond_its_integers():
+    """bfloat16 has no integer between 256 and 258."""
+    in_times = jnp.array([[25.65, 30.55, 39.95], [25.75, 0.05, 39.85]])
+    counts = {}
+    for dtype in (jnp.bfloat16, jnp.float32):
+        scan = esn.discretise(lone(dtype, t_max=40.0), 0.1)
+        counts[dtype] = eqx.filter_jit(scan.bin)(in_times)
+        assert counts[dtype].dtype == dtype
+    np.testing.assert_array_equal(*(np.asarray(c, float) for c in counts.values()))
+    expected = np.zeros((400, 2))
+    expected[[256, 305, 399], 0] = expected[[257, 0, 398], 1] = 1
+    np.testing.assert_array_equal(counts[jnp.float32], expected)

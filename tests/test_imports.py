@@ -73,7 +73,7 @@ MAY_IMPORT = {
     "architectures": {"adjoint", "checks", "flows", "network", "neurons", "pseudospikes"},
     "surrogates": {"checks"},
     # The discrete-time mode knows nothing of events; the bridge knows both.
-    "discrete": {"checks", "surrogates"},
+    "discrete": {"checks", "constraints", "surrogates"},
     "bridge": {"checks", "constraints", "discrete", "network", "neurons", "surrogates"},
     "encoders": {"checks"},
     "losses": {"checks"},

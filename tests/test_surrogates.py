@@ -134,6 +134,18 @@ def test_finite_at_any_magnitude(name, dtype):
         assert np.all(slopes >= 0) and slopes[-2] == slopes[-1] == 0
 
 
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("name", ALL)
+def test_nan_stays_nan_and_the_threshold_itself_is_silent(name, dtype):
+    x = jnp.asarray(EXTREMES, dtype).at[5].set(jnp.nan)
+    tiny = float(jnp.finfo(dtype).tiny)
+    x = x.at[:4].set(jnp.array([0.0, -0.0, tiny, -tiny], dtype))
+    spikes = np.asarray(of_all(x)[name][0], float)
+    np.testing.assert_array_equal(spikes[:4], [0, 0, 1, 0])
+    assert np.isnan(spikes[5])
+    assert np.all(np.isfinite(np.delete(spikes, 5)))
+
+
 @pytest.mark.parametrize("name", sorted(set(ALL) - {"StochasticSpike"}))
 def test_bfloat16_is_float32_rounded(name):
     x = jnp.asarray(X, jnp.bfloat16)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..checks import known, refuse
-from .base import AbstractSpikingCell, Like, ResetName, decay, leaf, like, zeros
+from .base import RATE, AbstractSpikingCell, Like, ResetName, decay, leaf, like, zeros
 from .recurrence import linear_recurrence
 
 
@@ -29,19 +29,30 @@ class Alpha(AbstractSpikingCell):
     (the default) $E_t = I_t = U_t = 0$; with `"subtract"` $E_t$ loses $\theta$, $I_t = 0$ and
     $U_t$ gains $I_{t-1}$.
 
-    The same as `snntorch.Alpha`.
+    The response to an input of 1, $k$ steps later, is thus
+    $-\log\beta\,(\alpha^k - \beta^k) / (\log\alpha - \log\beta)$, with the limit
+    $-\log\alpha\, k\, \alpha^k$ for $\beta \to \alpha$. It is computed by
+
+    $$U_t = \beta U_{t-1} + g E_{t-1}, \qquad
+      g = -\log\beta\, \frac{\alpha - \beta}{\log\alpha - \log\beta}$$
+
+    which is finite, with its derivatives, where learning makes the two rates equal or lets them
+    change places. A reset by subtraction leaves $U = \tau E$, which grows without bound as they
+    approach each other; the default does not.
+
+    The same as `snntorch.Alpha` up to rounding, which grows with $\tau$ there.
 
     **Arguments:** `threshold`, `surrogate` and `inhibition` as in [`eventsnn.discrete.Leaky`][],
     and
 
-    - `alpha`: $\alpha$, the decay of the excitatory current; limited to [0, 1].
-    - `beta`: $\beta$ < $\alpha$, the decay of the inhibitory current; limited to [0, 1].
+    - `alpha`: $\alpha$ in [0, 1], the decay of the excitatory current.
+    - `beta`: $\beta$ in [0, 1], the decay of the inhibitory current, below $\alpha$ to begin with.
 
-    **Raises:** `ValueError` if `beta` is not below `alpha`.
+    **Raises:** `ValueError` if `beta` is not below `alpha`, and as [`eventsnn.discrete.Leaky`][].
     """
 
-    alpha: Float[Array, "*neurons"] = eqx.field(converter=leaf("alpha"))
-    beta: Float[Array, "*neurons"] = eqx.field(converter=leaf("beta"))
+    alpha: Float[Array, "*neurons"] = eqx.field(converter=leaf("alpha", RATE))
+    beta: Float[Array, "*neurons"] = eqx.field(converter=leaf("beta", RATE))
     reset: ResetName = eqx.field(default="zero", static=True, kw_only=True)
 
     def __check_init__(self):
@@ -55,9 +66,9 @@ class Alpha(AbstractSpikingCell):
         self, x: Array, state: AlphaState, *, key: PRNGKeyArray | None = None
     ) -> tuple[Array, AlphaState]:
         over = self.exceeds(state.mem)
-        alpha, beta, tau = self._rates(x)
+        alpha, beta, gain, tau = self._rates(x)
+        mem = beta * _response(state, tau) + gain * state.syn_exc
         exc, inh = alpha * state.syn_exc + x, beta * state.syn_inh - x
-        mem = tau * (exc + inh)
         if self.reset == "zero":
             exc, inh, mem = (self.reset_by(value, over) for value in (exc, inh, mem))
         elif self.reset == "subtract":
@@ -71,13 +82,37 @@ class Alpha(AbstractSpikingCell):
     ) -> tuple[Array, AlphaState] | None:
         if self.reset != "none":
             return None
-        alpha, beta, tau = self._rates(xs[0])
+        alpha, beta, gain, tau = self._rates(xs[0])
         exc = linear_recurrence(alpha, xs, state.syn_exc)
         inh = linear_recurrence(beta, -xs, state.syn_inh)
-        mem = tau * (exc + inh)
-        return self.fire(mem, key), AlphaState(exc, inh, mem)
+        before = jnp.concatenate([state.syn_exc[None], exc[:-1]])
+        mem = linear_recurrence(beta, gain * before, _response(state, tau))
+        return self.fire(mem, key, over_time=True), AlphaState(exc, inh, mem)
 
     def _rates(self, x):
         alpha, beta = decay(self.alpha, x, "alpha"), decay(self.beta, x, "beta")
-        log_alpha, log_beta = jnp.log(alpha), jnp.log(beta)
-        return alpha, beta, log_alpha / (log_beta - log_alpha) + 1
+        alpha, beta = jnp.broadcast_arrays(alpha, beta)
+        inside = (alpha > 0) & (beta > 0)
+        a, b = jnp.where(inside, alpha, 0.5), jnp.where(inside, beta, 0.5)
+        rate, apart = -jnp.log(b), jnp.log(a) - jnp.log(b)
+        least = float(jnp.finfo(apart.dtype).eps)
+        tau = rate / jnp.where(jnp.abs(apart) < least, least, apart)
+        gain = jnp.where(inside, rate * b * _mean_of_exp(apart), alpha)
+        return alpha, beta, gain, jnp.where(inside, tau, (beta == 0).astype(tau.dtype))
+
+
+def _response(state, tau):
+    """The membrane without the step of its reset: where that was by subtraction, which leaves no
+    inhibitory current, it starts anew from the excitatory one."""
+    restarted = tau * (state.syn_exc + state.syn_inh)
+    return jnp.where(state.syn_inh == 0, restarted, state.mem)
+
+
+def _mean_of_exp(x):
+    """The mean of e^s for s in [0, x], (e^x - 1) / x, with a derivative that is right at 0, too."""
+    near = jnp.abs(x) < 0.5
+    small, large = jnp.where(near, x, 0), jnp.where(near, 1, x)
+    series = jnp.ones_like(x)  # 1 + x/2 (1 + x/3 (1 + ...)), to 1e-16
+    for k in range(14, 1, -1):
+        series = 1 + small / k * series
+    return jnp.where(near, series, jnp.expm1(large) / large)

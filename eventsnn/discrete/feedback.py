@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, PRNGKeyArray
 
 from ..checks import mask_like
-from .base import call, leaf, like
+from ..constraints import unwrap
+from .base import call, callable_instance, leaf, like
 
 
 class OneToOne(eqx.Module):
@@ -64,8 +65,9 @@ class MaskedLinear(eqx.Module):
 
     def __call__(self, x: Float[Array, " in"], *, key: object = None) -> Float[Array, " out"]:
         """The weighted input."""
-        out = jnp.where(self.mask, self.weight, 0) @ x
-        return out if self.bias is None else out + self.bias
+        weight, bias = unwrap((self.weight, self.bias))
+        out = jnp.where(self.mask, weight, 0) @ x
+        return out if bias is None else out + bias
 
 
 class Frozen(eqx.Module):
@@ -78,7 +80,10 @@ class Frozen(eqx.Module):
 
     layer: Callable[..., Array]
 
+    def __check_init__(self):
+        callable_instance("layer", self.layer)
+
     def __call__(self, x: Array, *, key: PRNGKeyArray | None = None) -> Array:
         """What the layer gives."""
-        arrays, rest = eqx.partition(self.layer, eqx.is_array)
+        arrays, rest = eqx.partition(unwrap(self.layer), eqx.is_array)
         return call(eqx.combine(jax.lax.stop_gradient(arrays), rest), x, key)

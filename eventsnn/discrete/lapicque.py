@@ -5,7 +5,7 @@ from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from ..checks import refuse
 from ..surrogates import ATan
-from .base import AbstractSpikingCell, Like, ResetName, leaf, like, zeros
+from .base import POSITIVE, AbstractSpikingCell, Like, ResetName, leaf, like, zeros
 from .leaky import LeakyState
 from .recurrence import linear_recurrence
 
@@ -47,11 +47,11 @@ class Lapicque(AbstractSpikingCell):
         reset: ResetName = "subtract",
         inhibition: bool = False,
     ):
-        self.threshold = leaf("threshold")(threshold)
+        self.threshold = leaf("threshold", POSITIVE)(threshold)
         self.surrogate = ATan() if surrogate is None else surrogate
         self.reset = reset
         self.inhibition = inhibition
-        self.time_step = leaf("time_step", positive=True)(time_step)
+        self.time_step = leaf("time_step", POSITIVE)(time_step)
         self.resistance, self.capacitance = _circuit(beta, resistance, capacitance, self.time_step)
 
     def init_state(self, x: Like) -> LeakyState:
@@ -71,7 +71,7 @@ class Lapicque(AbstractSpikingCell):
             return None
         gain, keep = self._rates(xs[0])
         mem = linear_recurrence(keep, gain * xs, state.mem)
-        return self.fire(mem, key), LeakyState(mem)
+        return self.fire(mem, key, over_time=True), LeakyState(mem)
 
     def _rates(self, x):
         names = ("resistance", "capacitance", "time_step")
@@ -88,14 +88,14 @@ def _circuit(beta, resistance, capacitance, time_step):
             "Lapicque takes beta, or resistance and capacitance, or beta and one of these, got "
             f"{' and '.join(names) or 'none of them'}."
         )
-    r = leaf("resistance", positive=True)(1.0 if resistance is None else resistance)
+    r = leaf("resistance", POSITIVE)(1.0 if resistance is None else resistance)
     if beta is None:
-        return r, leaf("capacitance", positive=True)(capacitance)
+        return r, leaf("capacitance", POSITIVE)(capacitance)
     beta = leaf("beta")(beta)
     refuse("beta", beta, ~((beta > 0) & (beta < 1)), "must lie in (0, 1)")
     r, step = r.astype(beta.dtype), time_step.astype(beta.dtype)
     rc = step / -jnp.log(beta)
     if capacitance is None:
         return r, rc / r
-    c = leaf("capacitance", positive=True)(capacitance).astype(beta.dtype)
+    c = leaf("capacitance", POSITIVE)(capacitance).astype(beta.dtype)
     return rc / c, c

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import equinox as eqx
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from .base import AbstractCell, AbstractSpikingCell, Like, decay, leaf, like, zeros
+from .base import RATE, AbstractCell, AbstractSpikingCell, Like, decay, leaf, like, zeros
 from .recurrence import linear_recurrence
 
 
@@ -28,21 +28,24 @@ class Leaky(AbstractSpikingCell):
     The same as `snntorch.Leaky` (Eshraghian et al., Proc. IEEE 111:1016, 2023,
     arXiv:2109.12894), except that there `graded` does nothing under `inhibition`.
 
-    **Arguments:** (parameters are scalars or have one value a neuron)
+    **Arguments:** (a parameter is a scalar or has one value per neuron; an axis of length 1 shares
+    a value along it, so that `(C, 1, 1)` is one value per channel of a feature map)
 
-    - `beta`: $\beta$, the decay of a step; limited to [0, 1].
+    - `beta`: $\beta$ in [0, 1], the decay of a step. If learning takes it out of [0, 1], it acts as
+        the nearer limit and gets no gradient; [`eventsnn.Bounded`][] keeps it inside.
     - `graded`: $g$, the size of a spike. Default: 1.
-    - `threshold`: $\theta$. Default: 1.
+    - `threshold`: $\theta$ > 0. Default: 1. A membrane at its threshold does not fire.
     - `surrogate`: the derivative of the spike, see [`eventsnn.surrogates`][]. Default: `ATan()`.
     - `reset`: `"subtract"` (the default), `"zero"` or `"none"`.
     - `reset_delay`: whether the reset comes one step after the spike. Default: True.
-    - `inhibition`: only the neuron furthest over threshold fires. Default: False.
+    - `inhibition`: only the neuron furthest over threshold fires, for inputs of shape `(n,)`.
+        Default: False.
 
-    **Raises:** `ValueError` for an unknown `reset`, and at the first step for parameters that do
-    not fit the input.
+    **Raises:** `ValueError` for parameters out of range, an unknown `reset`, and at the first step
+    for parameters that do not fit the input, or `inhibition` of inputs with several axes.
     """
 
-    beta: Float[Array, "*neurons"] = eqx.field(converter=leaf("beta"))
+    beta: Float[Array, "*neurons"] = eqx.field(converter=leaf("beta", RATE))
     graded: Float[Array, "*neurons"] = eqx.field(
         default=1.0, converter=leaf("graded"), kw_only=True
     )
@@ -70,7 +73,8 @@ class Leaky(AbstractSpikingCell):
         if self.reset != "none":
             return None
         mem = linear_recurrence(decay(self.beta, xs[0], "beta"), xs, state.mem)
-        return self.fire(mem, key) * like(self.graded, xs[0], "graded"), LeakyState(mem)
+        spk = self.fire(mem, key, over_time=True)
+        return spk * like(self.graded, xs[0], "graded"), LeakyState(mem)
 
 
 class LeakyIntegrator(AbstractCell):
@@ -80,10 +84,10 @@ class LeakyIntegrator(AbstractCell):
 
     **Arguments:**
 
-    - `beta`: $\beta$, the decay of a step, a scalar or one value a neuron; limited to [0, 1].
+    - `beta`: $\beta$ in [0, 1], the decay of a step, as in [`eventsnn.discrete.Leaky`][].
     """
 
-    beta: Float[Array, "*neurons"] = eqx.field(converter=leaf("beta"))
+    beta: Float[Array, "*neurons"] = eqx.field(converter=leaf("beta", RATE))
 
     def init_state(self, x: Like) -> LeakyState:
         return LeakyState(zeros(x))

@@ -1,12 +1,25 @@
 """Leaky integrate-and-fire with feedback of the layer's own spikes."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import equinox as eqx
+import jax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from .base import AbstractSpikingCell, Like, decay, leaf, zeros
+from ..constraints import unwrap
+from .base import (
+    RATE,
+    AbstractSpikingCell,
+    Like,
+    call,
+    callable_instance,
+    decay,
+    leaf,
+    reason,
+    zeros,
+)
 
 
 class RLeakyState(NamedTuple):
@@ -35,11 +48,12 @@ class RLeaky(AbstractSpikingCell):
         `equinox.nn.Linear(n, n, key=key)` (all to all),
         `equinox.nn.Conv2d(c, c, k, padding=k // 2, key=key)`,
         [`eventsnn.discrete.OneToOne`][], [`eventsnn.discrete.MaskedLinear`][]. It learns with the
-        rest; [`eventsnn.discrete.Frozen`][] around it keeps it as it is.
+        rest; [`eventsnn.discrete.Frozen`][] around it keeps it as it is. A module that takes a
+        `key` (dropout) gets a new one at each step.
     """
 
-    beta: Float[Array, "*neurons"] = eqx.field(converter=leaf("beta"))
-    feedback: Callable[[Array], Array]
+    beta: Float[Array, "*neurons"] = eqx.field(converter=leaf("beta", RATE))
+    feedback: Callable[..., Array] = eqx.field(converter=partial(callable_instance, "feedback"))
     reset_delay: bool = eqx.field(default=True, static=True, kw_only=True)
 
     def init_state(self, x: Like) -> RLeakyState:
@@ -49,20 +63,22 @@ class RLeaky(AbstractSpikingCell):
         self, x: Array, state: RLeakyState, *, key: PRNGKeyArray | None = None
     ) -> tuple[Array, RLeakyState]:
         over = self.exceeds(state.mem)
-        base = decay(self.beta, x, "beta") * state.mem + x + feed_back(self.feedback, state.spk)
-        mem = self.reset_by(base, over)
+        base = decay(self.beta, x, "beta") * state.mem + x
+        mem = self.reset_by(base + feed_back(self.feedback, state.spk, key), over)
         spk = self.fire(mem, key)
         if not self.reset_delay:
             mem = self.reset_by(mem, spk - over)
         return spk, RLeakyState(spk, mem)
 
 
-def feed_back(feedback: Callable[[Array], Array], spk: Array) -> Array:
+def feed_back(feedback: Callable[..., Array], spk: Array, key: PRNGKeyArray | None = None) -> Array:
     """The feedback current of last step's spikes, refused unless it has their shape."""
-    current = feedback(spk)
+    expected = f"feedback must map spikes of shape {spk.shape} to currents of that shape, got"
+    key = None if key is None else jax.random.fold_in(key, 1)  # `key` itself is the surrogate's
+    try:
+        current = call(unwrap(feedback), spk, key)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{expected}: {reason(error)}.") from error
     if current.shape != spk.shape:
-        raise ValueError(
-            f"feedback must map spikes of shape {spk.shape} to currents of that shape, got "
-            f"shape {current.shape}."
-        )
+        raise ValueError(f"{expected} shape {current.shape}.")
     return current.astype(spk.dtype)

@@ -1,18 +1,17 @@
 """A model over time."""
 
-import operator
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from ..checks import count
-from .base import AbstractCell, call
-from .sequential import Sequential
+from ..constraints import unwrap
+from .base import AbstractCell, call, flag, one_line
+from .given import Feed, asked, feed, fitting, typed_key
+from .sequential import Sequential, named
 
 
 class Run(NamedTuple):
@@ -28,7 +27,7 @@ class Run(NamedTuple):
 
 def run(
     model: AbstractCell,
-    xs: Float[Array, "steps *features"] | Float[Array, "*features"],
+    xs: PyTree[Float[Array, "steps *features"] | Float[Array, "*features"]],
     *,
     num_steps: int | None = None,
     layers: int | Sequence[int] = -1,
@@ -36,11 +35,16 @@ def run(
     key: PRNGKeyArray | None = None,
     parallel: bool = False,
 ) -> Run:
-    """Runs one sample through a model, step by step, in one `lax.scan`.
+    """Run one sample through a model, step by step, in one `lax.scan`.
 
     Layers before the first cell and after the last have no part in the recurrence: they see all
     steps at once (one large product instead of many small ones), and an input that is the same at
     every step passes the first of them only once.
+
+    The run is compiled, once for all models of the same structure and inputs of the same shape
+    (a layer that is a function of your own must be pure, and be the same object at each call).
+    Within another `jax.jit` it is a part of that program. Wrapped parameters
+    ([`eventsnn.constrain`][]) are unwrapped first.
 
     For a batch see [`run_batch`][].
 
@@ -48,12 +52,14 @@ def run(
 
     - `model`: a cell, a [`eventsnn.discrete.Sequential`][], or your own
         [`eventsnn.discrete.AbstractCell`][].
-    - `xs`: the input of each step, time first; with `num_steps` the input of every step.
+    - `xs`: the input of each step, time first; with `num_steps` the input of every step. For a
+        model that takes them, a tuple or dict of arrays, each with the time first. Cells take
+        floating-point numbers: counts of events need `xs.astype(jnp.float32)`.
     - `num_steps`: how many steps to show a constant input.
     - `layers`: which layers of a `Sequential` to record, by index, one or several. Default: the
         last.
-    - `state`: where to start, as an earlier run or `model.init_state(x)` gave it. Default: the
-        latter.
+    - `state`: where to start, as an earlier run or `model.init_state(x)` gave it, `x` being the
+        input of one step. Default: the latter.
     - `key`: for dropout and stochastic surrogates, drawn anew at each step.
     - `parallel`: go layer by layer instead, each over all steps, and run cells without reset
         (`reset="none"`, `LeakyIntegrator`) by an associative scan. The same numbers up to
@@ -61,11 +67,93 @@ def run(
 
     **Raises:** `ValueError` for arguments that do not fit.
     """
+    found, shown = feed(xs, num_steps, batch=False), _asked(model, layers, parallel)
+    out = _compiled(model, found, state, typed_key(key), shown, parallel)
+    return _of_one(out) if isinstance(layers, int | np.integer) else out
+
+
+def run_batch(
+    model: AbstractCell,
+    xs: PyTree[Float[Array, "steps batch *features"] | Float[Array, "batch *features"]],
+    *,
+    num_steps: int | None = None,
+    layers: int | Sequence[int] = -1,
+    state: PyTree = None,
+    key: PRNGKeyArray | None = None,
+    parallel: bool = False,
+) -> Run:
+    """[`run`][] for a batch, with the axes in the order of the field: time, batch, the rest.
+
+    The order of the first two axes of `xs` cannot be seen from it. Data sets, and the batches of
+    [`eventsnn.train.fit`][], have the sample first; a loss of frames moves the time to the front:
+
+    ```python
+    def loss(model, batch):
+        frames, labels = batch  # (batch, T, 2, height, width), integers
+        xs = jnp.moveaxis(frames, 1, 0).astype(jnp.float32)
+        return losses.ce_count(discrete.run_batch(model, xs).spikes, labels)
+    ```
+
+    **Arguments:** as for [`run`][], but
+
+    - `xs`: `(T, batch, *features)`; with `num_steps` `(batch, *features)`.
+    - `state`: with the batch as its first axis, as an earlier run gave it, or as
+        `jax.vmap(model.init_state)(x)` with `x` of shape `(batch, *features)`.
+    - `key`: one key, of which each sample gets its own, or a key per sample, `(batch,)`.
+
+    **Returns:** a [`Run`][] with spikes and membranes of shape `(T, batch, *neurons)`, and a state
+    with the batch as its first axis.
+    """
+    found, shown = feed(xs, num_steps, batch=True), _asked(model, layers, parallel)
+    samples = jax.tree.leaves(found.first())[0].shape[0]
+    out = _compiled_batch(model, found, state, typed_key(key, samples), shown, parallel)
+    return _of_one(out) if isinstance(layers, int | np.integer) else out
+
+
+def _asked(model, layers, parallel):
+    """The layers to record, after a check of what shapes the program."""
+    if not isinstance(model, AbstractCell):
+        raise ValueError(
+            f"model must be a cell, or layers in a discrete.Sequential, got {one_line(model)}."
+        )
+    flag("parallel", parallel)
+    return asked(layers, len(model.layers) if isinstance(model, Sequential) else 1)
+
+
+def _of_one(out):
+    return out._replace(spikes=out.spikes[0], membranes=out.membranes[0])
+
+
+@eqx.filter_jit
+def _compiled(model, feed, state, key, asked, parallel):
+    model = unwrap(model)
+    if state is not None:
+        state = fitting(state, model.init_state, feed.first(), "model.init_state(x)")
+    return _over_time(model, feed, state, key, asked, parallel)
+
+
+@eqx.filter_jit
+def _compiled_batch(model, feed, state, key, asked, parallel):
+    model, axis = unwrap(model), 0 if feed.constant else 1
+    x = feed.first()
+    if state is not None:
+        init_state = jax.vmap(model.init_state)
+        state = fitting(state, init_state, x, "jax.vmap(model.init_state)(x)")
+    if key is not None and key.ndim == 0:
+        key = jax.random.split(key, jax.tree.leaves(x)[0].shape[0])
+
+    def one(x, state, key):
+        return _over_time(model, feed._replace(x=x), state, key, asked, parallel)
+
+    in_axes = (axis, None if state is None else 0, None if key is None else 0)
+    return jax.vmap(one, in_axes=in_axes, out_axes=Run(1, 1, 0))(feed.x, state, key)
+
+
+def _over_time(model, feed, state, key, asked, parallel):
+    """A run of one sample that records several layers."""
     stack = model.layers if isinstance(model, Sequential) else (model,)
-    asked = _indices(layers, len(stack))
-    feed = _feed(xs, num_steps)
     if state is None:
-        state = model.init_state(feed.x if feed.constant else feed.x[0])
+        state = model.init_state(feed.first())
     states = list(state) if isinstance(model, Sequential) else [state]
 
     seen: dict[int, _Seen] = {}
@@ -78,16 +166,17 @@ def run(
         wanted = [i - start for i in asked if start <= i < stop]
         if isinstance(block[0], AbstractCell):
             over_time = _all_at_once if parallel else _scan
-            found, states[start:stop] = over_time(block, inside, states[start:stop], keys, wanted)
-            feed = _Feed(found[len(block) - 1].spikes, False, feed.num_steps)
+            first = start if isinstance(model, Sequential) else None
+            found, states[start:stop] = over_time(
+                block, inside, states[start:stop], keys, wanted, first
+            )
+            feed = Feed(found[len(block) - 1].spikes, False, feed.num_steps)
         else:
-            feed = _memoryless(block[0], inside, keys and keys[0])
+            feed = _memoryless(block[0], inside, keys and keys[0], start)
             found = {0: _Seen(feed.over_time(), None)} if wanted else {}
         seen |= {start + i: value for i, value in found.items()}
 
     spikes, membranes = zip(*(seen[i] for i in asked), strict=True)
-    if _is_one(layers):
-        spikes, membranes = spikes[0], membranes[0]
     return Run(spikes, membranes, tuple(states) if isinstance(model, Sequential) else states[0])
 
 
@@ -96,47 +185,6 @@ class _Seen(NamedTuple):
 
     spikes: Any
     membranes: Any
-
-
-class _Feed(NamedTuple):
-    """What enters a layer: one value a step, or one for all steps."""
-
-    x: Any
-    constant: bool
-    num_steps: int
-
-    def over_time(self) -> Any:
-        """With a time axis."""
-        if not self.constant:
-            return self.x
-        return jax.tree.map(lambda x: jnp.broadcast_to(x, (self.num_steps, *x.shape)), self.x)
-
-
-def _feed(xs, num_steps):
-    xs = jnp.asarray(xs)
-    if num_steps is not None:
-        return _Feed(xs, True, count("num_steps", num_steps))
-    if xs.ndim == 0 or len(xs) == 0:
-        raise ValueError(
-            "xs must have the time as its first axis, with at least one step (or give num_steps "
-            f"for a constant input), got shape {xs.shape}."
-        )
-    return _Feed(xs, False, len(xs))
-
-
-def _indices(layers, n):
-    """The layers asked for, counted from the first."""
-    try:
-        asked = [operator.index(i) for i in ([layers] if _is_one(layers) else layers)]
-    except TypeError:
-        asked = []
-    if not asked or not all(-n <= i < n for i in asked):
-        raise ValueError(f"layers must be indices of the {n} layers, got {layers!r}.")
-    return [i % n for i in asked]
-
-
-def _is_one(layers):
-    return isinstance(layers, int | np.integer)
 
 
 def _blocks(stack, *, apart):
@@ -151,17 +199,17 @@ def _blocks(stack, *, apart):
             yield i, stack[core.start : core.stop]
 
 
-def _memoryless(layer, feed, key):
+def _memoryless(layer, feed, key, index):
     """A layer without memory, for all steps at once, or only once if all steps are the same."""
+
+    def once(x, key):
+        with named(index, layer, x):
+            return call(layer, x, key)
+
     if feed.constant and (key is None or not _may_be_random(layer)):
-        return feed._replace(x=call(layer, feed.x, key))
-    if key is None:
-        x = jax.vmap(lambda x: call(layer, x, None))(feed.over_time())
-    else:
-        x = jax.vmap(lambda x, key: call(layer, x, key))(
-            feed.over_time(), jax.random.split(key, feed.num_steps)
-        )
-    return _Feed(x, False, feed.num_steps)
+        return feed._replace(x=once(feed.x, key))
+    keys = None if key is None else jax.random.split(key, feed.num_steps)
+    return Feed(jax.vmap(once)(feed.over_time(), keys), False, feed.num_steps)
 
 
 def _may_be_random(layer):
@@ -173,7 +221,7 @@ def _may_be_random(layer):
     return not known or any(isinstance(m, eqx.nn.Dropout) for m in modules)
 
 
-def _scan(block, feed, states, keys, wanted):
+def _scan(block, feed, states, keys, wanted, first):
     """Layers that hang together in time, step by step."""
     cells = Sequential(block)
     recorded = sorted({*wanted, len(block) - 1})
@@ -181,7 +229,8 @@ def _scan(block, feed, states, keys, wanted):
 
     def step(states, at):
         x, keys = at
-        outs, states = cells.step(feed.x if feed.constant else x, states, keys or nothing)
+        x = feed.x if feed.constant else x
+        outs, states = cells.step(x, states, keys or nothing, first)
         return states, [_Seen(outs[i], _membrane(states[i])) for i in recorded]
 
     if keys is not None:
@@ -191,12 +240,13 @@ def _scan(block, feed, states, keys, wanted):
     return dict(zip(recorded, seen, strict=True)), states
 
 
-def _all_at_once(block, feed, states, keys, wanted):
+def _all_at_once(block, feed, states, keys, wanted, first):
     """One cell over all steps, by its associative scan if it has one."""
     xs = feed.over_time()
-    found = block[0].in_parallel(xs, states[0], key=keys and keys[0])
+    with named(first, block[0], jax.tree.map(lambda x: x[0], xs)):
+        found = block[0].in_parallel(xs, states[0], key=keys and keys[0])
     if found is None:
-        return _scan(block, feed, states, keys, wanted)
+        return _scan(block, feed, states, keys, wanted, first)
     spikes, over_time = found
     last = jax.tree.map(lambda x: x[-1], over_time)
     return {0: _Seen(spikes, _membrane(over_time))}, (last,)
@@ -204,45 +254,3 @@ def _all_at_once(block, feed, states, keys, wanted):
 
 def _membrane(state):
     return getattr(state, "mem", None)
-
-
-def run_batch(
-    model: AbstractCell,
-    xs: Float[Array, "steps batch *features"] | Float[Array, "batch *features"],
-    *,
-    num_steps: int | None = None,
-    layers: int | Sequence[int] = -1,
-    state: PyTree = None,
-    key: PRNGKeyArray | None = None,
-    parallel: bool = False,
-) -> Run:
-    """[`run`][] for a batch, with the axes in the order of the field: time, batch, the rest.
-
-    **Arguments:** as for [`run`][], but
-
-    - `xs`: `(T, batch, *features)`; with `num_steps` `(batch, *features)`.
-    - `state`: with the batch as its first axis.
-    - `key`: one key, of which each sample gets its own, or a key a sample, `(batch,)`.
-
-    **Returns:** a [`Run`][] with spikes and membranes of shape `(T, batch, *neurons)`, and a state
-    with the batch as its first axis.
-    """
-    axis = 1 if num_steps is None else 0
-    if jnp.ndim(xs) <= axis:
-        raise ValueError(
-            f"xs must have shape {'(T, batch, ...)' if axis else '(batch, ...)'}, got shape "
-            f"{jnp.shape(xs)}."
-        )
-    if key is not None and not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
-        key = jax.random.wrap_key_data(key)  # of the older kind, plain integers
-    keys = key
-    if key is not None and key.ndim == 0:
-        keys = jax.random.split(key, jnp.shape(xs)[axis])
-
-    def one(x, state, key):
-        return run(
-            model, x, num_steps=num_steps, layers=layers, state=state, key=key, parallel=parallel
-        )
-
-    in_axes = (axis, None if state is None else 0, None if key is None else 0)
-    return jax.vmap(one, in_axes=in_axes, out_axes=Run(1, 1, 0))(xs, state, keys)

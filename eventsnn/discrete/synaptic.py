@@ -1,12 +1,13 @@
 """Leaky integrate-and-fire with a synaptic current of its own decay, without and with feedback."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import equinox as eqx
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from .base import AbstractSpikingCell, Like, decay, leaf, zeros
+from .base import RATE, AbstractSpikingCell, Like, callable_instance, decay, leaf, zeros
 from .recurrence import linear_recurrence
 from .rleaky import feed_back
 
@@ -38,11 +39,11 @@ class Synaptic(AbstractSpikingCell):
 
     **Arguments:** besides those of [`eventsnn.discrete.Leaky`][] (but `graded`)
 
-    - `alpha`: $\alpha$, the decay of the current in a step; limited to [0, 1].
+    - `alpha`: $\alpha$ in [0, 1], the decay of the current in a step, limited like `beta`.
     """
 
-    alpha: Float[Array, "*neurons"] = eqx.field(converter=leaf("alpha"))
-    beta: Float[Array, "*neurons"] = eqx.field(converter=leaf("beta"))
+    alpha: Float[Array, "*neurons"] = eqx.field(converter=leaf("alpha", RATE))
+    beta: Float[Array, "*neurons"] = eqx.field(converter=leaf("beta", RATE))
     reset_delay: bool = eqx.field(default=True, static=True, kw_only=True)
 
     def init_state(self, x: Like) -> SynapticState:
@@ -61,7 +62,7 @@ class Synaptic(AbstractSpikingCell):
             return None
         syn = linear_recurrence(decay(self.alpha, xs[0], "alpha"), xs, state.syn)
         mem = linear_recurrence(decay(self.beta, xs[0], "beta"), syn, state.mem)
-        return self.fire(mem, key), SynapticState(syn, mem)
+        return self.fire(mem, key, over_time=True), SynapticState(syn, mem)
 
 
 class RSynaptic(AbstractSpikingCell):
@@ -76,9 +77,9 @@ class RSynaptic(AbstractSpikingCell):
     [`eventsnn.discrete.RLeaky`][].
     """
 
-    alpha: Float[Array, "*neurons"] = eqx.field(converter=leaf("alpha"))
-    beta: Float[Array, "*neurons"] = eqx.field(converter=leaf("beta"))
-    feedback: Callable[[Array], Array]
+    alpha: Float[Array, "*neurons"] = eqx.field(converter=leaf("alpha", RATE))
+    beta: Float[Array, "*neurons"] = eqx.field(converter=leaf("beta", RATE))
+    feedback: Callable[..., Array] = eqx.field(converter=partial(callable_instance, "feedback"))
     reset_delay: bool = eqx.field(default=True, static=True, kw_only=True)
 
     def init_state(self, x: Like) -> RSynapticState:
@@ -87,7 +88,7 @@ class RSynaptic(AbstractSpikingCell):
     def __call__(
         self, x: Array, state: RSynapticState, *, key: PRNGKeyArray | None = None
     ) -> tuple[Array, RSynapticState]:
-        current = x + feed_back(self.feedback, state.spk)
+        current = x + feed_back(self.feedback, state.spk, key)
         spk, syn, mem = _step(self, current, state.syn, state.mem, key)
         return spk, RSynapticState(spk, syn, mem)
 

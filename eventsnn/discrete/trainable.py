@@ -21,7 +21,8 @@ NEURON_PARAMETERS = (
 
 def trainable(model: AbstractCell, *names: str) -> PyTree:
     """A filter for `equinox.partition` and [`eventsnn.train.fit`][]: true for weights and biases,
-    feedback among them, and for the neuron parameters named.
+    feedback among them, and for the neuron parameters named; a wrapped parameter
+    ([`eventsnn.constrain`][]) goes by its name.
 
     ```python
     trainable(model)                        # snnTorch's default
@@ -34,16 +35,19 @@ def trainable(model: AbstractCell, *names: str) -> PyTree:
     **Arguments:**
 
     - `names`: of `"alpha"`, `"beta"`, `"threshold"`, `"graded"`, `"resistance"`,
-        `"capacitance"`, `"time_step"`: these train in every cell that has them.
+        `"capacitance"`, `"time_step"`, and what the `neuron_parameters` of the model's own cells
+        list: these train in every cell that has them.
 
     **Raises:** `ValueError` for another name.
     """
-    unknown = set(names) - set(NEURON_PARAMETERS)
+    own = {name for cell in _cells(model) for name in cell.neuron_parameters}
+    known = (*NEURON_PARAMETERS, *sorted(own - set(NEURON_PARAMETERS)))
+    unknown = {str(name) for name in names if name not in known}
     if unknown:
         raise ValueError(
-            f"names must be among {', '.join(NEURON_PARAMETERS)}, got {', '.join(sorted(unknown))}."
+            f"names must be among {', '.join(known)}, got {', '.join(sorted(unknown))}."
         )
-    fixed = set(NEURON_PARAMETERS) - set(names) | {"surrogate"}
+    fixed = set(known) - set(names) | {"surrogate"}
 
     def trains(path, leaf):
         if isinstance(leaf, Frozen):
@@ -54,3 +58,13 @@ def trainable(model: AbstractCell, *names: str) -> PyTree:
     return jax.tree_util.tree_map_with_path(
         trains, model, is_leaf=lambda node: isinstance(node, Frozen)
     )
+
+
+def _cells(tree):
+    """All cells in a tree, cells within cells among them."""
+    if isinstance(tree, AbstractCell):
+        yield tree
+    inner = jax.tree.leaves(tree, is_leaf=lambda x: x is not tree and isinstance(x, AbstractCell))
+    for cell in inner:
+        if isinstance(cell, AbstractCell) and cell is not tree:
+            yield from _cells(cell)
