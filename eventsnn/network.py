@@ -56,6 +56,7 @@ class EventNetwork(eqx.Module):
     max_events: int = eqx.field(static=True)
     max_steps: int = eqx.field(static=True)
     queue_capacity: int = eqx.field(static=True)
+    _steps_per_input: int = eqx.field(static=True)
 
     def __init__(
         self,
@@ -92,7 +93,8 @@ class EventNetwork(eqx.Module):
             a sample that would have more stops there, and its status says so.
         - `max_steps`: at most so many iterations of the event loop (events, segments that the
             flow cuts short, second tries); by default `max_events` and room for the others,
-            which depends on the flow. Memory in a backward pass is proportional to it.
+            which depends on the flow and, with delays, on the number of input spikes. Memory in a
+            backward pass is proportional to it.
         - `queue_capacity`: with delays, at most so many spikes of neurons are under way at once; a
             sample that would have more stops there, and its status says so.
         - `solver`: None for the neuron's exact flow (`diffrax.Tsit5()` for a neuron that has
@@ -123,6 +125,7 @@ class EventNetwork(eqx.Module):
         self.t_max = checks.positive("t_max", t_max)
         self.max_events = checks.count("max_events", max_events)
         self.flow = _flow(neuron, solver, dt0, stepsize_controller)
+        self._steps_per_input = 0 if max_steps is not None else _steps_per_input(self.delays)
         if max_steps is None:
             max_steps = self.max_events + self.flow.cuts(self.neuron, self.t_max, self.max_events)
             max_steps += _SPARE_STEPS if delays is None else _SPARE_STEPS + 4 * self.max_events
@@ -267,7 +270,7 @@ class EventNetwork(eqx.Module):
             outputs=self.outputs,
             t_max=self.t_max,
             max_events=self.max_events,
-            max_steps=self.max_steps + (0 if times is None else len(times)),
+            max_steps=self._room(in_times, times),
             t_end=self.t_max + (0.0 if pseudospikes is None else pseudospikes.duration),
             stop_after=stop_after,
             capacity=None if self.delays is None else self.queue_capacity,
@@ -282,6 +285,11 @@ class EventNetwork(eqx.Module):
             one = jax.vmap(one)
         record = one(in_times)
         return self._raise_if_failed(record) if throw else record
+
+    def _room(self, in_times: Array, times: Array | None) -> int:
+        """How many iterations of the event loop a query with these inputs may take."""
+        inputs = math.prod(in_times.shape[-2:]) * self._steps_per_input
+        return self.max_steps + inputs + (0 if times is None else len(times))
 
     def _with_inputs(
         self, in_times, times: Array, sources: Array, until: Array
@@ -392,6 +400,15 @@ def _error_if(x: PyTree, pred: Array, count: Array, message: str) -> PyTree:
     if bool(pred):
         raise RuntimeError(message.format(int(count)))
     return x
+
+
+def _steps_per_input(delays: Array | None) -> int:
+    """How many segments to allow for per input spike with delays. The second arrival at any neuron
+    ends a segment: with one arrival time for all neurons that is each second arrival; with times
+    of their own, among n neurons, about one in the square root of n."""
+    if delays is None:
+        return 0
+    return 1 if delays.ndim == 1 else math.ceil(2 * math.sqrt(delays.shape[1]))
 
 
 def _flow(neuron, solver, dt0, stepsize_controller) -> AbstractFlow:

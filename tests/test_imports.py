@@ -80,7 +80,7 @@ MAY_IMPORT = {
     "data": {"checks"},
     "plots": {"checks"},
     "cpu": {"checks"},
-    "train": {"checks", "cpu", "network", "neurons", "status"},
+    "train": {"checks", "cpu", "network", "status"},
     "tasks": set(EVERYTHING),
     "results": set(),
     "commands": {*EVERYTHING, "cpu", "results", "tasks"},

@@ -16,7 +16,6 @@ from jaxtyping import Array, ArrayLike, Bool, Float, PyTree
 
 from .. import checks
 from ..network import EventNetwork
-from ..neurons import AbstractNeuron, LeakyIntegrator, Mixture, Refractory
 from ..status import MEMBERS, Status
 
 # How many names, and how many groups of outputs, one line shows.
@@ -233,7 +232,7 @@ def _simulated(net, in_times):
     solution = _simulate(net, jnp.asarray(in_times))
     sources = np.asarray(solution.sources)[..., None]
     silent = ~np.any(sources == np.asarray(net.outputs), axis=1)
-    silent &= np.asarray(_can_fire(net.neuron, net.n_neurons))[list(net.outputs)]
+    silent &= ~net.neuron.never_reset(net.n_neurons)[list(net.outputs)]  # a readout never fires
     done = np.asarray(solution.status == Status.completed)
     # In a sample that has failed, an output with a spike has one, and no other is silent.
     causes, advice = [], []
@@ -248,15 +247,6 @@ def _simulated(net, in_times):
 @eqx.filter_jit
 def _simulate(net, in_times):
     return net.simulate(in_times, throw=False)
-
-
-def _can_fire(neuron: AbstractNeuron, n: int) -> list[bool]:
-    if isinstance(neuron, Mixture):
-        parts = zip(neuron.parts, neuron.sizes, strict=True)
-        return [fires for part, size in parts for fires in _can_fire(part, size)]
-    if isinstance(neuron, Refractory):
-        return _can_fire(neuron.neuron, n)
-    return [not isinstance(neuron, LeakyIntegrator)] * n
 
 
 def _nets(tree: PyTree) -> list[EventNetwork]:
