@@ -320,7 +320,7 @@ class EventNetwork(eqx.Module):
     def _raise_if_failed(self, record: Record) -> Record:
         """Raise once for the whole batch, for the worst thing that happened."""
         failed = jnp.where(is_success(record.status), -1, record.status)
-        worst = jnp.max(failed)
+        worst = jnp.max(failed, initial=-1)
         total = math.prod(record.status.shape)
         for code, name in enumerate(MEMBERS):
             if name in ("completed", "outputs_fired"):
