@@ -11,6 +11,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 
 from . import checks, queries
 from .adjoint import AbstractAdjoint, EventProp
+from .batching import on_any_mesh
 from .constraints import unwrap
 from .engine import solve
 from .flows import AbstractFlow, MixtureFlow, ODEFlow, RefractoryFlow, exact_flow, flow_of
@@ -127,6 +128,7 @@ class EventNetwork(eqx.Module):
         """Number of input channels."""
         return self.weights.shape[0] - self.n_neurons
 
+    @on_any_mesh
     def ttfs(
         self, in_times: Float[ArrayLike, "*batch inputs k"], *, throw: bool = True
     ) -> Float[Array, "*batch outputs"]:
@@ -148,6 +150,7 @@ class EventNetwork(eqx.Module):
         out = _over(record.status, lambda r: queries.first_spikes(r, self.outputs), record)
         return _valid(record.status, out)
 
+    @on_any_mesh
     def spikes(
         self, in_times: Float[ArrayLike, "*batch inputs k"], max_spikes: int, *, throw: bool = True
     ) -> Float[Array, "*batch outputs max_spikes"]:
@@ -161,6 +164,7 @@ class EventNetwork(eqx.Module):
         out = _over(record.status, lambda r: queries.spikes(r, self.outputs, count), record)
         return _valid(record.status, out)
 
+    @on_any_mesh
     def states_at(
         self,
         in_times: Float[ArrayLike, "*batch inputs k"],
@@ -184,6 +188,7 @@ class EventNetwork(eqx.Module):
         )
         return _valid(record.status, out)
 
+    @on_any_mesh
     def counts(
         self, in_times: Float[ArrayLike, "*batch inputs k"], *, throw: bool = True
     ) -> Int[Array, "*batch outputs"]:
@@ -193,6 +198,7 @@ class EventNetwork(eqx.Module):
         record = self._simulate(in_times, None, throw)
         return _over(record.status, lambda r: queries.counts(r, self.outputs), record)
 
+    @on_any_mesh
     def integrals(
         self, in_times: Float[ArrayLike, "*batch inputs k"], *, throw: bool = True
     ) -> Float[Array, "*batch outputs"]:
@@ -203,6 +209,7 @@ class EventNetwork(eqx.Module):
         record = self._simulate(in_times, None, throw, reading="integral")
         return _valid(record.status, _over(record.status, queries.total, record))
 
+    @on_any_mesh
     def maxima(
         self, in_times: Float[ArrayLike, "*batch inputs k"], *, throw: bool = True
     ) -> Float[Array, "*batch outputs"]:
@@ -214,6 +221,7 @@ class EventNetwork(eqx.Module):
         record = self._simulate(in_times, None, throw, reading="peak")
         return _valid(record.status, _over(record.status, queries.largest, record))
 
+    @on_any_mesh
     def simulate(
         self, in_times: Float[ArrayLike, "*batch inputs k"], *, throw: bool = True
     ) -> Solution:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from ..batching import varying
+from ..batching import program, varying
 from ..delayed import lifted_on_way
 from ..neurons.base import State
 from ..readings import of, read
@@ -47,7 +47,7 @@ class Autodiff(AbstractAdjoint):
         numbers = jnp.arange(problem.plan.max_steps, dtype=jnp.int32)
         columns = (record.sources, record.dt, record.message, record.wait, record.driven)
         rows = _Row(numbers, *jax.tree.map(lambda x: jnp.moveaxis(x, 0, -1), columns))
-        shifts, observed = _replay(problem, arrays, arrivals, rows)
+        shifts, observed = program(_replay, problem=problem)(arrays, arrivals, rows)
         times = jnp.where(record.times < jnp.inf, record.times + shifts, jnp.inf)
         return forget(record)._replace(times=times, observed=observed)
 
@@ -74,7 +74,7 @@ class _Replay(NamedTuple):
     sent: Float[Array, "messages batch"] | None  # with delays
 
 
-def _replay(problem: Problem, arrays: PyTree, arrivals: Arrivals, rows: _Row):
+def _replay(arrays: PyTree, arrivals: Arrivals, rows: _Row, *, problem: Problem):
     """The shifts of the times of all rows, and what is read in them; batch first."""
     plan, network = problem.plan, problem.build(arrays)
     flow, batch = network.flow, arrivals.times.shape[0]
