@@ -12,14 +12,64 @@ This is the one file of the package that speaks to JAX's extension interface.
 
 import functools as ft
 from collections.abc import Callable, Hashable
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
+from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import PyTree
+
+#: So many programs are kept for calls that are not under `jax.jit`; one takes some 10 MB.
+PROGRAMS = 32
+
+
+@ft.lru_cache(maxsize=PROGRAMS)
+def program(fn: Callable, **static) -> Callable:
+    """`fn` with these arguments, compiled; the same one for the same arguments, if they were used
+    lately. Without it, calls that are not under `jax.jit` would compile each time."""
+    return jax.jit(ft.partial(fn, **static))
+
+
+#: What to answer where there is no derivative.
+_REVERSE_ONLY = (
+    "EventProp gives reverse-mode first derivatives only; "
+    "use adjoint=esn.Autodiff() for forward mode or second derivatives."
+)
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def on_any_mesh(query: Callable[P, R]) -> Callable[P, R]:
+    """`query(net, in_times, ...)` for arrays on a mesh of which some axes are explicit.
+
+    Inside, XLA decides how arrays lie on the devices, since it is all elementwise over the samples.
+    The result lies there as the batch axes of `in_times` do.
+    """
+
+    @ft.wraps(query)
+    def call(*args: P.args, **options: P.kwargs) -> R:
+        arrays, rest = eqx.partition((args, options), eqx.is_array)
+        meshes = [jax.typeof(x).sharding.mesh for x in jax.tree.leaves(arrays)]
+        meshes = [mesh for mesh in meshes if mesh.explicit_axes]
+        if not meshes:
+            return query(*args, **options)
+
+        def run(arrays) -> Any:
+            given: Any = eqx.combine(arrays, rest)
+            return query(*given[0], **given[1])
+
+        in_times = args[1] if len(args) > 1 else options["in_times"]
+        axes = jax.typeof(in_times).sharding.spec[:-2] if eqx.is_array(in_times) else ()
+        out = NamedSharding(meshes[0], PartitionSpec(*axes))
+        automatic: Any = jax.sharding.auto_axes(run, out_sharding=out)
+        return automatic(arrays)
+
+    return call
 
 
 class BatchNative:
@@ -50,35 +100,53 @@ class BatchNative:
         self._derivative = derivative or fn
         p = self._primitive = Primitive(name)
         p.multiple_results = True
-        p.def_impl(lambda *xs, **kw: self._compiled(**kw)(*xs))
-        p.def_abstract_eval(lambda *xs, **kw: [_aval(x) for x in self._shapes(xs, **kw)[0]])
-        mlir.register_lowering(p, mlir.lower_fun(self._flat, multiple_results=True))
+        p.def_impl(lambda *xs, **kw: program(self._flat, **kw)(*xs))
+        p.def_abstract_eval(self._avals)
+        mlir.register_lowering(p, self._lower)
         batching.primitive_batchers[p] = self._batch
-        if derivative is not None:
-            ad.primitive_jvps[p] = self._jvp
+        ad.primitive_jvps[p] = _refuse if derivative is None else self._jvp
 
     def __call__(self, static: Hashable, shared: PyTree, batch: PyTree) -> PyTree:
         leaves, tree = jax.tree.flatten((shared, batch))
         n_shared = len(jax.tree.leaves(shared))
         kw = dict(static=static, tree=tree, n_shared=n_shared)
+        leaves = varying(leaves, leaves)
         out = self._primitive.bind(*leaves, **kw)
         return jax.tree.unflatten(self._shapes(leaves, **kw)[1], out)
 
     def _flat(self, *leaves, static, tree, n_shared):
+        kw = dict(static=static, tree=tree, n_shared=n_shared)
+        if _is_empty(leaves, n_shared):
+            return [jnp.zeros(shape, dtype) for shape, dtype in self._shapes(leaves, **kw)[0]]
         return jax.tree.leaves(self._fn(static, *jax.tree.unflatten(tree, leaves)))
 
-    @ft.lru_cache(maxsize=256)  # noqa: B019 - instances live as long as the module
-    def _compiled(self, **kw):
-        return jax.jit(ft.partial(self._flat, **kw))
+    def _lower(self, ctx, *args, **kw):
+        """As if there was no mesh: how arrays lie on the devices of one is no matter of the loop,
+        whose constants would not know."""
+        ctx = ctx.replace(avals_in=[ShapedArray(x.shape, x.dtype) for x in ctx.avals_in])
+        return mlir.lower_fun(self._flat, multiple_results=True)(ctx, *args, **kw)
+
+    def _avals(self, *leaves, **kw):
+        return [_aval(*x, leaves[0]) for x in self._shapes(leaves, **kw)[0]]
 
     def _shapes(self, leaves, **kw):
-        return self._cached_shapes(tuple((x.shape, jnp.dtype(x.dtype)) for x in leaves), **kw)
+        """Shapes and dtypes of the outputs, and their structure."""
+        avals = tuple((x.shape, jnp.dtype(x.dtype)) for x in leaves)
+        if not _is_empty(leaves, kw["n_shared"]):
+            return self._cached_shapes(avals, **kw)
+        # Of the outputs for one sample and for two, the batch axis is the one that differs.
+        one, two = (self._cached_shapes(_resized(avals, n, kw["n_shared"]), **kw) for n in (1, 2))
+        shapes = [
+            (tuple(0 if i != j else i for i, j in zip(a, b, strict=True)), dtype)
+            for (a, dtype), (b, _) in zip(one[0], two[0], strict=True)
+        ]
+        return tuple(shapes), one[1]
 
     @ft.lru_cache(maxsize=256)  # noqa: B019 - instances live as long as the module
     def _cached_shapes(self, avals, static, tree, n_shared):
         args = jax.tree.unflatten(tree, [jax.ShapeDtypeStruct(s, d) for s, d in avals])
         out = jax.eval_shape(ft.partial(self._fn, static), *args)
-        return tuple(jax.tree.leaves(out)), jax.tree.structure(out)
+        return tuple((x.shape, x.dtype) for x in jax.tree.leaves(out)), jax.tree.structure(out)
 
     def _batch(self, leaves, dims, **kw):
         size = next(x.shape[d] for x, d in zip(leaves, dims, strict=True) if d is not None)
@@ -96,7 +164,7 @@ class BatchNative:
             ]
             merged = [x.reshape((x.shape[0] * x.shape[1], *x.shape[2:])) for x in batch]
             out = self._primitive.bind(*shared, *merged, **kw)
-            out = [x.reshape((size, x.shape[0] // size, *x.shape[1:])) for x in out]
+            out = [x.reshape((*batch[0].shape[:2], *x.shape[1:])) for x in out]
         return out, [0] * len(out)
 
     def _loop(self, leaves, mapped, kw):
@@ -109,6 +177,10 @@ class BatchNative:
         return jax.lax.map(one, [x for x, m in zip(leaves, mapped, strict=True) if m])
 
     def _jvp(self, primals, tangents, *, static, tree, n_shared):
+        kw = dict(static=static, tree=tree, n_shared=n_shared)
+        if _is_empty(primals, n_shared):
+            out = self._primitive.bind(*primals, **kw)
+            return out, [_zero(x) for x in out]
         active = tuple(not isinstance(t, ad.Zero) for t in tangents)
 
         def of_active(*xs):
@@ -122,8 +194,71 @@ class BatchNative:
             tuple(p for p, a in zip(primals, active, strict=True) if a),
             tuple(t for t, a in zip(tangents, active, strict=True) if a),
         )
-        return list(out), [ad.Zero(_aval(t)) if t.dtype == jax.dtypes.float0 else t for t in dout]
+        whole = [t.dtype == jax.dtypes.float0 for t in dout]
+        return list(out), [_zero(x) if w else t for x, t, w in zip(out, dout, whole, strict=True)]
 
 
-def _aval(x):
-    return ShapedArray(x.shape, x.dtype)
+def _refuse(*_, **__):
+    raise NotImplementedError(_REVERSE_ONLY)
+
+
+def _identity(x, *, tangent: bool):
+    return _refuse() if tangent else x
+
+
+def _identity_jvp(primals, tangents, *, tangent: bool):
+    (x,), (dx,) = primals, tangents
+    out = _guard.bind(x, tangent=tangent)
+    return out, dx if isinstance(dx, ad.Zero) else _guard.bind(dx, tangent=True)
+
+
+_guard = Primitive("eventsnn_reverse_only")
+_guard.def_impl(_identity)
+_guard.def_abstract_eval(lambda x, **_: x)
+mlir.register_lowering(_guard, mlir.lower_fun(_identity, multiple_results=False))
+batching.primitive_batchers[_guard] = lambda xs, dims, **kw: (_identity(*xs, **kw), *dims)
+ad.primitive_jvps[_guard] = _identity_jvp
+ad.primitive_transposes[_guard] = lambda cotangent, x, **_: [cotangent]
+
+
+def reverse_only(tree: PyTree) -> PyTree:
+    """The same arrays. Forward mode raises `NotImplementedError` here, in one line, as a
+    `jax.custom_vjp` further on would in several."""
+    return jax.tree.map(lambda x: _guard.bind(x, tangent=False), tree)
+
+
+def varying(tree: PyTree, like: PyTree) -> PyTree:
+    """The arrays of a pytree, varying over every axis of `jax.shard_map` over which one of `like`
+    does: as the initial value of a loop has to that meets them."""
+    axes = _axes(*jax.tree.leaves(like))
+
+    def one(x):
+        more = tuple(sorted(axes - _axes(x)))
+        return jax.lax.pcast(x, more, to="varying") if more else x
+
+    return jax.tree.map(one, tree)
+
+
+def _axes(*arrays) -> frozenset:
+    return frozenset().union(*(jax.typeof(x).manual_axis_type.varying for x in arrays))
+
+
+def _zero(x) -> ad.Zero:
+    return ad.Zero(jax.typeof(x).to_tangent_aval())
+
+
+def _is_empty(leaves, n_shared: int) -> bool:
+    """Whether there is no sample."""
+    return leaves[n_shared].shape[0] == 0
+
+
+def _resized(avals, size: int, n_shared: int):
+    """Shapes and dtypes with that many samples."""
+    batch = (((size, *shape[1:]), dtype) for shape, dtype in avals[n_shared:])
+    return (*avals[:n_shared], *batch)
+
+
+def _aval(shape, dtype, like: ShapedArray) -> ShapedArray:
+    """That varies over the axes of `jax.shard_map` over which `like` does."""
+    sharding = like.sharding.update(spec=PartitionSpec(*[None] * len(shape)))
+    return like.update(shape=shape, dtype=dtype, weak_type=False, sharding=sharding)

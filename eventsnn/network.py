@@ -11,6 +11,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 
 from . import checks, queries
 from .adjoint import AbstractAdjoint, EventProp
+from .batching import on_any_mesh
 from .constraints import unwrap
 from .engine import solve
 from .flows import (
@@ -143,6 +144,7 @@ class EventNetwork(eqx.Module):
         """Number of input channels."""
         return self.weights.shape[0] - self.n_neurons
 
+    @on_any_mesh
     def ttfs(
         self, in_times: Float[ArrayLike, "*batch inputs k"], *, throw: bool = True
     ) -> Float[Array, "*batch outputs"]:
@@ -164,6 +166,7 @@ class EventNetwork(eqx.Module):
         out = _over(record.status, lambda r: queries.first_spikes(r, self.outputs), record)
         return _valid(record.status, out)
 
+    @on_any_mesh
     def spikes(
         self, in_times: Float[ArrayLike, "*batch inputs k"], max_spikes: int, *, throw: bool = True
     ) -> Float[Array, "*batch outputs max_spikes"]:
@@ -177,6 +180,7 @@ class EventNetwork(eqx.Module):
         out = _over(record.status, lambda r: queries.spikes(r, self.outputs, count), record)
         return _valid(record.status, out)
 
+    @on_any_mesh
     def states_at(
         self,
         in_times: Float[ArrayLike, "*batch inputs k"],
@@ -200,6 +204,7 @@ class EventNetwork(eqx.Module):
         )
         return _valid(record.status, out)
 
+    @on_any_mesh
     def counts(
         self, in_times: Float[ArrayLike, "*batch inputs k"], *, throw: bool = True
     ) -> Int[Array, "*batch outputs"]:
@@ -210,6 +215,7 @@ class EventNetwork(eqx.Module):
         out = _over(record.status, lambda r: queries.counts(r, self.outputs), record)
         return _whole(record.status, out, -1)
 
+    @on_any_mesh
     def integrals(
         self, in_times: Float[ArrayLike, "*batch inputs k"], *, throw: bool = True
     ) -> Float[Array, "*batch outputs"]:
@@ -221,6 +227,7 @@ class EventNetwork(eqx.Module):
         record = self._simulate(in_times, None, throw, reading="integral")
         return _whole(record.status, _over(record.status, queries.total, record), jnp.nan)
 
+    @on_any_mesh
     def maxima(
         self, in_times: Float[ArrayLike, "*batch inputs k"], *, throw: bool = True
     ) -> Float[Array, "*batch outputs"]:
@@ -233,6 +240,7 @@ class EventNetwork(eqx.Module):
         record = self._simulate(in_times, None, throw, reading="peak")
         return _whole(record.status, _over(record.status, queries.largest, record), jnp.nan)
 
+    @on_any_mesh
     def simulate(
         self, in_times: Float[ArrayLike, "*batch inputs k"], *, throw: bool = True
     ) -> Solution:
@@ -360,7 +368,7 @@ class EventNetwork(eqx.Module):
     def _raise_if_failed(self, record: Record) -> Record:
         """Raise once for the whole batch, for the worst thing that happened."""
         failed = jnp.where(is_success(record.status), -1, record.status)
-        worst = jnp.max(failed)
+        worst = jnp.max(failed, initial=-1)
         total = math.prod(record.status.shape)
         for code, name in enumerate(MEMBERS):
             if name in ("completed", "outputs_fired"):

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
+from ..batching import program, varying
 from ..delayed import lifted_on_way
 from ..neurons.base import State
 from ..readings import of, read
@@ -27,14 +28,16 @@ from ..system import (
 from .base import AbstractAdjoint, Problem, forget, recording
 from .messages import first_lifted, sources_of
 
+#: Derivatives of crossing times are right up to this order.
+_ORDERS = 3
+
 
 class Autodiff(AbstractAdjoint):
     """Gradients by JAX's own rules, straight through the recorded events.
 
-    Replays the record as one `lax.scan` in which every spike time is an implicit function of
-    the state before it. Slower than [`EventProp`][] and hungrier, but forward mode works;
-    a check on the other, and on new models. First derivatives only: a crossing enters
-    linearised, so a derivative of a gradient would be wrong.
+    Replays the record as one `lax.scan` in which every spike time is an implicit function of the
+    state before it. Forward mode and second derivatives (`jax.jvp`, `jax.hessian`) work, too.
+    Slower than [`EventProp`][] and hungrier: a check on the other, and on new models.
     """
 
     def apply(self, loop, problem, active, arrays, arrivals):
@@ -42,10 +45,10 @@ class Autodiff(AbstractAdjoint):
         record = loop(recording(problem), *lax.stop_gradient((arrays, arrivals)))
         assert record.dt is not None
         numbers = jnp.arange(problem.plan.max_steps, dtype=jnp.int32)
-        columns = (record.sources, record.dt, record.message, record.driven)
+        columns = (record.sources, record.dt, record.message, record.wait, record.driven)
         rows = _Row(numbers, *jax.tree.map(lambda x: jnp.moveaxis(x, 0, -1), columns))
-        times, observed = _replay(problem, arrays, arrivals, rows)
-        times = jnp.where(record.times < jnp.inf, times, jnp.inf)
+        shifts, observed = program(_replay, problem=problem)(arrays, arrivals, rows)
+        times = jnp.where(record.times < jnp.inf, record.times + shifts, jnp.inf)
         return forget(record)._replace(times=times, observed=observed)
 
 
@@ -56,86 +59,107 @@ class _Row(NamedTuple):
     source: Int[Array, " batch"]
     dt: Float[Array, " batch"]
     message: Int[Array, "receivers batch"] | None
+    wait: Float[Array, "receivers batch"] | None
     driven: Bool[Array, " batch"] | None
 
 
 class _Replay(NamedTuple):
-    """What is carried from row to row."""
+    """What is carried from row to row. Times are shifts: their value is zero and their derivative
+    is that of the time. (The record has the values: a difference of two late times is inexact.)"""
 
     state: State
     time: Float[Array, " batch"]
-    due_time: Float[Array, "n batch"]  # when each neuron last crossed
+    due: Float[Array, "n batch"]  # of each neuron's last crossing
     arrived: Int[Array, " batch"]
-    sent: Float[Array, "messages batch"] | None  # with delays, when
+    sent: Float[Array, "messages batch"] | None  # with delays
 
 
-def _replay(problem: Problem, arrays: PyTree, arrivals: Arrivals, rows: _Row):
+def _replay(arrays: PyTree, arrivals: Arrivals, rows: _Row, *, problem: Problem):
+    """The shifts of the times of all rows, and what is read in them; batch first."""
     plan, network = problem.plan, problem.build(arrays)
-    lifted_neuron, flow, batch = lift(network.neuron), network.flow, arrivals.times.shape[0]
+    flow, batch = network.flow, arrivals.times.shape[0]
     first, inputs = initial_state(network.neuron, plan.n, batch), 0
-    zero, sent = jnp.zeros(batch, rows.dt.dtype), None
-    if arrivals.inputs is not None:
-        inputs = arrivals.inputs.shape[1]
-        sent = jnp.concatenate([arrivals.inputs.T, jnp.zeros_like(rows.dt)])
+    zero, sent, delays = jnp.zeros(batch, rows.dt.dtype), None, None
+    shifts = _shift(arrivals.times)
+    if arrivals.inputs is not None and network.delays is not None:
+        inputs, delays = arrivals.inputs.shape[1], _shift(network.delays)
+        sent = jnp.concatenate([_shift(arrivals.inputs.T), jnp.zeros_like(rows.dt)])
+    network = network._replace(neuron=lift(network.neuron))
 
     def inbound_of(carry: _Replay, row: _Row):
         """What was received on the way, at times that depend on who sent it when."""
-        if carry.sent is None or row.message is None or network.delays is None:
+        if carry.sent is None or row.message is None or row.wait is None or delays is None:
             return None
         takes = row.message >= 0
         source = sources_of(plan, row.message, rows.source, inputs)
         receiver = jnp.arange(len(takes), dtype=source.dtype)[:, None]
         when = jnp.take_along_axis(carry.sent, row.message, axis=0, mode="clip")
-        wait = when + network.delays[source, receiver] - carry.time
-        # Of what never came, the time is infinite, and a zero cotangent would become NaN.
+        wait = row.wait + (when + delays[source, receiver] - carry.time)
         return Inbound(takes, jnp.where(takes, wait, 0.0), charges(network.weights, source))
 
     def body(carry: _Replay, row: _Row):
-        state, time, due_time, arrived, sent = carry
-        neuron = driven(lifted_neuron, network.drive, row.driven)
+        state, time, due, arrived, sent = carry
+        neuron = driven(network.neuron, network.drive, row.driven)
         is_arrival = (row.source >= plan.n) & (row.source != nothing(plan.n_sources))
         winner = jnp.arange(plan.n, dtype=row.source.dtype)[:, None] == row.source
-        moves, inbound = row.dt > 0, inbound_of(carry, row)
+        inbound = inbound_of(carry, row)
+        crossing = time + _crossing(flow, neuron, state, row.dt, inbound)
+        due = jnp.where(row.dt > 0, crossing, due)
 
-        # When each neuron crosses, as a function of the state: the value of the shift is zero.
-        way = _way(flow, neuron, state, row.dt, inbound)
-        velocity = flow.velocity(neuron, way.start, way.dt, way.end)
-        gap, speed = lax.stop_gradient(approach(neuron, way.end, velocity))
-        closing = speed > 0
-        shift = (neuron.threshold_gap(way.end) - gap) / jnp.where(closing, speed, 1.0)
-        due_time = jnp.where(moves, time + row.dt + jnp.where(closing, shift, 0.0), due_time)
-
-        until = jnp.take_along_axis(arrivals.times, arrived[:, None], axis=1, mode="clip")[:, 0]
-        until = jnp.where(is_arrival, until, time + row.dt)
-        until = jnp.where(winner.any(0), jnp.sum(jnp.where(winner, due_time, 0.0), 0), until)
+        until = jnp.take_along_axis(shifts, arrived[:, None], axis=1, mode="clip")[:, 0]
+        until = jnp.where(is_arrival, until, time)
+        until = jnp.where(winner.any(0), jnp.sum(jnp.where(winner, due, 0.0), 0), until)
         current = weight_rows(network.weights, row.source) if inbound is None else None
         if inbound is not None:
-            lifted = lifted_on_way(neuron, way, inbound)
+            lifted = lifted_on_way(neuron, _way(flow, neuron, state, row.dt, inbound), inbound)
             ends = first_lifted(lifted, len(inbound.wait))
-            arrives = time + jnp.sum(jnp.where(ends, inbound.wait, 0.0), axis=0)
+            # How long the wait is, is known: the segment.
+            arrives = time + jnp.sum(jnp.where(ends, inbound.wait - row.dt, 0.0), axis=0)
             until = jnp.where(lifted.any(0), arrives, until)
-        end = _way(flow, neuron, state, until - time, inbound).end
+        dt = row.dt + (until - time)
+        end = _way(flow, neuron, state, dt, inbound).end
         seen = None
         if plan.reading == "state":
             reads = row.source == observation(plan.n_sources)
             seen = of(_read(neuron, first, end, reads), plan.outputs)
         elif plan.reading is not None:
-            kind, dt = plan.reading, until - time
-            seen = read(kind, flow, neuron, plan.outputs, state, dt, inbound, end)
+            seen = read(plan.reading, flow, neuron, plan.outputs, state, dt, inbound, end)
         after = jump(neuron, end, current, winner)
         if inbound is None:
             lifted = lifted_by_jump(neuron, end, after, winner)
         # Who is lifted over its threshold by the event fires with it.
-        due_time = jnp.where(lifted, until, due_time)
+        due = jnp.where(lifted, until, due)
         if sent is not None:
             sent = lax.dynamic_update_index_in_dim(sent, until, inputs + row.number, 0)
         arrived = arrived + is_arrival.astype(arrived.dtype)
-        return _Replay(after, until, due_time, arrived, sent), (until, seen)
+        return _Replay(after, until, due, arrived, sent), (until, seen)
 
-    crossed = jnp.zeros((plan.n, batch), zero.dtype)
-    start = _Replay(first, zero, crossed, jnp.zeros(batch, jnp.int32), sent)
-    _, (times, seen) = lax.scan(body, start, rows)
+    due = jnp.zeros((plan.n, batch), zero.dtype)
+    start = _Replay(first, zero, due, jnp.zeros(batch, jnp.int32), sent)
+    _, (times, seen) = lax.scan(body, varying(start, (arrays, arrivals, rows)), rows)
     return times.T, None if seen is None else jnp.moveaxis(seen, -1, 0)
+
+
+def _shift(x: Array) -> Array:
+    """Zero, with the derivative of x where that is finite."""
+    finite = jnp.isfinite(x)
+    return jnp.where(finite, x, 0.0) - lax.stop_gradient(jnp.where(finite, x, 0.0))
+
+
+def _crossing(flow, neuron, state: State, dt: Array, inbound: Inbound | None) -> Array:
+    """The shift of the time at which each neuron crosses, if it does so at the end of the segment.
+
+    The time is the zero of a function that depends on all the rest. Each step of Newton's method
+    from a known zero, with a constant slope, makes one more order of derivatives right."""
+    way = _way(flow, neuron, state, dt, inbound)
+    velocity = flow.velocity(neuron, way.start, way.dt, way.end)
+    _, speed = lax.stop_gradient(approach(neuron, way.end, velocity))
+    closing = speed > jnp.finfo(speed.dtype).tiny ** (1 / _ORDERS)  # else its powers overflow
+    shift = jnp.zeros_like(speed)
+    for _ in range(_ORDERS):
+        gap = _shift(neuron.threshold_gap(_way(flow, neuron, state, dt + shift, inbound).end))
+        shift = shift + jnp.where(closing, gap / jnp.where(closing, speed, 1.0), 0.0)
+    return shift
 
 
 def _way(flow, neuron, state: State, dt: Array, inbound: Inbound | None) -> Passage:

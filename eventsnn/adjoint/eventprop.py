@@ -10,7 +10,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from .. import checks
-from ..batching import BatchNative
+from ..batching import BatchNative, reverse_only
 from ..delayed import lifted_on_way
 from ..neurons import AbstractNeuron
 from ..neurons.base import State
@@ -93,7 +93,7 @@ class EventProp(AbstractAdjoint):
             return d_arrays, d_arrivals._replace(sources=no_sources)
 
         solve.defvjp(forward, backward)
-        return solve(arrays, arrivals)
+        return solve(*reverse_only((arrays, arrivals)))
 
 
 class _Sweep(NamedTuple):
