@@ -61,6 +61,7 @@ MAY_IMPORT = {
     | {"spikes", "status", "system"},
     "network": {
         "adjoint",
+        "batching",
         "checks",
         "constraints",
         "engine",
