@@ -274,11 +274,11 @@ def _judge(world: _World, loop: _Loop) -> tuple[Array, Array, Array, Array]:
     crossed = past | ((gap <= grain) & reaches(neuron, end, velocity, gap, speed))
     if coming is not None:
         crossed, past = crossed & ~coming.lifted, (past & ~coming.lifted) | coming.overshot
-    others = _rows(loop.due) != source
+    others, fires = _rows(loop.due) != source, crossed | loop.due
     late, broken, ties = _any_of(
         past & others & ~loop.due & (dt > 0),
         ~(jnp.isfinite(gap) & jnp.isfinite(speed)),
-        (crossed | loop.due) & others,
+        (fires if coming is None else fires | coming.lifted) & others,
     )
     return crossed, late, broken, ties
 

@@ -5,7 +5,6 @@ import jax
 import jax.numpy as jnp
 import jitted
 import numpy as np
-import pytest
 
 import eventsnn as esn
 from eventsnn import losses
@@ -128,10 +127,6 @@ def test_min_speed_bounds_the_gradient_of_a_slow_crossing():
         np.testing.assert_allclose(grads, [1 / speed, 0.0], rtol=1e-9)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="a bounded crossing leaves a cotangent of time to earlier spikes: 89.8 for 5",
-)
 def test_min_speed_leaves_the_gradients_of_other_neurons_exact():
     """A neuron without synapses fires before the slow one, of which it is independent."""
     grads = slow_gradient(BIAS[jnp.array([0, 2])])

@@ -156,22 +156,7 @@ def test_an_arrival_that_lifts_a_neuron_takes_no_second_tries(delays):
     assert lifted.stats["steps"] <= not_lifted.stats["steps"] + 4
 
 
-@pytest.mark.parametrize(
-    "delays",
-    [
-        None,
-        *(
-            pytest.param(
-                delays,
-                marks=pytest.mark.xfail(
-                    strict=True, reason="an observation precedes the spike of who is lifted: 1.5"
-                ),
-                id=name,
-            )
-            for name, delays in DELAYS.items()
-        ),
-    ],
-)
+@pytest.mark.parametrize("delays", [None, *DELAYS.values()], ids=["None", *DELAYS])
 def test_an_observation_at_a_lift_shows_the_state_after_the_spike(delays):
     sent = 3.0 if delays is None else 1.0
     states = jitted.states_at(delta(LIFTS, delays), jnp.array([[sent]]), jnp.array([2.0, 3.0, 4.0]))
@@ -198,7 +183,6 @@ def test_gradient_of_an_input_that_lifts_two_neurons_at_one_instant(delays):
     np.testing.assert_array_equal(d_delays[:2], 0.0)
 
 
-@pytest.mark.xfail(strict=True, reason="the first of two that are lifted has the gradient of both")
 @pytest.mark.parametrize(
     "adjoint", [esn.EventProp(), esn.Autodiff()], ids=["eventprop", "autodiff"]
 )

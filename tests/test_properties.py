@@ -22,7 +22,6 @@ from registry import (
     N_IN,
     QIF,
     REFRACTORY_LIF,
-    RK4,
     THETA,
     Case,
     K,
@@ -340,15 +339,7 @@ def test_a_status_is_always_set(law, draw, value, where):
 
 
 @property_of(
-    [
-        LIF,
-        pytest.param(
-            DELAYED,
-            marks=pytest.mark.xfail(
-                strict=True, reason="with delays, a refused sample has events, at -inf"
-            ),
-        ),
-    ],
+    [LIF, DELAYED],
     40,
     {"draw": BUSY, "value": -1.0, "where": 2},
     value=BAD,
@@ -366,13 +357,7 @@ def test_the_record_is_in_order_and_padded(law, draw, value, where):
 
 
 @property_of(
-    [
-        LIF,
-        pytest.param(
-            DELAYED,
-            marks=pytest.mark.xfail(strict=True, reason="input spikes take the room of spikes"),
-        ),
-    ],
+    [LIF, DELAYED],
     20,
     {"draw": BUSY},
 )
@@ -414,13 +399,9 @@ def first_spikes(bias, arrivals):
 
 APPROACHES = [(np.float64, 1.0), (np.float64, 12.0), (np.float64, 0.0)]
 APPROACHES += [(np.float32, 1.0), (np.float32, 12.0), (np.float32, 0.0)]
-FIRES = pytest.mark.xfail(strict=True, reason="it fires")
 
 
-@pytest.mark.parametrize(
-    "dtype, ulps",
-    [pytest.param(*x, marks=[] if k < 2 else FIRES) for k, x in enumerate(APPROACHES)],
-)
+@pytest.mark.parametrize("dtype, ulps", APPROACHES)
 def test_a_potential_that_approaches_its_threshold_never_fires(dtype, ulps):
     """V = b (1 - exp(-t/tau)) < b, which is at the threshold or some ulps below it."""
     bias = np.full(2, 1.0 - ulps * np.finfo(dtype).epsneg, dtype)
@@ -435,7 +416,6 @@ def test_a_bias_just_above_the_threshold_fires():
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-14 / excess)
 
 
-@pytest.mark.xfail(strict=True, reason="float32 times are running sums")
 @pytest.mark.parametrize("delays", [None, np.full(2, 0.5, np.float32)], ids=["at once", "delays"])
 def test_float32_times_do_not_drift(delays):
     """A neuron that fires regularly for 1e4 ms; the times are right to their own rounding."""
@@ -453,43 +433,3 @@ def test_float32_times_do_not_drift(delays):
     assert solution.stats["spikes"] == count
     expected = period * np.arange(1, count + 1)
     np.testing.assert_allclose(solution.times[:count], expected, rtol=2e-7, atol=5e-4)
-
-
-AT_THRESHOLD = {
-    "exact": {},
-    "refractory-delays": {"period": 0.0, "delays": np.ones(4)},
-    "ode": {"solver": esn.ODEFlow(RK4(), dt0=0.1, nodes=1)},
-}
-
-
-@ft.cache
-def from_threshold(name):
-    options = dict(AT_THRESHOLD[name])
-    neuron = esn.LIF(10.0, 5.0, v_init=1.0, bias=jnp.array([0.0, 1.0, 3.0]))
-    if "period" in options:
-        neuron = esn.Refractory(neuron, options.pop("period"))
-    net = esn.EventNetwork(
-        neuron, jnp.zeros((4, 3)), outputs=range(3), t_max=20.0, max_events=20, **options
-    )
-    return np.asarray(jitted.spikes(net, jnp.array([[5.0]]), 2))
-
-
-@pytest.mark.parametrize("name", AT_THRESHOLD)
-def test_a_neuron_that_starts_at_its_threshold_fires_if_it_rises(name):
-    spikes = from_threshold(name)
-    assert np.all(np.isinf(spikes[0]))
-    np.testing.assert_allclose(spikes[2], [0.0, 10.0 * np.log(1.5)], atol=1e-5)
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(
-            name,
-            marks=FIRES if name == "exact" else [],
-        )
-        for name in AT_THRESHOLD
-    ],
-)
-def test_a_neuron_that_stays_at_its_threshold_does_not_fire(name):
-    assert np.all(np.isinf(from_threshold(name)[1]))

@@ -114,8 +114,9 @@ def _replay(arrays: PyTree, arrivals: Arrivals, rows: _Row, *, problem: Problem)
             lifted = lifted_on_way(neuron, _way(flow, neuron, state, row.dt, inbound), inbound)
             ends = first_lifted(lifted, len(inbound.wait))
             # How long the wait is, is known: the segment.
-            arrives = time + jnp.sum(jnp.where(ends, inbound.wait - row.dt, 0.0), axis=0)
-            until = jnp.where(lifted.any(0), arrives, until)
+            arrives = time + (inbound.wait - row.dt)
+            first_arrives = jnp.sum(jnp.where(ends, arrives, 0.0), axis=0)
+            until = jnp.where(lifted.any(0), first_arrives, until)
         dt = row.dt + (until - time)
         end = _way(flow, neuron, state, dt, inbound).end
         seen = None
@@ -125,10 +126,10 @@ def _replay(arrays: PyTree, arrivals: Arrivals, rows: _Row, *, problem: Problem)
         elif plan.reading is not None:
             seen = read(plan.reading, flow, neuron, plan.outputs, state, dt, inbound, end)
         after = jump(neuron, end, current, winner)
+        # Who is lifted over its threshold by an arrival fires with it.
         if inbound is None:
-            lifted = lifted_by_jump(neuron, end, after, winner)
-        # Who is lifted over its threshold by the event fires with it.
-        due = jnp.where(lifted, until, due)
+            lifted, arrives = lifted_by_jump(neuron, end, after, winner), until
+        due = jnp.where(lifted, arrives, due)
         if sent is not None:
             sent = lax.dynamic_update_index_in_dim(sent, until, inputs + row.number, 0)
         arrived = arrived + is_arrival.astype(arrived.dtype)

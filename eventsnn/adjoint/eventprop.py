@@ -301,8 +301,7 @@ def _undo(setting: _Setting, sweep: _Sweep, row: _Row, start: State, end: State)
         ends = ends | jnp.any(lifted, axis=0)
     velocity = flow.velocity(neuron, leg, dt, end)
     _, speed = approach(neuron, end, velocity)
-    if setting.min_speed > 0:
-        speed = jnp.maximum(speed, setting.min_speed)
+    bounded = jnp.maximum(speed, setting.min_speed) if setting.min_speed > 0 else speed
     # Neurons that tied act at rows of their own, but each at its own time: the sooner one
     # acts, the longer it is until the next, so what belongs to the others is taken off. One that
     # this event lifted over its threshold fires with it, whatever the state.
@@ -315,7 +314,7 @@ def _undo(setting: _Setting, sweep: _Sweep, row: _Row, start: State, end: State)
     # for neurons that tied is an earlier row than the one at which they act.
     pending = waiting + jnp.where(winner, push, 0.0)
     divides = moves & (pending != 0)
-    d_gap = jnp.where(divides, pending / jnp.where(divides, speed, 1.0), 0.0)
+    d_gap = jnp.where(divides, pending / jnp.where(divides, bounded, 1.0), 0.0)
     gap_t = jax.vjp(lambda p, x: setting.neuron(p, row).threshold_gap(x), learnt, end)[1]
     d_crossing, d_crossed = gap_t(d_gap)
 
@@ -324,13 +323,17 @@ def _undo(setting: _Setting, sweep: _Sweep, row: _Row, start: State, end: State)
     if d_read is not None:
         d_start = _add(d_start, d_read[1])
     time = jnp.where(ends, time - push, time)
+    if setting.min_speed > 0:  # what a bounded crossing does not pass on is nobody else's
+        time = time - jnp.sum(
+            pending - d_gap * jnp.where(divides, speed, 0.0), axis=0, where=divides
+        )
     if inbound is not None:
-        first = first_lifted(lifted, inbound.wait.shape[0])
+        d_lift = _at_lift(lifted, sweep.pending, push, inbound.wait.shape[0])
         d_wait, d_charge = d_inbound.wait, d_inbound.charge
         if d_read is not None:
             d_wait, d_charge = d_wait + d_read[3].wait, d_charge + d_read[3].charge
         time = time - jnp.sum(d_wait, axis=0)
-        sweep = _undo_receiving(setting, sweep, row, d_wait + jnp.where(first, push, 0.0), d_charge)
+        sweep = _undo_receiving(setting, sweep, row, d_wait + d_lift, d_charge)
     weights = sweep.weights
     if weights is not None and d_current is not None:
         weights = _add_rows(weights, row.source, d_current)
@@ -345,6 +348,15 @@ def _undo(setting: _Setting, sweep: _Sweep, row: _Row, start: State, end: State)
             sweep.arrivals, jnp.where(ends, push, 0.0), sweep.row, 0
         ),
     )
+
+
+def _at_lift(lifted: Array, pending: Array, push: Array, receivers: int) -> Array:
+    """Cotangents of the waits for the arrivals that lifted neurons over their thresholds at the end
+    of a segment: each has that of its own neuron's spike, and the first what is left."""
+    own = jnp.where(lifted, pending, 0.0)
+    total = jnp.sum(own, axis=0, keepdims=True)
+    rest = jnp.where(first_lifted(lifted, receivers), push - total, 0.0)
+    return rest + (total if receivers == 1 else own)
 
 
 def _undo_sending(setting: _Setting, sweep: _Sweep, row: _Row) -> tuple[_Sweep, Array]:
