@@ -325,7 +325,7 @@ def test_weights_that_are_nan_are_refused_where_there_is_a_synapse():
     esn.discretise(hidden, 0.1)
     broken = eqx.tree_at(lambda net: net.weights, net, net.weights.at[N, 1].set(jnp.nan))
     assert MASK[N, 1]
-    with refused("weights must be finite, got ["):
+    with refused("weights must be finite, got nan at index ("):
         esn.discretise(broken, 0.1)
 
 
