@@ -92,6 +92,26 @@ def test_coarse_steps_do_not_lose_a_double_crossing():
     assert lost >= 2  # crossings that the values at the steps alone do not show
 
 
+def test_a_peak_between_two_nodes_is_found():
+    """Only the cubic between the nodes shows it: at the nodes the potential is below threshold."""
+    step = 4.0
+    flow = esn.ODEFlow(dfx.Tsit5(), dt0=step, nodes=1)
+    for weight in (3.99, 4.01, 4.02, 4.03):
+        at_nodes = np.exp(-np.array([0.382, 1.0, 1.382, 2.0]) * step / TAU)
+        assert np.all(weight * (at_nodes - at_nodes**2) < 1)
+        net = esn.EventNetwork(
+            neuron=esn.LIF(TAU, TAU / 2, v_reset=-50.0, v_init=0.0),
+            weights=np.array([[0.0], [weight]]),
+            outputs=(0,),
+            t_max=40.0,
+            max_events=10,
+            solver=flow,
+        )
+        x = 0.5 + np.sqrt(0.25 - 1 / weight) if weight > 4 else 0.0
+        expected = ARRIVAL - TAU * np.log(x) if x else np.inf
+        np.testing.assert_allclose(ttfs(net, jnp.array([[ARRIVAL]])), [expected], rtol=1e-3)
+
+
 class Quadratic(esn.AbstractNeuron):
     """A user's model: a quadratic neuron with a finite threshold, and a reset of its own."""
 
