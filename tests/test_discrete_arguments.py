@@ -96,7 +96,7 @@ def test_what_is_no_real_number_is_refused(name, value):
 
 
 def test_one_value_out_of_range_is_enough():
-    with refused("threshold must be finite and > 0, got [1., 0.]."):
+    with refused("threshold must be finite and > 0, got [1.0, 0.0]."):
         discrete.Leaky(0.9, threshold=jnp.array([1.0, 0.0]))
     with refused("beta must lie in [0, 1], got [0.5, 1.5]."):
         discrete.Leaky(np.array([0.5, 1.5]))
