@@ -50,6 +50,7 @@ def on_any_mesh(query: Callable[P, R]) -> Callable[P, R]:
     Inside, XLA decides how arrays lie on the devices, since it is all elementwise over the samples.
     The result lies there as the batch axes of `in_times` do.
     """
+    untyped: Any = query
 
     @ft.wraps(query)
     def call(*args: P.args, **options: P.kwargs) -> R:
@@ -60,8 +61,8 @@ def on_any_mesh(query: Callable[P, R]) -> Callable[P, R]:
             return query(*args, **options)
 
         def run(arrays) -> Any:
-            given: Any = eqx.combine(arrays, rest)
-            return query(*given[0], **given[1])
+            args, options = eqx.combine(arrays, rest)
+            return untyped(*args, **options)
 
         in_times = args[1] if len(args) > 1 else options["in_times"]
         axes = jax.typeof(in_times).sharding.spec[:-2] if eqx.is_array(in_times) else ()

@@ -1,14 +1,18 @@
 """A batch axis, `vmap` and a loop are the same; so are eager and compiled; none compiles twice."""
 
+import functools as ft
+import gc
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jitted import simulate, states_at, ttfs
-from registry import EXACT, N_IN, ODE, K, network, problem
+from registry import EXACT, N_IN, ODE, K, N, network, problem
 
 import eventsnn as esn
+from eventsnn.batching import program
 
 QUERY = jnp.array([11.0, 3.0])
 
@@ -124,3 +128,78 @@ def test_default_precision(getkey):
         )
         assert {a.dtype for a in jax.tree.leaves(grads)} == {jnp.dtype("float32")}
         np.testing.assert_allclose(loss, np.sum(np.asarray(expected)), rtol=1e-4)
+
+
+QUERIES = {
+    "ttfs": (lambda net, x: net.ttfs(x), (3,)),
+    "spikes": (lambda net, x: net.spikes(x, 2), (3, 2)),
+    "states_at": (lambda net, x: net.states_at(x, QUERY), (3, 2)),
+    "counts": (lambda net, x: net.counts(x), (3,)),
+    "integrals": (lambda net, x: net.integrals(x), (3,)),
+    "maxima": (lambda net, x: net.maxima(x), (3,)),
+    "simulate": (lambda net, x: net.simulate(x).times, (80,)),
+}
+
+
+@pytest.mark.parametrize("name", QUERIES)
+def test_no_sample(name):
+    """Of the axes of a batch any may have length 0."""
+    (query, shape), net = QUERIES[name], small(EXACT[0])
+    for axes in ((0,), (0, 3), (3, 0)):
+        x = jnp.zeros((*axes, N_IN, K))
+        assert query(net, x).shape == (*axes, *shape)
+        one = jax.vmap(lambda x: query(net, x))
+        assert (one if len(axes) == 1 else jax.vmap(one))(x).shape == (*axes, *shape)
+    assert jax.jit(lambda x: query(net, x))(jnp.zeros((0, N_IN, K))).shape == (0, *shape)
+
+
+@pytest.mark.parametrize("delays", [None, 1.0], ids=["at once", "delayed"])
+@pytest.mark.parametrize(
+    "adjoint", [esn.EventProp(), esn.Autodiff()], ids=["eventprop", "autodiff"]
+)
+def test_gradients_without_a_sample(adjoint, delays):
+    delays = None if delays is None else jnp.full((N + N_IN, N), delays)
+    net = small(EXACT[0], adjoint=adjoint, delays=delays)
+    both = (net, jnp.zeros((0, N_IN, K)))
+    for compile in (lambda f: f, eqx.filter_jit):
+        grads = compile(eqx.filter_grad(lambda both: jnp.sum(both[0].ttfs(both[1]))))(both)
+        found = [x for x in jax.tree.leaves(grads[0]) if eqx.is_inexact_array(x)]
+        assert len(found) >= 7 and all(np.all(x == 0) for x in found)
+        assert grads[1].shape == (0, N_IN, K)
+    models = jax.tree.map(lambda x: x[None][:0] if eqx.is_array(x) else x, net)
+    run = eqx.filter_vmap(lambda net: net.ttfs(jnp.zeros((N_IN, K))))
+    assert run(models).shape == (0, 3)
+
+
+def programs():
+    gc.collect()
+    return len(jax.devices()[0].client.live_executables())
+
+
+def test_programs_that_are_no_longer_used_are_dropped(monkeypatch):
+    """Calls that are not under jit keep what they compiled, but not of every t_max there was."""
+    monkeypatch.setattr(esn.batching, "program", ft.lru_cache(3)(program.__wrapped__))
+    x = inputs(jax.random.key(0))
+
+    def query(t_max):
+        small(EXACT[0], t_max=t_max).counts(x)
+        return programs()
+
+    first = query(20.0)
+    assert [query(20.0 + k) - first for k in range(1, 6)] == [1, 2, 2, 2, 2]
+    assert query(25.0) - first == 2 and program.cache_info().maxsize <= 32
+    jax.clear_caches()
+    assert programs() == 0
+    query(25.0)
+
+
+def test_gradients_that_are_not_under_jit_do_not_compile_twice(caplog):
+    """By Autodiff: its loop over the rows is a program, too."""
+    compiled = []
+    for seed in (2, 3):
+        net, x = small(EXACT[0], seed, adjoint=esn.Autodiff()), inputs(jax.random.key(0))
+        caplog.clear()
+        with jax.log_compiles():
+            eqx.filter_grad(lambda net: jnp.sum(jnp.minimum(net.ttfs(x), 99.0)))(net)  # noqa: B023
+        compiled.append([r.getMessage() for r in caplog.records if "Compiling" in r.getMessage()])
+    assert compiled[0] and not compiled[1]

@@ -9,6 +9,7 @@ from jaxtyping import Array, Bool, Float
 from ..doubles import Double, expm1, product, quotient, two_sum
 from ..neurons import LIF, LIFState
 from .base import AbstractFlow, Clock, Segment, Window, exact_flow, first, newton, pick
+from .short import risen
 
 
 class ExactLIF(AbstractFlow):
@@ -98,8 +99,11 @@ def potential_peak(neuron: Any, state: Any, dt: Array) -> Array:
     _, turn, peaks = _extremum(neuron, state)
     inside = peaks & (turn < dt)
     turn = lax.stop_gradient(jnp.where(inside, turn, 0.0))  # where V turns, time has no influence
+    slope = _gap(neuron, state, turn)[1]
+    curve = state.current * jnp.exp(-turn / neuron.tau_syn) / (neuron.tau_syn * neuron.tau_mem)
+    top = _potential(neuron, state, turn) + risen(slope, -curve)
     ends = jnp.maximum(state.v, _potential(neuron, state, dt))
-    return jnp.where(inside, _potential(neuron, state, turn), ends)
+    return jnp.where(inside, top, ends)
 
 
 def _gap(neuron: LIF, state: LIFState, t: Array) -> tuple[Array, Array]:

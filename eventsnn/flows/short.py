@@ -55,4 +55,15 @@ def searched_peak(
     t = lax.fori_loop(0, _NEWTON_STEPS, closer, middle)
     # At a maximum within, the time has no influence; at the end, it has.
     t = jnp.where(t >= spread, spread, lax.stop_gradient(t))
-    return jnp.maximum(jnp.max(values, axis=0), shown(t))
+    value, curve = jax.jvp(slope, (t,), (jnp.ones_like(t),))
+    top = shown(t) + jnp.where(t < spread, risen(value, curve), 0.0)
+    return jnp.maximum(jnp.max(values, axis=0), top)
+
+
+def risen(slope: Array, curve: Array) -> Array:
+    """What a maximum gains because its place moves with the parameters, from the slope there and
+    the (negative) curvature: 0, as are its first derivatives, but not the second ones."""
+    curve = lax.stop_gradient(curve)
+    curved = -curve > jnp.finfo(curve.dtype).tiny ** 0.5
+    slope = jnp.where(curved, slope, 0.0)
+    return -0.5 * (slope - lax.stop_gradient(slope)) ** 2 / jnp.where(curved, curve, -1.0)
