@@ -132,7 +132,7 @@ def test_an_error_before_the_first_step_hands_back_the_model():
     np.testing.assert_array_equal(caught.value.result.model.slope, line().slope)
 
 
-# A NaN pixel in the fourth batch makes its loss NaN; where the loss hides that, the update does not.
+# A NaN pixel in the fourth batch makes its loss NaN; where a loss hides that, the update is NaN.
 @pytest.mark.parametrize("hidden", [False, True])
 def test_a_nan_pixel_stops_a_run_of_the_discrete_mode(hidden):
     keys = jax.random.split(jax.random.key(0), 2)

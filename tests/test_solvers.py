@@ -101,7 +101,11 @@ def two_neurons(params, **options):
 
 
 def assert_gradients_equal_differences(**options):
-    """Along a random direction, to the precision of differences of fourth order."""
+    """Along random directions at random places, to the precision of differences of fourth order.
+
+    A place may lie at a jump, where a controller takes the next step size: there the differences of
+    two sizes have nothing in common. Most do not.
+    """
 
     @quick
     @jax.value_and_grad
@@ -109,15 +113,21 @@ def assert_gradients_equal_differences(**options):
         spikes = two_neurons(params, **options).spikes(params["in_times"], 2, throw=False)
         return jnp.sum(spikes * jnp.array([[1.0, 0.5], [-0.7, 0.3]]))
 
-    rng, h = np.random.default_rng(4), 2e-6
-    way = {name: jnp.asarray(rng.normal(size=x.shape)) for name, x in PARAMETERS.items()}
+    rng, h, jumps = np.random.default_rng(4), 5e-7, 0
+    for _ in range(5):
+        way = {name: jnp.asarray(rng.normal(size=x.shape)) for name, x in PARAMETERS.items()}
+        place = jax.tree.map(lambda x: x + 1e-3 * rng.normal(size=x.shape), PARAMETERS)
 
-    def at(step):
-        return loss(jax.tree.map(lambda x, d: x + step * d, PARAMETERS, way))
+        def at(step, place=place, way=way):
+            return loss(jax.tree.map(lambda x, d: x + step * d, place, way))
 
-    near, far = ((at(s * h)[0] - at(-s * h)[0]) / (2 * s * h) for s in (1, 2))
-    slope = sum(jnp.vdot(way[name], d) for name, d in at(0.0)[1].items())
-    np.testing.assert_allclose(slope, (4 * near - far) / 3, rtol=1e-6)
+        near, far = ((at(s * h)[0] - at(-s * h)[0]) / (2 * s * h) for s in (1, 2))
+        slope = sum(jnp.vdot(way[name], d) for name, d in at(0.0)[1].items())
+        if abs(near - far) > 1e-3 * abs(near):
+            jumps += 1
+            continue
+        np.testing.assert_allclose(slope, (4 * near - far) / 3, rtol=1e-6)
+    assert jumps <= (2 if "stepsize_controller" in options else 0)
 
 
 @pytest.mark.parametrize("name", SOLVERS)
@@ -127,7 +137,10 @@ def test_gradients_equal_differences_by_constant_steps(name):
 
 @pytest.mark.parametrize("name", [name for name in SOLVERS if name != "Euler"])
 def test_gradients_equal_differences_by_adaptive_steps(name):
-    assert_gradients_equal_differences(solver=SOLVERS[name], stepsize_controller=CONTROL)
+    control = CONTROL
+    if name == "Kvaerno5":  # with coarse tolerances its step sizes depend on where Newton fails
+        control = dfx.PIDController(rtol=1e-6, atol=1e-7)
+    assert_gradients_equal_differences(solver=SOLVERS[name], stepsize_controller=control)
 
 
 def test_gradients_by_autodiff_equal_differences_for_an_implicit_solver():
