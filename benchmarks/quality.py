@@ -76,7 +76,7 @@ def command(case: Case, seed: int, options: Options, out: str) -> list[str]:
 
 def one_run(case: Case, seed: int, options: Options) -> dict[str, Any]:
     """The metrics of one run, and its seconds from start to end."""
-    program = "import sys; from eventsnn.cli import main; sys.exit(main(sys.argv[1:]))"
+    program = "import sys; from eventsnn.cli import main; sys.exit(main())"
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as out:
         done = subprocess.run(

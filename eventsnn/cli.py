@@ -17,10 +17,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     **Returns:** the exit code. 0; 1 where training failed or a result could not be written; 2 for
     a wrong option or value, a folder that cannot be written or is in use by another run, data that
     cannot be read, and JAX without the devices that it was told to use; 130 after Ctrl-C. All but 0
-    come with one line on stderr. With an `argv` that is not the process's own, a wrong option or
-    value raises `SystemExit` with code 2, and the handler of Ctrl-C stays that of the program.
+    come with one line on stderr. With an `argv`, inside another program, a wrong option or value
+    raises `SystemExit` with code 2, and its streams and handler of Ctrl-C stay as they are.
     """
-    if argv is not None and [*argv] != sys.argv[1:]:
+    if argv is not None:
         try:
             return _run(argv)
         except KeyboardInterrupt:

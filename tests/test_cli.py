@@ -55,7 +55,7 @@ for _name in OF_DIGITS:
 def quick(tmp_path_factory, pytestconfig):
     """One short run in a process of its own, looked at by several tests."""
     out = tmp_path_factory.mktemp("run") / "new" / "folder"
-    command = "import sys; from eventsnn.cli import main; sys.exit(main(sys.argv[1:]))"
+    command = "import sys; from eventsnn.cli import main; sys.exit(main())"
     arguments = ["run", "ttfs-regression", "--quick", "--steps", "12", "--seed", "3"]
     run = subprocess.run(
         [sys.executable, "-W", "error", "-c", command, *arguments, "--out", str(out)],

@@ -71,7 +71,7 @@ def hook(now):
         gc.callbacks.append(interrupt)
         gc.collect()
 """
-MAIN = "from eventsnn.cli import main; sys.exit(main({}))"
+MAIN = "from eventsnn.cli import main; sys.exit(main())"
 
 MOMENTS = {  # and the files that are left, None for no folder
     "first import": (AT_IMPORT.format(module="jax"), None),
@@ -85,8 +85,8 @@ MOMENTS = {  # and the files that are left, None for no folder
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_ctrl_c_is_one_line_at_any_moment(moment, tmp_path):
     code, files = MOMENTS[moment]
-    own, out = "sys.argv[1:]" if moment == "training" else "", tmp_path / "out"
-    program = INTERRUPT + code + MAIN.format(own)
+    out = tmp_path / "out"
+    program = INTERRUPT + code + MAIN
     run = subprocess.run(
         [sys.executable, "-c", program, "run", "yin-yang", "--out", str(out)],
         capture_output=True,
@@ -104,7 +104,7 @@ def test_ctrl_c_is_one_line_at_any_moment(moment, tmp_path):
 @pytest.mark.parametrize(("streams", "code"), [("<&- >&- 2>&-", 0), (">/dev/full 2>/dev/full", 1)])
 def test_files_are_whole_whatever_becomes_of_the_streams(streams, code, tmp_path):
     out = tmp_path / "out"
-    program = "import sys\n" + TASK + MAIN.format("")
+    program = "import sys\n" + TASK + MAIN
     shell = f'exec "$0" -c "$1" run yin-yang --out "$2" {streams}'
     run = subprocess.run(
         ["sh", "-c", shell, sys.executable, program, str(out)],
