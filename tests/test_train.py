@@ -287,6 +287,15 @@ SHARDED = """
         np.testing.assert_allclose(all.model.slope, one.model.slope, rtol=1e-12)
         np.testing.assert_allclose(all.model.offset, one.model.offset, rtol=1e-12)
         assert all.model.slope.devices() == {jax.devices()[0]}
+    # A bad step on four devices.
+    batches = t.data(10)
+    batches[6][0][3] = np.nan
+    with pytest.raises(FloatingPointError, match="nan at step 7 of 10: .* NaN in 12.5 %") as caught:
+        t.train(10, batches)
+    one, found = t.train(6, devices=jax.devices()[:1]), caught.value.result
+    assert found.n_devices == 4
+    np.testing.assert_allclose(found.losses, one.losses, rtol=1e-12)
+    np.testing.assert_allclose(found.model.slope, one.model.slope, rtol=1e-12)
     with pytest.raises(ValueError, match="3 devices cannot share a batch of 8 evenly"):
         t.train(10, devices=jax.devices()[:3])
 """

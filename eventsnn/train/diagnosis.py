@@ -125,8 +125,8 @@ def diagnose(
     for name, tree in given.items():
         if not all(checks.known(x) for x in jax.tree.leaves(tree)):
             raise ValueError(f"{name} must hold known values, got traced ones (under jax.jit).")
-    if loss is not None and np.shape(loss) != ():
-        raise ValueError(f"loss must be a scalar, got shape {np.shape(loss)}.")
+    if loss is not None and (np.shape(loss) != () or not _is_real(loss)):
+        raise ValueError(f"loss must be a scalar, got {_dtype(loss)} of shape {np.shape(loss)}.")
     evidence = None if outputs is None else evidence_of(outputs)
     return weigh(loss, model, grads, evidence, batch, networks=has_network(model))
 
@@ -171,10 +171,10 @@ def weigh(
 def evidence_of(outputs: ArrayLike) -> Evidence:
     """What the outputs did, by spike times, counts or booleans of the shape (batch, n_outputs)."""
     x = np.asarray(outputs)
-    if x.ndim != 2 or not x.size:
+    if x.ndim != 2 or not x.size or not _is_real(x):
         raise ValueError(
-            "outputs must have shape (batch, n_outputs): first spike times, spike counts or "
-            f"booleans, got shape {x.shape}."
+            "outputs must be first spike times, spike counts or booleans of shape "
+            f"(batch, n_outputs), got {x.dtype} of shape {x.shape}."
         )
     if not jnp.issubdtype(x.dtype, jnp.floating):
         return Evidence(x == 0, times=False)
@@ -258,6 +258,15 @@ def _nets(tree: PyTree) -> list[EventNetwork]:
 
 def _is_floating(x: Any) -> bool:
     return hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jnp.floating)
+
+
+def _is_real(x: Any) -> bool:
+    kinds = (jnp.floating, jnp.integer, jnp.bool_)
+    return any(jnp.issubdtype(_dtype(x), kind) for kind in kinds)
+
+
+def _dtype(x: Any) -> Any:
+    return x.dtype if hasattr(x, "dtype") else np.asarray(x).dtype
 
 
 def _all_zero(tree: PyTree) -> bool:
