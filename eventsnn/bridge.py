@@ -132,9 +132,7 @@ def discretise(
     range or that are not finite, for `dt` that is not in (0, t_max], and for a neuron that does not
     start below its threshold.
     """
-    if not isinstance(net, EventNetwork):
-        raise ValueError(f"net must be an EventNetwork, got {type(net).__name__}.")
-    net = unwrap(net)
+    net = unwrap(checks.instance("net", net, EventNetwork, "an EventNetwork"))
     neuron, dt = _neuron(net), checks.positive("dt", dt)
     if dt > net.t_max:
         raise ValueError(f"dt must be at most t_max = {net.t_max}, got {dt}.")
@@ -168,7 +166,10 @@ def _neuron(net: EventNetwork) -> LIF:
             f"net must be a network of LIF neurons, got neurons {type(neuron).__name__}."
         )
     if net.delays is not None:
-        raise ValueError("net must have no delays, a step of the scan takes one for all.")
+        raise ValueError(
+            "net must have no delays, since every spike of the scan arrives one step later, "
+            f"got delays of shape {net.delays.shape}."
+        )
     for name in ("tau_mem", "tau_syn", "threshold", "v_reset", "bias", "v_init"):
         value = getattr(neuron, name)
         least = 0 if name.startswith("tau") else -jnp.inf

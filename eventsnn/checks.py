@@ -6,8 +6,9 @@ dtypes only, and bad values become a status or NaN.
 """
 
 import math
+import pathlib
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypeGuard, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeGuard, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -170,6 +171,37 @@ def refuse_values(
             raise ValueError(f"{name} must be {expected}, got {_element(value, bad)}.")
 
 
+class Range(NamedTuple):
+    """Values that the elements of an array may have."""
+
+    expected: str
+    """For the message, beginning with "must"."""
+    holds: Callable[[np.ndarray], Any]
+
+
+FINITE = Range("must be finite", np.isfinite)
+POSITIVE = Range("must be finite and > 0", lambda x: (x > 0) & (x < math.inf))
+NOT_NEGATIVE = Range("must be finite and >= 0", lambda x: (x >= 0) & (x < math.inf))
+
+
+def within(name: str, value: Any, values: Range = FINITE) -> np.ndarray | Array:
+    """`value` as [`numbers`][] of any shape, refused unless all of them are within a range.
+
+    They are judged in the dtype that JAX gives them: 1e-60 is 0 where there are no 64 bits.
+    """
+    x = numbers(name, value, "a real number or an array of real numbers")
+    if known(x):
+        refuse(name, x, ~np.asarray(values.holds(_in_jax(x))), values.expected)
+    return x
+
+
+def _in_jax(x: np.ndarray | Array) -> np.ndarray:
+    """A known array in the floating-point dtype that [`as_floating`][] gives it, on the host."""
+    dtype = jax.dtypes.canonicalize_dtype(x.dtype if is_floating(x) else float)
+    with np.errstate(over="ignore", under="ignore"):
+        return np.asarray(x).astype(dtype)
+
+
 def parameter(name: str, value: Any, *, positive: bool = False, not_negative: bool = False) -> Any:
     """`value` as a floating-point leaf of its own, a scalar or of shape `(n,)`.
 
@@ -181,7 +213,7 @@ def parameter(name: str, value: Any, *, positive: bool = False, not_negative: bo
     if x.ndim > 1:
         raise ValueError(f"{name} must be a scalar or have shape (n,), got shape {x.shape}.")
     if known(x):
-        v = np.asarray(x)
+        v = _in_jax(x)
         if positive or not_negative:
             sign = "> 0" if positive else ">= 0"
             refuse(name, x, ~(v > 0 if positive else v >= 0), f"must be {sign}")
@@ -308,6 +340,17 @@ def key(name: str, value: Any) -> Any:
     if not (typed and value.ndim == 0) and not (old and value.shape in ((2,), (4,))):
         raise wrong(name, value, "one key of jax.random.key")
     return value
+
+
+def path(name: str, value: Any) -> pathlib.Path:
+    """`value` as a path.
+
+    **Raises:** `TypeError` unless it is a string or an `os.PathLike` of one.
+    """
+    try:
+        return pathlib.Path(value)
+    except TypeError:
+        raise TypeError(f"{name} must be a path, got {shown(value)}.") from None
 
 
 def real_dtype(name: str, value: Any) -> Any:

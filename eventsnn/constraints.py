@@ -1,7 +1,6 @@
 """Parameters that stay in their range while they are learnt, by wrapping them."""
 
 import abc
-import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
@@ -9,7 +8,6 @@ from typing import Any, TypeVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from . import checks
@@ -62,10 +60,7 @@ class Positive(AbstractWrapper):
 
         **Raises:** `ValueError` for a value that is not finite and > 0.
         """
-        x = checks.floating("value", value)
-        if checks.known(x):
-            checks.refuse("value", x, ~(np.asarray(x) > 0), "must be > 0 to stay positive")
-            checks.refuse("value", x, ~np.isfinite(np.asarray(x)), "must be finite")
+        x = checks.as_floating(checks.within("value", value, checks.POSITIVE))
         self.raw = x + jnp.log(-jnp.expm1(-x))
 
     def unwrap(self) -> Float[Array, "..."]:
@@ -96,16 +91,15 @@ class Bounded(AbstractWrapper):
 
         **Raises:** `ValueError` for a value that is not, or bounds that are not.
         """
-        numbers = all(isinstance(bound, int | float) for bound in (lower, upper))
-        if not (numbers and -math.inf < lower < upper < math.inf):
-            raise ValueError(
-                f"lower must be below upper, both finite, got {lower!r} and {upper!r}."
-            )
-        self.lower, self.upper = float(lower), float(upper)
-        x = jnp.asarray(value)
-        x = x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(float)
-        inside = (x > self.lower) & (x < self.upper)
-        checks.refuse("value", value, ~inside, f"must lie between {lower} and {upper}")
+        low, high = checks.number("lower", lower), checks.number("upper", upper)
+        if not low < high:
+            given = f"{low} and {high}"
+            raise ValueError(f"lower and upper must be bounds with lower < upper, got {given}.")
+        inside = checks.Range(
+            f"must lie between {low} and {high}", lambda x: (x > low) & (x < high)
+        )
+        x = checks.as_floating(checks.within("value", value, inside))
+        self.lower, self.upper = low, high
         self.raw = jnp.log(x - self.lower) - jnp.log(self.upper - x)
 
     def unwrap(self) -> Float[Array, "..."]:

@@ -38,10 +38,9 @@ from collections.abc import Callable
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
-from .checks import known, refuse
+from .checks import NOT_NEGATIVE, POSITIVE, is_floating, numbers, within, wrong
 
 
 class AbstractSurrogate(eqx.Module):
@@ -68,9 +67,10 @@ class AbstractSurrogate(eqx.Module):
         **Raises:** `ValueError` if `x` is not floating-point, or `derivative` does not have its
         shape.
         """
-        x = jnp.asarray(x)
-        if not jnp.issubdtype(x.dtype, jnp.floating):
+        x = numbers("x", x, "a floating-point array")
+        if not is_floating(x):
             raise ValueError(f"x must be floating-point, got {x.dtype}.")
+        x = jnp.asarray(x)
         return _step(x, _fitted(self.derivative(x, key=key), x))
 
 
@@ -100,7 +100,7 @@ class ATan(AbstractSurrogate):
     alpha: ArrayLike = 2.0
 
     def __check_init__(self):
-        _positive("alpha", self.alpha)
+        within("alpha", self.alpha, POSITIVE)
 
     def derivative(self, x: Array, *, key: PRNGKeyArray | None = None) -> Array:
         alpha = jnp.asarray(self.alpha, x.dtype)
@@ -122,7 +122,7 @@ class FastSigmoid(AbstractSurrogate):
     slope: ArrayLike = 25.0
 
     def __check_init__(self):
-        _positive("slope", self.slope)
+        within("slope", self.slope, POSITIVE)
 
     def derivative(self, x: Array, *, key: PRNGKeyArray | None = None) -> Array:
         return _fast_sigmoid(self.slope, x)
@@ -143,7 +143,7 @@ class Sigmoid(AbstractSurrogate):
     slope: ArrayLike = 25.0
 
     def __check_init__(self):
-        _positive("slope", self.slope)
+        within("slope", self.slope, POSITIVE)
 
     def derivative(self, x: Array, *, key: PRNGKeyArray | None = None) -> Array:
         slope = jnp.asarray(self.slope, x.dtype)
@@ -181,8 +181,8 @@ class Triangular(AbstractSurrogate):
     height: ArrayLike = 1.0
 
     def __check_init__(self):
-        _positive("width", self.width)
-        _positive("height", self.height)
+        within("width", self.width, POSITIVE)
+        within("height", self.height, POSITIVE)
 
     def derivative(self, x: Array, *, key: PRNGKeyArray | None = None) -> Array:
         width, height = jnp.asarray(self.width, x.dtype), jnp.asarray(self.height, x.dtype)
@@ -216,8 +216,8 @@ class SpikeRateEscape(AbstractSurrogate):
     slope: ArrayLike = 25.0
 
     def __check_init__(self):
-        _positive("beta", self.beta)
-        _positive("slope", self.slope)
+        within("beta", self.beta, POSITIVE)
+        within("slope", self.slope, POSITIVE)
 
     def derivative(self, x: Array, *, key: PRNGKeyArray | None = None) -> Array:
         beta, slope = jnp.asarray(self.beta, x.dtype), jnp.asarray(self.slope, x.dtype)
@@ -243,7 +243,8 @@ class SparseFastSigmoid(AbstractSurrogate):
     boundary: ArrayLike = 1.0
 
     def __check_init__(self):
-        _positive("slope", self.slope)
+        within("slope", self.slope, POSITIVE)
+        within("boundary", self.boundary)
 
     def derivative(self, x: Array, *, key: PRNGKeyArray | None = None) -> Array:
         active = x > jnp.asarray(self.boundary, x.dtype)
@@ -270,16 +271,13 @@ class StochasticSpike(AbstractSurrogate):
     variance: ArrayLike = 0.2
 
     def __check_init__(self):
-        if known(self.variance):
-            bad = ~(np.asarray(self.variance) >= 0)
-            refuse("variance", self.variance, bad, "must be >= 0")
+        within("mean", self.mean)
+        within("variance", self.variance, NOT_NEGATIVE)
 
     def derivative(self, x: Array, *, key: PRNGKeyArray | None = None) -> Array:
         if key is None:
-            raise ValueError(
-                "key must be a jax.random key, as the derivative of StochasticSpike is random, "
-                "got None."
-            )
+            expected = "a jax.random key, as the derivative of StochasticSpike is random"
+            raise wrong("key", key, expected)
         mean, scale = jnp.asarray(self.mean, x.dtype), jnp.asarray(self.variance, x.dtype)
         noise = (jax.random.uniform(key, x.shape, x.dtype) - 0.5 + mean) * scale
         return jnp.where(x > 0, 1, noise)
@@ -296,6 +294,9 @@ class LeakySpike(AbstractSurrogate):
     """
 
     slope: ArrayLike = 0.1
+
+    def __check_init__(self):
+        within("slope", self.slope)
 
     def derivative(self, x: Array, *, key: PRNGKeyArray | None = None) -> Array:
         return jnp.where(x > 0, 1, jnp.asarray(self.slope, x.dtype))
@@ -315,7 +316,7 @@ class Custom(AbstractSurrogate):
 
     def __check_init__(self):
         if not callable(self.function) or isinstance(self.function, type):
-            raise ValueError(f"function must be a callable x -> derivative, got {self.function!r}.")
+            raise wrong("function", self.function, "a callable x -> derivative")
 
     def derivative(self, x: Array, *, key: PRNGKeyArray | None = None) -> Array:
         return jnp.asarray(self.function(x))
@@ -334,9 +335,3 @@ def _fitted(slope, x):
             f"derivative must have the shape {x.shape} of x, got {slope.shape}; parameters must "
             "broadcast against x."
         ) from None
-
-
-def _positive(name, value):
-    if known(value):
-        at = np.asarray(value)
-        refuse(name, value, ~((at > 0) & (at < math.inf)), "must be finite and > 0")

@@ -40,6 +40,10 @@ DTYPE = (None, 1, "no", THING, "complex64", complex, object)
 ARRAY = (*NONSENSE, MASKED, np.array([None, 1]), np.array(["a"]), np.array([1j]), [1, "a"], [None])
 PARAMETER = (*ARRAY, True, NAN, INF, -INF, np.array([1.0, NAN]), np.ones((2, 2)))
 TAU = (*PARAMETER, 0, -1.0, np.array([1.0, -1.0]))
+#: The same where any shape is good.
+FREE = (*ARRAY, True, NAN, INF, -INF, np.array([1.0, NAN]))
+FREE_TAU = (*FREE, 0, -1.0, np.array([1.0, -1.0]), np.array([[1.0, 0.0]]))
+RATES = (*FREE, -0.1, 1.1, np.array([0.5, -1.0]))
 
 
 def optional(values: tuple) -> tuple:
@@ -78,8 +82,9 @@ def row(call: Callable, try_it: str | None = "traced", **args: tuple[Any, tuple]
 KEY_ = jax.random.key(0)
 LIF = esn.LIF(10.0, 5.0)
 WEIGHTS = np.ones((3, 2))
-NET = esn.EventNetwork(LIF, WEIGHTS, outputs=(0, 1), t_max=20.0)
-DELAYED = esn.EventNetwork(LIF, WEIGHTS, outputs=(0, 1), t_max=20.0, delays=np.ones(3))
+TWO: dict[str, Any] = {"weights": WEIGHTS, "outputs": (0, 1), "t_max": 20.0}
+NET = esn.EventNetwork(LIF, **TWO)
+DELAYED = esn.EventNetwork(LIF, **TWO, delays=np.ones(3))
 SCAN = esn.discretise(NET, 1.0)
 TIMES_IN = np.array([[1.0, INF]])
 T, B, C = 5, 4, 3
@@ -114,7 +119,7 @@ ROWS_ = (*ARRAY, 1.0, np.ones((2, 6, 6)), np.ones((0, 6, 6)))
 SPEED = (*optional(NUMBER),)
 CANVAS = (*optional(COUNT), 3)
 CELL = {
-    "threshold": (1.0, TAU),
+    "threshold": (1.0, FREE_TAU),
     "surrogate": (surrogates.ATan(), (*INSTANCE[:-1], surrogates.ATan)),
     "reset": ("zero", CHOICE),
     "inhibition": (False, FLAG),
@@ -212,6 +217,12 @@ NEURONS = {
     ),
     "Pseudospikes": row(esn.Pseudospikes, drive=(2.0, PARAMETER), duration=(5.0, POSITIVE)),
     "Positive": row(esn.Positive, value=(2.0, (*VALUES, True, 0.0, -1.0))),
+    "Bounded": row(
+        esn.Bounded,
+        value=(0.5, (*VALUES, True, 0.0, 1.0, -1.0, [0.5, 2.0])),
+        lower=(0.0, (*NUMBER, 1.0, 2.0, -INF)),
+        upper=(1.0, (*NUMBER, 0.0, -1.0, -INF)),
+    ),
     "constrain": row(
         esn.constrain,
         tree=(DELAYED, ()),  # any tree
@@ -275,16 +286,16 @@ NETWORKS = {
     ),
     "ODEFlow": row(
         esn.ODEFlow,
-        solver=(None, (*optional(INSTANCE), diffrax.Tsit5)),
+        solver=(None, (*optional(INSTANCE), diffrax.Tsit5, diffrax.Sil3())),
         dt0=(None, optional(POSITIVE)),
-        stepsize_controller=(None, optional(INSTANCE)),
-        nodes=(8, (*COUNT, 1)),
+        stepsize_controller=(None, (*optional(INSTANCE), diffrax.StepTo(np.arange(3.0)))),
+        nodes=(8, COUNT),
     ),
     "discretise": row(
         esn.discretise,
-        net=(NET, INSTANCE),
-        dt=(1.0, POSITIVE),
-        surrogate=(None, optional(FUNCTION)),
+        net=(NET, (*INSTANCE, LIF, DELAYED, esn.EventNetwork(esn.QIF(10.0, 5.0), **TWO))),
+        dt=(1.0, (*POSITIVE, 20.5)),
+        surrogate=(None, (*optional(FUNCTION), surrogates.ATan)),
     ),
     "Discretised.bin": row(SCAN.bin, None, in_times=(TIMES_IN, IN_TIMES)),
     "Discretised.simulate": row(SCAN.simulate, None, in_times=(TIMES_IN, IN_TIMES)),
@@ -741,24 +752,26 @@ PLOTS = {
     ),
 }
 
-X = (*ARRAY, np.ones(3, int))
+X = (*ARRAY, np.ones(3, int), np.ones(3, bool))
 SURROGATES = {
-    "surrogates.ATan": row(surrogates.ATan, alpha=(2.0, TAU)),
-    "surrogates.FastSigmoid": row(surrogates.FastSigmoid, slope=(2.0, TAU)),
-    "surrogates.Sigmoid": row(surrogates.Sigmoid, slope=(2.0, TAU)),
+    "surrogates.ATan": row(surrogates.ATan, alpha=(2.0, FREE_TAU)),
+    "surrogates.FastSigmoid": row(surrogates.FastSigmoid, slope=(2.0, FREE_TAU)),
+    "surrogates.Sigmoid": row(surrogates.Sigmoid, slope=(2.0, FREE_TAU)),
     "surrogates.StraightThrough": row(surrogates.StraightThrough),
     "surrogates.Heaviside": row(surrogates.Heaviside),
-    "surrogates.Triangular": row(surrogates.Triangular, width=(2.0, TAU), height=(1.0, TAU)),
+    "surrogates.Triangular": row(
+        surrogates.Triangular, width=(2.0, FREE_TAU), height=(1.0, FREE_TAU)
+    ),
     "surrogates.SpikeRateEscape": row(
-        surrogates.SpikeRateEscape, beta=(2.0, TAU), slope=(1.0, TAU)
+        surrogates.SpikeRateEscape, beta=(2.0, FREE_TAU), slope=(1.0, FREE_TAU)
     ),
     "surrogates.SparseFastSigmoid": row(
-        surrogates.SparseFastSigmoid, slope=(2.0, TAU), boundary=(1.0, PARAMETER)
+        surrogates.SparseFastSigmoid, slope=(2.0, FREE_TAU), boundary=(1.0, FREE)
     ),
     "surrogates.StochasticSpike": row(
-        surrogates.StochasticSpike, mean=(0.0, PARAMETER), variance=(0.2, (*PARAMETER, -1.0))
+        surrogates.StochasticSpike, mean=(0.0, FREE), variance=(0.2, (*FREE, -1.0))
     ),
-    "surrogates.LeakySpike": row(surrogates.LeakySpike, slope=(0.1, PARAMETER)),
+    "surrogates.LeakySpike": row(surrogates.LeakySpike, slope=(0.1, FREE)),
     "surrogates.Custom": row(surrogates.Custom, function=(jnp.ones_like, FUNCTION)),
     "surrogates.ATan.__call__": row(surrogates.ATan().__call__, x=(np.ones(3), X), key=(None, ())),
 }
@@ -766,44 +779,42 @@ SURROGATES = {
 LEAKY = discrete.Leaky(0.9)
 STACK = discrete.Sequential([LEAKY])
 RUN = {
-    "model": (LEAKY, INSTANCE),
+    "model": (LEAKY, (*INSTANCE, discrete.Leaky, eqx.nn.Identity())),
     "num_steps": (None, optional(COUNT)),
-    "layers": (-1, (*NUMBER, 1.5, 7, [7])),
+    "layers": (-1, (*NUMBER, 1.5, 7, [7], [0, True], [])),
     "state": (None, ()),  # a tree of the model's own
     "key": (None, optional(KEY)),
     "parallel": (False, FLAG),
 }
 DISCRETE = {
-    "discrete.Leaky": row(
-        discrete.Leaky, beta=(0.9, PARAMETER), graded=(1.0, PARAMETER), **CELL, **DELAY
-    ),
-    "discrete.LeakyIntegrator": row(discrete.LeakyIntegrator, beta=(0.9, PARAMETER)),
+    "discrete.Leaky": row(discrete.Leaky, beta=(0.9, RATES), graded=(1.0, FREE), **CELL, **DELAY),
+    "discrete.LeakyIntegrator": row(discrete.LeakyIntegrator, beta=(0.9, RATES)),
     "discrete.Synaptic": row(
-        discrete.Synaptic, alpha=(0.9, PARAMETER), beta=(0.8, PARAMETER), **CELL, **DELAY
+        discrete.Synaptic, alpha=(0.9, RATES), beta=(0.8, RATES), **CELL, **DELAY
     ),
-    "discrete.Alpha": row(discrete.Alpha, alpha=(0.9, PARAMETER), beta=(0.8, PARAMETER), **CELL),
+    "discrete.Alpha": row(discrete.Alpha, alpha=(0.9, RATES), beta=(0.8, RATES), **CELL),
     "discrete.RLeaky": row(
         discrete.RLeaky,
-        beta=(0.9, PARAMETER),
+        beta=(0.9, RATES),
         feedback=(discrete.OneToOne(), FUNCTION),
         **CELL,
         **DELAY,
     ),
     "discrete.RSynaptic": row(
         discrete.RSynaptic,
-        alpha=(0.9, PARAMETER),
-        beta=(0.8, PARAMETER),
+        alpha=(0.9, RATES),
+        beta=(0.8, RATES),
         feedback=(discrete.OneToOne(), FUNCTION),
         **CELL,
         **DELAY,
     ),
     "discrete.Lapicque": row(
         discrete.Lapicque,
-        beta=(None, optional(PARAMETER)),
-        resistance=(5.0, optional(TAU)),
-        capacitance=(1.0, optional(TAU)),
-        time_step=(1.0, TAU),
-        **CELL,
+        beta=(None, optional(RATES)),
+        resistance=(5.0, optional(FREE_TAU)),
+        capacitance=(1.0, optional(FREE_TAU)),
+        time_step=(1.0, FREE_TAU),
+        **CELL | {"surrogate": (None, optional(CELL["surrogate"][1]))},
     ),
     "discrete.Frozen": row(discrete.Frozen, layer=(LEAKY, FUNCTION)),
     "discrete.MaskedLinear": row(
@@ -812,9 +823,16 @@ DISCRETE = {
         mask=(LINEAR > 0, (*ARRAY, np.ones((2, 3)), np.ones((3, 3), bool))),
         bias=(None, optional((*ARRAY, np.ones(3)))),
     ),
-    "discrete.OneToOne": row(discrete.OneToOne, v=(1.0, PARAMETER)),
-    "discrete.Sequential": row(discrete.Sequential, layers=([LEAKY], (*INSTANCE, [], [1], [None]))),
-    "discrete.trainable": row(discrete.trainable, None, model=(LEAKY, INSTANCE), names=((), ())),
+    "discrete.OneToOne": row(discrete.OneToOne, v=(1.0, FREE)),
+    "discrete.Sequential": row(
+        discrete.Sequential,
+        layers=([LEAKY], (*INSTANCE, [], [1], [None], [discrete.Leaky])),
+    ),
+    "discrete.trainable": row(
+        lambda model, names: discrete.trainable(model, *names),
+        model=(LEAKY, (*INSTANCE, NET, discrete.Leaky)),
+        names=((), [[name] for name in ("a", b"beta", None, 1, NAN, THING, ["beta"], np.ones(2))]),
+    ),
     "discrete.run": row(discrete.run, None, xs=(np.ones((3, 2)), (*ARRAY, 1.0)), **RUN),
     "discrete.run_batch": row(
         discrete.run_batch, None, xs=(np.ones((3, 4, 2)), (*ARRAY, 1.0)), **RUN
@@ -837,19 +855,29 @@ TRAIN = {
     "train.fit": row(
         train.fit,
         None,
-        model=(np.ones(3), ()),
-        batches=([np.ones((2, 3))] * 3, (None, 1, NAN, THING, [], FUNCTION_)),
+        model=(jnp.ones(3), ()),
+        batches=([np.ones((2, 3))] * 3, (None, 1, NAN, THING, [], FUNCTION_, ["a"], [[]])),
         loss_fn=(_loss, FUNCTION),
         optimizer=(optax.sgd(0.1), INSTANCE),
         steps=(3, COUNT),
         chunk=(1, COUNT),
-        filter_spec=(eqx.is_inexact_array, ()),
-        devices=(None, (1, NAN, "a", THING, [], [1])),
+        filter_spec=(eqx.is_inexact_array, ("a", NAN, [True, False], False, lambda x: False)),
+        devices=(None, (1, NAN, "a", THING, [], [1], [jax.devices()[0]] * 2)),
         snapshot=(None, optional(FUNCTION)),
         snapshot_every=(None, optional(COUNT)),
         average=(None, (*optional(COUNT), 4)),
         monitor=(None, optional(FUNCTION)),
+        outputs=(None, optional(FUNCTION)),
         progress=(False, FLAG),
+    ),
+    "train.diagnose": row(
+        train.diagnose,
+        "called",
+        loss=(0.5, optional((*ARRAY, True, [0.5], np.ones((2, 2))))),
+        model=(np.ones(3), ()),  # any tree, as the next ones
+        grads=(np.ones(3), ()),
+        outputs=(FIRST, optional((*ARRAY, 1.0, np.ones(3), np.ones((0, 3)), np.ones((1, 2, 3))))),
+        batch=(np.ones(3), ()),
     ),
 }
 
@@ -863,23 +891,6 @@ ROWS = {
     **SURROGATES,
     **DISCRETE,
     **TRAIN,
-}
-
-#: Rows that are known to fail.
-PENDING = {
-    "ODEFlow",
-    "data.idx.read",
-    "data.mnist.read",
-    "discretise",
-    "prepare_cpu",
-    "train.fit",
-    "train.make_step",
-    *(
-        name
-        for name in SURROGATES
-        if name not in ("surrogates.StraightThrough", "surrogates.Heaviside", "surrogates.Custom")
-    ),
-    *DISCRETE,
 }
 
 #: Records that the package hands out, flows and adjoints without arguments, and bases of classes.
@@ -907,5 +918,6 @@ NO_ROW = {
     "discrete.Run",
     "discrete.SynapticState",
     "surrogates.AbstractSurrogate",
+    "train.Diagnosis",
     "train.FitResult",
 }

@@ -74,7 +74,7 @@ def test_what_is_learnt_stays_positive():
 
 @pytest.mark.parametrize("value", [0.0, -1.0, np.nan])
 def test_what_is_not_positive_is_refused(value):
-    with pytest.raises(ValueError, match=r"must be > 0 to stay positive, got \["):
+    with pytest.raises(ValueError, match=r"value must be finite and > 0, got \["):
         esn.Positive(np.array([1.0, value]))
 
 

@@ -316,7 +316,10 @@ def test_inputs_that_do_not_fit_are_refused():
     time, batch = "xs must have the time as first axis", "xs must have shape (T, batch, ...)"
     for call, message in (
         (lambda: discrete.run(cell, None), f"{time}.*got None"),
-        (lambda: discrete.run(cell, "film"), "xs must be an array or a tree of arrays, got"),
+        (
+            lambda: discrete.run(cell, "film"),
+            "xs must be an array of real numbers or a tree of such arrays, got 'film'",
+        ),
         (lambda: discrete.run(cell, jnp.ones(())), rf"{time}.*num_steps.*got shape \(\)"),
         (lambda: discrete.run(cell, (jnp.ones((3, 2)), jnp.ones((4, 2)))), f"{time}.*f64"),
         (
@@ -383,7 +386,7 @@ def test_what_is_no_key_is_refused():
         jax.random.split(jax.random.key(0), 4),
     )
     for call in (partial(discrete.run, cell, xs[:, 0]), partial(discrete.run_batch, cell, xs)):
-        for bad, shown in ((0, "0"), ("a", "'a'"), (np.arange(2), "array([0, 1])")):
+        for bad, shown in ((0, "0"), ("a", "'a'"), (np.arange(2), "[0, 1]")):
             assert one_line(lambda c=call, k=bad: c(key=k)).startswith(
                 f"key must be a jax.random key, got {shown}"
             )
@@ -424,9 +427,9 @@ def test_a_new_cell_names_its_neuron_parameters():
     assert trains() == {weight}
     assert trains("rho") == {weight, rho}
     assert trains("rho", "beta") == {weight, rho, ".layers[1].beta"}
-    with refused("capacitance, time_step, rho, got weight."):
+    with refused("capacitance, time_step, rho, got 'weight'."):
         discrete.trainable(model, "weight")
-    with refused("capacitance, time_step, got rho."):
+    with refused("capacitance, time_step, got 'rho'."):
         discrete.trainable(discrete.Leaky(0.9), "rho")
 
 

@@ -229,7 +229,7 @@ def test_parameters_refused(bad):
 
 
 def test_variance_refused():
-    with pytest.raises(ValueError, match=r"variance must be >= 0, got -0\.1"):
+    with pytest.raises(ValueError, match=r"variance must be finite and >= 0, got -0\.1"):
         sg.StochasticSpike(variance=-0.1)
 
 

@@ -3,12 +3,12 @@
 import gzip
 import math
 import os
-import pathlib
 import sys
 import zlib
-from typing import Any
 
 import numpy as np
+
+from .. import checks
 
 _TYPES = {
     0x08: np.dtype(">u1"),
@@ -45,7 +45,7 @@ def read(path: str | os.PathLike[str]) -> np.ndarray:
     file, or is longer or shorter than its header says; `MemoryError` if there is not enough for the
     array; `TypeError` for what is no path. All name the file.
     """
-    path = local_path("path", path)
+    path = checks.path("path", path)
     _check_kind(path)
     size = path.stat().st_size
     with open(path, "rb") as file:
@@ -60,17 +60,6 @@ def read(path: str | os.PathLike[str]) -> np.ndarray:
             raise ValueError(
                 f"'{path}' is a broken gzip file ({error}), expected a whole one."
             ) from None
-
-
-def local_path(argument: str, value: Any) -> pathlib.Path:
-    """`value` as a path.
-
-    **Raises:** `TypeError` unless it is a string or an `os.PathLike` of one.
-    """
-    try:
-        return pathlib.Path(value)
-    except TypeError:
-        raise TypeError(f"{argument} must be a path, got {value!r}.") from None
 
 
 def _check_kind(path):

@@ -10,6 +10,7 @@ import pathlib
 import numpy as np
 from jaxtyping import UInt8
 
+from .. import checks
 from . import idx
 
 MIRROR = "https://ossci-datasets.s3.amazonaws.com/mnist/"
@@ -57,7 +58,7 @@ def read(data_dir: str | os.PathLike[str] | None = None) -> tuple[Part, Part]:
 
 def _files(data_dir):
     if data_dir is not None:
-        return _in_folder(idx.local_path("data_dir", data_dir), "data_dir")
+        return _in_folder(checks.path("data_dir", data_dir), "data_dir")
     if os.environ.get(VARIABLE):
         found = _in_folder(pathlib.Path(os.environ[VARIABLE]), VARIABLE, none_is_fine=True)
         if found:

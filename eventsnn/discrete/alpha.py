@@ -7,7 +7,18 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..checks import known, refuse
-from .base import RATE, AbstractSpikingCell, Like, ResetName, decay, leaf, like, zeros
+from .base import (
+    RATE,
+    AbstractSpikingCell,
+    Like,
+    ResetName,
+    alike,
+    decay,
+    leaf,
+    like,
+    reset_name,
+    zeros,
+)
 from .recurrence import linear_recurrence
 
 
@@ -53,9 +64,10 @@ class Alpha(AbstractSpikingCell):
 
     alpha: Float[Array, "*neurons"] = eqx.field(converter=leaf("alpha", RATE))
     beta: Float[Array, "*neurons"] = eqx.field(converter=leaf("beta", RATE))
-    reset: ResetName = eqx.field(default="zero", static=True, kw_only=True)
+    reset: ResetName = eqx.field(default="zero", converter=reset_name, static=True, kw_only=True)
 
     def __check_init__(self):
+        alike("beta", self.beta, "alpha", self.alpha)
         if known(self.alpha) and known(self.beta):
             refuse("beta", self.beta, ~(self.beta < self.alpha), "must be below alpha")
 

@@ -3,7 +3,8 @@
 import abc
 import inspect
 from collections.abc import Callable
-from typing import Any, ClassVar, Literal, NamedTuple
+from functools import partial
+from typing import Any, ClassVar, Literal
 
 import equinox as eqx
 import jax
@@ -11,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
-from ..checks import refuse
+from .. import checks
 from ..constraints import AbstractWrapper
 from ..surrogates import ATan
 
@@ -82,14 +83,7 @@ def callable_instance(name: str, value: Any) -> Any:
             f"{name} must be an instance, such as {value.__name__}(...), got the class "
             f"{value.__name__}."
         )
-    if not callable(value):
-        raise ValueError(f"{name} must be a callable, got {one_line(value)}.")
-    return value
-
-
-def one_line(value: Any) -> str:
-    """The representation of a value without line breaks."""
-    return " ".join(repr(value).split())
+    return checks.function(name, value, "a callable")
 
 
 def described(tree: Any) -> str:
@@ -115,38 +109,27 @@ def reason(error: Exception) -> str:
 # ------------------------------------------------------------------ parameters
 
 
-class Range(NamedTuple):
-    """Values that a parameter may have."""
-
-    expected: str
-    holds: Callable[[Array], Array]
+RATE = checks.Range("must lie in [0, 1]", lambda x: (x >= 0) & (x <= 1))
 
 
-FINITE = Range("must be finite", jnp.isfinite)
-POSITIVE = Range("must be finite and > 0", lambda x: (x > 0) & (x < jnp.inf))
-RATE = Range("must lie in [0, 1]", lambda x: (x >= 0) & (x <= 1))
-
-
-def leaf(name: str, values: Range = FINITE) -> Callable[[ArrayLike], Array]:
+def leaf(name: str, values: checks.Range = checks.FINITE) -> Callable[[ArrayLike], Array]:
     """A converter for a parameter: a floating-point array, a scalar or one value per neuron."""
 
     def convert(value: ArrayLike) -> Array:
-        try:
-            out = jnp.asarray(value)
-            real = jnp.issubdtype(out.dtype, np.number) or out.dtype == bool
-            real &= not jnp.issubdtype(out.dtype, np.complexfloating)
-        except (TypeError, ValueError, OverflowError):
-            out, real = jnp.zeros(()), False
-        if not real:
-            raise ValueError(
-                f"{name} must be a real number or an array of real numbers, got {one_line(value)}."
-            )
-        if not jnp.issubdtype(out.dtype, jnp.floating):
-            out = out.astype(float)
-        refuse(name, value, ~values.holds(out), values.expected)
-        return jax.lax.convert_element_type(out, out.dtype)  # drops a Python float's weak type
+        return checks.as_floating(checks.within(name, value, values))
 
     return convert
+
+
+def alike(name: str, value: Array, other: str, reference: Array) -> None:
+    """Refuse a parameter whose shape does not broadcast against that of another one."""
+    try:
+        np.broadcast_shapes(value.shape, reference.shape)
+    except ValueError:
+        raise ValueError(
+            f"{name} must have a shape that broadcasts against {reference.shape} of {other}, "
+            f"got shape {value.shape}."
+        ) from None
 
 
 def like(value: Any, x: Like, name: str) -> Array:
@@ -186,6 +169,14 @@ def zeros(x: Like) -> Array:
 # ------------------------------------------------------------------ spiking cells
 
 
+def reset_name(value: Any) -> ResetName:
+    """`value`, refused unless it is the name of a reset."""
+    return checks.choice("reset", value, RESETS)
+
+
+reset_delay = partial(checks.flag, "reset_delay")
+
+
 class AbstractSpikingCell(AbstractCell):
     r"""A cell whose membrane $U$ fires where it exceeds a threshold, $S = H(U - \theta)$. At the
     threshold it does not fire.
@@ -195,18 +186,17 @@ class AbstractSpikingCell(AbstractCell):
     """
 
     threshold: Float[Array, "*neurons"] = eqx.field(
-        default=1.0, converter=leaf("threshold", POSITIVE), kw_only=True
+        default=1.0, converter=leaf("threshold", checks.POSITIVE), kw_only=True
     )
-    surrogate: Callable[..., Array] = eqx.field(default_factory=ATan, kw_only=True)
-    reset: ResetName = eqx.field(default="subtract", static=True, kw_only=True)
-    inhibition: bool = eqx.field(default=False, static=True, kw_only=True)
-
-    def __check_init__(self):
-        if self.reset not in RESETS:
-            raise ValueError(f"reset must be one of {', '.join(RESETS)}, got {self.reset!r}.")
-        callable_instance("surrogate", self.surrogate)
-        for name in ("inhibition", "reset_delay"):
-            flag(name, getattr(self, name, False))
+    surrogate: Callable[..., Array] = eqx.field(
+        default_factory=ATan, converter=partial(callable_instance, "surrogate"), kw_only=True
+    )
+    reset: ResetName = eqx.field(
+        default="subtract", converter=reset_name, static=True, kw_only=True
+    )
+    inhibition: bool = eqx.field(
+        default=False, converter=partial(checks.flag, "inhibition"), static=True, kw_only=True
+    )
 
     def exceeds(self, mem: Array) -> Array:
         r"""$H(U - \theta)$ as a constant: whether the neuron is due a reset."""
@@ -237,9 +227,3 @@ class AbstractSpikingCell(AbstractCell):
         if self.reset == "zero":
             return mem - spk * mem
         return mem
-
-
-def flag(name: str, value: Any) -> None:
-    """Refuse what is neither True nor False."""
-    if not isinstance(value, bool | np.bool_):
-        raise ValueError(f"{name} must be True or False, got {one_line(value)}.")

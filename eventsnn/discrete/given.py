@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
-from ..checks import count
-from .base import described, kinds, one_line, reason
+from .. import checks
+from .base import described, kinds
 
 
 class Feed(NamedTuple):
@@ -34,19 +34,21 @@ class Feed(NamedTuple):
 
 def feed(xs: Any, num_steps: int | None, *, batch: bool) -> Feed:
     """Inputs as arrays that agree on the axes of time and batch."""
-    try:
-        xs = jax.tree.map(jnp.asarray, xs, is_leaf=lambda x: isinstance(x, list))
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"xs must be an array or a tree of arrays, got: {reason(error)}."
-        ) from None
+    xs = jax.tree.map(_array, xs, is_leaf=lambda x: isinstance(x, list))
     constant, shapes = num_steps is not None, [x.shape for x in jax.tree.leaves(xs)]
     axes = batch + (not constant)
     short = not shapes or min(len(shape) for shape in shapes) < axes
     if short or len({shape[:axes] for shape in shapes}) > 1 or (not constant and not shapes[0][0]):
         got = f"shape {shapes[0]}" if len(shapes) == 1 else described(xs)
         raise ValueError(f"xs must have {_expected(constant, batch)}, got {got}.")
-    return Feed(xs, constant, shapes[0][0] if num_steps is None else count("num_steps", num_steps))
+    return Feed(
+        xs, constant, shapes[0][0] if num_steps is None else checks.count("num_steps", num_steps)
+    )
+
+
+def _array(x):
+    expected = "an array of real numbers or a tree of such arrays"
+    return jnp.asarray(checks.numbers("xs", x, expected, boolean=True))
 
 
 def _expected(constant, batch):
@@ -61,12 +63,18 @@ def asked(layers: int | Sequence[int], n: int) -> tuple[int, ...]:
     """The layers to record, counted from the first."""
     each = [layers] if isinstance(layers, int | np.integer) else layers
     try:
-        found = [operator.index(i) for i in each]
+        found = [_index(i) for i in each]
     except TypeError:
         found = []
     if not found or not all(-n <= i < n for i in found):
-        raise ValueError(f"layers must be indices of the {n} layers, got {layers!r}.")
+        raise checks.wrong("layers", layers, f"indices of the {n} layers")
     return tuple(i % n for i in found)
+
+
+def _index(value):
+    if isinstance(value, bool):
+        raise TypeError
+    return operator.index(value)
 
 
 def typed_key(key: Any, n: int | None = None) -> PRNGKeyArray | None:
@@ -76,7 +84,7 @@ def typed_key(key: Any, n: int | None = None) -> PRNGKeyArray | None:
     if jnp.issubdtype(getattr(key, "dtype", np.int64), np.uint32) and key.shape[-1:] == (2,):
         key = jax.random.wrap_key_data(key)  # of the older kind, plain integers
     if not jnp.issubdtype(getattr(key, "dtype", np.int64), jax.dtypes.prng_key):
-        raise ValueError(f"key must be a jax.random key, got {one_line(key)}.")
+        raise checks.wrong("key", key, "a jax.random key")
     if key.shape not in ((), () if n is None else (n,)):
         more = "" if n is None else f" or {n} keys, one per sample (the second axis of xs)"
         raise ValueError(f"key must be one jax.random key{more}, got shape {key.shape}.")

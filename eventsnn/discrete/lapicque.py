@@ -3,11 +3,23 @@
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
-from ..checks import refuse
+from ..checks import POSITIVE, Range, flag
 from ..surrogates import ATan
-from .base import POSITIVE, AbstractSpikingCell, Like, ResetName, leaf, like, zeros
+from .base import (
+    AbstractSpikingCell,
+    Like,
+    ResetName,
+    alike,
+    callable_instance,
+    leaf,
+    like,
+    reset_name,
+    zeros,
+)
 from .leaky import LeakyState
 from .recurrence import linear_recurrence
+
+BETWEEN = Range("must lie in (0, 1)", lambda x: (x > 0) & (x < 1))
 
 
 class Lapicque(AbstractSpikingCell):
@@ -48,9 +60,9 @@ class Lapicque(AbstractSpikingCell):
         inhibition: bool = False,
     ):
         self.threshold = leaf("threshold", POSITIVE)(threshold)
-        self.surrogate = ATan() if surrogate is None else surrogate
-        self.reset = reset
-        self.inhibition = inhibition
+        self.surrogate = ATan() if surrogate is None else callable_instance("surrogate", surrogate)
+        self.reset = reset_name(reset)
+        self.inhibition = flag("inhibition", inhibition)
         self.time_step = leaf("time_step", POSITIVE)(time_step)
         self.resistance, self.capacitance = _circuit(beta, resistance, capacitance, self.time_step)
 
@@ -81,21 +93,25 @@ class Lapicque(AbstractSpikingCell):
 
 def _circuit(beta, resistance, capacitance, time_step):
     """R and C from what was given."""
-    given = {"beta": beta, "resistance": resistance, "capacitance": capacitance}
-    names = [name for name, value in given.items() if value is not None]
-    if (beta is None and len(names) < 2) or len(names) == 3:
+    ranges = {"beta": BETWEEN, "resistance": POSITIVE, "capacitance": POSITIVE}
+    values = {"beta": beta, "resistance": resistance, "capacitance": capacitance}
+    given = {
+        name: leaf(name, ranges[name])(value) for name, value in values.items() if value is not None
+    }
+    if ("beta" not in given and len(given) < 2) or len(given) == 3:
         raise ValueError(
-            "Lapicque takes beta, or resistance and capacitance, or beta and one of these, got "
-            f"{' and '.join(names) or 'none of them'}."
+            "beta, resistance and capacitance must be given as beta, as the other two, or as beta "
+            f"and one of them, got {' and '.join(given) or 'none of them'}."
         )
-    r = leaf("resistance", POSITIVE)(1.0 if resistance is None else resistance)
-    if beta is None:
-        return r, leaf("capacitance", POSITIVE)(capacitance)
-    beta = leaf("beta")(beta)
-    refuse("beta", beta, ~((beta > 0) & (beta < 1)), "must lie in (0, 1)")
-    r, step = r.astype(beta.dtype), time_step.astype(beta.dtype)
-    rc = step / -jnp.log(beta)
-    if capacitance is None:
-        return r, rc / r
-    c = leaf("capacitance", POSITIVE)(capacitance).astype(beta.dtype)
-    return rc / c, c
+    if "beta" not in given:
+        return given["resistance"], given["capacitance"]
+    decay = given["beta"]
+    alike("time_step", time_step, "beta", decay)
+    rc = time_step.astype(decay.dtype) / -jnp.log(decay)
+    for name in given.keys() - {"beta"}:
+        alike(name, given[name], "beta and time_step", rc)
+    if "capacitance" in given:
+        c = given["capacitance"].astype(decay.dtype)
+        return rc / c, c
+    r = given.get("resistance", jnp.ones(())).astype(decay.dtype)
+    return r, rc / r

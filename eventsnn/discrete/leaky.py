@@ -5,7 +5,17 @@ from typing import NamedTuple
 import equinox as eqx
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from .base import RATE, AbstractCell, AbstractSpikingCell, Like, decay, leaf, like, zeros
+from .base import (
+    RATE,
+    AbstractCell,
+    AbstractSpikingCell,
+    Like,
+    decay,
+    leaf,
+    like,
+    reset_delay,
+    zeros,
+)
 from .recurrence import linear_recurrence
 
 
@@ -49,7 +59,7 @@ class Leaky(AbstractSpikingCell):
     graded: Float[Array, "*neurons"] = eqx.field(
         default=1.0, converter=leaf("graded"), kw_only=True
     )
-    reset_delay: bool = eqx.field(default=True, static=True, kw_only=True)
+    reset_delay: bool = eqx.field(default=True, converter=reset_delay, static=True, kw_only=True)
 
     def init_state(self, x: Like) -> LeakyState:
         return LeakyState(zeros(x))

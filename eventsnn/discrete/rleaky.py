@@ -18,6 +18,7 @@ from .base import (
     decay,
     leaf,
     reason,
+    reset_delay,
     zeros,
 )
 
@@ -54,7 +55,7 @@ class RLeaky(AbstractSpikingCell):
 
     beta: Float[Array, "*neurons"] = eqx.field(converter=leaf("beta", RATE))
     feedback: Callable[..., Array] = eqx.field(converter=partial(callable_instance, "feedback"))
-    reset_delay: bool = eqx.field(default=True, static=True, kw_only=True)
+    reset_delay: bool = eqx.field(default=True, converter=reset_delay, static=True, kw_only=True)
 
     def init_state(self, x: Like) -> RLeakyState:
         return RLeakyState(zeros(x), zeros(x))

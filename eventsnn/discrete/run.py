@@ -8,8 +8,9 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
+from .. import checks
 from ..constraints import unwrap
-from .base import AbstractCell, call, flag, one_line
+from .base import AbstractCell, call
 from .given import Feed, asked, feed, fitting, typed_key
 from .sequential import Sequential, named
 
@@ -112,11 +113,9 @@ def run_batch(
 
 def _asked(model, layers, parallel):
     """The layers to record, after a check of what shapes the program."""
-    if not isinstance(model, AbstractCell):
-        raise ValueError(
-            f"model must be a cell, or layers in a discrete.Sequential, got {one_line(model)}."
-        )
-    flag("parallel", parallel)
+    expected = "a cell, or layers in a discrete.Sequential"
+    checks.instance("model", model, AbstractCell, expected)
+    checks.flag("parallel", parallel)
     return asked(layers, len(model.layers) if isinstance(model, Sequential) else 1)
 
 

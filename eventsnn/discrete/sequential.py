@@ -1,6 +1,6 @@
 """Layers one after the other, some with a memory and some without."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
+from .. import checks
 from ..constraints import unwrap
 from .base import AbstractCell, call, callable_instance, described, reason
 
@@ -32,14 +33,14 @@ class Sequential(AbstractCell):
     layers: tuple[Any, ...]
 
     def __init__(self, layers: Sequence[AbstractCell | Callable[..., Array]]):
-        self.layers = tuple(layers)
+        self.layers = tuple(layers) if isinstance(layers, Iterable) else ()
         if not self.layers:
-            raise ValueError("layers must name at least one layer, got none.")
+            raise checks.wrong("layers", layers, "a sequence of at least one layer")
         for i, layer in enumerate(self.layers):
             if isinstance(layer, eqx.nn.StatefulLayer) and layer.is_stateful():
                 raise ValueError(
-                    f"layers[{i}] is {type(layer).__name__}, whose state is Equinox's, not a "
-                    "cell's; use a layer without running statistics."
+                    f"layers[{i}] must be a layer without running statistics, whose state is "
+                    f"Equinox's and not a cell's, got {type(layer).__name__}."
                 )
             callable_instance(f"layers[{i}]", layer)
 

@@ -7,7 +7,16 @@ from typing import NamedTuple
 import equinox as eqx
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from .base import RATE, AbstractSpikingCell, Like, callable_instance, decay, leaf, zeros
+from .base import (
+    RATE,
+    AbstractSpikingCell,
+    Like,
+    callable_instance,
+    decay,
+    leaf,
+    reset_delay,
+    zeros,
+)
 from .recurrence import linear_recurrence
 from .rleaky import feed_back
 
@@ -44,7 +53,7 @@ class Synaptic(AbstractSpikingCell):
 
     alpha: Float[Array, "*neurons"] = eqx.field(converter=leaf("alpha", RATE))
     beta: Float[Array, "*neurons"] = eqx.field(converter=leaf("beta", RATE))
-    reset_delay: bool = eqx.field(default=True, static=True, kw_only=True)
+    reset_delay: bool = eqx.field(default=True, converter=reset_delay, static=True, kw_only=True)
 
     def init_state(self, x: Like) -> SynapticState:
         return SynapticState(zeros(x), zeros(x))
@@ -80,7 +89,7 @@ class RSynaptic(AbstractSpikingCell):
     alpha: Float[Array, "*neurons"] = eqx.field(converter=leaf("alpha", RATE))
     beta: Float[Array, "*neurons"] = eqx.field(converter=leaf("beta", RATE))
     feedback: Callable[..., Array] = eqx.field(converter=partial(callable_instance, "feedback"))
-    reset_delay: bool = eqx.field(default=True, static=True, kw_only=True)
+    reset_delay: bool = eqx.field(default=True, converter=reset_delay, static=True, kw_only=True)
 
     def init_state(self, x: Like) -> RSynapticState:
         return RSynapticState(zeros(x), zeros(x), zeros(x))

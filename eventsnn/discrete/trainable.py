@@ -4,6 +4,7 @@ import equinox as eqx
 import jax
 from jaxtyping import PyTree
 
+from .. import checks
 from .base import AbstractCell
 from .feedback import Frozen
 
@@ -38,15 +39,17 @@ def trainable(model: AbstractCell, *names: str) -> PyTree:
         `"capacitance"`, `"time_step"`, and what the `neuron_parameters` of the model's own cells
         list: these train in every cell that has them.
 
-    **Raises:** `ValueError` for another name.
+    **Raises:** `ValueError` for another name, and a model without cells.
     """
-    own = {name for cell in _cells(model) for name in cell.neuron_parameters}
+    cells = list(_cells(model))
+    if not cells:
+        raise checks.wrong("model", model, "a cell or a tree with cells")
+    own = {name for cell in cells for name in cell.neuron_parameters}
     known = (*NEURON_PARAMETERS, *sorted(own - set(NEURON_PARAMETERS)))
-    unknown = {str(name) for name in names if name not in known}
+    unknown = [name for name in names if not isinstance(name, str) or name not in known]
     if unknown:
-        raise ValueError(
-            f"names must be among {', '.join(known)}, got {', '.join(sorted(unknown))}."
-        )
+        found = ", ".join(checks.shown(name) for name in unknown)
+        raise ValueError(f"names must be among {', '.join(known)}, got {found}.")
     fixed = set(known) - set(names) | {"surrogate"}
 
     def trains(path, leaf):

@@ -1,14 +1,14 @@
 """Which diffrax solvers and step size controllers a flow can use, and how it prepares them."""
 
-import math
 from collections.abc import Callable
 from typing import Any, get_origin
 
 import diffrax
 import equinox as eqx
 import jax.numpy as jnp
-import numpy as np
 import optimistix as optx
+
+from .. import checks
 
 #: What diffrax puts in place of the tolerances that `diffeqsolve` fills in.
 _UNSET = diffrax.with_stepsize_controller_tols(diffrax.VeryChord)().rtol
@@ -69,20 +69,13 @@ def check(solver: Any, controller: Any, dt0: Any, nodes: Any) -> None:
     _check_controller(controller, solver)
     if dt0 is None and isinstance(controller, diffrax.ConstantStepSize):
         raise ValueError("dt0 must be given with diffrax.ConstantStepSize(), got None.")
-    if dt0 is not None and not (_is_number(dt0) and math.isfinite(dt0) and dt0 > 0):
-        raise ValueError(f"dt0 must be None or a finite number > 0, got {dt0!r}.")
-    whole = isinstance(nodes, int | np.integer) and not isinstance(nodes, bool)
-    if not whole or nodes < 1:
-        raise ValueError(f"nodes must be an integer >= 1, got {nodes!r}.")
-
-
-def _is_number(x: Any) -> bool:
-    return isinstance(x, int | float | np.integer | np.floating) and not isinstance(x, bool)
+    if dt0 is not None:
+        checks.positive("dt0", dt0)
+    checks.count("nodes", nodes)
 
 
 def _check_solver(solver: Any) -> None:
-    if not isinstance(solver, diffrax.AbstractSolver):
-        raise ValueError(f"solver must be a diffrax solver, got {solver!r}.")
+    checks.instance("solver", solver, diffrax.AbstractSolver, "a diffrax solver")
     inner = solver
     while isinstance(inner, diffrax.AbstractWrappedSolver):
         inner = inner.solver
@@ -100,10 +93,8 @@ def _check_solver(solver: Any) -> None:
 
 
 def _check_controller(controller: Any, solver: diffrax.AbstractSolver) -> None:
-    if not isinstance(controller, diffrax.AbstractStepSizeController):
-        raise ValueError(
-            f"stepsize_controller must be a diffrax step size controller, got {controller!r}."
-        )
+    kind, expected = diffrax.AbstractStepSizeController, "a diffrax step size controller"
+    checks.instance("stepsize_controller", controller, kind, expected)
     name = type(controller).__name__
     if isinstance(controller, diffrax.StepTo | diffrax.ClipStepSizeController):
         raise ValueError(

@@ -9,17 +9,20 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Sharding
 
+from .. import checks
+
 
 def peek(batches: Iterable[Any]) -> tuple[Any, Iterator[Any]]:
     """The first batch, and an iterator over all of them."""
+    expected = "an iterable of batches, at least one"
     try:
-        batches = iter(batches)
+        rest = iter(batches)
     except TypeError:
-        raise ValueError(f"batches must be an iterable of batches, got {batches!r}.") from None
-    for first in batches:
+        raise checks.wrong("batches", batches, expected) from None
+    for first in rest:
         _check_numbers(first)
-        return first, itertools.chain([first], batches)
-    raise ValueError("batches is empty; fit needs one batch per step.")
+        return first, itertools.chain([first], rest)
+    raise checks.wrong("batches", batches, expected)
 
 
 def feed(
@@ -56,8 +59,8 @@ def _check_numbers(batch):
     for path, x in jax.tree_util.tree_leaves_with_path(batch):
         dtype = np.asarray(x).dtype if not hasattr(x, "dtype") else x.dtype
         if not (jnp.issubdtype(dtype, jnp.number) or jnp.issubdtype(dtype, jnp.bool_)):
-            name = f"batch{jax.tree_util.keystr(path)}"
-            raise ValueError(f"{name} must hold numbers or booleans, got {dtype}.")
+            place = f"batch{jax.tree_util.keystr(path)}"
+            raise ValueError(f"batches must hold numbers or booleans, got {dtype} in {place}.")
 
 
 def _check_like(first, batch, step):

@@ -125,8 +125,8 @@ def diagnose(
     for name, tree in given.items():
         if not all(checks.known(x) for x in jax.tree.leaves(tree)):
             raise ValueError(f"{name} must hold known values, got traced ones (under jax.jit).")
-    if loss is not None and (np.shape(loss) != () or not _is_real(loss)):
-        raise ValueError(f"loss must be a scalar, got {_dtype(loss)} of shape {np.shape(loss)}.")
+    if loss is not None and np.shape(checks.numbers("loss", loss, "a real number")) != ():
+        raise ValueError(f"loss must be a scalar, got shape {np.shape(loss)}.")
     evidence = None if outputs is None else evidence_of(outputs)
     return weigh(loss, model, grads, evidence, batch, networks=has_network(model))
 
@@ -170,12 +170,10 @@ def weigh(
 
 def evidence_of(outputs: ArrayLike) -> Evidence:
     """What the outputs did, by spike times, counts or booleans of the shape (batch, n_outputs)."""
-    x = np.asarray(outputs)
-    if x.ndim != 2 or not x.size or not _is_real(x):
-        raise ValueError(
-            "outputs must be first spike times, spike counts or booleans of shape "
-            f"(batch, n_outputs), got {x.dtype} of shape {x.shape}."
-        )
+    expected = "have shape (batch, n_outputs): first spike times, spike counts or booleans"
+    x = np.asarray(checks.numbers("outputs", outputs, f"real and {expected}", boolean=True))
+    if x.ndim != 2 or not x.size:
+        raise ValueError(f"outputs must {expected}, got shape {x.shape}.")
     if not jnp.issubdtype(x.dtype, jnp.floating):
         return Evidence(x == 0, times=False)
     causes = _grouped(np.isnan(x).mean(axis=0), "NaN")

@@ -15,15 +15,16 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, PyTree
 from tqdm import tqdm
 
+from .. import checks
 from . import diagnosis
 from .batches import feed, peek
 from .run import Record, Run, State, many_steps
 from .step import (
     AXIS,
+    MODEL_FUNCTION,
     REPLICATED,
     LossFn,
     batch_size,
-    check_callable,
     data_parallel,
     device_list,
     gradient_step,
@@ -125,15 +126,14 @@ def fit(
         result = error.result
     ```
     """
-    if not isinstance(progress, bool | np.bool_):
-        raise ValueError(f"progress must be True or False, got {progress!r}.")
+    checks.flag("progress", progress)
     for name, fn in (("snapshot", snapshot), ("monitor", monitor), ("outputs", outputs)):
         if fn is not None:
-            check_callable(name, fn)
+            checks.function(name, fn, MODEL_FUNCTION)
     record = Record(*_check_counts(steps, chunk, snapshot_every, average), snapshot)
     devices = device_list(devices)
     first, batches = peek(batches)
-    mesh = mesh_for(batch_size(first), devices)
+    mesh = mesh_for(batch_size(first, "batches"), devices)
     devices = list(mesh.devices)
     step = gradient_step(loss_fn, optimizer, filter_spec, devices)
     watch = None if monitor is None else data_parallel(scalar("monitor", monitor), devices)
@@ -204,16 +204,10 @@ def _can_show():
 
 
 def _check_counts(steps, chunk, snapshot_every, average):
-    counts = {
-        "steps": steps,
-        "chunk": chunk,
-        "snapshot_every": snapshot_every,
-        "average": average,
-    }
-    for name, value in counts.items():
-        optional = name in ("snapshot_every", "average")
-        if not (value is None and optional) and not _is_count(value):
-            raise ValueError(f"{name} must be an integer >= 1, got {value!r}.")
+    steps, chunk = checks.count("steps", steps), checks.count("chunk", chunk)
+    for name, value in (("snapshot_every", snapshot_every), ("average", average)):
+        if value is not None:
+            checks.count(name, value)
     if average is not None and average > steps:
         raise ValueError(f"average must be at most steps = {steps}, got {average}.")
     if snapshot_every is not None and snapshot_every % chunk:
@@ -222,8 +216,3 @@ def _check_counts(steps, chunk, snapshot_every, average):
         )
     chunk = min(chunk, steps)
     return steps, chunk, snapshot_every or chunk, average
-
-
-def _is_count(value):
-    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    return whole and 1 <= value <= sys.maxsize

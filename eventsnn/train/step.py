@@ -11,6 +11,7 @@ import optax
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, PyTree
 
+from .. import checks
 from .diagnosis import path_name
 
 LossFn = Callable[[Any, Any], Float[Array, ""]]
@@ -18,6 +19,8 @@ Step = Callable[[Any, PyTree, Any], tuple[Any, PyTree, Float[Array, ""]]]
 
 AXIS = "batch"
 REPLICATED = PartitionSpec()
+
+MODEL_FUNCTION = "a function of the model"
 
 # Entries from which on an array is averaged by itself: copying it would cost more.
 _LARGE = 2**18
@@ -65,7 +68,7 @@ def gradient_step(loss_fn, optimizer, filter_spec, devices):
     """As [`make_step`][], with the gradients as a fourth result."""
     loss_fn = scalar("loss_fn", loss_fn)
     if not all(callable(getattr(optimizer, name, None)) for name in ("init", "update")):
-        raise ValueError(f"optimizer must be an optax.GradientTransformation, got {optimizer!r}.")
+        raise checks.wrong("optimizer", optimizer, "an optax.GradientTransformation")
 
     def local(model, batch):
         trained, fixed = eqx.partition(model, filter_spec)
@@ -86,7 +89,7 @@ def gradient_step(loss_fn, optimizer, filter_spec, devices):
 
 def scalar(name: str, fn: LossFn) -> LossFn:
     """The function with its result checked: a scalar in floating point."""
-    check_callable(name, fn)
+    checks.function(name, fn, MODEL_FUNCTION)
 
     def checked(model, batch):
         out = fn(model, batch)
@@ -103,32 +106,24 @@ def scalar(name: str, fn: LossFn) -> LossFn:
     return checked
 
 
-def check_callable(name: str, fn: Any) -> None:
-    """Refuse what cannot be called."""
-    if not callable(fn):
-        raise ValueError(f"{name} must be a function of the model, got {fn!r}.")
-
-
 def trained_part(model: Any, filter_spec: PyTree) -> PyTree:
     """The parameters that train: the model with None in place of all else."""
     try:
         trained = eqx.filter(model, filter_spec)
     except (TypeError, ValueError) as error:
-        found = str(filter_spec).replace("\n", " ")
-        raise ValueError(
-            "filter_spec must be a function of a leaf, or booleans in a pytree that fits model, "
-            f"got {found}."
-        ) from error
+        expected = "a function of a leaf, or booleans in a pytree that fits model"
+        raise checks.wrong("filter_spec", filter_spec, expected) from error
     leaves = jax.tree_util.tree_leaves_with_path(trained)
     if not leaves:
-        raise ValueError("filter_spec must select arrays of model that train, got none.")
+        found = f"{checks.shown(filter_spec)}, which selects none"
+        raise ValueError(f"filter_spec must select arrays of model that train, got {found}.")
     for path, x in leaves:
         if not (isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jnp.floating)):
             found = x.dtype if hasattr(x, "dtype") else type(x).__name__
             kind = "a NumPy array of " if isinstance(x, np.ndarray) else ""
+            place = f" at {path_name(path)}" if path else ""
             raise ValueError(
-                "filter_spec must select JAX arrays in floating point, got "
-                f"{kind}{found} at {path_name(path)}."
+                f"filter_spec must select JAX arrays in floating point, got {kind}{found}{place}."
             )
     return trained
 
@@ -173,14 +168,14 @@ def _mean_over_devices(tree):
     return jax.tree.unflatten(structure, leaves)
 
 
-def batch_size(batch: Any) -> int:
+def batch_size(batch: Any, name: str = "batch") -> int:
     """The length of the first axis, which all arrays of a batch share."""
     shapes = [np.shape(leaf) for leaf in jax.tree.leaves(batch)]
     sizes = {shape[:1] for shape in shapes}
     if len(sizes) != 1 or sizes <= {(), (0,)}:
         raise ValueError(
-            "every array of a batch must have the batch as its first axis, at least one sample, "
-            f"got shapes {shapes}."
+            f"{name} must hold arrays, each with the batch as its first axis and at least one "
+            f"sample, got shapes {shapes}."
         )
     return sizes.pop()[0]
 
@@ -192,7 +187,7 @@ def device_list(devices: Sequence[jax.Device] | None) -> list[jax.Device] | None
     known = list(devices) if isinstance(devices, Sequence | np.ndarray) else []
     fits = known and all(isinstance(device, jax.Device) for device in known)
     if not fits or len(set(known)) < len(known):
-        raise ValueError(f"devices must be different JAX devices, at least one, got {devices!r}.")
+        raise checks.wrong("devices", devices, "different JAX devices, at least one")
     return known
 
 
@@ -203,5 +198,7 @@ def mesh_for(size: int, devices: list[jax.Device] | None) -> Mesh:
         share = max(n for n in range(1, len(devices) + 1) if size % n == 0)
         devices = devices[:share]
     elif size % len(devices):
-        raise ValueError(f"{len(devices)} devices cannot share a batch of {size} evenly.")
+        raise ValueError(
+            f"devices must share a batch of {size} evenly, got {len(devices)} devices."
+        )
     return Mesh(np.array(devices), (AXIS,))
