@@ -133,7 +133,7 @@ def discretise(
     start below its threshold.
     """
     if not isinstance(net, EventNetwork):
-        raise ValueError(f"net must be an EventNetwork, got {type(net).__name__}.")
+        raise ValueError(f"net must be an EventNetwork, got {checks.shown(net)}.")
     net = unwrap(net)
     neuron, dt = _neuron(net), checks.positive("dt", dt)
     if dt > net.t_max:

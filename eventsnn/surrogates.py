@@ -68,7 +68,10 @@ class AbstractSurrogate(eqx.Module):
         **Raises:** `ValueError` if `x` is not floating-point, or `derivative` does not have its
         shape.
         """
-        x = jnp.asarray(x)
+        try:
+            x = jnp.asarray(x)
+        except (TypeError, ValueError, OverflowError):
+            raise ValueError(f"x must be an array of numbers, got {_shown(x)}.") from None
         if not jnp.issubdtype(x.dtype, jnp.floating):
             raise ValueError(f"x must be floating-point, got {x.dtype}.")
         return _step(x, _fitted(self.derivative(x, key=key), x))
@@ -100,7 +103,7 @@ class ATan(AbstractSurrogate):
     alpha: ArrayLike = 2.0
 
     def __check_init__(self):
-        _positive("alpha", self.alpha)
+        _number("alpha", self.alpha, positive=True)
 
     def derivative(self, x: Array, *, key: PRNGKeyArray | None = None) -> Array:
         alpha = jnp.asarray(self.alpha, x.dtype)
@@ -122,7 +125,7 @@ class FastSigmoid(AbstractSurrogate):
     slope: ArrayLike = 25.0
 
     def __check_init__(self):
-        _positive("slope", self.slope)
+        _number("slope", self.slope, positive=True)
 
     def derivative(self, x: Array, *, key: PRNGKeyArray | None = None) -> Array:
         return _fast_sigmoid(self.slope, x)
@@ -143,7 +146,7 @@ class Sigmoid(AbstractSurrogate):
     slope: ArrayLike = 25.0
 
     def __check_init__(self):
-        _positive("slope", self.slope)
+        _number("slope", self.slope, positive=True)
 
     def derivative(self, x: Array, *, key: PRNGKeyArray | None = None) -> Array:
         slope = jnp.asarray(self.slope, x.dtype)
@@ -181,8 +184,8 @@ class Triangular(AbstractSurrogate):
     height: ArrayLike = 1.0
 
     def __check_init__(self):
-        _positive("width", self.width)
-        _positive("height", self.height)
+        _number("width", self.width, positive=True)
+        _number("height", self.height, positive=True)
 
     def derivative(self, x: Array, *, key: PRNGKeyArray | None = None) -> Array:
         width, height = jnp.asarray(self.width, x.dtype), jnp.asarray(self.height, x.dtype)
@@ -216,8 +219,8 @@ class SpikeRateEscape(AbstractSurrogate):
     slope: ArrayLike = 25.0
 
     def __check_init__(self):
-        _positive("beta", self.beta)
-        _positive("slope", self.slope)
+        _number("beta", self.beta, positive=True)
+        _number("slope", self.slope, positive=True)
 
     def derivative(self, x: Array, *, key: PRNGKeyArray | None = None) -> Array:
         beta, slope = jnp.asarray(self.beta, x.dtype), jnp.asarray(self.slope, x.dtype)
@@ -243,7 +246,8 @@ class SparseFastSigmoid(AbstractSurrogate):
     boundary: ArrayLike = 1.0
 
     def __check_init__(self):
-        _positive("slope", self.slope)
+        _number("slope", self.slope, positive=True)
+        _number("boundary", self.boundary)
 
     def derivative(self, x: Array, *, key: PRNGKeyArray | None = None) -> Array:
         active = x > jnp.asarray(self.boundary, x.dtype)
@@ -270,9 +274,10 @@ class StochasticSpike(AbstractSurrogate):
     variance: ArrayLike = 0.2
 
     def __check_init__(self):
+        _number("mean", self.mean)
+        _number("variance", self.variance)
         if known(self.variance):
-            bad = ~(np.asarray(self.variance) >= 0)
-            refuse("variance", self.variance, bad, "must be >= 0")
+            refuse("variance", self.variance, ~(np.asarray(self.variance) >= 0), "must be >= 0")
 
     def derivative(self, x: Array, *, key: PRNGKeyArray | None = None) -> Array:
         if key is None:
@@ -296,6 +301,9 @@ class LeakySpike(AbstractSurrogate):
     """
 
     slope: ArrayLike = 0.1
+
+    def __check_init__(self):
+        _number("slope", self.slope)
 
     def derivative(self, x: Array, *, key: PRNGKeyArray | None = None) -> Array:
         return jnp.where(x > 0, 1, jnp.asarray(self.slope, x.dtype))
@@ -336,7 +344,22 @@ def _fitted(slope, x):
         ) from None
 
 
-def _positive(name, value):
-    if known(value):
+def _number(name, value, positive=False):
+    """Refuse a parameter that is no real number, or array of them, that is finite (and > 0)."""
+    if not known(value):
+        return
+    try:
         at = np.asarray(value)
-        refuse(name, value, ~((at > 0) & (at < math.inf)), "must be finite and > 0")
+    except (TypeError, ValueError):
+        at = np.asarray(None)
+    real = jnp.issubdtype(at.dtype, np.floating) or jnp.issubdtype(at.dtype, np.integer)
+    if not real or isinstance(value, np.ma.MaskedArray):
+        raise ValueError(f"{name} must be a real number or an array of them, got {_shown(value)}.")
+    refuse(name, value, ~np.isfinite(at), "must be finite" + " and > 0" * positive)
+    if positive:
+        refuse(name, value, ~(at > 0), "must be finite and > 0")
+
+
+def _shown(value):
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 100 else f"{text[:70]}...{text[-20:]}"

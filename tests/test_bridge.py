@@ -306,7 +306,7 @@ def test_what_does_not_fit_is_refused():
         scan.ttfs(jnp.zeros((3, 1)))
     with refused("in_times must be >= 0 (inf: no spike) and not NaN, got -1.0"):
         scan.ttfs(jnp.full((2, 1), -1.0))
-    with refused("net must be an EventNetwork, got LIF."):
+    with refused("net must be an EventNetwork, got LIF("):
         esn.discretise(esn.LIF(10.0, 5.0), 0.1)  # pyright: ignore[reportArgumentType]
 
 

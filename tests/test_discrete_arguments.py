@@ -88,7 +88,9 @@ def test_parameters_out_of_range_are_refused(name):
 
 
 @pytest.mark.parametrize("name", sorted(set(BUILD) - {"weight", "bias"}))
-@pytest.mark.parametrize("value", [0.5j, "0.5", [0.1, [0.2, 0.3]], jax.random.key(0)])
+@pytest.mark.parametrize(
+    "value", [0.5j, "0.5", [0.1, [0.2, 0.3]], 10**400, True, jax.random.key(0)]
+)
 def test_what_is_no_real_number_is_refused(name, value):
     for build in BUILD[name]:
         message = one_line(lambda b=build: b(value))
@@ -136,6 +138,12 @@ def test_a_class_in_place_of_an_instance_is_refused():
             call(given)
         with refused(f"{name} must be a callable, got 0.5."):
             call(0.5)
+    with refused("layers must be a sequence of layers, got 1."):
+        discrete.Sequential(1)  # pyright: ignore[reportArgumentType]
+    with refused("model must have floating-point parameters, got [1]."):
+        discrete.trainable([1])  # pyright: ignore[reportArgumentType]
+    with refused("mask must be an array of booleans"):
+        discrete.MaskedLinear(np.ones((2, 2)), None)  # pyright: ignore[reportArgumentType]
     with refused("function must be a callable x -> derivative, got <class"):
         surrogates.Custom(surrogates.ATan)
 
@@ -219,7 +227,7 @@ def test_counts_of_events_are_refused_and_taken_as_floats(rng):
         message = one_line(lambda d=dtype: discrete.run_batch(model, frames.astype(d)))
         assert f"layers[0] (Conv2d) must accept {shown}[2,6,6]" in message
         assert message.endswith("(integers become floating-point by astype).")
-    with refused("inputs of a cell must be floating-point, got int16."):
+    with refused("must be floating-point, got int16."):
         discrete.run(discrete.Leaky(0.9), np.ones((T, 4), np.int16))
     assert discrete.run_batch(model, frames.astype(float)).spikes.shape == (T, B, 4, 4, 4)
 
@@ -321,7 +329,7 @@ def test_inputs_that_do_not_fit_are_refused():
         (lambda: discrete.run(cell, (jnp.ones((3, 2)), jnp.ones((4, 2)))), f"{time}.*f64"),
         (
             lambda: discrete.run(cell, {"a": jnp.ones((4, 2))}),
-            "inputs of a cell must be one array, got dict",
+            "inputs of a cell .* must be one array, got dict",
         ),
         (lambda: discrete.run_batch(cell, jnp.ones(4)), rf"{re.escape(batch)}.*\(4,\)"),
         (

@@ -1,6 +1,7 @@
 """Surrogates against snnTorch 1.0.0: numbers in `fixtures/functional.npz`, made by
 `fixtures/make_functional.py` in an environment with snnTorch, see there."""
 
+import dataclasses
 import pathlib
 from typing import Any
 
@@ -226,6 +227,32 @@ def test_parameters_refused(bad):
         for value in (bad, jnp.asarray([1.0, bad])):
             with pytest.raises(ValueError, match=f"{name} must be finite and > 0, got .*{bad:g}"):
                 kind(**{name: value})
+
+
+@pytest.mark.parametrize("bad", ["1", None, 1j, True, [1, [2]], 10**400, np.array(["a"])])
+def test_what_is_no_number_is_refused(bad):
+    for kind in set(ALL) - {"StraightThrough", "Heaviside", "Custom"}:
+        kind = getattr(sg, kind)
+        for name in (field.name for field in dataclasses.fields(kind)):
+            with pytest.raises(ValueError, match=f"^{name} must be a real number or an array of"):
+                kind(**{name: bad})
+    if not isinstance(bad, complex | bool):
+        with pytest.raises(
+            ValueError, match=r"^x must be (an array of numbers|floating-point), got"
+        ):
+            sg.ATan()(bad)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_parameters_of_any_sign_are_finite(bad):
+    for kind, name in (
+        (sg.SparseFastSigmoid, "boundary"),
+        (sg.LeakySpike, "slope"),
+        (sg.StochasticSpike, "mean"),
+        (sg.StochasticSpike, "variance"),
+    ):
+        with pytest.raises(ValueError, match=f"^{name} must be finite, got .*{bad:g}"):
+            kind(**{name: bad})
 
 
 def test_variance_refused():

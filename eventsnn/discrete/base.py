@@ -88,8 +88,9 @@ def callable_instance(name: str, value: Any) -> Any:
 
 
 def one_line(value: Any) -> str:
-    """The representation of a value without line breaks."""
-    return " ".join(repr(value).split())
+    """The representation of a value without line breaks, shortened."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 100 else f"{text[:70]}...{text[-20:]}"
 
 
 def described(tree: Any) -> str:
@@ -133,8 +134,7 @@ def leaf(name: str, values: Range = FINITE) -> Callable[[ArrayLike], Array]:
     def convert(value: ArrayLike) -> Array:
         try:
             out = jnp.asarray(value)
-            real = jnp.issubdtype(out.dtype, np.number) or out.dtype == bool
-            real &= not jnp.issubdtype(out.dtype, np.complexfloating)
+            real = any(jnp.issubdtype(out.dtype, kind) for kind in (np.floating, np.integer))
         except (TypeError, ValueError, OverflowError):
             out, real = jnp.zeros(()), False
         if not real:
@@ -174,12 +174,15 @@ def decay(value: Array, x: Array, name: str) -> Array:
     return jnp.where(inside, value, jax.lax.stop_gradient(jnp.clip(value, 0, 1)))
 
 
+_INPUTS = "inputs of a cell (xs, or the output of the layer before)"
+
+
 def zeros(x: Like) -> Array:
     """Zeros of the shape and dtype of `x`."""
     if not hasattr(x, "dtype"):
-        raise ValueError(f"inputs of a cell must be one array, got {type(x).__name__}.")
+        raise ValueError(f"{_INPUTS} must be one array, got {type(x).__name__}.")
     if not jnp.issubdtype(x.dtype, jnp.floating):
-        raise ValueError(f"inputs of a cell must be floating-point, got {x.dtype}.")
+        raise ValueError(f"{_INPUTS} must be floating-point, got {x.dtype}.")
     return jnp.zeros(x.shape, x.dtype)
 
 

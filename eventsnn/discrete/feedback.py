@@ -55,7 +55,10 @@ class MaskedLinear(eqx.Module):
             raise ValueError(f"weight must have shape (out, in), got shape {self.weight.shape}.")
         known = mask_like(mask, self.weight.shape)
         if known is None:
-            raise ValueError("mask must be given; equinox.nn.Linear is the layer without one.")
+            raise ValueError(
+                "mask must be an array of booleans (equinox.nn.Linear is the layer without one), "
+                "got None."
+            )
         self.mask = known
         self.bias = None if bias is None else leaf("bias")(bias)
         if self.bias is not None and self.bias.shape != self.weight.shape[:1]:

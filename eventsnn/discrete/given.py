@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from ..checks import count
-from .base import described, kinds, one_line, reason
+from .base import described, kinds, one_line
 
 
 class Feed(NamedTuple):
@@ -36,10 +36,8 @@ def feed(xs: Any, num_steps: int | None, *, batch: bool) -> Feed:
     """Inputs as arrays that agree on the axes of time and batch."""
     try:
         xs = jax.tree.map(jnp.asarray, xs, is_leaf=lambda x: isinstance(x, list))
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"xs must be an array or a tree of arrays, got: {reason(error)}."
-        ) from None
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(f"xs must be an array or a tree of arrays, got {one_line(xs)}.") from None
     constant, shapes = num_steps is not None, [x.shape for x in jax.tree.leaves(xs)]
     axes = batch + (not constant)
     short = not shapes or min(len(shape) for shape in shapes) < axes

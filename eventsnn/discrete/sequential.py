@@ -1,6 +1,6 @@
 """Layers one after the other, some with a memory and some without."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from ..constraints import unwrap
-from .base import AbstractCell, call, callable_instance, described, reason
+from .base import AbstractCell, call, callable_instance, described, one_line, reason
 
 
 class Sequential(AbstractCell):
@@ -32,6 +32,8 @@ class Sequential(AbstractCell):
     layers: tuple[Any, ...]
 
     def __init__(self, layers: Sequence[AbstractCell | Callable[..., Array]]):
+        if not isinstance(layers, Iterable) or isinstance(layers, str | bytes | dict):
+            raise ValueError(f"layers must be a sequence of layers, got {one_line(layers)}.")
         self.layers = tuple(layers)
         if not self.layers:
             raise ValueError("layers must name at least one layer, got none.")

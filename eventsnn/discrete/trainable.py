@@ -4,7 +4,7 @@ import equinox as eqx
 import jax
 from jaxtyping import PyTree
 
-from .base import AbstractCell
+from .base import AbstractCell, one_line
 from .feedback import Frozen
 
 #: What describes a cell's neurons, as opposed to what connects them.
@@ -38,8 +38,10 @@ def trainable(model: AbstractCell, *names: str) -> PyTree:
         `"capacitance"`, `"time_step"`, and what the `neuron_parameters` of the model's own cells
         list: these train in every cell that has them.
 
-    **Raises:** `ValueError` for another name.
+    **Raises:** `ValueError` for another name, or a model without parameters.
     """
+    if not any(map(eqx.is_inexact_array, jax.tree.leaves(model))):
+        raise ValueError(f"model must have floating-point parameters, got {one_line(model)}.")
     own = {name for cell in _cells(model) for name in cell.neuron_parameters}
     known = (*NEURON_PARAMETERS, *sorted(own - set(NEURON_PARAMETERS)))
     unknown = {str(name) for name in names if name not in known}
