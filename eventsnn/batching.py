@@ -55,7 +55,8 @@ def on_any_mesh(query: Callable[P, R]) -> Callable[P, R]:
     @ft.wraps(query)
     def call(*args: P.args, **options: P.kwargs) -> R:
         arrays, rest = eqx.partition((args, options), eqx.is_array)
-        meshes = [jax.typeof(x).sharding.mesh for x in jax.tree.leaves(arrays)]
+        leaves = [x for x in jax.tree.leaves(arrays) if isinstance(x, jax.Array)]
+        meshes = [jax.typeof(x).sharding.mesh for x in leaves]
         meshes = [mesh for mesh in meshes if mesh.explicit_axes]
         if not meshes:
             return query(*args, **options)
@@ -65,7 +66,8 @@ def on_any_mesh(query: Callable[P, R]) -> Callable[P, R]:
             return untyped(*args, **options)
 
         in_times = args[1] if len(args) > 1 else options["in_times"]
-        axes = jax.typeof(in_times).sharding.spec[:-2] if eqx.is_array(in_times) else ()
+        placed = isinstance(in_times, jax.Array)
+        axes = jax.typeof(in_times).sharding.spec[:-2] if placed else ()
         out = NamedSharding(meshes[0], PartitionSpec(*axes))
         automatic: Any = jax.sharding.auto_axes(run, out_sharding=out)
         return automatic(arrays)

@@ -347,15 +347,15 @@ def test_diagnose_is_silent_where_nothing_is_wrong():
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"loss": np.ones(2)}, r"loss must be a scalar, got float64 of shape \(2,\)"),
-        ({"loss": "inf"}, r"loss must be a scalar, got <U3 of shape \(\)"),
+        ({"loss": np.ones(2)}, r"loss must be a scalar, got shape \(2,\)"),
+        ({"loss": "inf"}, "loss must be a real number, got 'inf'"),
         (
             {"outputs": np.ones(2)},
-            r"outputs must be .* \(batch, n_outputs\), got float64 of shape \(2,\)",
+            r"outputs must have shape \(batch, n_outputs\).*, got shape \(2,\)",
         ),
-        ({"outputs": np.ones((5, 2, 3))}, r"outputs must be .* got float64 of shape \(5, 2, 3\)"),
-        ({"outputs": np.full((2, 2), None)}, r"outputs must be .* got object of shape \(2, 2\)"),
-        ({"outputs": np.ones((0, 3))}, r"outputs must be .* got float64 of shape \(0, 3\)"),
+        ({"outputs": np.ones((5, 2, 3))}, r"outputs must .* got shape \(5, 2, 3\)"),
+        ({"outputs": np.full((2, 2), None)}, r"outputs must be real .* got array\(\[\[None"),
+        ({"outputs": np.ones((0, 3))}, r"outputs must .* got shape \(0, 3\)"),
     ],
 )
 def test_diagnose_refuses_other_shapes(given, message):

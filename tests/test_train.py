@@ -156,8 +156,8 @@ def test_snapshots_are_taken_at_the_start_every_k_steps_and_at_the_end():
         ({"steps": "8"}, "steps must be an integer >= 1, got '8'"),
         ({"steps": None}, "steps must be an integer >= 1, got None"),
         ({"steps": True}, "steps must be an integer >= 1, got True"),
-        ({"steps": 2**31}, "batches ended after 8 of 2147483648 steps"),
-        ({"steps": 2**40, "chunk": 2**40, "average": 2**40}, "batches ended after 8 of"),
+        ({"steps": 2**31}, "steps must be an integer .* <= 2147483647, got 2147483648"),
+        ({"steps": 2**31 - 1}, "batches ended after 8 of 2147483647 steps"),
         ({"chunk": -1}, "chunk must be an integer >= 1, got -1"),
         ({"chunk": [4]}, r"chunk must be an integer >= 1, got \[4\]"),
         ({"average": 1.5}, r"average must be an integer >= 1, got 1\.5"),
@@ -182,7 +182,10 @@ def test_snapshots_are_taken_at_the_start_every_k_steps_and_at_the_end():
         ({"monitor": 1}, "monitor must be a function of the model, got 1"),
         ({"snapshot": "slope"}, "snapshot must be a function of the model, got 'slope'"),
         ({"outputs": 1}, "outputs must be a function of the model, got 1"),
-        ({"filter_spec": "slope"}, "filter_spec must be a function of a leaf, , got 'slope'"),
+        (
+            {"filter_spec": "slope"},
+            "filter_spec must be a function of a leaf, or booleans .*, got 'slope'",
+        ),
         (
             {"filter_spec": False},
             "filter_spec must select arrays of model that train, got False, which selects none",

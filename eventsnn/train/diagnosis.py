@@ -258,15 +258,6 @@ def _is_floating(x: Any) -> bool:
     return hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jnp.floating)
 
 
-def _is_real(x: Any) -> bool:
-    kinds = (jnp.floating, jnp.integer, jnp.bool_)
-    return any(jnp.issubdtype(_dtype(x), kind) for kind in kinds)
-
-
-def _dtype(x: Any) -> Any:
-    return x.dtype if hasattr(x, "dtype") else np.asarray(x).dtype
-
-
 def _all_zero(tree: PyTree) -> bool:
     leaves = [x for x in jax.tree.leaves(tree) if _is_floating(x)]
     return bool(leaves) and not any(np.any(np.asarray(x) != 0) for x in leaves)
