@@ -73,7 +73,7 @@ class Row(NamedTuple):
     try_it: str | None
 
 
-def row(call: Callable, try_it: str | None = "traced", **args: tuple[Any, tuple]) -> Row:
+def row(call: Callable, try_it: str | None = "traced", /, **args: tuple[Any, tuple]) -> Row:
     return Row(call, {name: Arg(*arg) for name, arg in args.items()}, try_it)
 
 
@@ -777,6 +777,7 @@ SURROGATES = {
 }
 
 LEAKY = discrete.Leaky(0.9)
+UNKNOWN = ("a", b"beta", None, 1, NAN, THING, ["beta"], np.ones(2))
 STACK = discrete.Sequential([LEAKY])
 RUN = {
     "model": (LEAKY, (*INSTANCE, discrete.Leaky, eqx.nn.Identity())),
@@ -831,7 +832,7 @@ DISCRETE = {
     "discrete.trainable": row(
         lambda model, names: discrete.trainable(model, *names),
         model=(LEAKY, (*INSTANCE, NET, discrete.Leaky)),
-        names=((), [[name] for name in ("a", b"beta", None, 1, NAN, THING, ["beta"], np.ones(2))]),
+        names=((), tuple([name] for name in UNKNOWN)),
     ),
     "discrete.run": row(discrete.run, None, xs=(np.ones((3, 2)), (*ARRAY, 1.0)), **RUN),
     "discrete.run_batch": row(

@@ -5,6 +5,7 @@ import pathlib
 import re
 import traceback
 import types
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -131,7 +132,8 @@ def test_parameters_of_two_lengths_are_refused(kind):
 
 
 def test_long_values_are_shortened():
-    for value in (10**5000, "x" * 10**5, ["x"] * 10**5, np.ones(10**5) * 1j):
+    long: Any = (10**5000, "x" * 10**5, ["x"] * 10**5, np.ones(10**5) * 1j)
+    for value in long:
         with pytest.raises(ValueError, match=r"^bias must be") as error:
             esn.LIF(10.0, 5.0, bias=value)
         assert len(str(error.value)) < 200
