@@ -99,7 +99,7 @@ class _Loop(NamedTuple):
 def run(plan: Plan, network: Network, arrivals: Arrivals) -> Record:
     """Simulate a batch; arrays come and go with the batch first."""
     neuron = network.neuron
-    span = jnp.abs(neuron.threshold_gap(neuron.normalise(neuron.init_state(plan.n))))[:, None]
+    span = _span(neuron, plan.n)
     state = initial_state(neuron, plan.n, arrivals.times.shape[0])
     arrivals = jax.tree.map(lambda x: x.T, arrivals)
     planned = None
@@ -120,6 +120,15 @@ def run(plan: Plan, network: Network, arrivals: Arrivals) -> Record:
     status = jnp.where(end.status == RUNNING, _out_of(plan, "max_steps", end.time), end.status)
     tables = jax.tree.map(lambda x: jnp.moveaxis(x, -1, 0), end.record)
     return Record(status=status, steps=end.steps, **tables._asdict())
+
+
+def _span(neuron: AbstractNeuron, n: int) -> Float[Array, "n 1"]:
+    """The size of each neuron's gap: that at the start, or, if it starts at its threshold, that
+    after a reset."""
+    start = neuron.normalise(neuron.init_state(n))
+    gap = jnp.abs(neuron.threshold_gap(start))
+    after = neuron.normalise(neuron.reset(start, jnp.ones((n,), bool)))
+    return jnp.where(gap > 0, gap, jnp.abs(neuron.threshold_gap(after)))[:, None]
 
 
 def _out_of(plan: Plan, limit: str, time: Instant) -> Array:

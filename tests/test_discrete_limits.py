@@ -320,7 +320,7 @@ def test_what_is_out_of_bounds_is_refused():
             esn.Bounded(value)
     for bounds in ((1.0, 0.0), (0.0, 0.0), (0.0, np.inf), (np.nan, 1.0), ("0", 1.0)):
         with pytest.raises(
-            ValueError, match=rf"^(lower|upper|lower and upper) must be .*, got {bounds[0]!r}"
+            ValueError, match=rf"^(lower|upper|lower and upper) must be .*, got ({bounds[0]!r}|inf)"
         ):
             esn.Bounded(0.5, *bounds)
 

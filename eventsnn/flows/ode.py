@@ -43,7 +43,9 @@ class ODEFlow(AbstractFlow):
     map, to rounding, whatever the form of `threshold_gap`. A neuron at or past its threshold does
     not fire until it has returned below. Step sizes that a controller chooses are rounded down
     to one of 8 per octave, so that they do not change with the parameters, except for jumps that
-    the tolerance bounds. Gradients are therefore exactly those of what is computed.
+    the tolerance bounds. Gradients are therefore exactly those of what is computed. Closer to the
+    threshold than the tolerance, the solver decides: a potential that approaches it from below for
+    long may pass it by the error of a step, unless the controller has a `dtmax`.
 
     **What is found.** The gap g along the dense output of a step is sampled at `nodes` points.
     Between them it is taken for the cubic with the values and slopes at the nodes, so that a

@@ -200,6 +200,8 @@ def event_evidence(model: PyTree, batch: PyTree) -> Evidence | None:
     (net,) = nets
     for x in jax.tree.leaves(batch):
         if np.ndim(x) == 3 and x.shape[1] == net.n_inputs and _is_floating(x):
+            if net.pseudospikes is not None:  # an output with a pseudospike has a time
+                return evidence_of(_first_spikes(net, jnp.asarray(x)))
             return _simulated(net, x)
     return None
 
@@ -240,6 +242,11 @@ def _simulated(net, in_times):
             causes.append(f"{_percent(met.mean())} of the samples end with the status {name}")
             advice += [f"a larger {_LIMITS[name]}"] if name in _LIMITS else []
     return Evidence(silent & done[:, None], True, tuple(causes), tuple(advice))
+
+
+@eqx.filter_jit
+def _first_spikes(net, in_times):
+    return net.ttfs(in_times, throw=False)
 
 
 @eqx.filter_jit
