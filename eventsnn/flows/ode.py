@@ -44,8 +44,8 @@ class ODEFlow(AbstractFlow):
     not fire until it has returned below. Step sizes that a controller chooses are rounded down
     to one of 8 per octave, so that they do not change with the parameters, except for jumps that
     the tolerance bounds. Gradients are therefore exactly those of what is computed. Closer to the
-    threshold than the tolerance, the solver decides: a potential that approaches it from below for
-    long may pass it by the error of a step, unless the controller has a `dtmax`.
+    threshold than the tolerance or rounding, the solver decides: a potential that approaches it
+    from below for tens of time constants may pass it by the error of a step.
 
     **What is found.** The gap g along the dense output of a step is sampled at `nodes` points.
     Between them it is taken for the cubic with the values and slopes at the nodes, so that a
