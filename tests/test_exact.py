@@ -7,33 +7,40 @@ import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jitted import events_of
 
 import eventsnn as esn
 
 INF = np.inf
 EXACT = np.load(pathlib.Path(__file__).parent / "fixtures" / "exact.npz")
-NEURON = ("tau_mem", "tau_syn", "threshold", "v_reset", "bias")
 NETWORKS, LONGEST = EXACT["times"].shape
+N = EXACT["tau_mem"].shape[1]
+NEURON = ("tau_mem", "tau_syn", "threshold", "v_reset", "bias", "v_init")
+
+
+@eqx.filter_jit
+def simulate(neuron, period, weights, delays, in_times):
+    net = esn.EventNetwork(
+        esn.Refractory(esn.LIF(**neuron), period),
+        weights,
+        delays=delays,
+        outputs=range(N),
+        t_max=float(EXACT["t_max"]),
+        max_events=LONGEST + in_times.size,
+        queue_capacity=128,
+    )
+    return net.simulate(in_times, throw=False)
 
 
 @pytest.mark.parametrize("k", range(NETWORKS))
 def test_networks(k):
-    neuron = esn.LIF(**{name: EXACT[name][k] for name in NEURON}, v_init=EXACT["v_init"][k])
-    net = esn.EventNetwork(
-        esn.Refractory(neuron, EXACT["period"][k]),
-        EXACT["weights"][k],
-        delays=EXACT["delays"][k],
-        outputs=range(5),
-        t_max=float(EXACT["t_max"]),
-        max_events=LONGEST + EXACT["in_times"][k].size,
-        max_steps=3000,
-        queue_capacity=128,
-    )
-    times, sources = events_of(net, EXACT["in_times"][k])
-    spikes, count = sources < 5, int(np.sum(EXACT["sources"][k] >= 0))
-    np.testing.assert_array_equal(sources[spikes], EXACT["sources"][k][:count])
-    np.testing.assert_allclose(times[spikes], EXACT["times"][k][:count], rtol=1e-12)
+    neuron = {name: EXACT[name][k] for name in NEURON}
+    others = (EXACT[name][k] for name in ("period", "weights", "delays", "in_times"))
+    solution = simulate(neuron, *others)
+    assert bool(solution.status == esn.Status.completed)
+    spikes = (solution.sources >= 0) & (solution.sources < N)
+    count = int(np.sum(EXACT["sources"][k] >= 0))
+    np.testing.assert_array_equal(solution.sources[spikes], EXACT["sources"][k][:count])
+    np.testing.assert_allclose(solution.times[spikes], EXACT["times"][k][:count], rtol=1e-12)
 
 
 @ft.cache

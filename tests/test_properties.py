@@ -263,7 +263,7 @@ def test_a_synapse_that_does_not_exist_has_weight_zero(law, draw):
 # ------------------------------------------------------------------ a run cut, and continued
 
 
-@property_of([LIF, QUADRATIC, DELAYED])
+@property_of([LIF, DELAYED])
 def test_a_shorter_run_is_the_beginning_of_a_longer_one(law, draw):
     p, _ = drawn(law, draw)
     for a, b in zip(run(law, p, t_max=SHORT), run(law, p), strict=True):
