@@ -62,8 +62,8 @@ def delayed(p):
 
 
 def lifted(delay):
-    """A neuron that fires by itself lifts a second one over its threshold, which goes on by
-    itself."""
+    """A neuron that fires by itself lifts a second one over its threshold, which does so, too, once
+    before and once after that."""
 
     def time(p):
         neuron = DeltaLIF(jnp.full(2, TAU), p[:2], jnp.ones(2))
@@ -71,7 +71,7 @@ def lifted(delay):
         options = {} if delay is None else {"delays": jnp.array([[0.0, 1.0], [0.0, 0.0]]) * p[2]}
         control = diffrax.PIDController(rtol=1e-10, atol=1e-12)
         options |= {"solver": diffrax.Dopri8(), "stepsize_controller": control}
-        return net_of(neuron, weights, t_max=50.0, **options).spikes(SILENT, 2, throw=False)[1, 1]
+        return net_of(neuron, weights, t_max=65.0, **options).spikes(SILENT, 3, throw=False)[1, 2]
 
     return time
 
@@ -87,7 +87,7 @@ def highest(measure):
 
     def value(p):
         state = LIFState(p[1].reshape(1, 1), p[0].reshape(1, 1))
-        return measure(esn.LIF(TAU, TAU / 2), state, jnp.array([60.0]))[0, 0]
+        return measure(esn.LIF(TAU, TAU / 2), state, jnp.array([20.0]))[0, 0]
 
     return value
 
@@ -105,8 +105,8 @@ CLOSED = {
     ),
     "tied": (tied, lambda p: 5.0 * period(p[0]) + 0.9 * period(p[1]), (1.5, 1.5)),
     "delayed": (delayed, lambda p: period(p[0]) + p[2] + response(p[1]), (1.5, 5.0, 2.0)),
-    "lifted": (lifted(None), lambda p: period(p[0]) + period(p[1]), (2.5, 2.0)),
-    "lifted late": (lifted(1), lambda p: period(p[0]) + p[2] + period(p[1]), (2.5, 2.0, 1.5)),
+    "lifted": (lifted(None), lambda p: period(p[0]) + period(p[1]), (1.2, 1.5)),
+    "lifted late": (lifted(1), lambda p: period(p[0]) + p[2] + period(p[1]), (1.2, 1.5, 2.5)),
     "state": (
         state,
         lambda p: p[0] * (1 - jnp.exp(-(p[1] - period(p[0])) / TAU)),
