@@ -40,8 +40,9 @@ class EventNetwork(eqx.Module):
     input channel, neuron $i$ receives `weights[j, i]`.
 
     A network is an Equinox module: `weights` and the neuron's parameters are array leaves, and
-    every query is differentiable with respect to them and to input times, works under `jax.jit`
-    and `jax.vmap`, and takes any number of leading batch axes; `jax.vmap(net.ttfs)(x)` and
+    every query is differentiable with respect to them and to input times, works under
+    `eqx.filter_jit(net.ttfs)` (or `jax.jit(lambda x: net.ttfs(x))`) and `jax.vmap`, and takes any
+    number of leading batch axes; `jax.vmap(net.ttfs)(x)` and
     `net.ttfs(x)` are the same computation.
     """
 
