@@ -99,6 +99,9 @@ def test_closed_forms(name, way):
     )
 
 
+EVENTPROP = "EventProp gives reverse-mode first derivatives only; use adjoint=esn.Autodiff()"
+
+
 @pytest.mark.parametrize("way", [jax.jacfwd, jax.hessian, lambda f: jax.jacrev(jax.jacrev(f))])
 @pytest.mark.parametrize("compiled", [False])
 def test_eventprop_has_reverse_mode_first_derivatives_only(way, compiled):
