@@ -39,12 +39,11 @@ def trainable(model: AbstractCell, *names: str) -> PyTree:
         `"capacitance"`, `"time_step"`, and what the `neuron_parameters` of the model's own cells
         list: these train in every cell that has them.
 
-    **Raises:** `ValueError` for another name, and a model without cells.
+    **Raises:** `ValueError` for another name, and a model without parameters.
     """
-    cells = list(_cells(model))
-    if not cells:
-        raise checks.wrong("model", model, "a cell or a tree with cells")
-    own = {name for cell in cells for name in cell.neuron_parameters}
+    if not any(map(eqx.is_inexact_array, jax.tree.leaves(model))):
+        raise checks.wrong("model", model, "a cell or a tree with floating-point arrays")
+    own = {name for cell in _cells(model) for name in cell.neuron_parameters}
     known = (*NEURON_PARAMETERS, *sorted(own - set(NEURON_PARAMETERS)))
     unknown = [name for name in names if not isinstance(name, str) or name not in known]
     if unknown:

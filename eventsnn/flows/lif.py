@@ -99,7 +99,7 @@ def potential_peak(neuron: Any, state: Any, dt: Array) -> Array:
     _, turn, peaks = _extremum(neuron, state)
     inside = peaks & (turn < dt)
     turn = lax.stop_gradient(jnp.where(inside, turn, 0.0))  # where V turns, time has no influence
-    slope = _gap(neuron, state, turn)[1]
+    slope = _fall(neuron, state, turn)
     curve = state.current * jnp.exp(-turn / neuron.tau_syn) / (neuron.tau_syn * neuron.tau_mem)
     top = _potential(neuron, state, turn) + risen(slope, -curve)
     ends = jnp.maximum(state.v, _potential(neuron, state, dt))
@@ -113,9 +113,13 @@ def _gap(neuron: LIF, state: LIFState, t: Array) -> tuple[Array, Array]:
     near = (neuron.threshold - state.v) - distance * rise
     far = (neuron.threshold - neuron.bias) + distance * jnp.exp(-x)
     gap = jnp.where(x < _NEAR, near, far) - driven
-    v = _potential(neuron, state, t)
+    return gap, _fall(neuron, state, t)
+
+
+def _fall(neuron: Any, state: Any, t: Array) -> Array:
+    """Minus the derivative of V at time t; also of the leaky integrator."""
     current = state.current * jnp.exp(-t / neuron.tau_syn)
-    return gap, -(current - v + neuron.bias) / neuron.tau_mem
+    return -(current - _potential(neuron, state, t) + neuron.bias) / neuron.tau_mem
 
 
 def _remainder(neuron: LIF, state: LIFState, clock: Clock, t: Array) -> Array:
