@@ -831,7 +831,7 @@ DISCRETE = {
     ),
     "discrete.trainable": row(
         lambda model, names: discrete.trainable(model, *names),
-        model=(LEAKY, (*INSTANCE, NET, discrete.Leaky)),
+        model=(LEAKY, (*INSTANCE, discrete.Leaky)),
         names=((), tuple([name] for name in UNKNOWN)),
     ),
     "discrete.run": row(discrete.run, None, xs=(np.ones((3, 2)), (*ARRAY, 1.0)), **RUN),
