@@ -12,11 +12,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from .flows import Segment, Window
+from .flows import AbstractFlow, Segment, Window
 from .neurons import AbstractNeuron
 from .neurons.base import State
 from .queue import Next
-from .system import Inbound, Network, Passage, approach, charges, passage, tie_grain
+from .system import Inbound, Network, Passage, approach, charges, lifts, passage, tie_grain
 
 
 class Coming(NamedTuple):
@@ -50,10 +50,9 @@ def next_segment(
     charge = charges(network.weights, following.source)
 
     early = passage(flow, neuron, state, horizon, Inbound(wait <= horizon, wait, charge))
-    over = neuron.threshold_gap(early.start) <= 0
-    lifts = (wait <= horizon) & (neuron.threshold_gap(early.before) > 0) & over
+    lifted = (wait <= horizon) & lifts(flow, neuron, early.before, early.start)
     first = jnp.where(wait <= horizon, wait, 0.0)
-    horizon = jnp.minimum(horizon, jnp.min(jnp.where(lifts, wait, jnp.inf), axis=0))
+    horizon = jnp.minimum(horizon, jnp.min(jnp.where(lifted, wait, jnp.inf), axis=0))
     segment = _two_windows(flow, neuron, state, early.start, first, horizon, memory)
 
     # At the instant of a spike, what arrives comes after it.
@@ -65,10 +64,11 @@ def next_segment(
     return segment._replace(end=way.end), Coming(following, inbound, way, overshot, lifted)
 
 
-def lifted_on_way(neuron: AbstractNeuron, way: Passage, inbound: Inbound) -> Bool[Array, "n batch"]:
+def lifted_on_way(
+    flow: AbstractFlow, neuron: AbstractNeuron, way: Passage, inbound: Inbound
+) -> Bool[Array, "n batch"]:
     """Who was lifted over its threshold by what it received at the end of the segment."""
-    before, after = neuron.threshold_gap(way.before), neuron.threshold_gap(way.start)
-    return inbound.takes & (way.dt == 0) & (before > 0) & (after <= 0)
+    return inbound.takes & (way.dt == 0) & lifts(flow, neuron, way.before, way.start)
 
 
 def _crossings(network, state, way, inbound, span):
@@ -76,8 +76,8 @@ def _crossings(network, state, way, inbound, span):
     first = jnp.where(inbound.takes, inbound.wait, 0.0)
     velocity = network.flow.velocity(network.neuron, state, first, way.before)
     gap, speed = approach(network.neuron, way.before, velocity)
-    overshot = inbound.takes & (gap < -tie_grain(first, speed, span))
-    return overshot, lifted_on_way(network.neuron, way, inbound)
+    past = network.flow.passes(network.neuron, way.before) & (gap < -tie_grain(first, speed, span))
+    return inbound.takes & past, lifted_on_way(network.flow, network.neuron, way, inbound)
 
 
 def _two_windows(flow, neuron, state, after, first, horizon, memory) -> Segment:

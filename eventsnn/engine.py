@@ -35,7 +35,7 @@ from .system import (
     initial_state,
     jump,
     lift,
-    lifted_by_jump,
+    lifts,
     reaches,
     state_table,
     tie_grain,
@@ -223,7 +223,7 @@ def _act(world: _World, loop: _Loop) -> _Loop:
     current = weight_rows(world.network.weights, source) if coming is None else None
     after = jump(neuron, end, current, winner)
     again = winner & (neuron.threshold_gap(after) < 0)  # a reset that did not suffice
-    lifted = lifted_by_jump(neuron, end, after, winner) if coming is None else coming.lifted
+    lifted = coming.lifted if coming else lifts(world.network.flow, neuron, end, after) & ~winner
     queue, overflows = _deliver(world, loop, holds, source)
     # A second try is at a shorter horizon: up to the wrong guess, or if that was the horizon
     # already, half of it. (To stop where nobody crosses does no harm.)
@@ -279,8 +279,9 @@ def _judge(world: _World, loop: _Loop) -> tuple[Array, Array, Array, Array]:
     velocity = flow.velocity(neuron, start, last, end)
     gap, speed = approach(neuron, end, velocity)
     grain = tie_grain(dt, speed, world.span)
-    past = gap < -grain
-    crossed = past | ((gap <= grain) & reaches(neuron, end, velocity, gap, speed))
+    passes = flow.passes(neuron, end)
+    past = passes & (gap < -grain)
+    crossed = past | (passes & (gap <= grain) & reaches(neuron, end, velocity, gap, speed))
     if coming is not None:
         crossed, past = crossed & ~coming.lifted, (past & ~coming.lifted) | coming.overshot
     others, fires = _rows(loop.due) != source, crossed | loop.due

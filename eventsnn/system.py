@@ -126,13 +126,15 @@ def receive(neuron: AbstractNeuron, state: State, current: Float[Array, "columns
     return neuron.receive(state, current)
 
 
-def lifted_by_jump(
-    neuron: AbstractNeuron, before: State, after: State, spiked: Bool[Array, "n batch"]
+def lifts(
+    flow: AbstractFlow, neuron: AbstractNeuron, before: State, after: State
 ) -> Bool[Array, "n batch"]:
-    """Who was below threshold and is at or over it because of what was received: it fires at
-    once, at the time of the event."""
-    below, over = neuron.threshold_gap(before) > 0, neuron.threshold_gap(after) <= 0
-    return ~spiked & below & over
+    """Who had not crossed its threshold, and has because of what was received: it fires at once,
+    at the time of the event."""
+    gap, new = neuron.threshold_gap(before), neuron.threshold_gap(after)
+    # At or past its threshold, but not carried through it: a pulse, or a current, carries it.
+    carried = (new < gap) | flow.passes(neuron, after)
+    return (new <= 0) & ((gap > 0) | (~flow.passes(neuron, before) & carried))
 
 
 def tie_grain(dt: Array, speed: Array, span: Array) -> Array:

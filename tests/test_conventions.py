@@ -44,6 +44,45 @@ def test_a_potential_that_approaches_its_threshold_never_fires(model, options):
         assert ttfs(net, NO_INPUT) == jnp.inf
 
 
+LOOSE = diffrax.PIDController(rtol=1e-4, atol=1e-4)
+SHORT = diffrax.PIDController(rtol=1e-6, atol=1e-6, dtmax=5.0)
+APPROACHES = [
+    pytest.param(lif, {}, None, id="lif"),
+    pytest.param(lambda **kw: esn.Refractory(lif(**kw), 2.0), {}, 1.0, id="refractory-delayed"),
+    pytest.param(lif, CONSTANT, None, id="constant"),
+    pytest.param(lif, ADAPTIVE, 1.0, id="tsit5-delayed"),
+    pytest.param(lambda **kw: esn.Refractory(lif(**kw), 2.0), ADAPTIVE, None, id="refractory-tsit5"),
+    pytest.param(lif, {"solver": diffrax.Heun(), "stepsize_controller": LOOSE}, None, id="heun"),
+    pytest.param(
+        lif, {"solver": diffrax.Kvaerno3(), "stepsize_controller": SHORT}, None, id="kvaerno3"
+    ),
+]
+
+
+@pytest.mark.parametrize(("model", "options", "delays"), APPROACHES)
+def test_a_potential_at_its_threshold_waits_for_an_input(model, options, delays):
+    """Neurons relax to their threshold for tens of time constants, from below. Neither the steps
+    of a solver nor the spikes of another neuron make them fire, nor does a little inhibition or
+    excitation at first. A late input does, at once."""
+    n, late = 6, 900.0
+    tau = jnp.array([6.0, 8.0, 10.0, 13.0, 17.0, 25.0, 20.0])
+    neuron = model(bias=jnp.array([1.0] * n + [1.5]))
+    neuron = eqx.tree_at(lambda x: getattr(x, "neuron", x).tau_mem, neuron, tau)
+    weights = np.zeros((n + 4, n + 1))
+    weights[n + 1, :n] = -0.5, 0.0, -3.0, -0.1, 0.0, -1.0
+    weights[n + 2, :n] = 0.0, 0.01, 0.0, 0.0, 0.01, 0.02
+    weights[n + 3, :n] = 0.1
+    where = {} if delays is None else {"delays": jnp.full((n + 4, n + 1), delays)}
+    net = esn.EventNetwork(
+        neuron, weights, outputs=range(n + 1), t_max=1500.0, max_steps=20_000, **where, **options
+    )
+    times = jnp.array([[3.0], [11.0], [late]])
+    found = eqx.filter_jit(lambda net, times: net.spikes(times, 40))(net, times)
+    np.testing.assert_allclose(found[:n, 0], late + (delays or 0.0), rtol=1e-9)
+    assert np.all(found[:n, 1] == jnp.inf)
+    assert np.all(np.isfinite(found[n]))
+
+
 @pytest.mark.parametrize("t_max", [374.0, 2e4])
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 def test_no_horizon_makes_it_fire(t_max, dtype):

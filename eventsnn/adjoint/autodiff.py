@@ -21,7 +21,7 @@ from ..system import (
     initial_state,
     jump,
     lift,
-    lifted_by_jump,
+    lifts,
     passage,
     weight_rows,
 )
@@ -111,7 +111,8 @@ def _replay(arrays: PyTree, arrivals: Arrivals, rows: _Row, *, problem: Problem)
         until = jnp.where(winner.any(0), jnp.sum(jnp.where(winner, due, 0.0), 0), until)
         current = weight_rows(network.weights, row.source) if inbound is None else None
         if inbound is not None:
-            lifted = lifted_on_way(neuron, _way(flow, neuron, state, row.dt, inbound), inbound)
+            way = _way(flow, neuron, state, row.dt, inbound)
+            lifted = lifted_on_way(flow, neuron, way, inbound)
             ends = first_lifted(lifted, len(inbound.wait))
             # How long the wait is, is known: the segment.
             arrives = time + (inbound.wait - row.dt)
@@ -128,7 +129,7 @@ def _replay(arrays: PyTree, arrivals: Arrivals, rows: _Row, *, problem: Problem)
         after = jump(neuron, end, current, winner)
         # Who is lifted over its threshold by an arrival fires with it.
         if inbound is None:
-            lifted, arrives = lifted_by_jump(neuron, end, after, winner), until
+            lifted, arrives = lifts(flow, neuron, end, after) & ~winner, until
         due = jnp.where(lifted, arrives, due)
         if sent is not None:
             sent = lax.dynamic_update_index_in_dim(sent, until, inputs + row.number, 0)

@@ -27,7 +27,7 @@ from ..system import (
     initial_state,
     jump,
     lift,
-    lifted_by_jump,
+    lifts,
     passage,
     read_state,
     state_table,
@@ -297,7 +297,7 @@ def _undo(setting: _Setting, sweep: _Sweep, row: _Row, start: State, end: State)
     leg, dt = start, row.dt
     if inbound is not None:
         way = passage(flow, neuron, start, row.dt, inbound)
-        leg, dt, lifted = way.start, way.dt, lifted_on_way(neuron, way, inbound)
+        leg, dt, lifted = way.start, way.dt, lifted_on_way(flow, neuron, way, inbound)
         ends = ends | jnp.any(lifted, axis=0)
     velocity = flow.velocity(neuron, leg, dt, end)
     _, speed = approach(neuron, end, velocity)
@@ -391,8 +391,8 @@ def _undo_jump(setting: _Setting, sweep: _Sweep, row: _Row, end: State, winner: 
     after, jump_t = jax.vjp(
         lambda p, x, i: _jumped(setting, p, row, x, i), setting.learnt, end, current
     )
-    lifted = lifted_by_jump(setting.neuron(setting.learnt, row), end, after, winner)
-    return *jump_t(sweep.state), lifted
+    lifted = lifts(setting.network.flow, setting.neuron(setting.learnt, row), end, after)
+    return *jump_t(sweep.state), lifted & ~winner
 
 
 def _undo_reading(

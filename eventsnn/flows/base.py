@@ -106,6 +106,11 @@ class AbstractFlow(eqx.Module):
         """The state after `dt`, one a sample or, of shape (n, batch), one a neuron; differentiable
         in all arguments, and the identity for dt = 0."""
 
+    def passes(self, neuron: AbstractNeuron, state: State) -> Bool[Array, "n batch"]:
+        """Whether a neuron that is found at its threshold or past it has crossed it, or is there
+        by rounding or by the error of a solver (see `flows.threshold`). By default, it has."""
+        return jnp.ones_like(neuron.threshold_gap(state), bool)
+
     def velocity(self, neuron: AbstractNeuron, state: State, dt: Array, end: State) -> State:
         """The derivative of `advance` with respect to `dt`, where it ended at `end`."""
         return neuron.drift(end)

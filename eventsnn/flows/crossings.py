@@ -22,9 +22,6 @@ _CHECK = 0.5 * (3.0 - 5.0**0.5)
 #: The cubic through the nodes must agree with the gap to this share of its size.
 _AGREEMENT = 1e-3
 
-#: Rounding errors of the gap, in units in the last place of what it is the difference of.
-ROUNDING_ULPS = 64.0
-
 _SMALLEST_WINDOW = 2.0**-16
 
 _MAX_ITERATIONS = 500
@@ -35,7 +32,6 @@ class Suspects(NamedTuple):
     any order; inf where there is none. The step is searched up to `upto`."""
 
     points: Float[Array, "points n"]
-    touches: Bool[Array, "points n"]  # the gap falls there: 0 is a crossing
     upto: Float[Array, ""]
 
 
@@ -45,13 +41,11 @@ class _Window(NamedTuple):
     start: Float[Array, ""]
     width: Float[Array, ""]
     points: Float[Array, "points n"]
-    touches: Bool[Array, "points n"]
     done: Bool[Array, ""]
 
 
 def suspects(
     sample: Callable[[Array], tuple[Array, Array]],
-    start: Float[Array, " n"],
     end: Float[Array, " n"],
     rounding: Float[Array, " n"],
     begin: Float[Array, ""],
@@ -59,8 +53,8 @@ def suspects(
 ) -> Suspects:
     """Where the gap may reach 0, in the first part of the step after `begin` in which it may.
 
-    `sample` gives the gap along the dense output and its slope at a point in [0, 1]; `start` and
-    `end` are the gaps of the step map at 0 and 1; `rounding` is what the gaps are rounded to.
+    `sample` gives the gap along the dense output and its slope at a point in [0, 1]; `end` is the
+    gap of the step map at 1; `rounding` is what the gaps are rounded to.
 
     The step is cut into pieces, and in each of them the gap is a cubic with its values and slopes
     at the nodes. Every second node checks the cubic through its neighbours. The difference e,
@@ -68,15 +62,15 @@ def suspects(
     two of them, must be small, or the search goes on in one half of the window. A neuron is
     suspect at each node and at each minimum of the cubic at which the gap is at most e.
     """
-    units = jnp.asarray(_units(nodes), start.dtype)
-    rows = 2 * len(units) - 1
+    units = jnp.asarray(_units(nodes), end.dtype)
+    rows = 2 * len(units) - 2
 
     def body(window: _Window) -> _Window:
         shares = window.start + window.width * units
         gaps, slopes = jax.vmap(sample)(shares)
         following = window.start + window.width
         gaps = gaps.at[-1].set(jnp.where(following >= 1.0, end, gaps[-1]))
-        points, touches, agrees = _look(shares, gaps, slopes, start > 0, rounding)
+        points, agrees = _look(shares, gaps, slopes, rounding)
         good = jnp.all(agrees) | (window.width <= _SMALLEST_WINDOW)
         done = good & (jnp.any(points < jnp.inf) | (following >= 1.0))
         wider = jnp.minimum(2 * window.width, 1.0 - following)
@@ -84,14 +78,13 @@ def suspects(
             start=jnp.where(good & ~done, following, window.start),
             width=jnp.where(good, jnp.where(done, window.width, wider), 0.5 * window.width),
             points=points,
-            touches=touches,
             done=done,
         )
 
-    nowhere = jnp.full((rows, *start.shape), jnp.inf, start.dtype)
-    whole = _Window(begin, 1.0 - begin, nowhere, nowhere < 0, begin >= 1.0)
+    nowhere = jnp.full((rows, *end.shape), jnp.inf, end.dtype)
+    whole = _Window(begin, 1.0 - begin, nowhere, begin >= 1.0)
     last = lax.while_loop(lambda window: ~window.done, body, whole)
-    return Suspects(last.points, last.touches, last.start + last.width)
+    return Suspects(last.points, last.start + last.width)
 
 
 def _units(nodes: int) -> np.ndarray:
@@ -101,8 +94,8 @@ def _units(nodes: int) -> np.ndarray:
     return np.sort(np.concatenate([coarse, between]))
 
 
-def _look(shares, gaps, slopes, armed, rounding):
-    """In one window: the suspects, whether 0 is a crossing there, and whether the cubics agree."""
+def _look(shares, gaps, slopes, rounding):
+    """In one window: the suspects, and whether the cubics agree."""
     coarse = _Cubic.between(shares[::2], gaps[::2], slopes[::2])
     error = jnp.max(jnp.abs(coarse(_CHECK) - gaps[1::2]), axis=0)
     size = jnp.max(jnp.abs(gaps), axis=0)
@@ -112,20 +105,10 @@ def _look(shares, gaps, slopes, armed, rounding):
 
     fine = _Cubic.between(shares, gaps, slopes)
     start, width = shares[:-1, None], jnp.diff(shares)[:, None]
-    lowest, highest = fine.extrema()
+    lowest = fine.lowest()
     dips = jnp.where(fine(lowest) <= error, start + lowest * width, jnp.inf)
     ends = jnp.where(gaps[1:] > error, jnp.inf, shares[1:, None])
-    points = jnp.concatenate([dips, ends])
-    touches = jnp.concatenate([jnp.zeros(dips.shape, bool), slopes[1:] < 0])
-
-    # A neuron that starts past its threshold cannot cross it before it has returned.
-    tops = jnp.where(fine(highest) > error, start + highest * width, jnp.inf)
-    above = jnp.where(gaps > error, shares[:, None], jnp.inf)
-    back = jnp.min(jnp.concatenate([tops, above]), axis=0)
-    points = jnp.where(armed | (points > back), points, jnp.inf)
-    back = jnp.where(~armed & jnp.any(points < jnp.inf, axis=0), back, jnp.inf)
-    touches = jnp.concatenate([touches, jnp.zeros((1, *back.shape), bool)])
-    return jnp.concatenate([points, back[None]]), touches, agrees
+    return jnp.concatenate([dips, ends]), agrees
 
 
 class _Cubic(NamedTuple):
@@ -146,15 +129,12 @@ class _Cubic(NamedTuple):
     def __call__(self, s: Array | float) -> Array:
         return self.c0 + s * (self.c1 + s * (self.c2 + s * self.c3))
 
-    def extrema(self) -> tuple[Array, Array]:
-        """Where the minimum and the maximum inside of [0, 1] are; NaN if there is none."""
+    def lowest(self) -> Array:
+        """Where the minimum inside of [0, 1] is; NaN if there is none."""
         square = self.c2 * self.c2 - 3 * self.c3 * self.c1
-        root = jnp.sqrt(jnp.maximum(square, 0.0))
-        both = []
-        for below in (self.c2 + root, self.c2 - root):
-            s = -self.c1 / jnp.where(below == 0, jnp.nan, below)
-            both.append(jnp.where((square > 0) & (s > 0) & (s < 1), s, jnp.nan))
-        return both[0], both[1]
+        below = self.c2 + jnp.sqrt(jnp.maximum(square, 0.0))
+        s = -self.c1 / jnp.where(below == 0, jnp.nan, below)
+        return jnp.where((square > 0) & (s > 0) & (s < 1), s, jnp.nan)
 
 
 class _Hunt(NamedTuple):
@@ -162,9 +142,8 @@ class _Hunt(NamedTuple):
 
     at: Float[Array, " n"]  # looked at next
     busy: Bool[Array, " n"]
-    armed: Bool[Array, " n"]  # below threshold at `above`
-    above: Float[Array, " n"]
-    above_gap: Float[Array, " n"]
+    before: Float[Array, " n"]  # the last suspect at which it had not crossed
+    before_gap: Float[Array, " n"]
     caught: Bool[Array, " n"]
     bracket: "_Bracket"
     count: Int[Array, ""]
@@ -214,8 +193,9 @@ def first_roots(
 ) -> Float[Array, " n"]:
     """When each neuron first crosses, to rounding, at or after the root; inf if it does not.
 
-    `gap` is that of the step map, at a time for each neuron, and `start` is the gap at 0. The
-    suspects are looked at in order of time, until the gap is past 0 and was not before; in
+    `gap` is that of the step map, at a time for each neuron, and `start` is the gap at 0, which
+    is positive for a neuron that has not crossed. The suspects are looked at in order of time,
+    until the gap is not positive; in
     this bracket Chandrupatla's method finds the root (Adv. Eng. Softw. 28:145, 1997), whatever
     the form of the gap: it interpolates where it can, and bisects where it cannot.
     """
@@ -233,21 +213,19 @@ def first_roots(
         f = gap(jnp.where(hunt.busy, t, 0.0))
         f = jnp.where(jnp.isnan(f), -jnp.inf, f)
         looks = hunt.busy & ~hunt.caught
-        touches = jnp.any(found.touches & (points == t), axis=0)
-        hits = looks & hunt.armed & ((f < 0) | ((f == 0) & touches))
-        new = _Bracket(t, f, hunt.above, hunt.above_gap, hunt.above, hunt.above_gap)
+        hits, misses = looks & (f <= 0), looks & (f > 0)
+        new = _Bracket(t, f, hunt.before, hunt.before_gap, hunt.before, hunt.before_gap)
         smaller = _select(hunt.busy & hunt.caught, hunt.bracket.shrunk(t, f), hunt.bracket)
         bracket = _select(hits, new, smaller)
-        caught, returned = hunt.caught | hits, looks & (f > 0)
+        caught = hunt.caught | hits
         close = tolerance(bracket)
         wide = (jnp.abs(bracket.x2 - bracket.x1) > close) & (bracket.f1 != 0)
         at = jnp.where(caught, bracket.next(close), after(t))
         return _Hunt(
             at=at,
             busy=hunt.busy & jnp.where(caught, wide, at < jnp.inf),
-            armed=hunt.armed | returned,
-            above=jnp.where(returned, t, hunt.above),
-            above_gap=jnp.where(returned, f, hunt.above_gap),
+            before=jnp.where(misses, t, hunt.before),
+            before_gap=jnp.where(misses, f, hunt.before_gap),
             caught=caught,
             bracket=bracket,
             count=hunt.count + 1,
@@ -262,7 +240,6 @@ def first_roots(
     begin = _Hunt(
         at,
         at < jnp.inf,
-        start > 0,
         zero,
         start,
         none,

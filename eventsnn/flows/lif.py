@@ -10,6 +10,7 @@ from ..doubles import Double, expm1, product, quotient, two_sum
 from ..neurons import LIF, LIFState
 from .base import AbstractFlow, Clock, Segment, Window, exact_flow, first, newton, pick
 from .short import risen
+from .threshold import ROUNDING_ULPS, passes
 
 
 class ExactLIF(AbstractFlow):
@@ -44,14 +45,15 @@ class ExactLIF(AbstractFlow):
         high = jnp.where(inside, turn, longest)
         gap, slope = _gap(neuron, state, high)
         # A maximum may touch the threshold; elsewhere V has to be rising where it reaches it.
-        certain = ((gap < 0) | ((gap == 0) & (inside | (slope < 0)))) & (longest > 0)
+        ready = _is_below(neuron, state) | passes(neuron, state)
+        certain = ready & ((gap < 0) | ((gap == 0) & (inside | (slope < 0)))) & (longest > 0)
         h = jnp.min(jnp.where(certain, clock.shared(high), horizon), axis=0)
 
         end = clock.own(h)
         low = jnp.minimum(low, end)
         gap, slope = _gap(neuron, state, end)
         crosses = (gap < 0) | ((gap == 0) & (slope < 0)) | (certain & (end >= high))
-        crosses = crosses & (end > 0)
+        crosses = ready & crosses & (end > 0)
         guess = clock.shared(self._guess(neuron, state, low, end))
         time, who = first(jnp.where(crosses, guess, jnp.inf))
         spiked = time < jnp.inf
@@ -68,6 +70,9 @@ class ExactLIF(AbstractFlow):
         return LIFState(
             _potential(neuron, state, dt), state.current * jnp.exp(-dt / neuron.tau_syn)
         )
+
+    def passes(self, neuron: LIF, state: LIFState) -> Array:
+        return passes(neuron, state)
 
     def integral(self, neuron: LIF, state: LIFState, dt: Array) -> Array:
         return potential_integral(neuron, state, self.advance(neuron, state, dt), dt)
@@ -104,6 +109,14 @@ def potential_peak(neuron: Any, state: Any, dt: Array) -> Array:
     top = _potential(neuron, state, turn) + risen(slope, -curve)
     ends = jnp.maximum(state.v, _potential(neuron, state, dt))
     return jnp.where(inside, top, ends)
+
+
+def _is_below(neuron: LIF, state: LIFState) -> Array:
+    """Whether the potential is below threshold by more than rounding. One that approaches a bias
+    equal to the threshold is not, after 36 time constants, and then a synaptic current must be
+    more than rounding to carry it across."""
+    rounding = ROUNDING_ULPS * jnp.finfo(state.v.dtype).eps
+    return neuron.threshold_gap(state) > rounding * (jnp.abs(neuron.threshold) + jnp.abs(state.v))
 
 
 def _gap(neuron: LIF, state: LIFState, t: Array) -> tuple[Array, Array]:

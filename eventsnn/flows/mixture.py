@@ -57,6 +57,10 @@ class MixtureFlow(AbstractFlow):
             )
         )
 
+    def passes(self, neuron: Mixture, state: State) -> Array:
+        parts = zip(self.flows, neuron.parts, state, strict=True)
+        return jnp.concatenate([flow.passes(part, x) for flow, part, x in parts])
+
     def velocity(self, neuron: Mixture, state: State, dt: Array, end: State) -> State:
         return tuple(
             flow.velocity(part, x, own, last)

@@ -14,9 +14,10 @@ from jaxtyping import Array, Float
 from ..neurons import AbstractNeuron
 from ..neurons.base import State
 from .base import AbstractFlow, Clock, Segment, Window, first
-from .crossings import ROUNDING_ULPS, first_roots, suspects
+from .crossings import first_roots, suspects
 from .short import gauss_integral, searched_peak
 from .solvers import check, differentiable, with_tolerances
+from .threshold import ROUNDING_ULPS, passes
 
 
 class _Memory(NamedTuple):
@@ -40,12 +41,12 @@ class ODEFlow(AbstractFlow):
 
     **What is computed.** The state at time t of a segment is the state after one step of size t:
     the step map. A spike is where the gap to the threshold falls from above 0 to 0 on the step
-    map, to rounding, whatever the form of `threshold_gap`. A neuron at or past its threshold does
-    not fire until it has returned below. Step sizes that a controller chooses are rounded down
-    to one of 8 per octave, so that they do not change with the parameters, except for jumps that
-    the tolerance bounds. Gradients are therefore exactly those of what is computed. Closer to the
-    threshold than the tolerance or rounding, the solver decides: a potential that approaches it
-    from below for tens of time constants may pass it by the error of a step.
+    map, to rounding, whatever the form of `threshold_gap`, and where the neuron's `drift` closes
+    the gap: a potential that approaches its threshold without reaching it may pass it by the error
+    of a step, and this is no spike. (It fires as soon as its drift does close the gap.) Step sizes
+    that a controller chooses are rounded down to one of 8 per octave, so that they do not change
+    with the parameters, except for jumps that the tolerance bounds. Gradients are therefore exactly
+    those of what is computed.
 
     **What is found.** The gap g along the dense output of a step is sampled at `nodes` points.
     Between them it is taken for the cubic with the values and slopes at the nodes, so that a
@@ -147,6 +148,9 @@ class ODEFlow(AbstractFlow):
     def advance(self, neuron: AbstractNeuron, state: State, dt: Array) -> State:
         return _batched(self._advance, neuron)(state, dt)
 
+    def passes(self, neuron: AbstractNeuron, state: State) -> Array:
+        return passes(neuron, state)
+
     def velocity(self, neuron: AbstractNeuron, state: State, dt: Array, end: State) -> State:
         def one(neuron, state, dt):
             return jax.jvp(lambda dt: self._advance(neuron, state, dt), (dt,), (jnp.ones_like(dt),))
@@ -202,14 +206,15 @@ class ODEFlow(AbstractFlow):
 
     def _crossings(self, neuron, state, h, step: _Step, clock: Clock, searches):
         """When each neuron first crosses within the step, up to the first of all; inf if none."""
-        start, end = _gap(neuron, state), _gap(neuron, step.end)
-        length = jnp.broadcast_to(clock.own(h), start.shape)
 
         def sample(share):
             return jax.jvp(lambda s: _gap(neuron, step.path(s)), (share,), (jnp.ones_like(share),))
 
         def gap(dt):
-            return _gap(neuron, self._advance(neuron, state, dt))
+            return _open_gap(neuron, self._advance(neuron, state, dt))
+
+        start, end = _open_gap(neuron, state), _gap(neuron, step.end)
+        length = jnp.broadcast_to(clock.own(h), end.shape)
 
         scale = jax.jvp(neuron.threshold_gap, (step.end,), (step.end,))[1]
         eps = ROUNDING_ULPS * jnp.finfo(h.dtype).eps
@@ -222,11 +227,12 @@ class ODEFlow(AbstractFlow):
 
         def body(carry):
             upto, times = carry
-            found = suspects(sample, start, end, rounding, upto, self.nodes)
+            found = suspects(sample, end, rounding, upto, self.nodes)
             roots = clock.shared(first_roots(gap, start, found, length))
             return found.upto, jnp.minimum(times, roots)
 
-        begin = (jnp.where(searches, 0.0, jnp.ones_like(h)), jnp.full_like(start, jnp.inf))
+        at_once = jnp.where((start <= 0) & (length > 0), clock.shared(0.0 * length), jnp.inf)
+        begin = (jnp.where(searches, 0.0, jnp.ones_like(h)), at_once)
         return lax.while_loop(more, body, begin)[1]
 
     def _end(self, neuron, state, clock: Clock, dt, who, spiked, h):
@@ -292,6 +298,14 @@ def _rounded(dt: Array) -> Array:
 
 def _gap(neuron: AbstractNeuron, state: State) -> Float[Array, " n"]:
     return neuron.threshold_gap(state)
+
+
+def _open_gap(neuron: AbstractNeuron, state: State) -> Float[Array, " n"]:
+    """The gap; positive also where the neuron has come to its threshold, or past it, without passing
+    it."""
+    gap = _gap(neuron, state)
+    stays = (gap <= 0) & ~passes(neuron, state)
+    return jnp.where(stays, jnp.finfo(gap.dtype).tiny - gap, gap)
 
 
 def _of(x: Float[Array, " n"], who: Array) -> Array:

@@ -53,6 +53,12 @@ class RefractoryFlow(AbstractFlow):
         rested, rest = _rest(neuron, state, dt)
         return RefractoryState(self.flow.advance(neuron.neuron, rested, dt - rest), state.left - dt)
 
+    def passes(self, neuron: Refractory, state: RefractoryState) -> Array:
+        # One that fires as its rest ends does so whatever its membrane does then.
+        gap = neuron.threshold_gap(state)
+        wakes = neuron.neuron.threshold_gap(state.neuron) < gap
+        return wakes | self.flow.passes(neuron.neuron, state.neuron)
+
     def velocity(
         self, neuron: Refractory, state: RefractoryState, dt: Array, end: RefractoryState
     ) -> RefractoryState:
