@@ -35,6 +35,13 @@ def quick(fn):
     return jax.jit(fn, compiler_options=known_options(QUICK))
 
 
+def careful(fn):
+    """Compiled with few optimisations. Without any, and without fusion emitters, XLA of jaxlib 0.10
+    makes a wrong program of the derivative of an implicit step: its first velocity is wrong by a
+    third, unless something is printed."""
+    return jax.jit(fn, compiler_options=known_options({"xla_backend_optimization_level": 1}))
+
+
 N, N_IN, K = 6, 2, 3
 MASK = np.ones((N + N_IN, N), bool)
 MASK[:N] &= ~np.eye(N, dtype=bool)

@@ -21,10 +21,14 @@ def lif(**parameters):
     return esn.LIF(10.0, 5.0, **parameters)
 
 
+def resting(**parameters):
+    return esn.Refractory(lif(**parameters), 2.0)
+
+
 CASES = [
     pytest.param(lif, {}, id="lif"),
     pytest.param(lambda **kw: lif(reset="subtract", **kw), {}, id="subtract"),
-    pytest.param(lambda **kw: esn.Refractory(lif(**kw), 2.0), {}, id="refractory"),
+    pytest.param(resting, {}, id="refractory"),
     pytest.param(lambda **kw: esn.Mixture([(lif(**kw), 1)]), {}, id="mixture"),
     pytest.param(lif, CONSTANT, id="constant-steps"),
     pytest.param(lambda **kw: esn.ALIF(10.0, 5.0, 30.0, 0.5, **kw), ADAPTIVE, id="adaptive-steps"),
@@ -48,10 +52,10 @@ LOOSE = diffrax.PIDController(rtol=1e-4, atol=1e-4)
 SHORT = diffrax.PIDController(rtol=1e-6, atol=1e-6, dtmax=5.0)
 APPROACHES = [
     pytest.param(lif, {}, None, id="lif"),
-    pytest.param(lambda **kw: esn.Refractory(lif(**kw), 2.0), {}, 1.0, id="refractory-delayed"),
+    pytest.param(resting, {}, 1.0, id="refractory-delayed"),
     pytest.param(lif, CONSTANT, None, id="constant"),
     pytest.param(lif, ADAPTIVE, 1.0, id="tsit5-delayed"),
-    pytest.param(lambda **kw: esn.Refractory(lif(**kw), 2.0), ADAPTIVE, None, id="refractory-tsit5"),
+    pytest.param(resting, ADAPTIVE, None, id="refractory-tsit5"),
     pytest.param(lif, {"solver": diffrax.Heun(), "stepsize_controller": LOOSE}, None, id="heun"),
     pytest.param(
         lif, {"solver": diffrax.Kvaerno3(), "stepsize_controller": SHORT}, None, id="kvaerno3"

@@ -120,13 +120,14 @@ def test_digits_are_learnt(readout, digits, as_users_do):
 
 
 @pytest.mark.parametrize(
-    ("options", "limit"), [({}, 0.1), ({"mode": "linear"}, 0.15), ({"constants": "fixed"}, 0.1)]
+    ("options", "limit"),
+    [({}, 0.1), ({"mode": "linear", "seed": 3}, 0.15), ({"constants": "fixed"}, 0.1)],
 )
 def test_a_membrane_is_learnt(options, limit, as_users_do):
     task = MembraneEvent(steps=500, **options)
     outcome = task.run(progress=False)
     assert 0 < outcome.metrics["relative_error"] < limit
-    assert 0 < outcome.metrics["l1"] < (0.02 if options.get("mode") == "linear" else 0.01)
+    assert 0 < outcome.metrics["l1"] < 0.01
     assert set(outcome.figures) == OF_CURVES
     assert {f"{figure}.png" for figure in OF_CURVES} == set(task.pictures)
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jitted import simulate, ttfs
-from registry import quick
+from registry import careful, quick
 from scipy.integrate import solve_ivp
 from scipy.optimize import brentq
 
@@ -107,7 +107,7 @@ def assert_gradients_equal_differences(**options):
     two sizes have nothing in common. Most do not.
     """
 
-    @quick
+    @(careful if isinstance(options["solver"], dfx.AbstractImplicitSolver) else quick)
     @jax.value_and_grad
     def loss(params):
         spikes = two_neurons(params, **options).spikes(params["in_times"], 2, throw=False)

@@ -46,6 +46,7 @@ class _Window(NamedTuple):
 
 def suspects(
     sample: Callable[[Array], tuple[Array, Array]],
+    armed: Bool[Array, " n"],
     end: Float[Array, " n"],
     rounding: Float[Array, " n"],
     begin: Float[Array, ""],
@@ -54,7 +55,8 @@ def suspects(
     """Where the gap may reach 0, in the first part of the step after `begin` in which it may.
 
     `sample` gives the gap along the dense output and its slope at a point in [0, 1]; `end` is the
-    gap of the step map at 1; `rounding` is what the gaps are rounded to.
+    gap of the step map at 1; `rounding` is what the gaps are rounded to. A neuron that is not
+    `armed` starts past its threshold.
 
     The step is cut into pieces, and in each of them the gap is a cubic with its values and slopes
     at the nodes. Every second node checks the cubic through its neighbours. The difference e,
@@ -63,14 +65,14 @@ def suspects(
     suspect at each node and at each minimum of the cubic at which the gap is at most e.
     """
     units = jnp.asarray(_units(nodes), end.dtype)
-    rows = 2 * len(units) - 2
+    rows = 2 * len(units) - 1
 
     def body(window: _Window) -> _Window:
         shares = window.start + window.width * units
         gaps, slopes = jax.vmap(sample)(shares)
         following = window.start + window.width
         gaps = gaps.at[-1].set(jnp.where(following >= 1.0, end, gaps[-1]))
-        points, agrees = _look(shares, gaps, slopes, rounding)
+        points, agrees = _look(shares, gaps, slopes, armed, rounding)
         good = jnp.all(agrees) | (window.width <= _SMALLEST_WINDOW)
         done = good & (jnp.any(points < jnp.inf) | (following >= 1.0))
         wider = jnp.minimum(2 * window.width, 1.0 - following)
@@ -94,7 +96,7 @@ def _units(nodes: int) -> np.ndarray:
     return np.sort(np.concatenate([coarse, between]))
 
 
-def _look(shares, gaps, slopes, rounding):
+def _look(shares, gaps, slopes, armed, rounding):
     """In one window: the suspects, and whether the cubics agree."""
     coarse = _Cubic.between(shares[::2], gaps[::2], slopes[::2])
     error = jnp.max(jnp.abs(coarse(_CHECK) - gaps[1::2]), axis=0)
@@ -105,10 +107,18 @@ def _look(shares, gaps, slopes, rounding):
 
     fine = _Cubic.between(shares, gaps, slopes)
     start, width = shares[:-1, None], jnp.diff(shares)[:, None]
-    lowest = fine.lowest()
+    lowest, highest = fine.extrema()
     dips = jnp.where(fine(lowest) <= error, start + lowest * width, jnp.inf)
     ends = jnp.where(gaps[1:] > error, jnp.inf, shares[1:, None])
-    return jnp.concatenate([dips, ends]), agrees
+    points = jnp.concatenate([dips, ends])
+
+    # A neuron that starts past its threshold cannot cross it before it has returned.
+    tops = jnp.where(fine(highest) > error, start + highest * width, jnp.inf)
+    above = jnp.where(gaps > error, shares[:, None], jnp.inf)
+    back = jnp.min(jnp.concatenate([tops, above]), axis=0)
+    points = jnp.where(armed | (points > back), points, jnp.inf)
+    back = jnp.where(~armed & jnp.any(points < jnp.inf, axis=0), back, jnp.inf)
+    return jnp.concatenate([points, back[None]]), agrees
 
 
 class _Cubic(NamedTuple):
@@ -129,12 +139,29 @@ class _Cubic(NamedTuple):
     def __call__(self, s: Array | float) -> Array:
         return self.c0 + s * (self.c1 + s * (self.c2 + s * self.c3))
 
-    def lowest(self) -> Array:
-        """Where the minimum inside of [0, 1] is; NaN if there is none."""
+    def extrema(self) -> tuple[Array, Array]:
+        """Where the minimum and the maximum inside of [0, 1] are; NaN if there is none."""
         square = self.c2 * self.c2 - 3 * self.c3 * self.c1
-        below = self.c2 + jnp.sqrt(jnp.maximum(square, 0.0))
-        s = -self.c1 / jnp.where(below == 0, jnp.nan, below)
-        return jnp.where((square > 0) & (s > 0) & (s < 1), s, jnp.nan)
+        root = jnp.sqrt(jnp.maximum(square, 0.0))
+        both = []
+        for below in (self.c2 + root, self.c2 - root):
+            s = -self.c1 / jnp.where(below == 0, jnp.nan, below)
+            both.append(jnp.where((square > 0) & (s > 0) & (s < 1), s, jnp.nan))
+        return both[0], both[1]
+
+
+class Gap(NamedTuple):
+    """The gap of the step map, and whether the neuron would pass its threshold there, see
+    `flows.threshold`."""
+
+    value: Float[Array, " n"]
+    passes: Bool[Array, " n"]
+
+    def open(self, waits: Array) -> Array:
+        """The gap, positive where the neuron has not crossed: where it `waits` at its threshold or
+        past it, it crosses where it passes."""
+        stays = (self.value <= 0) & ~self.passes & (waits | (self.value == 0))
+        return jnp.where(stays, jnp.finfo(self.value.dtype).tiny - self.value, self.value)
 
 
 class _Hunt(NamedTuple):
@@ -142,9 +169,13 @@ class _Hunt(NamedTuple):
 
     at: Float[Array, " n"]  # looked at next
     busy: Bool[Array, " n"]
-    before: Float[Array, " n"]  # the last suspect at which it had not crossed
+    armed: Bool[Array, " n"]  # has not crossed at `before`
+    waits: Bool[Array, " n"]  # is at its threshold or past it, and has not crossed
+    before: Float[Array, " n"]
     before_gap: Float[Array, " n"]
+    suspect: Float[Array, " n"]
     caught: Bool[Array, " n"]
+    passes: Bool[Array, " n"]  # at the end of the bracket past the threshold
     bracket: "_Bracket"
     count: Int[Array, ""]
 
@@ -186,21 +217,21 @@ class _Bracket(NamedTuple):
 
 
 def first_roots(
-    gap: Callable[[Array], Array],
-    start: Float[Array, " n"],
+    gap: Callable[[Array], Gap],
+    start: Gap,
     found: Suspects,
     length: Float[Array, " n"],
 ) -> Float[Array, " n"]:
     """When each neuron first crosses, to rounding, at or after the root; inf if it does not.
 
-    `gap` is that of the step map, at a time for each neuron, and `start` is the gap at 0, which
-    is positive for a neuron that has not crossed. The suspects are looked at in order of time,
-    until the gap is not positive; in
+    `gap` is that of the step map, at a time for each neuron, and `start` is the one at 0. The
+    suspects are looked at in order of time, until the gap is not positive and was before; in
     this bracket Chandrupatla's method finds the root (Adv. Eng. Softw. 28:145, 1997), whatever
-    the form of the gap: it interpolates where it can, and bisects where it cannot.
+    the form of the gap: it interpolates where it can, and bisects where it cannot. Where the neuron
+    does not pass at the root, it waits there until it does.
     """
     points = jnp.where(length > 0, found.points * length, jnp.inf)
-    eps = jnp.finfo(start.dtype).eps
+    eps = jnp.finfo(length.dtype).eps
 
     def tolerance(bracket):
         return eps * (2 * jnp.maximum(jnp.abs(bracket.x1), jnp.abs(bracket.x2)) + eps * length)
@@ -210,23 +241,31 @@ def first_roots(
 
     def body(hunt: _Hunt) -> _Hunt:
         t = hunt.at
-        f = gap(jnp.where(hunt.busy, t, 0.0))
+        here = gap(jnp.where(hunt.busy, t, 0.0))
+        f = here.open(hunt.waits)
         f = jnp.where(jnp.isnan(f), -jnp.inf, f)
         looks = hunt.busy & ~hunt.caught
-        hits, misses = looks & (f <= 0), looks & (f > 0)
+        hits, misses = looks & hunt.armed & (f <= 0), looks & (f > 0)
         new = _Bracket(t, f, hunt.before, hunt.before_gap, hunt.before, hunt.before_gap)
         smaller = _select(hunt.busy & hunt.caught, hunt.bracket.shrunk(t, f), hunt.bracket)
         bracket = _select(hits, new, smaller)
         caught = hunt.caught | hits
+        passes = jnp.where(hunt.busy & (f <= 0), here.passes | (f == -jnp.inf), hunt.passes)
+        suspect = jnp.where(looks, t, hunt.suspect)
         close = tolerance(bracket)
         wide = (jnp.abs(bracket.x2 - bracket.x1) > close) & (bracket.f1 != 0)
+        stays = hunt.busy & caught & ~wide & ~passes
         at = jnp.where(caught, bracket.next(close), after(t))
         return _Hunt(
-            at=at,
-            busy=hunt.busy & jnp.where(caught, wide, at < jnp.inf),
+            at=jnp.where(stays, suspect, at),
+            busy=hunt.busy & jnp.where(caught, wide | stays, at < jnp.inf),
+            armed=hunt.armed | misses,
+            waits=hunt.waits | stays,
             before=jnp.where(misses, t, hunt.before),
             before_gap=jnp.where(misses, f, hunt.before_gap),
-            caught=caught,
+            suspect=suspect,
+            caught=caught & ~stays,
+            passes=passes,
             bracket=bracket,
             count=hunt.count + 1,
         )
@@ -234,17 +273,21 @@ def first_roots(
     def more(hunt: _Hunt):
         return jnp.any(hunt.busy) & (hunt.count < _MAX_ITERATIONS)
 
-    zero = jnp.zeros_like(start)
-    at = after(-zero - 1)
-    none = zero < 0
+    zero = jnp.zeros_like(length)
+    at, none = after(zero - 1), zero < 0
+    waits = (start.value <= 0) & ~start.passes
     begin = _Hunt(
-        at,
-        at < jnp.inf,
-        zero,
-        start,
-        none,
-        _Bracket(*(zero,) * 6),
-        jnp.zeros((), jnp.int32),
+        at=at,
+        busy=at < jnp.inf,
+        armed=(start.value > 0) | waits,
+        waits=waits,
+        before=zero,
+        before_gap=start.open(waits),
+        suspect=zero,
+        caught=none,
+        passes=none,
+        bracket=_Bracket(*(zero,) * 6),
+        count=jnp.zeros((), jnp.int32),
     )
     end = lax.while_loop(more, body, begin)
     time, value = end.bracket.past()

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 from ..neurons import AbstractNeuron
 from ..neurons.base import State
 from .base import AbstractFlow, Clock, Segment, Window, first
-from .crossings import first_roots, suspects
+from .crossings import Gap, first_roots, suspects
 from .short import gauss_integral, searched_peak
 from .solvers import check, differentiable, with_tolerances
 from .threshold import ROUNDING_ULPS, passes
@@ -43,10 +43,11 @@ class ODEFlow(AbstractFlow):
     the step map. A spike is where the gap to the threshold falls from above 0 to 0 on the step
     map, to rounding, whatever the form of `threshold_gap`, and where the neuron's `drift` closes
     the gap: a potential that approaches its threshold without reaching it may pass it by the error
-    of a step, and this is no spike. (It fires as soon as its drift does close the gap.) Step sizes
-    that a controller chooses are rounded down to one of 8 per octave, so that they do not change
-    with the parameters, except for jumps that the tolerance bounds. Gradients are therefore exactly
-    those of what is computed.
+    of a step, and this is no spike. (It fires as soon as its drift does close the gap.) A neuron
+    that has crossed and is not reset does not fire until it has returned. Step sizes that a
+    controller chooses are rounded down to one of 8 per octave, so that they do not change with the
+    parameters, except for jumps that the tolerance bounds. Gradients are therefore exactly those
+    of what is computed.
 
     **What is found.** The gap g along the dense output of a step is sampled at `nodes` points.
     Between them it is taken for the cubic with the values and slopes at the nodes, so that a
@@ -211,9 +212,11 @@ class ODEFlow(AbstractFlow):
             return jax.jvp(lambda s: _gap(neuron, step.path(s)), (share,), (jnp.ones_like(share),))
 
         def gap(dt):
-            return _open_gap(neuron, self._advance(neuron, state, dt))
+            end = self._advance(neuron, state, dt)
+            return Gap(_gap(neuron, end), passes(neuron, end))
 
-        start, end = _open_gap(neuron, state), _gap(neuron, step.end)
+        start = Gap(_gap(neuron, state), passes(neuron, state))
+        end, armed = _gap(neuron, step.end), (start.value > 0) | ~start.passes
         length = jnp.broadcast_to(clock.own(h), end.shape)
 
         scale = jax.jvp(neuron.threshold_gap, (step.end,), (step.end,))[1]
@@ -227,12 +230,11 @@ class ODEFlow(AbstractFlow):
 
         def body(carry):
             upto, times = carry
-            found = suspects(sample, end, rounding, upto, self.nodes)
+            found = suspects(sample, armed, end, rounding, upto, self.nodes)
             roots = clock.shared(first_roots(gap, start, found, length))
             return found.upto, jnp.minimum(times, roots)
 
-        at_once = jnp.where((start <= 0) & (length > 0), clock.shared(0.0 * length), jnp.inf)
-        begin = (jnp.where(searches, 0.0, jnp.ones_like(h)), at_once)
+        begin = (jnp.where(searches, 0.0, jnp.ones_like(h)), jnp.full_like(end, jnp.inf))
         return lax.while_loop(more, body, begin)[1]
 
     def _end(self, neuron, state, clock: Clock, dt, who, spiked, h):
@@ -298,14 +300,6 @@ def _rounded(dt: Array) -> Array:
 
 def _gap(neuron: AbstractNeuron, state: State) -> Float[Array, " n"]:
     return neuron.threshold_gap(state)
-
-
-def _open_gap(neuron: AbstractNeuron, state: State) -> Float[Array, " n"]:
-    """The gap; positive also where the neuron has come to its threshold, or past it, without passing
-    it."""
-    gap = _gap(neuron, state)
-    stays = (gap <= 0) & ~passes(neuron, state)
-    return jnp.where(stays, jnp.finfo(gap.dtype).tiny - gap, gap)
 
 
 def _of(x: Float[Array, " n"], who: Array) -> Array:
