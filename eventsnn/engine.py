@@ -190,7 +190,7 @@ def _start(world: _World, state: State) -> _Loop:
 def _refused(world: _World) -> Int[Array, " batch"]:
     """What can be known to be wrong before the first step."""
     neuron, weights, delays = world.network.neuron, world.network.weights, world.network.delays
-    leaves = jax.tree.leaves((neuron, weights))
+    leaves = jax.tree.leaves((neuron, weights, world.network.drive))
     finite = jnp.stack([jnp.all(jnp.isfinite(x)) for x in leaves if eqx.is_inexact_array(x)])
     times = (world.arrivals.times, world.arrivals.inputs)
     good = [

@@ -215,6 +215,22 @@ def test_a_network_that_is_silent_learns():
     np.testing.assert_allclose(seen[-1], target, atol=0.1)
 
 
+def test_a_drive_that_is_not_finite_is_a_status():
+    """It is checked at run time as well, since a drive may be computed under `jit`."""
+
+    @jax.jit
+    def ttfs(drive):
+        pseudospikes = esn.Pseudospikes(drive, DURATION)
+        weights = jnp.zeros((2, 1))
+        net = esn.EventNetwork(
+            esn.LIF(10.0, 5.0), weights, outputs=(0,), t_max=T_MAX, pseudospikes=pseudospikes
+        )
+        return net.ttfs(jnp.array([[1.0]]), throw=False)
+
+    assert np.all(np.isnan(ttfs(jnp.nan))) and np.all(np.isnan(ttfs(jnp.inf)))
+    assert np.all(np.isfinite(ttfs(2.0)))
+
+
 @pytest.mark.parametrize("duration", [0.0, -1.0, np.inf, np.nan])
 def test_a_duration_is_finite_and_positive(duration):
     with pytest.raises(ValueError, match=r"^duration must be a finite number > 0, got"):
