@@ -1,10 +1,20 @@
 """The queries, compiled: once for all networks of the same shapes, shared by the tests."""
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
+from registry import QUICK
 
 import eventsnn as esn
+from eventsnn.cpu import known_options
+
+
+def unsimplified(fn):
+    """For derivatives that take long to compile: half of that goes into XLA's simplifier, which
+    runs in circles. Without it results differ by rounding, if at all."""
+    options = known_options(QUICK | {"xla_disable_hlo_passes": "algsimp"})
+    return jax.jit(fn, compiler_options=options)
 
 
 @eqx.filter_jit

@@ -1,5 +1,7 @@
 """The task with delays: what it draws, what it trains and how fast, and that delays learn."""
 
+import dataclasses
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -22,7 +24,7 @@ def as_users_do():
 
 @pytest.fixture(scope="module")
 def trained():
-    task = Delays().quick()
+    task = dataclasses.replace(Delays().quick(), n_hidden=15)
     with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"):
         return task, task.train(task.load(), progress=False)
 

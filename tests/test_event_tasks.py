@@ -105,12 +105,16 @@ def test_silent_outputs_learn_from_pseudospikes(digits):
     assert np.all(others >= 0) and np.all(np.any(others > 0, axis=0))
 
 
-@pytest.mark.parametrize("readout", ["voltage", "ttfs"])
-def test_digits_are_learnt(readout, digits, as_users_do):
-    task = small(readout=readout, epochs=4, batch_size=32)
+@pytest.mark.parametrize(
+    "options",
+    [{"readout": "voltage", "n_hidden": 20}, {"readout": "ttfs", "learning_rate": 1e-2}],
+    ids=lambda options: options["readout"],
+)
+def test_digits_are_learnt(options, digits, as_users_do):
+    task = small(epochs=2, batch_size=32, **options)
     outcome = task.run(progress=False)
     steps, epoch = task.n_steps(digits)
-    assert outcome.metrics["gradient_steps"] == steps == 4 * epoch
+    assert outcome.metrics["gradient_steps"] == steps == 2 * epoch
     assert outcome.metrics["test_accuracy"] > 0.5  # by chance: 0.1
     assert set(outcome.figures) == OF_LATENCIES and not outcome.animations
     assert {f"{figure}.png" for figure in OF_LATENCIES} <= set(task.pictures)

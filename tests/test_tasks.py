@@ -12,7 +12,7 @@ import pytest
 
 from eventsnn import plots
 from eventsnn.discrete import OneToOne
-from eventsnn.tasks import TASKS, DataError, images
+from eventsnn.tasks import TASKS, DataError, images, point_figures
 
 DIGITS = ("leaky-classification", "rleaky-classification", "moving-mnist")
 OF_DIGITS = {"loss", "accuracy", "confusion", "raster", "membranes", "counts", "weights", "samples"}
@@ -39,7 +39,7 @@ def quick(name, **options):
     ("name", "options", "metrics", "figures"),
     [
         ("yin-yang", {}, ACCURACIES, OF_POINTS),
-        ("delays", {"kind": "axonal"}, ACCURACIES, OF_POINTS | {"delays"}),
+        ("delays", {"kind": "axonal", "n_hidden": 10}, ACCURACIES, OF_POINTS | {"delays"}),
         ("membrane-regression", {"mode": "sqrt"}, ERRORS, OF_CURVES),
         ("membrane-regression", {"mode": "linear"}, ERRORS, OF_CURVES),
         ("leaky-classification", {}, ACCURACY, OF_DIGITS),
@@ -59,7 +59,8 @@ def quick(name, **options):
         ("moving-mnist", {}, ACCURACY, OF_DIGITS),
     ],
 )
-def test_a_task_runs(name, options, metrics, figures, tmp_path):
+def test_a_task_runs(name, options, metrics, figures, tmp_path, monkeypatch):
+    monkeypatch.setattr(point_figures, "_GRID", 20)
     task = quick(name, **options)
     outcome = task.run(progress=False)
     assert metrics | ALWAYS <= set(outcome.metrics)
