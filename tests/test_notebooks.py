@@ -7,11 +7,7 @@ import pytest
 from nbclient import NotebookClient
 
 NOTEBOOKS = sorted((pathlib.Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
-# Layers of a size that takes less time.
-SMALLER = {
-    "delays": ("HIDDEN = 30\n", "HIDDEN = 10\n"),
-    "yin_yang": ("HIDDEN = 100\n", "HIDDEN = 30\n"),
-}
+SMALLER = {"yin_yang": ("HIDDEN = 100\n", "HIDDEN = 30\n")}  # takes less time
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
