@@ -6,6 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jitted import unsimplified
+from test_delta_synapses import DeltaLIF
+from test_instants import ClosedDelta
 
 import eventsnn as esn
 from eventsnn.neurons import LIFState
@@ -54,6 +56,14 @@ def state(p):
     return net.states_at(SILENT, p[1:], throw=False)[0, 0]
 
 
+def lifted(p):
+    """A neuron that fires by itself; its pulse lifts a second one over its threshold at once. (The
+    second fires later by itself, and its parameters have no influence.)"""
+    neuron = DeltaLIF(jnp.array([TAU, 30.0]), p, jnp.ones(2))
+    net = net_of(neuron, [[0.0, 0.9], [0.0, 0.0]], solver=ClosedDelta(), max_events=4)
+    return net.ttfs(SILENT, throw=False)[1]
+
+
 def highest(measure):
     """Of V = v x + w (x - x^2), x = exp(-t / tau)."""
 
@@ -78,6 +88,7 @@ CLOSED = {
         (1.5, 31.0),
     ),
     "maximum": (highest(esn.ExactLIF().peak), peak, (3.0, 0.4)),
+    "lifted": (lifted, lambda p: period(p[0]) + 0.0 * p[1], (1.5, 1.2)),
 }
 
 

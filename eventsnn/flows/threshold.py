@@ -1,5 +1,6 @@
 """What carries a neuron through its threshold."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool
@@ -11,6 +12,7 @@ from ..neurons.base import State
 ROUNDING_ULPS = 64.0
 
 
+@eqx.filter_jit
 def passes(neuron: AbstractNeuron, state: State) -> Bool[Array, "n ..."]:
     r"""Whether the neuron's own dynamics carry it through its threshold, or to a maximum there.
 
