@@ -12,7 +12,8 @@ import pytest
 
 from eventsnn import plots
 from eventsnn.discrete import OneToOne
-from eventsnn.tasks import TASKS, DataError, images, point_figures
+from eventsnn.tasks import TASKS, DataError, images
+from eventsnn.tasks.figures import points as point_figures
 
 DIGITS = ("leaky-classification", "rleaky-classification", "moving-mnist")
 OF_DIGITS = {"loss", "accuracy", "confusion", "raster", "membranes", "counts", "weights", "samples"}

@@ -18,7 +18,7 @@ from ..data.images import ImageData
 from ..discrete import Run, Sequential, trainable
 from ..train import FitResult, fit
 from .base import MAX_EPOCHS, MAX_STEPS, DataError, Outcome, Pictures, Task, option
-from .image_figures import draw
+from .figures.images import draw
 
 # Steps a dispatch: the largest divisor of an epoch up to here.
 _MAX_CHUNK = 40

@@ -15,8 +15,8 @@ from ..network import EventNetwork
 from ..neurons import LIF, AbstractNeuron, LeakyIntegrator, Mixture, Refractory
 from ..pseudospikes import Pseudospikes
 from .base import finite_steps, option
+from .figures.latency import draw
 from .images import Batch, ImageTask
-from .latency_figures import draw
 
 # Hidden neurons, and samples, that share an event loop, at most.
 _GROUP = 35

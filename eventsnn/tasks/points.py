@@ -18,8 +18,8 @@ from ..losses import ttfs_cross_entropy
 from ..network import EventNetwork
 from ..pseudospikes import Pseudospikes
 from ..train import FitResult, fit
-from . import point_figures
 from .base import MAX_EPOCHS, Outcome, Pictures, Task, finite_steps, option
+from .figures import points as point_figures
 
 # Steps a dispatch: the largest divisor of an epoch up to here.
 _MAX_CHUNK = 40

@@ -7,13 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..data.images import ImageData
-from ..train import FitResult
-from .image_figures import accuracies, losses
+from ...data.images import ImageData
+from ...train import FitResult
+from .images import accuracies, losses
 
 if TYPE_CHECKING:
-    from .images import Test
-    from .mnist_latency import Layers, MNISTLatency
+    from ..images import Test
+    from ..mnist_latency import Layers, MNISTLatency
 
 _N_SHOWN = 10
 # Rows of each kind in a raster.
@@ -25,7 +25,7 @@ def draw(
     task: "MNISTLatency", data: ImageData, before: "Layers", fitted: FitResult, test: "Test"
 ) -> dict[str, Any]:
     """Figures by name."""
-    from .. import plots  # matplotlib is slow to import, and training does not need it
+    from ... import plots  # matplotlib is slow to import, and training does not need it
 
     model = eqx.nn.inference_mode(fitted.average)
     shown, labels = data.test_images[:_N_SHOWN], data.test_labels[:_N_SHOWN]
@@ -63,7 +63,7 @@ def _weights(model):
 
 def _raster(network, events, title):
     """Some of the hidden neurons that fire, of the outputs, and of the pixels that spike."""
-    from .. import plots
+    from ... import plots
 
     sources = np.asarray(events.sources)
     there, first = np.unique(sources[sources >= 0]), network.outputs[0]
@@ -91,7 +91,7 @@ def _some(sources):
 
 def _membranes(times, traces, target, title):
     """All on one scale, from the lowest to the highest value there is; the target in colour."""
-    from .. import plots
+    from ... import plots
 
     traces = np.asarray(traces)
     low, high = np.nanmin(traces), np.nanmax(traces)

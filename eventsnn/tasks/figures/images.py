@@ -7,12 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..data.images import ImageData
-from ..discrete import AbstractCell, OneToOne, Sequential
-from ..train import FitResult
+from ...data.images import ImageData
+from ...discrete import AbstractCell, OneToOne, Sequential
+from ...train import FitResult
 
 if TYPE_CHECKING:
-    from .images import ImageTask, Test
+    from ..images import ImageTask, Test
 
 _N_SHOWN = 10
 
@@ -21,7 +21,7 @@ def draw(
     task: "ImageTask", data: ImageData, before: Sequential, fitted: FitResult, test: "Test"
 ) -> tuple[dict, dict]:
     """Figures and animations by name."""
-    from .. import plots  # matplotlib is slow to import, and training does not need it
+    from ... import plots  # matplotlib is slow to import, and training does not need it
 
     model = eqx.nn.inference_mode(fitted.average)
     shown, labels = data.test_images[:_N_SHOWN], data.test_labels[:_N_SHOWN]

@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING
 import equinox as eqx
 import numpy as np
 
-from ..data import yin_yang
-from ..data.yin_yang import YinYangData
-from ..network import EventNetwork
-from ..train import FitResult
+from ...data import yin_yang
+from ...data.yin_yang import YinYangData
+from ...network import EventNetwork
+from ...train import FitResult
 
 if TYPE_CHECKING:
-    from .points import PointsTask
+    from ..points import PointsTask
 
 _N_SHOWN = 40
 _GRID = 100
@@ -19,7 +19,7 @@ _GRID = 100
 
 def draw(task: "PointsTask", fitted: FitResult, data: YinYangData, accuracies: list[float]) -> dict:
     """Figures by name."""
-    from .. import plots  # matplotlib is slow to import, and training does not need it
+    from ... import plots  # matplotlib is slow to import, and training does not need it
 
     net, (xy, labels) = fitted.model, map(np.asarray, data.test)
     epochs = fitted.snapshot_steps / task.n_steps()[1]
@@ -44,7 +44,7 @@ def draw(task: "PointsTask", fitted: FitResult, data: YinYangData, accuracies: l
 
 def _raster(net: EventNetwork, in_times, title):
     """The events of one sample: inputs, hidden neurons that fire, and the outputs."""
-    from .. import plots
+    from ... import plots
 
     events = eqx.filter_jit(lambda net, x: net.simulate(x, throw=False))(net, in_times)
     sources, first = np.asarray(events.sources), net.outputs[0]
@@ -66,7 +66,7 @@ def _map(xy, labels, predicted, regions):
     """The classes of the plane by colour, and the test points; the wrong ones are marked."""
     from matplotlib.colors import ListedColormap
 
-    from ..plots import style
+    from ...plots import style
 
     colours = [style.MODEL, style.GOAL, style.INPUT]
     figure = style.new_figure(5.4, 5.0)
