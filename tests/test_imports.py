@@ -183,10 +183,14 @@ def test_light_modules(module):
     assert roots - set(sys.stdlib_module_names) <= LIGHT[part_of(module)] | {"eventsnn"}
 
 
-@pytest.mark.parametrize("module", [m for m in MODULES if part_of(m) != "plots"])
+DRAWING = ("plots", "tasks.figures")
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if not m.startswith(DRAWING)])
 def test_matplotlib_is_imported_lazily(module):
     at_import = set(imports(module, inside_functions=False))
-    assert not any(name.startswith(("matplotlib", "eventsnn.plots")) for name in at_import)
+    slow = ("matplotlib", *(f"eventsnn.{part}" for part in DRAWING))
+    assert not any(name.startswith(slow) for name in at_import)
 
 
 def test_one_neuron_does_not_know_another():

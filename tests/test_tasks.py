@@ -12,8 +12,7 @@ import pytest
 
 from eventsnn import plots
 from eventsnn.discrete import OneToOne
-from eventsnn.tasks import TASKS, DataError, images
-from eventsnn.tasks.figures import points as point_figures
+from eventsnn.tasks import TASKS, DataError, images, points
 
 DIGITS = ("leaky-classification", "rleaky-classification", "moving-mnist")
 OF_DIGITS = {"loss", "accuracy", "confusion", "raster", "membranes", "counts", "weights", "samples"}
@@ -61,7 +60,7 @@ def quick(name, **options):
     ],
 )
 def test_a_task_runs(name, options, metrics, figures, tmp_path, monkeypatch):
-    monkeypatch.setattr(point_figures, "_GRID", 20)
+    monkeypatch.setattr(points, "_GRID", 20)
     task = quick(name, **options)
     outcome = task.run(progress=False)
     assert metrics | ALWAYS <= set(outcome.metrics)

@@ -1,100 +1,97 @@
-"""The pictures of the tasks on digits."""
+"""Figures of tasks that classify images."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
 
-import equinox as eqx
-import jax
-import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float, Int
+from matplotlib.animation import FuncAnimation
+from matplotlib.figure import Figure
 
-from ...data.images import ImageData
-from ...discrete import AbstractCell, OneToOne, Sequential
-from ...train import FitResult
-
-if TYPE_CHECKING:
-    from ..images import ImageTask, Test
-
-_N_SHOWN = 10
+from ... import plots
 
 
-def draw(
-    task: "ImageTask", data: ImageData, before: Sequential, fitted: FitResult, test: "Test"
-) -> tuple[dict, dict]:
-    """Figures and animations by name."""
-    from ... import plots  # matplotlib is slow to import, and training does not need it
+def training(
+    losses: Mapping[str, Float[np.ndarray, " steps"]],
+    accuracies: Sequence[float],
+    accuracy_steps: Int[np.ndarray, " snapshots"],
+    confusion: Int[np.ndarray, "classes classes"],
+) -> dict[str, Figure]:
+    """Draw the loss, the accuracy over the test set, and the confusion matrix.
 
-    model = eqx.nn.inference_mode(fitted.average)
-    shown, labels = data.test_images[:_N_SHOWN], data.test_labels[:_N_SHOWN]
-    predicted = test.predicted[:_N_SHOWN]
-    cells = [i for i, layer in enumerate(model.layers) if isinstance(layer, AbstractCell)]
-    seeds = np.arange(_N_SHOWN, dtype=np.int32)
-    run = eqx.filter_jit(lambda m, x, s: task.simulate(m, x, s, layers=cells))(model, shown, seeds)
-    hidden, output = (np.asarray(spikes[:, 0]) for spikes in run.spikes)
-    hidden = hidden.reshape(len(hidden), -1)  # maps, for a convolution
-    target = int(labels[0])
-    classes = [str(c) for c in range(data.n_classes)]
-    titles = [f"{c} → {p}" for c, p in zip(labels, predicted, strict=True)]
-    figures = {
-        "loss": plots.curves(losses(fitted)),
+    **Arguments:**
+
+    - `losses`: the loss at each step by name of the batch.
+    - `accuracies`: the accuracy after each step of `accuracy_steps`.
+    - `confusion`: the number of images of class `i` that were assigned to class `j`.
+    """
+    return {
+        "loss": plots.curves(losses),
         "accuracy": plots.curves(
-            {"test set": accuracies(task, data, before, fitted)},
-            x={"test set": fitted.snapshot_steps},
-            y_label="accuracy",
+            {"test set": accuracies}, x={"test set": accuracy_steps}, y_label="accuracy"
         ),
-        "confusion": plots.confusion(test.confusion(data.n_classes), labels=classes),
+        "confusion": plots.confusion(confusion, labels=_names(len(confusion))),
+    }
+
+
+def activity(
+    hidden: Float[np.ndarray, "time hidden"],
+    output: Float[np.ndarray, "time classes"],
+    membranes: Float[np.ndarray, "time classes"],
+    *,
+    threshold: float,
+    target: int,
+) -> dict[str, Figure]:
+    """Draw the spikes and the output membranes for one image of class `target`."""
+    classes = _names(output.shape[1])
+    return {
         "raster": plots.spike_raster(
             {"hidden": hidden, "output": output}, title=f"the first test image, a {target}"
         ),
         "membranes": plots.membrane_traces(
-            np.asarray(run.membranes[-1][:, 0]),
+            membranes,
             output,
-            threshold=float(model.layers[cells[-1]].threshold),
+            threshold=threshold,
             labels=classes,
             title=f"output membranes for the first test image, a {target}",
         ),
         "counts": plots.spike_counts(output, target=target, labels=classes),
-        "weights": plots.weights(parameters(before), parameters(model)),
     }
-    film = getattr(task, "frames", None)
-    if film is None:
-        figures["samples"] = plots.frames(shown, titles)
-        return figures, {}
-    frames = np.asarray(jax.jit(film)(shown, seeds))
+
+
+def samples(
+    images: Float[np.ndarray, "n h w"],
+    labels: Int[np.ndarray, " n"],
+    predicted: Int[np.ndarray, " n"],
+) -> Figure:
+    """Draw images with their classes and the predicted ones."""
+    return plots.frames(images, _answers(labels, predicted))
+
+
+def moving_samples(
+    frames: Float[np.ndarray, "time n h w"],
+    labels: Int[np.ndarray, " n"],
+    predicted: Int[np.ndarray, " n"],
+) -> Figure:
+    """Draw the frames of the first four moving images, one image per row."""
     steps = [f"step {t}" for t in range(1, len(frames) + 1)]
     rows = np.moveaxis(frames[:, :4], 1, 0)
-    figures["samples"] = plots.frames(rows, steps, row_titles=titles[:4])
-    return figures, {"sample": plots.animation(frames[:, 0], spikes=hidden, title=titles[0])}
+    return plots.frames(rows, steps, row_titles=_answers(labels, predicted)[:4])
 
 
-def losses(fitted):
-    """Of every step, by the name of the batch."""
-    found = {"training batch": fitted.losses}
-    return found if fitted.monitored is None else {**found, "test batch": fitted.monitored}
+def movie(
+    frames: Float[np.ndarray, "time h w"],
+    hidden: Float[np.ndarray, "time hidden"],
+    label: int,
+    predicted: int,
+) -> FuncAnimation:
+    """Animate one moving image and the spikes of the hidden neurons."""
+    (title,) = _answers([label], [predicted])
+    return plots.animation(frames, spikes=hidden, title=title)
 
 
-def accuracies(task, data, before, fitted):
-    """The accuracy over the test set after each epoch."""
-    static = eqx.filter(before, eqx.is_array, inverse=True)
-    models = (
-        eqx.combine(jax.tree.map(lambda x, i=i: jnp.asarray(x[i]), fitted.snapshots), static)
-        for i in range(len(fitted.snapshot_steps))
-    )
-    return [task.test(model, data).accuracies()[""] for model in models]
+def _names(n_classes):
+    return [str(c) for c in range(n_classes)]
 
 
-def parameters(model: Sequential) -> dict[str, np.ndarray]:
-    """Weights and biases of every layer by name; V is the feedback."""
-    named = {}
-    for i, layer in enumerate(model.layers):
-        for name, part in (
-            (f"layer {i}", layer),
-            (f"layer {i} V", getattr(layer, "feedback", None)),
-        ):
-            if isinstance(part, OneToOne):
-                named[name] = part.v
-            elif isinstance(part, eqx.nn.Linear | eqx.nn.Conv2d):
-                named[name] = part.weight.reshape(len(part.weight), -1)
-                if part.bias is not None:
-                    named[f"{name} bias"] = part.bias.reshape(-1)
-    # Not as one tree: that would sort the names.
-    return {name: np.asarray(value) for name, value in named.items()}
+def _answers(labels, predicted):
+    return [f"{c} → {p}" for c, p in zip(labels, predicted, strict=True)]
