@@ -12,8 +12,7 @@ from . import checks
 from .constraints import unwrap
 from .discrete import MaskedLinear, RSynaptic, Run, Sequential, run
 from .discrete.synaptic import RSynapticState
-from .network import EventNetwork
-from .neurons import LIF
+from .event import LIF, EventNetwork
 from .surrogates import ATan
 
 

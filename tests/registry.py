@@ -25,7 +25,7 @@ from numpy.typing import ArrayLike
 import eventsnn as esn
 from eventsnn import discrete
 from eventsnn.cpu import known_options
-from eventsnn.flows import MixtureFlow, RefractoryFlow
+from eventsnn.event.flows import MixtureFlow, RefractoryFlow
 
 QUICK = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
 

@@ -12,7 +12,8 @@ from jitted import simulate, states_at, ttfs
 from registry import EXACT, N_IN, ODE, K, N, network, problem
 
 import eventsnn as esn
-from eventsnn.batching import program
+from eventsnn.event.engine import batching
+from eventsnn.event.engine.batching import program
 
 QUERY = jnp.array([11.0, 3.0])
 
@@ -178,7 +179,7 @@ def programs():
 
 def test_programs_that_are_no_longer_used_are_dropped(monkeypatch):
     """Calls that are not under jit keep what they compiled, but not of every t_max there was."""
-    monkeypatch.setattr(esn.batching, "program", ft.lru_cache(3)(program.__wrapped__))
+    monkeypatch.setattr(batching, "program", ft.lru_cache(3)(program.__wrapped__))
     x = inputs(jax.random.key(0))
     jax.clear_caches()
     before = programs()

@@ -13,7 +13,7 @@ import pytest
 from test_delta_synapses import DeltaLIF
 
 import eventsnn as esn
-from eventsnn.flows import AbstractFlow, ExactLIF, Segment, Window
+from eventsnn.event.flows import AbstractFlow, ExactLIF, Segment, Window
 
 INF = jnp.inf
 T_MAX = 40.0

@@ -38,8 +38,8 @@ from registry import (
 )
 
 import eventsnn as esn
-from eventsnn.flows import exact_flow
-from eventsnn.system import lift
+from eventsnn.event.engine.system import lift
+from eventsnn.event.flows import exact_flow
 
 RATIO = np.array([2.0, 1.0, 0.5, 1.7, 1 - 1e-9, 4.0])
 SHORT = {"t_max": 25.0, "max_events": 80}

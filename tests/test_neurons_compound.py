@@ -29,7 +29,7 @@ from registry import (
 from test_delta_synapses import DeltaLIF
 
 import eventsnn as esn
-from eventsnn.flows import MixtureFlow, RefractoryFlow
+from eventsnn.event.flows import MixtureFlow, RefractoryFlow
 
 SHORT = {"t_max": 30.0, "max_events": 120}
 COUNT = 4

@@ -33,7 +33,7 @@ from registry import (
 )
 
 import eventsnn as esn
-from eventsnn.status import MEMBERS
+from eventsnn.event.solution import MEMBERS
 
 T_MAX, SHORT = 50.0, 27.5
 INF = np.inf

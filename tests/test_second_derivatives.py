@@ -8,7 +8,7 @@ import pytest
 from jitted import unsimplified
 
 import eventsnn as esn
-from eventsnn.neurons import LIFState
+from eventsnn.event.neurons import LIFState
 
 SILENT = jnp.zeros((0, 1))
 TAU = 20.0

@@ -19,8 +19,8 @@ from registry import (
     rk4,
 )
 
-from eventsnn.flows import Window
-from eventsnn.system import lift
+from eventsnn.event.engine.system import lift
+from eventsnn.event.flows import Window
 
 CASES = [
     *EXACT,

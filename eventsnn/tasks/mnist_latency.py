@@ -11,10 +11,16 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from ..event import (
+    LIF,
+    AbstractNeuron,
+    EventNetwork,
+    LeakyIntegrator,
+    Mixture,
+    Pseudospikes,
+    Refractory,
+)
 from ..losses import ttfs_cross_entropy
-from ..network import EventNetwork
-from ..neurons import LIF, AbstractNeuron, LeakyIntegrator, Mixture, Refractory
-from ..pseudospikes import Pseudospikes
 from .base import finite_steps, option
 from .images import N_SHOWN, Batch, ImageTask
 

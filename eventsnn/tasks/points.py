@@ -11,12 +11,11 @@ import numpy as np
 import optax
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
-from ..architectures import Initializer
 from ..data import images, yin_yang
 from ..data.yin_yang import Samples, YinYangData
+from ..event import EventNetwork, Pseudospikes
+from ..event.architectures import Initializer
 from ..losses import ttfs_cross_entropy
-from ..network import EventNetwork
-from ..pseudospikes import Pseudospikes
 from ..train import FitResult, fit
 from .base import MAX_EPOCHS, Outcome, Pictures, Task, finite_steps, option
 

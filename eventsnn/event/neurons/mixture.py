@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike
 
-from ..checks import count, instance, wrong
+from ...checks import count, instance, wrong
 from .base import AbstractNeuron, State
 
 

@@ -7,12 +7,11 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from ..batching import program, varying
-from ..delayed import lifted_on_way
-from ..neurons.base import State
-from ..readings import of, read
-from ..spikes import Arrivals, nothing, observation
-from ..system import (
+from ..engine.batching import program, varying
+from ..engine.delays import lifted_on_way
+from ..engine.readings import of, read
+from ..engine.record import Arrivals, nothing, observation
+from ..engine.system import (
     Inbound,
     Passage,
     approach,
@@ -25,6 +24,7 @@ from ..system import (
     passage,
     weight_rows,
 )
+from ..neurons.base import State
 from .base import AbstractAdjoint, Problem, forget, recording
 from .messages import first_lifted, sources_of
 

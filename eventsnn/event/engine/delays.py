@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from .flows import AbstractFlow, Segment, Window
-from .neurons import AbstractNeuron
-from .neurons.base import State
+from ..flows import AbstractFlow, Segment, Window
+from ..neurons import AbstractNeuron
+from ..neurons.base import State
 from .queue import Next
 from .system import Inbound, Network, Passage, approach, charges, lifts, passage, tie_grain
 

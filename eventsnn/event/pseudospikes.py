@@ -4,7 +4,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
-from . import checks
+from .. import checks
 from .neurons import AbstractNeuron
 
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
-from ..checks import neuron_parameters, parameter, shown
+from ...checks import neuron_parameters, parameter, shown
 from .base import AbstractNeuron, State
 
 

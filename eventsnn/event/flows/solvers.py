@@ -8,7 +8,7 @@ import equinox as eqx
 import jax.numpy as jnp
 import optimistix as optx
 
-from .. import checks
+from ... import checks
 
 #: What diffrax puts in place of the tolerances that `diffeqsolve` fills in.
 _UNSET = diffrax.with_stepsize_controller_tols(diffrax.VeryChord)().rtol

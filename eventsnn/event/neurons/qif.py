@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
-from ..checks import parameter
+from ...checks import parameter
 from .base import AbstractNeuron
 
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from .. import checks
+from ... import checks
 from ..neurons import QIF, QIFState
 from .base import AbstractFlow, Clock, Segment, Window, exact_flow, first, pick
 from .short import searched_peak

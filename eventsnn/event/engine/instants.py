@@ -11,7 +11,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float
 
-from .doubles import two_sum
+from ..doubles import two_sum
 
 
 class Instant(NamedTuple):

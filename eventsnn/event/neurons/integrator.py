@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
-from ..checks import parameter
+from ...checks import parameter
 from .base import AbstractNeuron
 
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, PRNGKeyArray
 
-from . import checks
+from .. import checks
 from .adjoint import AbstractAdjoint
 from .flows import AbstractFlow
 from .network import EventNetwork

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import equinox as eqx
 from jaxtyping import PyTree
 
-from ..spikes import Arrivals, Record
-from ..system import Network, Plan
+from ..engine.record import Arrivals, Record
+from ..engine.system import Network, Plan
 
 
 class Problem(NamedTuple):

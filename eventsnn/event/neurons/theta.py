@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
-from ..checks import parameter, plain, refuse
+from ...checks import parameter, plain, refuse
 from .base import AbstractNeuron
 
 

@@ -6,7 +6,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
-from ..checks import above, choice, parameter, plain, refuse
+from ...checks import above, choice, parameter, plain, refuse
 from .base import AbstractNeuron
 
 

@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from .flows import AbstractFlow
-from .neurons import AbstractNeuron
-from .neurons.base import State
-from .spikes import observation
+from ..flows import AbstractFlow
+from ..neurons import AbstractNeuron
+from ..neurons.base import State
+from .record import observation
 from .system import Inbound, Passage, passage
 
 Reading = Literal["state", "integral", "peak"]

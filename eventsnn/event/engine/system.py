@@ -12,9 +12,9 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from .flows import AbstractFlow
-from .neurons import AbstractNeuron
-from .neurons.base import State
+from ..flows import AbstractFlow
+from ..neurons import AbstractNeuron
+from ..neurons.base import State
 
 #: Crossings closer to each other than this many units in the last place of the segment's length
 #: (and of the gap) are one instant. Neurons with the same inputs in another order differ by

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from .spikes import Record, nothing
+from .record import Record, nothing
 
 
 def _of(record: Record, outputs: tuple[int, ...]):

@@ -9,11 +9,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 
-from . import checks, queries
+from .. import checks
+from ..constraints import unwrap
 from .adjoint import AbstractAdjoint, EventProp
-from .batching import on_any_mesh
-from .constraints import unwrap
-from .engine import solve
+from .engine import queries
+from .engine.batching import on_any_mesh
+from .engine.loop import solve
+from .engine.record import Arrivals, Record, observation
+from .engine.system import Network, Plan
 from .flows import (
     AbstractFlow,
     ExactIntegrator,
@@ -28,9 +31,7 @@ from .flows import (
 )
 from .neurons import AbstractNeuron
 from .pseudospikes import Pseudospikes
-from .spikes import Arrivals, Record, observation
-from .status import MEMBERS, Solution, Status, is_success, status_of
-from .system import Network, Plan
+from .solution import MEMBERS, Solution, Status, is_success, status_of
 
 
 class EventNetwork(eqx.Module):

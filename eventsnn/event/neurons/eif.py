@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
-from ..checks import above, parameter, plain
+from ...checks import above, parameter, plain
 from .base import AbstractNeuron
 
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, ArrayLike, Float
 
-from ..checks import above, choice, parameter, plain, refuse
+from ...checks import above, choice, parameter, plain, refuse
 from .base import AbstractNeuron
 
 

@@ -6,8 +6,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from ..queue import channel_of
-from ..system import Plan
+from ..engine.queue import channel_of
+from ..engine.system import Plan
 
 
 class Messages(NamedTuple):

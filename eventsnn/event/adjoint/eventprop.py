@@ -9,14 +9,12 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from .. import checks
-from ..batching import BatchNative, reverse_only
-from ..delayed import lifted_on_way
-from ..neurons import AbstractNeuron
-from ..neurons.base import State
-from ..readings import read, reads
-from ..spikes import Arrivals, nothing
-from ..system import (
+from ... import checks
+from ..engine.batching import BatchNative, reverse_only
+from ..engine.delays import lifted_on_way
+from ..engine.readings import read, reads
+from ..engine.record import Arrivals, nothing
+from ..engine.system import (
     BLOCK,
     Inbound,
     Network,
@@ -34,6 +32,8 @@ from ..system import (
     weight_rows,
     write_state,
 )
+from ..neurons import AbstractNeuron
+from ..neurons.base import State
 from .base import AbstractAdjoint, Problem, forget, recording
 from .messages import Messages, by_channel, first_lifted, sources_of
 

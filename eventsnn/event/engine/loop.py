@@ -14,17 +14,17 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from .adjoint import AbstractAdjoint, Problem
+from ..adjoint import AbstractAdjoint, Problem
+from ..flows import Segment
+from ..neurons import AbstractNeuron
+from ..neurons.base import State
+from ..solution import CODE, RUNNING
 from .batching import BatchNative
-from .delayed import Coming, next_segment
-from .flows import Segment
+from .delays import Coming, next_segment
 from .instants import Instant
-from .neurons import AbstractNeuron
-from .neurons.base import State
 from .queue import Queue, Schedule, empty, peek, push, schedule, take
 from .readings import UNREAD, read, reads
-from .spikes import Arrivals, Record, nothing
-from .status import CODE, RUNNING
+from .record import Arrivals, Record, nothing
 from .system import (
     BLOCK,
     Network,

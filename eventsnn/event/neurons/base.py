@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, PyTree
 
-from .. import checks
+from ... import checks
 
 State = PyTree[Float[Array, "neurons ..."]]
 
@@ -26,7 +26,7 @@ class AbstractNeuron(eqx.Module):
 
     A new model needs `init_state`, `drift`, `threshold_gap`, `receive`, `reset` and `observe`;
     exact spike times (by any diffrax solver) and exact gradients (by EventProp) follow from
-    these. A model with a closed form adds a flow, see `eventsnn.flows`.
+    these. A model with a closed form adds a flow, see `eventsnn.event.flows`.
 
     A neuron whose synapses are of several kinds (excitation of the dendrite and of the soma, the
     gates of a unit) has as many `ports`: the columns of the weights are then those of port 0 for
