@@ -11,9 +11,9 @@ from jaxtyping import Array, ArrayLike, Float
 from . import checks
 from .constraints import unwrap
 from .discrete import MaskedLinear, RSynaptic, Run, Sequential, run
+from .discrete.surrogates import ATan
 from .discrete.synaptic import RSynapticState
 from .event import LIF, EventNetwork
-from .surrogates import ATan
 
 
 class Discretised(eqx.Module):

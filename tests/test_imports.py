@@ -75,9 +75,8 @@ MAY_IMPORT = {
     **EVENT,
     "event": {*EVENT},
     # The discrete-time mode knows nothing of events; the bridge knows both.
-    "surrogates": {"checks"},
-    "discrete": {"checks", "constraints", "surrogates"},
-    "bridge": {"checks", "constraints", "discrete", "event", "surrogates"},
+    "discrete": {"checks", "constraints"},
+    "bridge": {"checks", "constraints", "discrete", "event"},
     "encoders": {"checks"},
     "losses": {"checks"},
     "data": {"checks"},
@@ -85,10 +84,9 @@ MAY_IMPORT = {
     "train": {"checks", "cpu", "event", "event.solution"},
     "tasks.figures": {"plots"},
     "tasks": {"constraints", "data", "discrete", "event", "event.architectures", "losses", "plots"}
-    | {"surrogates", "tasks.figures", "train"},
+    | {"tasks.figures", "train"},
     "results": set(),
-    "_api": {"bridge", "constraints", "cpu", "data", "discrete", "encoders", "event", "losses"}
-    | {"surrogates"},
+    "_api": {"bridge", "constraints", "cpu", "data", "discrete", "encoders", "event", "losses"},
     "__init__": {"_api"},
     "commands": {"__init__", "cpu", "plots", "results", "tasks"},
     "cli": {"commands"},

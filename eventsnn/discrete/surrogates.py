@@ -40,7 +40,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
-from .checks import NOT_NEGATIVE, POSITIVE, is_floating, numbers, within, wrong
+from ..checks import NOT_NEGATIVE, POSITIVE, is_floating, numbers, within, wrong
 
 
 class AbstractSurrogate(eqx.Module):
