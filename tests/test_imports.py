@@ -24,13 +24,12 @@ ENGINE = {
     "event.engine.instants": {"event.doubles"},
     "event.engine.queue": {"event.engine.instants"},
     "event.engine.system": {"event.flows", "event.neurons"},
-    "event.engine.readings": {
+    "event.engine.readout": {
         "event.engine.record",
         "event.engine.system",
         "event.flows",
         "event.neurons",
     },
-    "event.engine.queries": {"event.engine.record"},
     "event.engine.delays": {
         "event.engine.queue",
         "event.engine.system",

@@ -12,7 +12,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 from .. import checks
 from ..constraints import unwrap
 from .adjoint import AbstractAdjoint, EventProp
-from .engine import queries
+from .engine import readout
 from .engine.batching import on_any_mesh
 from .engine.loop import solve
 from .engine.record import Arrivals, Record, observation
@@ -165,7 +165,7 @@ class EventNetwork(eqx.Module):
         `RuntimeError` (under `jit` an Equinox runtime error) with `throw` as above.
         """
         record = self._simulate(in_times, None, throw, stop_after=1)
-        out = _over(record.status, lambda r: queries.first_spikes(r, self.outputs), record)
+        out = _over(record.status, lambda r: readout.first_spikes(r, self.outputs), record)
         return _valid(record.status, out)
 
     @on_any_mesh
@@ -179,7 +179,7 @@ class EventNetwork(eqx.Module):
         """
         count = checks.count("max_spikes", max_spikes)
         record = self._simulate(in_times, None, throw, stop_after=count)
-        out = _over(record.status, lambda r: queries.spikes(r, self.outputs, count), record)
+        out = _over(record.status, lambda r: readout.spikes(r, self.outputs, count), record)
         return _valid(record.status, out)
 
     @on_any_mesh
@@ -202,7 +202,7 @@ class EventNetwork(eqx.Module):
         source = observation(self.weights.shape[0])
         order = jnp.argsort(jnp.argsort(times))
         out = _over(
-            record.status, lambda r: queries.at_rows_of(r, source, len(times))[:, order], record
+            record.status, lambda r: readout.at_rows_of(r, source, len(times))[:, order], record
         )
         return _valid(record.status, out)
 
@@ -214,7 +214,7 @@ class EventNetwork(eqx.Module):
         [`ttfs`][]; with `throw=False` all counts of a sample that did not reach `t_max` are -1.
         Whole numbers have no gradient: for one, see [`eventsnn.losses.spike_count`][]."""
         record = self._simulate(in_times, None, throw)
-        out = _over(record.status, lambda r: queries.counts(r, self.outputs), record)
+        out = _over(record.status, lambda r: readout.counts(r, self.outputs), record)
         return _whole(record.status, out, -1)
 
     @on_any_mesh
@@ -227,7 +227,7 @@ class EventNetwork(eqx.Module):
         of [`ttfs`][]; with `throw=False` the integrals of a sample that did not reach `t_max` are
         NaN. (Of QIF and theta neurons that fire it is infinite.)"""
         record = self._simulate(in_times, None, throw, reading="integral")
-        return _whole(record.status, _over(record.status, queries.total, record), jnp.nan)
+        return _whole(record.status, _over(record.status, readout.total, record), jnp.nan)
 
     @on_any_mesh
     def maxima(
@@ -240,7 +240,7 @@ class EventNetwork(eqx.Module):
         did not reach `t_max` are NaN. (A neuron that fires has its maximum there.)
         """
         record = self._simulate(in_times, None, throw, reading="peak")
-        return _whole(record.status, _over(record.status, queries.largest, record), jnp.nan)
+        return _whole(record.status, _over(record.status, readout.largest, record), jnp.nan)
 
     @on_any_mesh
     def simulate(
@@ -255,7 +255,7 @@ class EventNetwork(eqx.Module):
         record = self._simulate(in_times, None, throw)
         n_sources = self.weights.shape[0]
         times, sources = _over(
-            record.status, lambda r: queries.events(r, n_sources, self.max_events), record
+            record.status, lambda r: readout.events(r, n_sources, self.max_events), record
         )
         if self.delays is not None:
             whole = is_success(record.status)[..., None]

@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from ..engine.batching import program, varying
 from ..engine.delays import lifted_on_way
-from ..engine.readings import of, read
+from ..engine.readout import of, read
 from ..engine.record import Arrivals, nothing, observation
 from ..engine.system import (
     Inbound,

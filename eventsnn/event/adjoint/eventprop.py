@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 from ... import checks
 from ..engine.batching import BatchNative, reverse_only
 from ..engine.delays import lifted_on_way
-from ..engine.readings import read, reads
+from ..engine.readout import read, reads
 from ..engine.record import Arrivals, nothing
 from ..engine.system import (
     BLOCK,

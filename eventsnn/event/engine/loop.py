@@ -23,7 +23,7 @@ from .batching import BatchNative
 from .delays import Coming, next_segment
 from .instants import Instant
 from .queue import Queue, Schedule, empty, peek, push, schedule, take
-from .readings import UNREAD, read, reads
+from .readout import UNREAD, read, reads
 from .record import Arrivals, Record, nothing
 from .system import (
     BLOCK,

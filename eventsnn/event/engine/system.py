@@ -38,7 +38,7 @@ class Plan(NamedTuple):
     t_end: float  # beyond t_max, where neurons are driven until they fire
     stop_after: int | None = None  # stop a sample once every output has fired this often
     capacity: int | None = None  # so many spikes may be under way; None: there are no delays
-    reading: Literal["state", "integral", "peak"] | None = None  # of the outputs, see `readings`
+    reading: Literal["state", "integral", "peak"] | None = None  # of the outputs, see `readout`
     keep_states: bool = False  # record the states that a backward pass starts from
 
 
