@@ -18,9 +18,10 @@ import numpy as np
 import pytest
 import reference as ref
 import reference_delays as rd
+from delta_lif import DeltaLIF
+from differences import STEP, assert_equal_gradients
 from jitted import simulate
 from registry import RK4, quick
-from test_delta_synapses import DeltaLIF
 
 import eventsnn as esn
 
@@ -28,7 +29,6 @@ N, N_IN, K, T_MAX, COUNT = 4, 2, 2, 32.0, 5
 MASK = np.ones((N + N_IN, N), bool)  # with self-connections
 MASK[0, 2] = MASK[1, 1] = MASK[N, 3] = False
 QUERY = np.array([23.0, 7.0, 30.5])
-STEP = 5e-5
 SOLVER = {"solver": esn.ODEFlow(RK4(), dt0=0.05, nodes=1), "max_steps": 1000}
 
 
@@ -278,14 +278,6 @@ def assert_differences(case, params, functional, grads, read="spikes", rtol=3e-8
         found = np.array([np.vdot(grad, way) for way in ways])
         scale = np.linalg.norm(grad) * np.linalg.norm(ways[0]) + 1e-300
         np.testing.assert_allclose(found / scale, slopes / scale, rtol=0, atol=rtol, err_msg=name)
-
-
-def assert_equal_gradients(actual, expected, rtol):
-    for name, value in expected.items():
-        scale = np.max(np.abs(value)) + 1e-300
-        np.testing.assert_allclose(
-            actual[name] / scale, value / scale, rtol=0, atol=rtol, err_msg=name
-        )
 
 
 # ------------------------------------------------------------------ times and gradients

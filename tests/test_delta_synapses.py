@@ -4,13 +4,12 @@ then fires at the time of the arrival. A user's neuron, on the ODE flow.
 The reference steps from event to event by the closed form of the membrane, in NumPy.
 """
 
-from typing import NamedTuple
-
 import diffrax
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from delta_lif import DeltaLIF
 from jax.flatten_util import ravel_pytree
 
 import eventsnn as esn
@@ -22,36 +21,6 @@ WEIGHTS = np.array(  # two neurons' spikes lift others, which lift the next
 TAU, BIAS = np.array([10.0, 12.0, 8.0]), np.array([0.9, 1.1, 0.3])
 THRESHOLD = np.array([1.0, 0.9, 1.05])
 IN_TIMES = np.array([[2.0, 9.0, 15.0], [5.0, 9.5, 21.0]])
-
-
-class State(NamedTuple):
-    v: jax.Array
-
-
-class DeltaLIF(esn.AbstractNeuron):
-    """tau V' = -V + bias; a spike that arrives moves V by its weight."""
-
-    tau: jax.Array
-    bias: jax.Array
-    threshold: jax.Array
-
-    def init_state(self, n):
-        return State(jnp.zeros(n))
-
-    def drift(self, s):
-        return State((self.bias - s.v) / self.tau)
-
-    def threshold_gap(self, s):
-        return self.threshold - s.v
-
-    def receive(self, s, current):
-        return State(s.v + current)
-
-    def reset(self, s, spiked):
-        return State(jnp.where(spiked, 0.0, s.v))
-
-    def observe(self, s):
-        return s.v
 
 
 def network(parameters, adjoint=None):

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from test_train import OPTIMIZER, data, line, squared_error, train
+from least_squares import OPTIMIZER, data, line, squared_error, train
 
 import eventsnn as esn
 from eventsnn import discrete, losses

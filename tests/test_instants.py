@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import jitted
 import numpy as np
 import pytest
-from test_delta_synapses import DeltaLIF
+from delta_lif import DeltaLIF
 
 import eventsnn as esn
 from eventsnn.event.flows import AbstractFlow, ExactLIF, Segment, Window

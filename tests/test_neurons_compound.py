@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from delta_lif import DeltaLIF
 from registry import (
     FLOWS,
     LIF_SET,
@@ -26,7 +27,6 @@ from registry import (
     problem,
     quick,
 )
-from test_delta_synapses import DeltaLIF
 
 import eventsnn as esn
 from eventsnn.event.flows import MixtureFlow, RefractoryFlow

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import reference_delays as rd
+from differences import STEP, assert_equal_gradients
 from reference_delays import LIF
 from registry import RK4, quick
-from test_delays import STEP, assert_equal_gradients
 
 import eventsnn as esn
 

@@ -11,45 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from least_squares import OPTIMIZER, data, line, mean_absolute_error, squared_error, train
 
 from eventsnn.losses import time_mae, time_mse
 from eventsnn.train import fit, make_step
-
-# With a state to carry. (Adam's bias correction, inside Optax, needs mixed promotion.)
-OPTIMIZER = optax.sgd(0.1, momentum=0.5)
-
-
-class Line(eqx.Module):
-    slope: jax.Array
-    offset: jax.Array
-    name: str = eqx.field(static=True, default="line")
-
-
-def line():
-    return Line(jnp.asarray([0.5, -0.25]), jnp.asarray(0.125))
-
-
-def squared_error(model, batch):
-    x, y = batch
-    return jnp.mean((x @ model.slope + model.offset - y) ** 2)
-
-
-def mean_absolute_error(model, batch):
-    x, y = batch
-    return jnp.mean(jnp.abs(x @ model.slope + model.offset - y))
-
-
-def data(steps, size=8):
-    rng = np.random.default_rng(0)
-    dtype = jnp.result_type(float)
-    x = rng.normal(size=(steps, size, 2)).astype(dtype)
-    return list(zip(x, (x @ np.array([2.0, -1.0]) + 3.0).astype(dtype), strict=True))
-
-
-def train(steps, batches=None, **options):
-    options = {"progress": False, "chunk": 4} | options
-    batches = data(steps) if batches is None else batches
-    return fit(line(), batches, squared_error, OPTIMIZER, steps=steps, **options)
 
 
 def test_fit_finds_the_line():
@@ -281,7 +246,7 @@ SHARDED = """
     jax.config.update("jax_num_cpu_devices", 4)
     jax.config.update("jax_enable_x64", True)
     import numpy as np, optax, pytest
-    import test_train as t
+    import least_squares as t
 
     one = t.train(10, devices=jax.devices()[:1])
     assert one.n_devices == 1
