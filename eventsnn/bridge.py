@@ -11,10 +11,9 @@ from jaxtyping import Array, ArrayLike, Float
 from . import checks
 from .constraints import unwrap
 from .discrete import MaskedLinear, RSynaptic, Run, Sequential, run
+from .discrete.surrogates import ATan
 from .discrete.synaptic import RSynapticState
-from .network import EventNetwork
-from .neurons import LIF
-from .surrogates import ATan
+from .event import LIF, EventNetwork
 
 
 class Discretised(eqx.Module):

@@ -61,7 +61,8 @@ def pytest_configure(config):
     if "XLA_FLAGS" in os.environ:
         return
     code = (
-        f"import sys; sys.path.append({os.path.dirname(__file__)!r}); import registry;"
+        f"import sys; sys.path.append({os.path.dirname(__file__)!r});"
+        "from helpers import registry;"
         "print(registry.known_options(registry.QUICK))"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -12,10 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from bad_calls import NO_ROW, ROWS
 
 import eventsnn as esn
 from eventsnn import data, discrete, encoders, losses, plots, surrogates, train
+from helpers.bad_calls import NO_ROW, ROWS
 
 PACKAGE = pathlib.Path(esn.__file__).parent
 #: Modules whose public names are those that they define, or those that they export.

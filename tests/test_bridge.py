@@ -5,13 +5,24 @@ import re
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import jitted
 import numpy as np
 import pytest
-from registry import LIF_SET, LIF_SUBTRACT, MASK, N_IN, QIF, RATIOS, Case, N, network, problem
 
 import eventsnn as esn
 from eventsnn import surrogates
+from helpers import jitted
+from helpers.registry import (
+    LIF_SET,
+    LIF_SUBTRACT,
+    MASK,
+    N_IN,
+    QIF,
+    RATIOS,
+    Case,
+    N,
+    network,
+    problem,
+)
 
 T_MAX, K = 40.0, 25
 DTS = (0.1, 0.05, 0.025, 0.0125, 0.00625)

@@ -517,7 +517,7 @@ def mnist(tmp_path):
 def test_a_run_on_files_of_ones_own(mnist, in_process, monkeypatch, tmp_path, capsys):
     arguments = ("leaky-classification", "--dataset=mnist", "--quick", "--steps=2", "--x64")
     monkeypatch.setenv("EVENTSNN_DATA", str(tmp_path / "nowhere"))  # the option comes first
-    monkeypatch.setattr("eventsnn.tasks.images.draw", lambda *_: ({}, {}))  # which takes long
+    monkeypatch.setattr("eventsnn.tasks.images.ImageTask.draw", lambda *_: ({}, {}))  # slow
     assert in_process(*arguments, f"--data-dir={mnist}") == 0
     metrics = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert metrics["dataset"] == "mnist" and metrics["data_dir"] == str(mnist)

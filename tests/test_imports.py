@@ -1,6 +1,7 @@
-"""Imports point one way, so that each module can be read with only what is below it in mind."""
+"""Imports point one way, so that each file can be read with only what is below it in mind."""
 
 import ast
+import graphlib
 import pathlib
 import subprocess
 import sys
@@ -15,79 +16,80 @@ MODULES = {
     for path in sorted(PACKAGE.rglob("*.py"))
 }
 
-EVERYTHING = {
-    "architectures",
-    "bridge",
-    "constraints",
-    "data",
-    "discrete",
-    "encoders",
-    "flows",
-    "losses",
-    "network",
+# Each part of the package, and the parts that it may import. A part is a file, or a folder without
+# the parts within it that have a line of their own.
+ENGINE = {
+    "event.engine.record": set(),
+    "event.engine.batching": set(),
+    "event.engine.instants": {"event.doubles"},
+    "event.engine.queue": {"event.engine.instants"},
+    "event.engine.system": {"event.flows", "event.neurons"},
+    "event.engine.readout": {
+        "event.engine.record",
+        "event.engine.system",
+        "event.flows",
+        "event.neurons",
+    },
+    "event.engine.delays": {
+        "event.engine.queue",
+        "event.engine.system",
+        "event.flows",
+        "event.neurons",
+    },
+    "event.engine.loop": {"event.adjoint", "event.flows", "event.neurons", "event.solution"},
 }
-EVERYTHING |= {"neurons", "plots", "pseudospikes", "status", "surrogates", "train"}
-
-# Each part of the package, and the parts that it may import. A folder is one part.
-MAY_IMPORT = {
-    "spikes": set(),
-    "status": set(),
-    "batching": set(),
-    "doubles": set(),
-    "instants": {"doubles"},
-    "checks": set(),
-    "neurons": {"checks"},
-    "flows": {"checks", "doubles", "neurons"},
-    "system": {"flows", "neurons", "spikes"},
-    "constraints": {"checks"},
-    "readings": {"flows", "neurons", "spikes", "system"},
-    "queue": {"instants"},
-    "delayed": {"flows", "neurons", "queue", "system"},
-    "pseudospikes": {"checks", "neurons"},
-    "queries": {"spikes"},
+ENGINE["event.engine.loop"] |= ENGINE.keys() - {"event.engine.loop"}
+EVENT = {
+    "event.doubles": set(),
+    "event.solution": set(),
+    "event.neurons": {"checks"},
+    "event.flows": {"checks", "event.doubles", "event.neurons"},
     # The event loop is handed to the adjoint, which never imports it.
-    "adjoint": {"batching", "checks", "delayed", "neurons", "queue", "readings", "spikes"}
-    | {"status", "system"},
-    "engine": {
-        "adjoint",
-        "batching",
-        "delayed",
-        "flows",
-        "instants",
-        "neurons",
-        "queue",
-        "readings",
-    }
-    | {"spikes", "status", "system"},
-    "network": {
-        "adjoint",
-        "batching",
+    "event.adjoint": {"checks", "event.neurons", *ENGINE} - {"event.engine.loop"},
+    "event.pseudospikes": {"checks", "event.neurons"},
+    "event.network": {
         "checks",
         "constraints",
-        "engine",
-        "flows",
-        "neurons",
-        "pseudospikes",
-        "queries",
-    }
-    | {"spikes", "status", "system"},
-    "architectures": {"adjoint", "checks", "flows", "network", "neurons", "pseudospikes"},
-    "surrogates": {"checks"},
+        "event.adjoint",
+        "event.flows",
+        "event.neurons",
+        "event.pseudospikes",
+        "event.solution",
+        *ENGINE,
+    },
+    "event.architectures": {
+        "checks",
+        "event.adjoint",
+        "event.flows",
+        "event.network",
+        "event.neurons",
+        "event.pseudospikes",
+    },
+}
+MAY_IMPORT = {
+    "checks": set(),
+    "constraints": {"checks"},
+    "cpu": {"checks"},
+    **ENGINE,
+    **EVENT,
+    "event": {*EVENT},
     # The discrete-time mode knows nothing of events; the bridge knows both.
-    "discrete": {"checks", "constraints", "surrogates"},
-    "bridge": {"checks", "constraints", "discrete", "network", "neurons", "surrogates"},
+    "discrete": {"checks", "constraints"},
+    "bridge": {"checks", "constraints", "discrete", "event"},
     "encoders": {"checks"},
     "losses": {"checks"},
     "data": {"checks"},
     "plots": {"checks"},
-    "cpu": {"checks"},
-    "train": {"checks", "cpu", "network", "status"},
-    "tasks": set(EVERYTHING),
+    "train": {"checks", "cpu", "event", "event.solution"},
+    "tasks.figures": {"plots"},
+    "tasks": {"constraints", "data", "discrete", "event", "event.architectures", "losses", "plots"}
+    | {"tasks.figures", "train"},
     "results": set(),
-    "commands": {*EVERYTHING, "cpu", "results", "tasks"},
+    "_api": {"bridge", "constraints", "cpu", "data", "discrete", "encoders", "event", "losses"},
+    "__init__": {"_api"},
+    "commands": {"__init__", "cpu", "plots", "results", "tasks"},
     "cli": {"commands"},
     "__main__": {"cli"},
-    "_api": {*EVERYTHING, "adjoint", "cpu"},
 }
 LIGHT = {  # besides the standard library
     "encoders": {"jax", "jaxtyping", "numpy"},
@@ -98,7 +100,10 @@ LIGHT = {  # besides the standard library
 
 
 def part_of(module):
-    return module.split(".")[0]
+    """The part with the longest name that the module's name starts with."""
+    names = module.split(".")
+    prefixes = [".".join(names[:n]) for n in range(len(names), 0, -1)]
+    return next((prefix for prefix in prefixes if prefix in MAY_IMPORT), None)
 
 
 def imports(module, *, inside_functions):
@@ -126,32 +131,63 @@ def top_level(tree):
         yield from top_level(node)
 
 
-def own(module):
-    """The parts of the package that a module imports anywhere, also in functions."""
+def imported_files(module):
+    """Modules of the package that a module imports anywhere: in functions and for annotations, too.
+
+    An import from a package is one of its `__init__`, unless the name is a module. That Python
+    runs the `__init__` of every folder above an imported file does not count.
+    """
     for name in imports(module, inside_functions=True):
-        if name.split(".")[0] == "eventsnn":
-            yield name.split(".")[1] if "." in name else "__init__"
+        root, *names = name.split(".")
+        if root != "eventsnn":
+            continue
+        candidates = [
+            names[:n] + end for n in range(len(names), -1, -1) for end in ([], ["__init__"])
+        ]
+        yield next(m for m in map(".".join, candidates) if m in MODULES)
+
+
+FILES = {module: set(imported_files(module)) for module in MODULES}
 
 
 def test_the_parser_sees_imports():
-    assert {"adjoint", "flows", "neurons"} <= set(own("engine"))
+    assert {"event.adjoint.__init__", "event.neurons.base"} <= FILES["event.engine.loop"]  # from ..
+    assert {"checks", "event.engine.loop"} <= FILES["event.network"]  # a module, from ..
+    assert "plots.__init__" in FILES["tasks.delays"]  # in a function
+    assert "_api" in FILES["__init__"]  # for annotations
     assert "matplotlib" in {
         name.split(".")[0] for name in imports("plots.style", inside_functions=False)
     }
 
 
+def assert_no_cycle(graph):
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        pytest.fail("a cycle of imports: " + " <- ".join(error.args[1]))
+
+
+def test_no_file_imports_itself_by_way_of_others():
+    assert_no_cycle(FILES)
+
+
+def test_a_cycle_is_found():
+    with pytest.raises(pytest.fail.Exception, match=r"event\.flows\.lif"):
+        assert_no_cycle(FILES | {"event.neurons.lif": {"event.flows.lif"}})
+
+
+def test_no_part_may_import_itself_by_way_of_others():
+    assert_no_cycle(MAY_IMPORT)
+
+
 def test_every_part_has_its_place():
-    parts = {part_of(module) for module in MODULES} - {"__init__"}
-    assert parts <= set(MAY_IMPORT)
+    assert {part_of(module) for module in MODULES} == set(MAY_IMPORT)
 
 
-@pytest.mark.parametrize("module", sorted(set(MODULES) - {"__init__"}))
+@pytest.mark.parametrize("module", sorted(MODULES))
 def test_imports_point_one_way(module):
     part = part_of(module)
-    allowed = MAY_IMPORT[part] | {part}
-    if part in ("commands", "tasks"):
-        allowed |= {"__version__"}
-    assert set(own(module)) <= allowed
+    assert set(map(part_of, FILES[module])) <= MAY_IMPORT[part] | {part}
 
 
 @pytest.mark.parametrize("module", ["__init__", "__main__", "cli", "results"])
@@ -166,7 +202,7 @@ import sys, eventsnn
 assert "jax" not in sys.modules and not hasattr(eventsnn, "__main__")
 assert eventsnn.checks is sys.modules["eventsnn.checks"]
 from eventsnn import *
-assert LIF is eventsnn.neurons.LIF and {"LIF", "losses", "__version__"} <= set(dir(eventsnn))
+assert LIF is eventsnn.event.neurons.LIF and {"LIF", "losses", "__version__"} <= set(dir(eventsnn))
 assert eventsnn.__version__ == "0+unknown" or eventsnn.__version__[0].isdigit()
 try:
     eventsnn.LIFE
@@ -183,18 +219,18 @@ def test_light_modules(module):
     assert roots - set(sys.stdlib_module_names) <= LIGHT[part_of(module)] | {"eventsnn"}
 
 
-@pytest.mark.parametrize("module", [m for m in MODULES if part_of(m) != "plots"])
+DRAWING = ("plots", "tasks.figures")
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if not m.startswith(DRAWING)])
 def test_matplotlib_is_imported_lazily(module):
     at_import = set(imports(module, inside_functions=False))
-    assert not any(name.startswith(("matplotlib", "eventsnn.plots")) for name in at_import)
+    slow = ("matplotlib", *(f"eventsnn.{part}" for part in DRAWING))
+    assert not any(name.startswith(slow) for name in at_import)
 
 
 def test_one_neuron_does_not_know_another():
-    models = {
-        m
-        for m in MODULES
-        if m.startswith("neurons.") and m not in ("neurons.__init__", "neurons.base")
-    }
+    models = {m for m in MODULES if m.startswith("event.neurons.")}
+    models -= {"event.neurons.__init__", "event.neurons.base"}
     for module in models:
-        names = set(imports(module, inside_functions=True))
-        assert not any(f"eventsnn.{other}" in ".".join(names) for other in models - {module})
+        assert not FILES[module] & models

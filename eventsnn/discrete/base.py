@@ -14,7 +14,7 @@ from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray, PyTree
 
 from .. import checks
 from ..constraints import AbstractWrapper
-from ..surrogates import ATan
+from .surrogates import ATan
 
 Like = Array | jax.ShapeDtypeStruct
 ResetName = Literal["subtract", "zero", "none"]

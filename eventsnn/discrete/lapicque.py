@@ -4,7 +4,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from ..checks import POSITIVE, Range, flag
-from ..surrogates import ATan
 from .base import (
     AbstractSpikingCell,
     Like,
@@ -18,6 +17,7 @@ from .base import (
 )
 from .leaky import LeakyState
 from .recurrence import linear_recurrence
+from .surrogates import ATan
 
 BETWEEN = Range("must lie in (0, 1)", lambda x: (x > 0) & (x < 1))
 

@@ -10,11 +10,9 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ..architectures import feedforward
 from ..constraints import constrain, unwrap
 from ..data.yin_yang import YinYangData
-from ..network import EventNetwork
-from ..neurons import LIF
+from ..event import LIF, EventNetwork, feedforward
 from ..train import FitResult
 from .base import MAX_EPOCHS, option
 from .points import PointsTask, Setup, history, normal, only

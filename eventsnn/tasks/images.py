@@ -15,13 +15,14 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ..data import images
 from ..data.images import ImageData
-from ..discrete import Run, Sequential, trainable
+from ..discrete import AbstractCell, OneToOne, Run, Sequential, trainable
 from ..train import FitResult, fit
 from .base import MAX_EPOCHS, MAX_STEPS, DataError, Outcome, Pictures, Task, option
-from .image_figures import draw
 
 # Steps a dispatch: the largest divisor of an epoch up to here.
 _MAX_CHUNK = 40
+# Images in the figures.
+N_SHOWN = 10
 
 Batch = tuple[Float[Array, "batch h w"], Int[Array, " batch"], Int[Array, " batch"]]
 
@@ -197,7 +198,54 @@ class ImageTask(Task):
         self, data: ImageData, before: Any, fitted: FitResult, test: "Test"
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """Figures and animations by name."""
-        return draw(self, data, before, fitted, test)
+        from .. import plots  # matplotlib is slow to import, and training does not need it
+        from .figures import images as figures
+
+        model = eqx.nn.inference_mode(fitted.average)
+        shown, labels = data.test_images[:N_SHOWN], data.test_labels[:N_SHOWN]
+        predicted, target = test.predicted[:N_SHOWN], int(labels[0])
+        cells = [i for i, layer in enumerate(model.layers) if isinstance(layer, AbstractCell)]
+        seeds = np.arange(N_SHOWN, dtype=np.int32)
+        run = eqx.filter_jit(lambda m, x, s: self.simulate(m, x, s, layers=cells))(
+            model, shown, seeds
+        )
+        hidden, output = (np.asarray(spikes[:, 0]) for spikes in run.spikes)
+        hidden = hidden.reshape(len(hidden), -1)  # maps, for a convolution
+        drawn = {
+            **self.training_figures(data, before, fitted, test),
+            **figures.activity(
+                hidden,
+                output,
+                np.asarray(run.membranes[-1][:, 0]),
+                threshold=float(model.layers[cells[-1]].threshold),
+                target=target,
+            ),
+            "weights": plots.weights(_parameters(before), _parameters(model)),
+        }
+        film = getattr(self, "frames", None)
+        if film is None:
+            return {**drawn, "samples": figures.samples(shown, labels, predicted)}, {}
+        frames = np.asarray(jax.jit(film)(shown, seeds))
+        drawn["samples"] = figures.moving_samples(frames, labels, predicted)
+        return drawn, {"sample": figures.movie(frames[:, 0], hidden, target, predicted[0])}
+
+    def training_figures(
+        self, data: ImageData, before: Any, fitted: FitResult, test: "Test"
+    ) -> dict[str, Any]:
+        """Figures of the loss, the accuracy after each epoch, and the confusion matrix."""
+        from .figures import images as figures
+
+        losses = {"training batch": fitted.losses}
+        if fitted.monitored is not None:
+            losses["test batch"] = fitted.monitored
+        static = eqx.filter(before, eqx.is_array, inverse=True)
+        models = (
+            eqx.combine(jax.tree.map(lambda x, i=i: jnp.asarray(x[i]), fitted.snapshots), static)
+            for i in range(len(fitted.snapshot_steps))
+        )
+        accuracies = [self.test(model, data).accuracies()[""] for model in models]
+        confusion = test.confusion(data.n_classes)
+        return figures.training(losses, accuracies, fitted.snapshot_steps, confusion)
 
 
 @eqx.filter_jit
@@ -226,3 +274,21 @@ class Test:
         matrix = np.zeros((n_classes, n_classes), int)
         np.add.at(matrix, (self.labels, self.predicted), 1)
         return matrix
+
+
+def _parameters(model: Sequential) -> dict[str, np.ndarray]:
+    """Weights and biases of every layer by name; V is the feedback."""
+    named = {}
+    for i, layer in enumerate(model.layers):
+        for name, part in (
+            (f"layer {i}", layer),
+            (f"layer {i} V", getattr(layer, "feedback", None)),
+        ):
+            if isinstance(part, OneToOne):
+                named[name] = part.v
+            elif isinstance(part, eqx.nn.Linear | eqx.nn.Conv2d):
+                named[name] = part.weight.reshape(len(part.weight), -1)
+                if part.bias is not None:
+                    named[f"{name} bias"] = part.bias.reshape(-1)
+    # Not as one tree: that would sort the names.
+    return {name: np.asarray(value) for name, value in named.items()}

@@ -11,11 +11,9 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ..architectures import recurrent
 from ..constraints import constrain
 from ..data import membrane
-from ..network import EventNetwork
-from ..neurons import LIF, LeakyIntegrator, Mixture
+from ..event import LIF, EventNetwork, LeakyIntegrator, Mixture, recurrent
 from ..train import FitResult, fit
 from .base import Outcome, Pictures, Task, finite_steps, option
 

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..data import membrane
 from ..discrete import Leaky, Sequential, run_batch, trainable
-from ..surrogates import FastSigmoid
+from ..discrete.surrogates import FastSigmoid
 from ..train import FitResult, fit
 from .base import Outcome, Pictures, Task, option
 

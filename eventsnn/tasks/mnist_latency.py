@@ -7,22 +7,30 @@ from typing import Any, ClassVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from ..event import (
+    LIF,
+    AbstractNeuron,
+    EventNetwork,
+    LeakyIntegrator,
+    Mixture,
+    Pseudospikes,
+    Refractory,
+)
 from ..losses import ttfs_cross_entropy
-from ..network import EventNetwork
-from ..neurons import LIF, AbstractNeuron, LeakyIntegrator, Mixture, Refractory
-from ..pseudospikes import Pseudospikes
 from .base import finite_steps, option
-from .images import Batch, ImageTask
-from .latency_figures import draw
+from .images import N_SHOWN, Batch, ImageTask
 
 # Hidden neurons, and samples, that share an event loop, at most.
 _GROUP = 35
 _PART = 32
 # From this grey value on a pixel spikes: 2 of 255.
 _VISIBLE = 1.5 / 255
+# Times at which the membranes of the outputs are drawn.
+_N_TIMES = 401
 
 
 @dataclasses.dataclass(frozen=True)
@@ -231,7 +239,40 @@ class MNISTLatency(ImageTask):
         )
 
     def draw(self, data, before, fitted, test):
-        return draw(self, data, before, fitted, test), {}
+        from .. import plots  # matplotlib is slow to import, and training does not need it
+        from .figures import images, latency
+
+        model = eqx.nn.inference_mode(fitted.average)
+        shown, labels = data.test_images[:N_SHOWN], data.test_labels[:N_SHOWN]
+        net, target = self.network(model), int(labels[0])
+        in_times = self.encode(model, jnp.asarray(shown[0]), jax.random.key(0))
+        times = jnp.linspace(0.0, self.t_max, _N_TIMES)
+        events, traces = _events_and_potentials(net, in_times, times)
+        drawn = {
+            **self.training_figures(data, before, fitted, test),
+            "raster": latency.raster(
+                events.times,
+                events.sources,
+                n_neurons=net.n_neurons,
+                outputs=net.outputs,
+                t_max=net.t_max,
+                target=target,
+            ),
+            "membranes": latency.membranes(times, traces, target=target),
+            "weights": plots.weights(_weights(before), _weights(model)),
+            "samples": images.samples(shown, labels, test.predicted[:N_SHOWN]),
+        }
+        return drawn, {}
+
+
+@eqx.filter_jit
+def _events_and_potentials(net, in_times, times):
+    events = net.simulate(in_times, throw=False)
+    return events, net.states_at(in_times, times, throw=False)
+
+
+def _weights(model):
+    return {"hidden": np.asarray(model.hidden.T), "output": np.asarray(model.output.T)}
 
 
 def _pieces(n: int, size: int) -> int:

@@ -11,18 +11,18 @@ import numpy as np
 import optax
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
-from ..architectures import Initializer
 from ..data import images, yin_yang
 from ..data.yin_yang import Samples, YinYangData
+from ..event import EventNetwork, Pseudospikes
+from ..event.architectures import Initializer
 from ..losses import ttfs_cross_entropy
-from ..network import EventNetwork
-from ..pseudospikes import Pseudospikes
 from ..train import FitResult, fit
-from . import point_figures
 from .base import MAX_EPOCHS, Outcome, Pictures, Task, finite_steps, option
 
 # Steps a dispatch: the largest divisor of an epoch up to here.
 _MAX_CHUNK = 40
+# Points per side of the grid over which the network is drawn.
+_GRID = 100
 
 POINTS = ("published", "fresh")
 N_INPUTS, N_CLASSES = 5, len(yin_yang.CLASSES)
@@ -222,7 +222,32 @@ class PointsTask(Task):
 
     def figures(self, fitted: FitResult, data: YinYangData, accuracies: list[float]) -> dict:
         """The pictures by name."""
-        return point_figures.draw(self, fitted, data, accuracies)
+        from .figures import points as figures  # matplotlib is slow to import
+
+        net, (xy, labels) = fitted.model, map(np.asarray, data.test)
+        axis = (np.arange(_GRID, dtype=xy.dtype) + 0.5) / _GRID
+        grid = np.stack(np.meshgrid(axis, axis), axis=-1)
+        inside = np.asarray(yin_yang.classify(grid)) >= 0
+        plane = np.full(inside.shape, np.nan)
+        plane[inside] = self.predict(net, grid[inside])
+        events = _simulate(net, self.event_inputs(xy[0]))
+        return {
+            "regions": figures.regions(
+                xy, labels, self.predict(net, xy), plane, classes=yin_yang.CLASSES
+            ),
+            **figures.training(
+                fitted.losses, accuracies, fitted.snapshot_steps / self.n_steps()[1]
+            ),
+            "raster": figures.raster(
+                events.times,
+                events.sources,
+                n_neurons=net.n_neurons,
+                n_inputs=N_INPUTS,
+                outputs=net.outputs,
+                t_max=net.t_max,
+                title=f"the first test point, {yin_yang.CLASSES[labels[0]]}",
+            ),
+        }
 
     def _data_key(self):
         return jax.random.fold_in(jax.random.key(self.seed), 1)
@@ -231,6 +256,11 @@ class PointsTask(Task):
 @eqx.filter_jit
 def _first_spikes(task, net, xy):
     return task.first_spikes(net, xy)
+
+
+@eqx.filter_jit
+def _simulate(net, in_times):
+    return net.simulate(in_times, throw=False)
 
 
 def history(fitted: FitResult):

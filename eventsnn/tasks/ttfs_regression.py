@@ -9,11 +9,9 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from ..architectures import recurrent_mask
 from ..data import regression
+from ..event import QIF, EventNetwork, recurrent_mask
 from ..losses import time_mae, time_mse
-from ..network import EventNetwork
-from ..neurons import QIF
 from ..train import FitResult, fit
 from .base import SOLVERS, Outcome, Pictures, Task, option
 

@@ -7,9 +7,7 @@ import jax
 import optax
 from jaxtyping import PRNGKeyArray
 
-from ..architectures import feedforward
-from ..network import EventNetwork
-from ..neurons import LIF, QIF
+from ..event import LIF, QIF, EventNetwork, feedforward
 from .base import option
 from .points import PointsTask, Setup, normal, only
 

@@ -15,8 +15,8 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, PyTree
 
 from .. import checks
-from ..network import EventNetwork
-from ..status import MEMBERS, Status
+from ..event import EventNetwork, Status
+from ..event.solution import MEMBERS
 
 # How many names, and how many groups of outputs, one line shows.
 _SHOWN = 6

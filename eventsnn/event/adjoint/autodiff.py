@@ -1,0 +1,176 @@
+"""Gradients by JAX's own rules, on a replay of the record."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int, PyTree
+
+from ..engine.batching import program, varying
+from ..engine.delays import lifted_on_way
+from ..engine.readout import of, read
+from ..engine.record import Arrivals, nothing, observation
+from ..engine.system import (
+    Inbound,
+    Passage,
+    approach,
+    charges,
+    driven,
+    initial_state,
+    jump,
+    lift,
+    lifts,
+    passage,
+    weight_rows,
+)
+from ..neurons.base import State
+from .base import AbstractAdjoint, Problem, forget, recording
+from .messages import first_lifted, sources_of
+
+#: Derivatives of crossing times are right up to this order.
+_ORDERS = 3
+
+
+class Autodiff(AbstractAdjoint):
+    """Gradients by JAX's own rules, straight through the recorded events.
+
+    Replays the record as one `lax.scan` in which every spike time is an implicit function of the
+    state before it. Forward mode and second derivatives (`jax.jvp`, `jax.hessian`) work, too.
+    Slower than [`EventProp`][] and hungrier: a check on the other, and on new models.
+    """
+
+    def apply(self, loop, problem, active, arrays, arrivals):
+        del active
+        record = loop(recording(problem), *lax.stop_gradient((arrays, arrivals)))
+        assert record.dt is not None
+        numbers = jnp.arange(problem.plan.max_steps, dtype=jnp.int32)
+        columns = (record.sources, record.dt, record.message, record.wait, record.driven)
+        rows = _Row(numbers, *jax.tree.map(lambda x: jnp.moveaxis(x, 0, -1), columns))
+        shifts, observed = program(_replay, problem=problem)(arrays, arrivals, rows)
+        times = jnp.where(record.times < jnp.inf, record.times + shifts, jnp.inf)
+        return forget(record)._replace(times=times, observed=observed)
+
+
+class _Row(NamedTuple):
+    """One segment of the record, batch last."""
+
+    number: Int[Array, ""]
+    source: Int[Array, " batch"]
+    dt: Float[Array, " batch"]
+    message: Int[Array, "receivers batch"] | None
+    wait: Float[Array, "receivers batch"] | None
+    driven: Bool[Array, " batch"] | None
+
+
+class _Replay(NamedTuple):
+    """What is carried from row to row. Times are shifts: their value is zero and their derivative
+    is that of the time. (The record has the values: a difference of two late times is inexact.)"""
+
+    state: State
+    time: Float[Array, " batch"]
+    due: Float[Array, "n batch"]  # of each neuron's last crossing
+    arrived: Int[Array, " batch"]
+    sent: Float[Array, "messages batch"] | None  # with delays
+
+
+def _replay(arrays: PyTree, arrivals: Arrivals, rows: _Row, *, problem: Problem):
+    """The shifts of the times of all rows, and what is read in them; batch first."""
+    plan, network = problem.plan, problem.build(arrays)
+    flow, batch = network.flow, arrivals.times.shape[0]
+    first, inputs = initial_state(network.neuron, plan.n, batch), 0
+    zero, sent, delays = jnp.zeros(batch, rows.dt.dtype), None, None
+    shifts = _shift(arrivals.times)
+    if arrivals.inputs is not None and network.delays is not None:
+        inputs, delays = arrivals.inputs.shape[1], _shift(network.delays)
+        sent = jnp.concatenate([_shift(arrivals.inputs.T), jnp.zeros_like(rows.dt)])
+    network = network._replace(neuron=lift(network.neuron))
+
+    def inbound_of(carry: _Replay, row: _Row):
+        """What was received on the way, at times that depend on who sent it when."""
+        if carry.sent is None or row.message is None or row.wait is None or delays is None:
+            return None
+        takes = row.message >= 0
+        source = sources_of(plan, row.message, rows.source, inputs)
+        receiver = jnp.arange(len(takes), dtype=source.dtype)[:, None]
+        when = jnp.take_along_axis(carry.sent, row.message, axis=0, mode="clip")
+        wait = row.wait + (when + delays[source, receiver] - carry.time)
+        return Inbound(takes, jnp.where(takes, wait, 0.0), charges(network.weights, source))
+
+    def body(carry: _Replay, row: _Row):
+        state, time, due, arrived, sent = carry
+        neuron = driven(network.neuron, network.drive, row.driven)
+        is_arrival = (row.source >= plan.n) & (row.source != nothing(plan.n_sources))
+        winner = jnp.arange(plan.n, dtype=row.source.dtype)[:, None] == row.source
+        inbound = inbound_of(carry, row)
+        crossing = time + _crossing(flow, neuron, state, row.dt, inbound)
+        due = jnp.where(row.dt > 0, crossing, due)
+
+        until = jnp.take_along_axis(shifts, arrived[:, None], axis=1, mode="clip")[:, 0]
+        until = jnp.where(is_arrival, until, time)
+        until = jnp.where(winner.any(0), jnp.sum(jnp.where(winner, due, 0.0), 0), until)
+        current = weight_rows(network.weights, row.source) if inbound is None else None
+        if inbound is not None:
+            way = _way(flow, neuron, state, row.dt, inbound)
+            lifted = lifted_on_way(flow, neuron, way, inbound)
+            ends = first_lifted(lifted, len(inbound.wait))
+            # How long the wait is, is known: the segment.
+            arrives = time + (inbound.wait - row.dt)
+            first_arrives = jnp.sum(jnp.where(ends, arrives, 0.0), axis=0)
+            until = jnp.where(lifted.any(0), first_arrives, until)
+        dt = row.dt + (until - time)
+        end = _way(flow, neuron, state, dt, inbound).end
+        seen = None
+        if plan.reading == "state":
+            reads = row.source == observation(plan.n_sources)
+            seen = of(_read(neuron, first, end, reads), plan.outputs)
+        elif plan.reading is not None:
+            seen = read(plan.reading, flow, neuron, plan.outputs, state, dt, inbound, end)
+        after = jump(neuron, end, current, winner)
+        # Who is lifted over its threshold by an arrival fires with it.
+        if inbound is None:
+            lifted, arrives = lifts(flow, neuron, end, after) & ~winner, until
+        due = jnp.where(lifted, arrives, due)
+        if sent is not None:
+            sent = lax.dynamic_update_index_in_dim(sent, until, inputs + row.number, 0)
+        arrived = arrived + is_arrival.astype(arrived.dtype)
+        return _Replay(after, until, due, arrived, sent), (until, seen)
+
+    due = jnp.zeros((plan.n, batch), zero.dtype)
+    start = _Replay(first, zero, due, jnp.zeros(batch, jnp.int32), sent)
+    _, (times, seen) = lax.scan(body, varying(start, (arrays, arrivals, rows)), rows)
+    return times.T, None if seen is None else jnp.moveaxis(seen, -1, 0)
+
+
+def _shift(x: Array) -> Array:
+    """Zero, with the derivative of x where that is finite."""
+    finite = jnp.isfinite(x)
+    return jnp.where(finite, x, 0.0) - lax.stop_gradient(jnp.where(finite, x, 0.0))
+
+
+def _crossing(flow, neuron, state: State, dt: Array, inbound: Inbound | None) -> Array:
+    """The shift of the time at which each neuron crosses, if it does so at the end of the segment.
+
+    The time is the zero of a function that depends on all the rest. Each step of Newton's method
+    from a known zero, with a constant slope, makes one more order of derivatives right."""
+    way = _way(flow, neuron, state, dt, inbound)
+    velocity = flow.velocity(neuron, way.start, way.dt, way.end)
+    _, speed = lax.stop_gradient(approach(neuron, way.end, velocity))
+    closing = speed > jnp.finfo(speed.dtype).tiny ** (1 / _ORDERS)  # else its powers overflow
+    shift = jnp.zeros_like(speed)
+    for _ in range(_ORDERS):
+        gap = _shift(neuron.threshold_gap(_way(flow, neuron, state, dt + shift, inbound).end))
+        shift = shift + jnp.where(closing, gap / jnp.where(closing, speed, 1.0), 0.0)
+    return shift
+
+
+def _way(flow, neuron, state: State, dt: Array, inbound: Inbound | None) -> Passage:
+    if inbound is None:
+        return Passage(state, state, dt, flow.advance(neuron, state, dt))
+    return passage(flow, neuron, state, dt, inbound)
+
+
+def _read(neuron, safe: State, end: State, reads: Array) -> Array:
+    """The observable at the end of a segment where it is read. Elsewhere it may be infinite, and a
+    zero cotangent would become NaN: so another state is looked at."""
+    return neuron.observe(jax.tree.map(lambda a, b: jnp.where(reads, b, a), safe, end))

@@ -1,0 +1,186 @@
+"""Architectures: functions that return masks, and networks from a random key."""
+
+import itertools
+from collections.abc import Callable, Sequence
+
+import diffrax
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Bool, Float, PRNGKeyArray
+
+from .. import checks
+from .adjoint import AbstractAdjoint
+from .flows import AbstractFlow
+from .network import EventNetwork
+from .neurons import AbstractNeuron
+from .pseudospikes import Pseudospikes
+
+#: As in `jax.nn.initializers`: `init(key, shape, dtype)`.
+Initializer = Callable[..., Float[Array, "sources targets"]]
+
+
+def recurrent_mask(
+    inputs: int, hidden: int, outputs: int, *, self_connections: bool = False
+) -> Bool[Array, "sources neurons"]:
+    """Mask of inputs to all hidden neurons, and of these to each other and to all outputs.
+
+    Neurons `0 ... hidden-1` are hidden, the following ones are outputs.
+
+    **Raises:** `ValueError` for `inputs` < 0, or `hidden` or `outputs` < 1.
+    """
+    inputs = checks.whole("inputs", inputs, 0)
+    hidden, outputs = checks.count("hidden", hidden), checks.count("outputs", outputs)
+    n = hidden + outputs
+    mask = np.zeros((n + inputs, n), bool)
+    mask[:hidden] = True
+    mask[n:, :hidden] = True
+    if not checks.flag("self_connections", self_connections):
+        mask[np.arange(hidden), np.arange(hidden)] = False
+    return jnp.asarray(mask)
+
+
+def feedforward_mask(sizes: Sequence[int]) -> Bool[Array, "sources neurons"]:
+    """Mask of layers of the given sizes, inputs first: each projects to all of the next.
+
+    Neurons are numbered layer by layer; the last layer's are the outputs.
+
+    **Raises:** `ValueError` for fewer than two sizes, or a size that is no integer >= 1.
+    """
+    inputs, *layers = _sizes(sizes)
+    n, starts = sum(layers), np.cumsum([0, *layers])
+    mask = np.zeros((n + inputs, n), bool)
+    mask[n:, : layers[0]] = True
+    for a, b, c in zip(starts, starts[1:], starts[2:], strict=False):
+        mask[a:b, b:c] = True
+    return jnp.asarray(mask)
+
+
+def recurrent(
+    neuron: AbstractNeuron,
+    *,
+    inputs: int,
+    hidden: int,
+    outputs: int,
+    init: Initializer,
+    key: PRNGKeyArray,
+    t_max: float,
+    self_connections: bool = False,
+    delays: Float[ArrayLike, "sources *neurons"] | None = None,
+    pseudospikes: Pseudospikes | None = None,
+    max_events: int = 500,
+    max_steps: int | None = None,
+    queue_capacity: int = 32,
+    solver: diffrax.AbstractSolver | AbstractFlow | None = None,
+    adjoint: AbstractAdjoint | None = None,
+) -> EventNetwork:
+    """A network of one recurrent population and outputs that read it, see [`recurrent_mask`][].
+
+    **Arguments:**
+
+    - `neuron`: parameters scalar or of shape `(hidden + outputs,)`.
+    - `init`: how to draw the weights of the whole matrix, for example
+        `jax.nn.initializers.normal(1.0)`; called as `init(key, shape, dtype)`.
+    - `t_max`, `delays`, `pseudospikes`, `max_events`, `max_steps`, `queue_capacity`, `solver`,
+        `adjoint`: as for [`eventsnn.EventNetwork`][].
+    """
+    mask = recurrent_mask(inputs, hidden, outputs, self_connections=self_connections)
+    drawn = _draw(checks.function("init", init), checks.key("key", key), mask.shape)
+    weights = jnp.where(mask, drawn, 0.0)
+    return EventNetwork(
+        neuron,
+        weights,
+        mask,
+        outputs=range(hidden, hidden + outputs),
+        t_max=t_max,
+        delays=delays,
+        pseudospikes=pseudospikes,
+        max_events=max_events,
+        max_steps=max_steps,
+        queue_capacity=queue_capacity,
+        solver=solver,
+        adjoint=adjoint,
+    )
+
+
+def feedforward(
+    neuron: AbstractNeuron,
+    *,
+    sizes: Sequence[int],
+    init: Initializer | Sequence[Initializer],
+    key: PRNGKeyArray,
+    t_max: float,
+    delays: Float[ArrayLike, "sources *neurons"] | None = None,
+    pseudospikes: Pseudospikes | None = None,
+    max_events: int = 500,
+    max_steps: int | None = None,
+    queue_capacity: int = 32,
+    solver: diffrax.AbstractSolver | AbstractFlow | None = None,
+    adjoint: AbstractAdjoint | None = None,
+) -> EventNetwork:
+    """A network of layers of the given sizes, inputs first, see [`feedforward_mask`][].
+
+    **Arguments:**
+
+    - `neuron`: parameters scalar or of shape `(sum(sizes[1:]),)`.
+    - `sizes`: `(inputs, layer, ..., outputs)`.
+    - `init`: how to draw a layer's weights, called as `init(key, (from, to), dtype)`; one for
+        all layers, or one for each.
+    - `t_max`, `delays`, `pseudospikes`, `max_events`, `max_steps`, `queue_capacity`, `solver`,
+        `adjoint`: as for [`eventsnn.EventNetwork`][].
+
+    **Raises:** `ValueError` for fewer than two sizes, a size < 1, or not one `init` a layer.
+    """
+    inputs, *layers = _sizes(sizes)
+    inits = _each(init, len(layers))
+    n, starts = sum(layers), np.cumsum([0, *layers])
+    weights = jnp.zeros((n + inputs, n), _dtype())
+    rows = [slice(n, n + inputs), *itertools.starmap(slice, itertools.pairwise(starts))]
+    keys = jax.random.split(checks.key("key", key), len(layers))
+    for draw, k, row, a, b in zip(inits, keys, rows[:-1], starts[:-1], starts[1:], strict=True):
+        shape = (row.stop - row.start, b - a)
+        weights = weights.at[row, a:b].set(_draw(draw, k, shape))
+    return EventNetwork(
+        neuron,
+        weights,
+        feedforward_mask(sizes),
+        outputs=range(starts[-2], n),
+        t_max=t_max,
+        delays=delays,
+        pseudospikes=pseudospikes,
+        max_events=max_events,
+        max_steps=max_steps,
+        queue_capacity=queue_capacity,
+        solver=solver,
+        adjoint=adjoint,
+    )
+
+
+def _sizes(sizes: Sequence[int]) -> list[int]:
+    expected = "at least two integers >= 1, inputs first"
+    out = list(checks.instance("sizes", sizes, list | tuple | range | np.ndarray, expected))
+    if len(out) < 2:
+        raise checks.wrong("sizes", sizes, expected)
+    return [checks.count(f"sizes[{i}]", size) for i, size in enumerate(out)]
+
+
+def _each(init: Initializer | Sequence[Initializer], n: int) -> list[Initializer]:
+    """One initialiser per layer."""
+    inits = [init] * n if callable(init) else init
+    one_each = isinstance(inits, list | tuple) and len(inits) == n
+    if not one_each or not all(callable(draw) for draw in inits):
+        raise checks.wrong("init", init, f"one function or {n}, one per layer")
+    return list(inits)
+
+
+def _draw(init: Initializer, key: PRNGKeyArray, shape: tuple[int, ...]) -> Array:
+    """Weights of a shape, refused where an initialiser returns another one."""
+    drawn = init(key, shape, _dtype())
+    expected = f"a function that returns an array of shape {shape}"
+    if np.shape(checks.numbers("init", drawn, expected)) != shape:
+        raise ValueError(f"init must be {expected}, got shape {np.shape(drawn)}.")
+    return jnp.asarray(drawn, _dtype())
+
+
+def _dtype():
+    return jnp.zeros(()).dtype

@@ -1,0 +1,182 @@
+"""The flow of the QIF neuron: Taylor series in projective form."""
+
+import math
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from ... import checks
+from ..neurons import QIF, QIFState
+from .base import AbstractFlow, Clock, Segment, Window, exact_flow, first, pick
+from .short import searched_peak
+
+
+class TaylorQIF(AbstractFlow):
+    r"""The linear flow of [`eventsnn.QIF`][] as a power series in time, for any time constants.
+
+    With $s = t/h$, $a = h/\tau_m$, $\rho_m = (-h/\tau_s)^m / m!$ and $q = \tfrac14 - b - I$,
+    $$y_{k+2} = \frac{a^2}{(k+1)(k+2)} \Bigl(q\, y_k - I \sum_{m=1}^{k} \rho_m y_{k-m}\Bigr),
+    \qquad y_0 = y, \; y_1 = a v.$$
+
+    A segment is kept so short that $(y, v)$ turns by at most `max_turn` radians and the current
+    decays by at most $e^{-\mathtt{max\_decay}}$. Then a neuron has at most one zero in it, the
+    sign of $y$ at its end decides, and the series has converged to rounding error.
+    """
+
+    order: int | None = eqx.field(static=True)
+    max_turn: float | None = eqx.field(static=True)
+    max_decay: float | None = eqx.field(static=True)
+
+    def __init__(
+        self,
+        order: int | None = None,
+        max_turn: float | None = None,
+        max_decay: float | None = None,
+    ):
+        """**Arguments:** (None: what suits the precision of the simulation)
+
+        - `order`: of the series, 4 ... 64. A segment is never longer than a series of this order
+            is good for: a low order takes many short segments.
+        - `max_turn`: upper bound of a segment in radians, at most 1.5: a zero has to show at its
+            end.
+        - `max_decay`: upper bound of a segment in time constants of the synapse.
+
+        **Raises:** `ValueError` for a value out of these ranges.
+        """
+        expected = "a number in (0, 1.5]"
+        self.order = None if order is None else checks.whole("order", order, 4, 64)
+        self.max_turn = (
+            max_turn
+            if max_turn is None
+            else checks.number("max_turn", max_turn, expected, lambda v: 0 < v <= 1.5)
+        )
+        self.max_decay = max_decay if max_decay is None else checks.positive("max_decay", max_decay)
+
+    def _limits(self, dtype) -> tuple[int, float, float]:
+        """Order, turn and decay. The first term left out is turn^(order+1)/(order+1)!, which is
+        at the precision of either type; a shorter segment is cheaper than a longer series."""
+        order, turn, decay = (8, 0.7, 0.35) if dtype == jnp.float32 else (18, 1.0, 0.5)
+        turn, decay = self.max_turn or turn, self.max_decay or decay
+        if self.order is None:
+            return order, turn, decay
+        # x^order / order!, the first term left out of v, is at the precision for x = turn + decay.
+        digits = float(jnp.finfo(dtype).eps) * math.factorial(self.order)
+        longest = digits ** (1 / self.order)
+        return self.order, min(turn, longest * 2 / 3), min(decay, longest / 3)
+
+    def next_spike(
+        self,
+        neuron: QIF,
+        state: QIFState,
+        horizon: Array,
+        memory: tuple,
+        window: Window | None = None,
+    ) -> Segment:
+        n, clock = state.y.shape[0], Clock(window)
+        h = jnp.minimum(horizon, self._longest(neuron, state, clock))
+        end = clock.own(h)
+        y, v = self._series(neuron, state, end)
+        # Minus the time since the zero, so that the earliest is the smallest.
+        age, who = first(clock.shared(end) - h - _since_zero(neuron, state, end, y, v))
+        spiked = age < jnp.inf
+        time = jnp.clip(jnp.where(spiked, h + age, h), 0.0, h)
+        own = clock.of(who, n)
+        time = own.shared(
+            self._polish(pick(neuron, who, n), pick(state, who, n), own.own(time), own.own(h))
+        )
+        dt = jnp.where(spiked, time, h)
+        return Segment(dt, who, spiked, self.advance(neuron, state, clock.own(dt)), memory)
+
+    def advance(self, neuron: QIF, state: QIFState, dt: Array) -> QIFState:
+        y, v = self._series(neuron, state, dt)
+        return QIFState(y, v, state.current * jnp.exp(-dt / neuron.tau_syn))
+
+    def integral(self, neuron: QIF, state: QIFState, dt: Array) -> Array:
+        return projective_integral(neuron, state, self.advance(neuron, state, dt), dt)
+
+    def peak(self, neuron: QIF, state: QIFState, dt: Array) -> Array:
+        return searched_peak(self, neuron, state, dt)
+
+    def cuts(self, neuron: QIF, t_max: float, max_events: int) -> int:
+        if not checks.known(neuron.tau_syn) or not checks.known(neuron.tau_mem):
+            return max_events + 256
+        _, turn, decay = self._limits(neuron.tau_syn.dtype)
+        shortest = decay * np.min(np.asarray(neuron.tau_syn))
+        # At rest and for b = 0 the rotation speed is 1/2 per membrane time constant.
+        shortest = min(shortest, 2.0 * turn * np.min(np.asarray(neuron.tau_mem)))
+        quiet = 2 ** math.ceil(math.log2(max(t_max / shortest, 256.0))) if shortest > 0 else 256
+        return max_events + quiet
+
+    def _longest(self, neuron: QIF, state: QIFState, clock: Clock) -> Float[Array, " batch"]:
+        """The longest segment on which the series is good for every neuron of a sample."""
+        q = 0.25 - neuron.bias
+        # |q - I| is largest at one of the two ends of the current's decay.
+        fastest = jnp.maximum(jnp.abs(q - state.current), jnp.abs(q))
+        _, turn, decay = self._limits(fastest.dtype)
+        turn = turn * neuron.tau_mem / jnp.sqrt(fastest)
+        longest = jnp.minimum(turn, decay * neuron.tau_syn)
+        if clock.window is not None:
+            moves = clock.window.stop > clock.window.start
+            longest = jnp.where(moves, clock.shared(longest), jnp.inf)
+        return jnp.min(longest, axis=0)
+
+    def _polish(self, neuron: QIF, state: QIFState, time: Array, h: Array) -> Array:
+        """Newton's method for one neuron a sample, in its own time. y'' vanishes where y does, so
+        each step triples the digits, and the guess has two: a fixed number of steps suffices."""
+        for _ in range(2 if time.dtype == jnp.float32 else 3):
+            y, v = self._series(neuron, state, time)
+            time = jnp.clip(time - y * neuron.tau_mem / v, 0.0, h)
+        return time
+
+    def _series(self, neuron: QIF, state: QIFState, h: Array) -> tuple[Array, Array]:
+        """(y, v) after h, by the recursion above."""
+        order, _, _ = self._limits(state.y.dtype)
+        a, r = h / neuron.tau_mem, -h / neuron.tau_syn
+        q = 0.25 - neuron.bias - state.current
+        rho = [jnp.ones_like(r)]
+        for m in range(1, order - 1):
+            rho.append(rho[-1] * (r * (1.0 / m)))
+        ys = [state.y, a * state.v]
+        y, v = state.y, state.v
+        gain = v  # y_1 / a
+        for k in range(order - 1):
+            force = q * ys[k]
+            if k > 0:
+                lag = sum(rho[m] * ys[k - m] for m in range(1, k + 1))
+                force = force - state.current * lag
+            x = force * (a * (1.0 / ((k + 1) * (k + 2))))  # y_{k+2} / a
+            gain = gain + x
+            v = v + x * (k + 2.0)
+            ys.append(a * x)
+        return y + a * gain, v
+
+
+def projective_integral(neuron: Any, state: Any, end: Any, dt: Array) -> Array:
+    r"""$\int \tfrac12 - \frac{v}{y}\,dt = \tfrac{t}{2} - \tau_m [\log y]$, since
+    $\tau_m \dot y = v$; also of the theta neuron."""
+    moves = dt > 0
+    growth = jnp.where(moves, end.y, 1.0) / jnp.where(moves, state.y, 1.0)
+    return 0.5 * dt - neuron.tau_mem * jnp.log(growth)
+
+
+def _since_zero(neuron: QIF, state: QIFState, h: Array, y: Array, v: Array) -> Array:
+    """How long before h the zero was, for a neuron with y < 0 at h; else -inf.
+
+    For a constant q it is (tau_m / w) arctan(w y / v) with w^2 = -q; a Pade form serves both
+    signs of q and costs one division. The division comes last and nothing else leaves this
+    function: XLA does not repeat a division for each use of its result, and so it does not
+    repeat the series either.
+    """
+    q = 0.25 - neuron.bias - state.current * jnp.exp(-h / neuron.tau_syn)
+    qyy, vv = q * y * y, v * v
+    past = (y < 0) & (h > 0)
+    above = jnp.where(past, neuron.tau_mem * y * (15.0 * vv - 4.0 * qyy), -1.0)
+    return above / jnp.where(past, v * (15.0 * vv - 9.0 * qyy), 0.0)
+
+
+@exact_flow.register
+def _(neuron: QIF) -> TaylorQIF:
+    return TaylorQIF()

@@ -1,0 +1,453 @@
+"""The event-driven network: neurons, weights, and what can be asked of them."""
+
+import math
+from collections.abc import Sequence
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
+
+from .. import checks
+from ..constraints import unwrap
+from .adjoint import AbstractAdjoint, EventProp
+from .engine import readout
+from .engine.batching import on_any_mesh
+from .engine.loop import solve
+from .engine.record import Arrivals, Record, observation
+from .engine.system import Network, Plan
+from .flows import (
+    AbstractFlow,
+    ExactIntegrator,
+    ExactLIF,
+    ExactTheta,
+    MixtureFlow,
+    ODEFlow,
+    RefractoryFlow,
+    TaylorQIF,
+    exact_flow,
+    flow_of,
+)
+from .neurons import AbstractNeuron
+from .pseudospikes import Pseudospikes
+from .solution import MEMBERS, Solution, Status, is_success, status_of
+
+
+class EventNetwork(eqx.Module):
+    r"""A recurrent spiking network whose spikes happen at exact times.
+
+    Between events each neuron follows its own smooth flow. When source $j$ fires, a neuron or an
+    input channel, neuron $i$ receives `weights[j, i]`.
+
+    A network is an Equinox module: `weights` and the neuron's parameters are array leaves, and
+    every query is differentiable with respect to them and to input times, works under
+    `eqx.filter_jit(net.ttfs)` (or `jax.jit(lambda x: net.ttfs(x))`) and `jax.vmap`, and takes any
+    number of leading batch axes; `jax.vmap(net.ttfs)(x)` and
+    `net.ttfs(x)` are the same computation.
+    """
+
+    neuron: AbstractNeuron
+    weights: Float[Array, "sources neurons"]
+    mask: Bool[Array, "sources neurons"] | None
+    delays: Float[Array, "sources *neurons"] | None
+    pseudospikes: Pseudospikes | None
+    flow: AbstractFlow
+    adjoint: AbstractAdjoint = eqx.field(static=True)
+    outputs: tuple[int, ...] = eqx.field(static=True)
+    t_max: float = eqx.field(static=True)
+    max_events: int = eqx.field(static=True)
+    max_steps: int = eqx.field(static=True)
+    queue_capacity: int = eqx.field(static=True)
+    _steps_per_input: int = eqx.field(static=True)
+
+    def __init__(
+        self,
+        neuron: AbstractNeuron,
+        weights: Float[ArrayLike, "sources neurons"],
+        mask: Bool[ArrayLike, "sources neurons"] | None = None,
+        *,
+        outputs: Sequence[int],
+        t_max: float,
+        delays: Float[ArrayLike, "sources *neurons"] | None = None,
+        pseudospikes: Pseudospikes | None = None,
+        max_events: int = 500,
+        max_steps: int | None = None,
+        queue_capacity: int = 32,
+        solver: diffrax.AbstractSolver | AbstractFlow | None = None,
+        dt0: float | None = None,
+        stepsize_controller: diffrax.AbstractStepSizeController | None = None,
+        adjoint: AbstractAdjoint | None = None,
+    ):
+        """**Arguments:**
+
+        - `neuron`: the model, for example [`eventsnn.LIF`][]; parameters scalar or `(n,)`.
+        - `weights`: shape `(n + n_in, n)`; rows are sources, neurons first, then input
+            channels. Its dtype is that of the simulation. (For a model with several ports
+            `(n + n_in, ports * n)`, port by port.)
+        - `mask`: booleans of the same shape: which synapses exist. None: all.
+        - `outputs`: indices of the neurons that the queries report.
+        - `t_max`: how long to simulate, in the units of the time constants.
+        - `delays`: how long a spike is under way, >= 0, in the units of the time constants: axonal,
+            of shape `(n + n_in,)`, one for all synapses of a source, or synaptic, of shape
+            `(n + n_in, n)`. None: none, and so is 0.
+        - `pseudospikes`: what becomes of outputs that are silent until `t_max`; None: nothing.
+        - `max_events`: at most so many events (spikes and, without delays, input spikes) a sample;
+            a sample that would have more stops there, and its status says so.
+        - `max_steps`: at most so many iterations of the event loop (events, segments that the
+            flow cuts short, second tries); by default `max_events` and room for the others,
+            which depends on the flow and, with delays, on the number of input spikes. Memory in a
+            backward pass is proportional to it.
+        - `queue_capacity`: with delays, at most so many spikes of neurons are under way at once; a
+            sample that would have more stops there, and its status says so.
+        - `solver`: None for the neuron's exact flow (`diffrax.Tsit5()` for a neuron that has
+            none); any diffrax ODE solver; or a flow, for example [`eventsnn.ODEFlow`][].
+        - `dt0`, `stepsize_controller`: as in `diffrax.diffeqsolve`, for a diffrax solver.
+        - `adjoint`: [`eventsnn.EventProp`][] (the default) or [`eventsnn.Autodiff`][].
+
+        A leaf of `eventsnn.constrain` (`delays=net.delays` of a constrained network) stays wrapped.
+
+        **Raises:** `ValueError` for shapes that do not fit each other, outputs out of range,
+        `t_max` that is not finite and positive, a delay that is not finite and >= 0, a flow of
+        another neuron model, or `max_events`, `max_steps`, `queue_capacity` < 1. Queries raise it
+        for weights of 16 bits, which are for [`eventsnn.discretise`][] only.
+        """
+        checks.instance("neuron", neuron, AbstractNeuron, "an eventsnn neuron model")
+        self.weights = checks.weight_matrix(weights, neuron.ports)
+        n = self.weights.shape[1] // neuron.ports
+        self.mask = checks.mask_like(mask, self.weights.shape)
+        self.neuron = neuron.fitted(n, self.weights.dtype)
+        shapes = (self.weights.shape[:1], (self.weights.shape[0], n))
+        self.delays = checks.delays(delays, shapes, self.weights.dtype)
+        self.queue_capacity = checks.count("queue_capacity", queue_capacity)
+        kinds = Pseudospikes | None
+        checks.instance("pseudospikes", pseudospikes, kinds, "eventsnn.Pseudospikes")
+        plain = unwrap(self.neuron)
+        self.pseudospikes = None if pseudospikes is None else pseudospikes.fitted(n, plain)
+        self.outputs = checks.output_indices(outputs, n)
+        self.t_max = checks.positive("t_max", t_max)
+        self.max_events = checks.count("max_events", max_events)
+        self.flow = _flow(neuron, solver, dt0, stepsize_controller)
+        self._steps_per_input = 0 if max_steps is not None else _steps_per_input(self.delays)
+        if max_steps is None:
+            max_steps = self.max_events + self.flow.cuts(self.neuron, self.t_max, self.max_events)
+            max_steps += _SPARE_STEPS if delays is None else _SPARE_STEPS + 4 * self.max_events
+        self.max_steps = checks.count("max_steps", max_steps)
+        self.adjoint = EventProp() if adjoint is None else adjoint
+        checks.instance("adjoint", self.adjoint, AbstractAdjoint, "an eventsnn adjoint")
+
+    @property
+    def n_neurons(self) -> int:
+        """Number of neurons."""
+        return self.weights.shape[1] // self.neuron.ports
+
+    @property
+    def n_inputs(self) -> int:
+        """Number of input channels."""
+        return self.weights.shape[0] - self.n_neurons
+
+    @on_any_mesh
+    def ttfs(
+        self, in_times: Float[ArrayLike, "*batch inputs k"], *, throw: bool = True
+    ) -> Float[Array, "*batch outputs"]:
+        """Time to first spike of each output neuron; inf for one that does not fire.
+
+        A sample ends as soon as all its outputs have fired.
+
+        **Arguments:**
+
+        - `in_times`: spike times of each input channel, in any order, padded with inf.
+        - `throw`: whether to raise if a sample was cut short by a limit or went wrong. With
+            False nothing is raised: outputs are then NaN where a sample is invalid or not
+            finite, and inf where a limit was reached first.
+
+        **Raises:** `ValueError` for NaN, -inf or negative times or a wrong shape;
+        `RuntimeError` (under `jit` an Equinox runtime error) with `throw` as above.
+        """
+        record = self._simulate(in_times, None, throw, stop_after=1)
+        out = _over(record.status, lambda r: readout.first_spikes(r, self.outputs), record)
+        return _valid(record.status, out)
+
+    @on_any_mesh
+    def spikes(
+        self, in_times: Float[ArrayLike, "*batch inputs k"], max_spikes: int, *, throw: bool = True
+    ) -> Float[Array, "*batch outputs max_spikes"]:
+        """The first `max_spikes` spike times of each output, padded with inf.
+
+        A sample ends when every output has fired `max_spikes` times. Arguments and errors are
+        those of [`ttfs`][].
+        """
+        count = checks.count("max_spikes", max_spikes)
+        record = self._simulate(in_times, None, throw, stop_after=count)
+        out = _over(record.status, lambda r: readout.spikes(r, self.outputs, count), record)
+        return _valid(record.status, out)
+
+    @on_any_mesh
+    def states_at(
+        self,
+        in_times: Float[ArrayLike, "*batch inputs k"],
+        times: Float[ArrayLike, " times"],
+        *,
+        throw: bool = True,
+    ) -> Float[Array, "*batch outputs times"]:
+        """What the output neurons show (the membrane potential) at given times, in their order.
+
+        At the time of an event it is the state after it. Differentiable in `times`, too.
+
+        **Raises:** as [`ttfs`][], and `ValueError` for a time outside [0, t_max]; under `jit`
+        the state there is NaN.
+        """
+        times = checks.observation_times(times, self.t_max, self.weights.dtype)
+        record = self._simulate(in_times, times, throw)
+        source = observation(self.weights.shape[0])
+        order = jnp.argsort(jnp.argsort(times))
+        out = _over(
+            record.status, lambda r: readout.at_rows_of(r, source, len(times))[:, order], record
+        )
+        return _valid(record.status, out)
+
+    @on_any_mesh
+    def counts(
+        self, in_times: Float[ArrayLike, "*batch inputs k"], *, throw: bool = True
+    ) -> Int[Array, "*batch outputs"]:
+        """How often each output neuron fires until `t_max`. Arguments and errors are those of
+        [`ttfs`][]; with `throw=False` all counts of a sample that did not reach `t_max` are -1.
+        Whole numbers have no gradient: for one, see [`eventsnn.losses.spike_count`][]."""
+        record = self._simulate(in_times, None, throw)
+        out = _over(record.status, lambda r: readout.counts(r, self.outputs), record)
+        return _whole(record.status, out, -1)
+
+    @on_any_mesh
+    def integrals(
+        self, in_times: Float[ArrayLike, "*batch inputs k"], *, throw: bool = True
+    ) -> Float[Array, "*batch outputs"]:
+        r"""$\int_0^{t_\text{max}} V\, dt$ of what each output neuron shows, its membrane potential.
+
+        Exact for exact flows, to the solver's precision for others. Arguments and errors are those
+        of [`ttfs`][]; with `throw=False` the integrals of a sample that did not reach `t_max` are
+        NaN. (Of QIF and theta neurons that fire it is infinite.)"""
+        record = self._simulate(in_times, None, throw, reading="integral")
+        return _whole(record.status, _over(record.status, readout.total, record), jnp.nan)
+
+    @on_any_mesh
+    def maxima(
+        self, in_times: Float[ArrayLike, "*batch inputs k"], *, throw: bool = True
+    ) -> Float[Array, "*batch outputs"]:
+        r"""$\max_{t \le t_\text{max}} V$ of what each output neuron shows, its membrane potential.
+
+        Found between events, not sampled: the readout of Wunderlich & Pehle (arXiv:2009.08378).
+        Arguments and errors are those of [`ttfs`][]; with `throw=False` the maxima of a sample that
+        did not reach `t_max` are NaN. (A neuron that fires has its maximum there.)
+        """
+        record = self._simulate(in_times, None, throw, reading="peak")
+        return _whole(record.status, _over(record.status, readout.largest, record), jnp.nan)
+
+    @on_any_mesh
+    def simulate(
+        self, in_times: Float[ArrayLike, "*batch inputs k"], *, throw: bool = True
+    ) -> Solution:
+        """All events up to `t_max`: spikes, and input spikes (with delays, when they are sent).
+
+        Without delays there is room for `max_events` events; with delays, where only the spikes of
+        neurons count towards `max_events`, for the input spikes as well:
+        `max_events + n_inputs * k`. Arguments and errors are those of [`ttfs`][]; with
+        `throw=False` the solution's status says how each sample ended."""
+        record = self._simulate(in_times, None, throw)
+        n_sources = self.weights.shape[0]
+        times, sources = _over(
+            record.status, lambda r: readout.events(r, n_sources, self.max_events), record
+        )
+        if self.delays is not None:
+            whole = is_success(record.status)[..., None]
+            last = jnp.max(jnp.where(sources >= 0, times, -jnp.inf), axis=-1, keepdims=True)
+            until = jnp.where(whole, jnp.asarray(self.t_max, times.dtype), last)
+            times, sources = self._with_inputs(in_times, times, sources, until)
+        stats = {
+            "events": jnp.sum(sources >= 0, -1, dtype=jnp.int32),
+            "spikes": jnp.sum((sources >= 0) & (sources < self.n_neurons), -1, dtype=jnp.int32),
+            "steps": record.steps,
+        }
+        return Solution(times, sources, status_of(record.status), stats)
+
+    def _simulate(self, in_times, times, throw, stop_after=None, reading=None) -> Record:
+        checks.flag("throw", throw)
+        in_times = checks.input_times(in_times, self.n_inputs, self.weights.dtype)
+        # Only a first spike, or the k-th, can be missing.
+        pseudospikes = None if stop_after is None else self.pseudospikes
+        plan = Plan(
+            n=self.n_neurons,
+            n_sources=self.weights.shape[0],
+            outputs=self.outputs,
+            t_max=self.t_max,
+            max_events=self.max_events,
+            max_steps=self._room(in_times, times),
+            t_end=self.t_max + (0.0 if pseudospikes is None else pseudospikes.duration),
+            stop_after=stop_after,
+            capacity=None if self.delays is None else self.queue_capacity,
+            reading=reading if times is None else "state",
+        )
+        network = self._network(pseudospikes)
+
+        def one(in_times):
+            return solve(plan, network, self.adjoint, self._arrivals(in_times, times, plan))
+
+        for _ in in_times.shape[:-2]:
+            one = jax.vmap(one)
+        record = one(in_times)
+        return self._raise_if_failed(record) if throw else record
+
+    def _room(self, in_times: Array, times: Array | None) -> int:
+        """How many iterations of the event loop a query with these inputs may take."""
+        inputs = math.prod(in_times.shape[-2:]) * self._steps_per_input
+        return self.max_steps + inputs + (0 if times is None else len(times))
+
+    def _with_inputs(
+        self, in_times, times: Array, sources: Array, until: Array
+    ) -> tuple[Array, Array]:
+        """The events with the input spikes up to `until` among them."""
+        in_times = jnp.asarray(in_times, times.dtype)
+        *batch, n_in, k = in_times.shape
+        channels = jnp.repeat(jnp.arange(n_in, dtype=sources.dtype) + self.n_neurons, k)
+        sent = in_times.reshape(*batch, n_in * k)
+        sent = jnp.where((sent >= 0) & (sent <= until), sent, jnp.inf)
+        channels = jnp.where(sent < jnp.inf, channels, -1)
+        times, sources = (
+            jnp.concatenate(pair, axis=-1) for pair in ((times, sent), (sources, channels))
+        )
+        order = jnp.argsort(jax.lax.stop_gradient(times), axis=-1)
+        times = jnp.take_along_axis(times, order, axis=-1)
+        return times, jnp.take_along_axis(sources, order, axis=-1)
+
+    def _network(self, pseudospikes: Pseudospikes | None) -> Network:
+        """As the loop wants it: weights masked, and two rows of zeros for silent sources."""
+        neuron, weights, delays, drive = self._leaves(pseudospikes)
+        if self.mask is not None:
+            weights = jnp.where(self.mask, weights, 0.0)
+        if delays is not None:
+            if delays.ndim == 1:
+                delays = delays[:, None]
+            elif self.mask is not None:
+                exists = self.mask.reshape(len(self.mask), neuron.ports, -1).any(axis=1)
+                delays = jnp.where(exists, delays, jnp.inf)
+            delays = jnp.pad(delays, ((0, 2), (0, 0)), constant_values=jnp.inf)
+        weights = jnp.pad(weights, ((0, 2), (0, 0)))
+        return Network(self.flow, neuron, weights, delays, drive)
+
+    def _leaves(self, pseudospikes: Pseudospikes | None) -> PyTree:
+        """Values of all leaves, in the dtype of the weights: each may have been replaced."""
+        checks.precision(self.weights.dtype)
+        drive = None if pseudospikes is None else pseudospikes.drive
+        leaves = unwrap((self.neuron, self.weights, self.delays, drive))
+        dtype = self.weights.dtype
+        return jax.tree.map(lambda x: x.astype(dtype) if eqx.is_inexact_array(x) else x, leaves)
+
+    def _arrivals(self, in_times: Array, times: Array | None, plan: Plan) -> Arrivals:
+        """Input spikes and moments of observation in one sorted queue.
+
+        Sorting is stable: who is observed at the time of an input is observed after it. Where it
+        matters that something begins or ends at t_max, an observation ends a segment there.
+        """
+        n_in, k = in_times.shape
+        observed = observation(plan.n_sources)
+        if plan.t_end > plan.t_max:
+            in_times = jnp.where(in_times <= plan.t_max, in_times, jnp.inf)
+        inputs, parts, sources = in_times.reshape(-1), [], []
+        if plan.capacity is None:
+            channels = jnp.arange(plan.n, plan.n + n_in, dtype=jnp.int32)
+            parts, sources, inputs = [inputs], [jnp.repeat(channels, k)], None
+        if times is not None:
+            parts.append(times)
+            sources.append(jnp.full(times.shape, observed, jnp.int32))
+        if plan.t_end > plan.t_max or plan.reading in ("integral", "peak"):
+            parts.append(jnp.full((1,), plan.t_max, in_times.dtype))
+            sources.append(jnp.full((1,), observed, jnp.int32))
+        end = jnp.full((1,), jnp.inf, self.weights.dtype)
+        parts, sources = [*parts, end], [*sources, jnp.zeros(1, jnp.int32)]
+        times, sources = jnp.concatenate(parts), jnp.concatenate(sources)
+        order = jnp.argsort(jax.lax.stop_gradient(times))
+        return Arrivals(times[order], sources[order], inputs)
+
+    def _raise_if_failed(self, record: Record) -> Record:
+        """Raise once for the whole batch, for the worst thing that happened."""
+        failed = jnp.where(is_success(record.status), -1, record.status)
+        worst = jnp.max(failed, initial=-1)
+        total = math.prod(record.status.shape)
+        for code, name in enumerate(MEMBERS):
+            if name in ("completed", "outputs_fired"):
+                continue
+            message = f"{{}} of {total} samples: {Status[getattr(Status, name)]}"
+            record = _error_if(record, worst == code, jnp.sum(record.status == code), message)
+        return record
+
+
+def _over(status: Array, query, record: Record) -> PyTree:
+    """A single-sample query, over all batch axes of the record."""
+    for _ in status.shape:
+        query = jax.vmap(query)
+    return query(record)
+
+
+def _valid(status: Array, out: Array) -> Array:
+    """NaN for the samples whose numbers mean nothing."""
+    codes = [MEMBERS.index(m) for m in ("not_finite", "invalid_input", "invalid_parameters")]
+    return _where_sample(jnp.isin(status, jnp.asarray(codes, status.dtype)), jnp.nan, out)
+
+
+def _whole(status: Array, out: Array, otherwise: float) -> Array:
+    """`otherwise` for the samples that were not simulated to the end, whose totals are partial."""
+    return _where_sample(~is_success(status), otherwise, out)
+
+
+def _where_sample(samples: Array, value: float, out: Array) -> Array:
+    """`value` for all outputs of these samples."""
+    samples = samples.reshape(samples.shape + (1,) * (out.ndim - samples.ndim))
+    return jnp.where(samples, jnp.asarray(value, out.dtype), out)
+
+
+def _error_if(x: PyTree, pred: Array, count: Array, message: str) -> PyTree:
+    if not checks.known(pred):
+        return eqx.error_if(x, pred, message.format("Some"))
+    if bool(pred):
+        raise RuntimeError(message.format(int(count)))
+    return x
+
+
+def _steps_per_input(delays: Array | None) -> int:
+    """How many segments to allow for per input spike with delays. The second arrival at any neuron
+    ends a segment: with one arrival time for all neurons that is each second arrival; with times
+    of their own, among n neurons, about one in the square root of n."""
+    if delays is None:
+        return 0
+    return 1 if delays.ndim == 1 else math.ceil(2 * math.sqrt(delays.shape[1]))
+
+
+def _flow(neuron, solver, dt0, stepsize_controller) -> AbstractFlow:
+    ode = {"dt0": dt0, "stepsize_controller": stepsize_controller}
+    if isinstance(solver, diffrax.AbstractSolver):
+        return flow_of(neuron, lambda part: ODEFlow(solver, **ode))
+    checks.instance("solver", solver, AbstractFlow | None, "None, a diffrax solver or a flow")
+    needed = []
+
+    def make(part):
+        exact = exact_flow(part)
+        if isinstance(solver, _CLOSED_FORMS) and not isinstance(solver, type(exact)):
+            raise checks.wrong("solver", solver, f"a flow for {type(part).__name__} neurons")
+        needed.append(exact is None and solver is None)
+        return solver or exact or ODEFlow(**ode)
+
+    whole = isinstance(solver, MixtureFlow | RefractoryFlow)
+    flow = solver if whole else flow_of(neuron, make)
+    if not any(needed) and (dt0 is not None or stepsize_controller is not None):
+        given = f"dt0={checks.shown(dt0)}, stepsize_controller={checks.shown(stepsize_controller)}"
+        raise ValueError(
+            "dt0 and stepsize_controller must be None unless a diffrax solver is used, "
+            f"got {given} with solver={checks.shown(solver)}."
+        )
+    return flow
+
+
+#: Flows of one neuron model each.
+_CLOSED_FORMS = (ExactIntegrator, ExactLIF, ExactTheta, TaylorQIF)
+
+#: Room in the record for second tries, and for a few segments that are cut short.
+_SPARE_STEPS = 128

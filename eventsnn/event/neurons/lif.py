@@ -1,0 +1,110 @@
+"""The leaky integrate-and-fire neuron with an exponential synapse."""
+
+from typing import Literal, NamedTuple
+
+import equinox as eqx
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, ArrayLike, Float
+
+from ...checks import above, choice, parameter, plain, refuse
+from .base import AbstractNeuron
+
+
+class LIFState(NamedTuple):
+    """Membrane potential and synaptic current."""
+
+    v: Float[Array, "neurons ..."]
+    current: Float[Array, "neurons ..."]
+
+
+class LIF(AbstractNeuron):
+    r"""Leaky integrate-and-fire, current-based, with an exponential synapse.
+
+    $$\tau_m \dot V = -V + I + b, \qquad \tau_s \dot I = -I$$
+
+    A presynaptic spike adds its weight to $I$. At $V = \theta$ the neuron fires; then
+    $V \to V_\text{reset}$ (`reset="set"`) or $V \to V - \theta$ (`reset="subtract"`), and $I$
+    is kept.
+    """
+
+    tau_mem: Float[Array, "*neurons"]
+    tau_syn: Float[Array, "*neurons"]
+    threshold: Float[Array, "*neurons"]
+    v_reset: Float[Array, "*neurons"]
+    bias: Float[Array, "*neurons"]
+    v_init: Float[Array, "*neurons"]
+    reset_mode: Literal["set", "subtract"] = eqx.field(static=True)
+
+    def __init__(
+        self,
+        tau_mem: ArrayLike,
+        tau_syn: ArrayLike,
+        threshold: ArrayLike = 1.0,
+        v_reset: ArrayLike = 0.0,
+        bias: ArrayLike = 0.0,
+        reset: Literal["set", "subtract"] = "set",
+        v_init: ArrayLike | None = None,
+    ):
+        r"""**Arguments:** (each a scalar or of shape `(n,)`)
+
+        - `tau_mem`, `tau_syn`: time constants of membrane and synapse, > 0, in units of time.
+            Any ratio, equality included.
+        - `threshold`: $\theta$, must be above `v_reset`.
+        - `v_reset`: the potential after a spike (with `reset="set"`).
+        - `bias`: a constant current $b$; a neuron whose bias is above its threshold fires by
+            itself.
+        - `reset`: `"set"` or `"subtract"`.
+        - `v_init`: the potential at time 0; by default `v_reset`.
+
+        **Raises:** `ValueError` for a time constant <= 0, a threshold not above the reset
+        (with `"subtract"`: not above 0), or an unknown `reset`.
+        """
+        self.tau_mem = parameter("tau_mem", tau_mem, positive=True)
+        self.tau_syn = parameter("tau_syn", tau_syn, positive=True)
+        self.threshold = parameter("threshold", threshold)
+        self.v_reset = parameter("v_reset", v_reset)
+        self.bias = parameter("bias", bias)
+        self.v_init = parameter("v_init", plain(self.v_reset) if v_init is None else v_init)
+        self.reset_mode = choice("reset", reset, ("set", "subtract"))
+        if reset == "set":
+            above("threshold", self.threshold, "v_reset", self.v_reset)
+        else:
+            over = plain(self.threshold) > 0
+            refuse("threshold", threshold, ~over, 'must be > 0 with reset="subtract"')
+
+    def init_state(self, n: int) -> LIFState:
+        v = jnp.broadcast_to(self.v_init, (n,))
+        return LIFState(v, jnp.zeros_like(v))
+
+    def drift(self, state: LIFState) -> LIFState:
+        v = (state.current - state.v + self.bias) / self.tau_mem
+        return LIFState(v, -state.current / self.tau_syn)
+
+    def threshold_gap(self, state: LIFState) -> Array:
+        return self.threshold - state.v
+
+    def receive(self, state: LIFState, current: Array) -> LIFState:
+        return state._replace(current=state.current + current)
+
+    def reset(self, state: LIFState, spiked: Array) -> LIFState:
+        after = self.v_reset if self.reset_mode == "set" else self._subtracted(state.v)
+        return state._replace(v=jnp.where(spiked, after, state.v))
+
+    def _subtracted(self, v: Array) -> Array:
+        """V minus the threshold, and 0 where V is at the threshold but for rounding, which would
+        add up over many spikes. The derivative is that of the difference."""
+        after = v - self.threshold
+        grain = 4 * jnp.finfo(after.dtype).eps * jnp.abs(self.threshold)
+        return after - lax.stop_gradient(jnp.where(jnp.abs(after) <= grain, after, 0.0))
+
+    def hold(self, state: LIFState, dt: Array) -> LIFState:
+        return state._replace(current=state.current * jnp.exp(-dt / self.tau_syn))
+
+    def observe(self, state: LIFState) -> Array:
+        return state.v
+
+    def valid(self) -> Array:
+        bottom = self.v_reset if self.reset_mode == "set" else jnp.zeros_like(self.threshold)
+        ordered = jnp.all(self.threshold > bottom)
+        return ordered & jnp.all(self.tau_mem > 0) & jnp.all(self.tau_syn > 0)

@@ -1,0 +1,112 @@
+"""Neurons of several models in one network."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike
+
+from ...checks import count, instance, wrong
+from .base import AbstractNeuron, State
+
+
+class Mixture(AbstractNeuron):
+    """Several models side by side: the first so many neurons are of the first, and so on.
+
+    Each part keeps its own parameters, state and flow, closed-form flows included; spikes go
+    between all of them. For a readout that never fires, mix in a
+    [`eventsnn.LeakyIntegrator`][].
+
+    A parameter of a part is a scalar or has one value for each neuron of that part.
+    """
+
+    parts: tuple[AbstractNeuron, ...]
+    sizes: tuple[int, ...] = eqx.field(static=True)
+
+    def __init__(self, parts: Sequence[tuple[AbstractNeuron, int]]):
+        """**Arguments:**
+
+        - `parts`: pairs of a model and how many neurons are of it.
+
+        **Raises:** `ValueError` without parts, for a number < 1, what is not a neuron model, or
+        models with different numbers of ports.
+        """
+        expected = "pairs of a neuron model and a number"
+        pairs = list(instance("parts", parts, list | tuple, expected))
+        if not pairs or not all(_is_pair(pair) for pair in pairs):
+            raise wrong("parts", parts, expected)
+        self.parts = tuple(part for part, _ in pairs)
+        self.sizes = tuple(count(f"parts[{i}][1]", size) for i, (_, size) in enumerate(pairs))
+        if len({part.ports for part in self.parts}) > 1:
+            ports = [part.ports for part in self.parts]
+            raise ValueError(f"parts must have the same number of ports, got {ports}.")
+
+    @property
+    def ports(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Those of each part."""
+        return self.parts[0].ports
+
+    def rows(self, x: Array, axis: int = 0) -> list[Array]:
+        """The rows of an array that belong to each model; one row for all goes to each."""
+        if x.ndim == 0 or x.shape[axis] == 1:
+            return [x] * len(self.parts)
+        ends = [sum(self.sizes[: k + 1]) for k in range(len(self.sizes) - 1)]
+        return jnp.split(x, ends, axis=axis)
+
+    def of_time(self, dt: Array) -> list[Array]:
+        """The same of times, of the shape (batch,) or (n, batch)."""
+        return self.rows(dt) if dt.ndim > 1 else [dt] * len(self.parts)
+
+    def init_state(self, n: int) -> State:
+        if n != sum(self.sizes):
+            raise ValueError(
+                f"neuron has parts of {' + '.join(map(str, self.sizes))} neurons, "
+                f"but weights have columns for {n}."
+            )
+        return tuple(part.init_state(m) for part, m in zip(self.parts, self.sizes, strict=True))
+
+    def drift(self, state: State) -> State:
+        return self._each(lambda part, x: part.drift(x), state)
+
+    def threshold_gap(self, state: State) -> Array:
+        return jnp.concatenate(self._each(lambda part, x: part.threshold_gap(x), state))
+
+    def receive(self, state: State, current: Array) -> State:
+        own = self.rows(current, axis=0 if self.ports == 1 else 1)
+        return self._each(lambda part, x, current: part.receive(x, current), state, own)
+
+    def reset(self, state: State, spiked: Array) -> State:
+        return self._each(lambda part, x, own: part.reset(x, own), state, self.rows(spiked))
+
+    def never_reset(self, n: int) -> np.ndarray:
+        return np.concatenate(self._each(lambda part, m: part.never_reset(m), self.sizes))
+
+    def observe(self, state: State) -> Array:
+        return jnp.concatenate(self._each(lambda part, x: part.observe(x), state))
+
+    def normalise(self, state: State) -> State:
+        return self._each(lambda part, x: part.normalise(x), state)
+
+    def driven(self, current: ArrayLike) -> "Mixture":
+        own = self.rows(jnp.asarray(current))
+        return self._with(self._each(lambda part, current: part.driven(current), own))
+
+    def fitted(self, n: int, dtype: Any) -> "Mixture":
+        self.init_state(n)
+        sizes = list(self.sizes)
+        return self._with(self._each(lambda part, size: part.fitted(size, dtype), sizes))
+
+    def valid(self) -> Array:
+        return jnp.all(jnp.stack(self._each(lambda part: part.valid())))
+
+    def _each(self, fn: Callable, *args) -> tuple:
+        return tuple(fn(part, *own) for part, *own in zip(self.parts, *args, strict=True))
+
+    def _with(self, parts: Sequence[AbstractNeuron]) -> "Mixture":
+        return Mixture(list(zip(parts, self.sizes, strict=True)))
+
+
+def _is_pair(pair: Any) -> bool:
+    return isinstance(pair, tuple | list) and len(pair) == 2 and isinstance(pair[0], AbstractNeuron)

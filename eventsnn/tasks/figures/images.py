@@ -1,0 +1,97 @@
+"""Figures of tasks that classify images."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Float, Int
+from matplotlib.animation import FuncAnimation
+from matplotlib.figure import Figure
+
+from ... import plots
+
+
+def training(
+    losses: Mapping[str, Float[np.ndarray, " steps"]],
+    accuracies: Sequence[float],
+    accuracy_steps: Int[np.ndarray, " snapshots"],
+    confusion: Int[np.ndarray, "classes classes"],
+) -> dict[str, Figure]:
+    """Draw the loss, the accuracy over the test set, and the confusion matrix.
+
+    **Arguments:**
+
+    - `losses`: the loss at each step by name of the batch.
+    - `accuracies`: the accuracy after each step of `accuracy_steps`.
+    - `confusion`: the number of images of class `i` that were assigned to class `j`.
+    """
+    return {
+        "loss": plots.curves(losses),
+        "accuracy": plots.curves(
+            {"test set": accuracies}, x={"test set": accuracy_steps}, y_label="accuracy"
+        ),
+        "confusion": plots.confusion(confusion, labels=_names(len(confusion))),
+    }
+
+
+def activity(
+    hidden: Float[np.ndarray, "time hidden"],
+    output: Float[np.ndarray, "time classes"],
+    membranes: Float[np.ndarray, "time classes"],
+    *,
+    threshold: float,
+    target: int,
+) -> dict[str, Figure]:
+    """Draw the spikes and the output membranes for one image of class `target`."""
+    classes = _names(output.shape[1])
+    return {
+        "raster": plots.spike_raster(
+            {"hidden": hidden, "output": output}, title=f"the first test image, a {target}"
+        ),
+        "membranes": plots.membrane_traces(
+            membranes,
+            output,
+            threshold=threshold,
+            labels=classes,
+            title=f"output membranes for the first test image, a {target}",
+        ),
+        "counts": plots.spike_counts(output, target=target, labels=classes),
+    }
+
+
+def samples(
+    images: Float[np.ndarray, "n h w"],
+    labels: Int[np.ndarray, " n"],
+    predicted: Int[np.ndarray, " n"],
+) -> Figure:
+    """Draw images with their classes and the predicted ones."""
+    return plots.frames(images, _answers(labels, predicted))
+
+
+def moving_samples(
+    frames: Float[np.ndarray, "time n h w"],
+    labels: Int[np.ndarray, " n"],
+    predicted: Int[np.ndarray, " n"],
+) -> Figure:
+    """Draw the frames of the first four moving images, one image per row."""
+    steps = [f"step {t}" for t in range(1, len(frames) + 1)]
+    rows = np.moveaxis(frames[:, :4], 1, 0)
+    return plots.frames(rows, steps, row_titles=_answers(labels, predicted)[:4])
+
+
+def movie(
+    frames: Float[np.ndarray, "time h w"],
+    hidden: Float[np.ndarray, "time hidden"],
+    label: int,
+    predicted: int,
+) -> FuncAnimation:
+    """Animate one moving image and the spikes of the hidden neurons."""
+    (title,) = _answers([label], [predicted])
+    return plots.animation(frames, spikes=hidden, title=title)
+
+
+def _names(n_classes):
+    return [str(c) for c in range(n_classes)]
+
+
+def _answers(labels, predicted):
+    return [f"{c} → {p}" for c, p in zip(labels, predicted, strict=True)]

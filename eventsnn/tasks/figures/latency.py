@@ -1,0 +1,63 @@
+"""Figures of the classification of images by spike times."""
+
+import numpy as np
+from jaxtyping import ArrayLike, Float, Int
+from matplotlib.figure import Figure
+
+from ... import plots
+
+# Rows of each kind in a raster.
+_N_ROWS = 25
+
+
+def raster(
+    times: Float[ArrayLike, " events"],
+    sources: Int[ArrayLike, " events"],
+    *,
+    n_neurons: int,
+    outputs: tuple[int, ...],
+    t_max: float,
+    target: int,
+) -> Figure:
+    """Draw the events of some hidden neurons that fire, of the outputs, and of some pixels.
+
+    Hidden neurons come before the outputs, and pixels after them, as in the network.
+    """
+    sources = np.asarray(sources)
+    there, first = np.unique(sources[sources >= 0]), outputs[0]
+    hidden, pixels = _some(there[there < first]), _some(there[there >= n_neurons])
+    fired = there[(there >= first) & (there < n_neurons)]
+    figure = plots.raster(
+        times,
+        sources,
+        n_neurons=n_neurons,
+        outputs=fired.tolist(),
+        t_max=t_max,
+        shown=np.concatenate([hidden, fired, pixels]).tolist(),
+    )
+    figure.axes[0].set_ylabel("some pixels, hidden neurons and outputs", color=plots.INK)
+    figure.suptitle(f"the first test image, a {target}", fontsize=10, color=plots.INK)
+    return figure
+
+
+def membranes(
+    times: Float[ArrayLike, " times"], traces: Float[ArrayLike, "classes times"], *, target: int
+) -> Figure:
+    """Draw the membrane of each output, with the target in colour.
+
+    All have the same scale, from the lowest to the highest value of all.
+    """
+    traces = np.asarray(traces)
+    low, high = np.nanmin(traces), np.nanmax(traces)
+    figure = plots.membranes(times, (traces - low) / ((high - low) or 1.0), outputs=(target,))
+    figure.axes[0].set_yticks(range(len(traces)))
+    figure.axes[0].set_ylabel(f"output (a row is {high - low:.2g} high)", color=plots.INK)
+    title = f"output membranes for the first test image, a {target}"
+    figure.suptitle(title, fontsize=10, color=plots.INK)
+    return figure
+
+
+def _some(sources):
+    """At most `_N_ROWS` of the sources, evenly spread."""
+    chosen = np.linspace(0, max(len(sources) - 1, 0), min(_N_ROWS, len(sources)))
+    return sources[np.unique(np.round(chosen).astype(int))]

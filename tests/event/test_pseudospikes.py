@@ -1,0 +1,247 @@
+"""Pseudospikes: beyond t_max a constant current drives the network until its outputs have fired.
+
+The reference exchanges its neurons for others with a larger bias at t_max.
+"""
+
+import functools as ft
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import eventsnn as esn
+from helpers import reference_delays as rd
+from helpers.differences import STEP, assert_equal_gradients
+from helpers.reference_delays import LIF
+from helpers.registry import RK4, quick
+
+SIZES = (2, 3, 2)
+N, OUTPUTS, T_MAX, DRIVE, DURATION = 5, (3, 4), 24.0, 2.0, 60.0
+MASK = np.asarray(esn.feedforward_mask(SIZES))
+
+
+def lif(p):
+    return esn.LIF(10.0, p["tau_syn"], threshold=p["threshold"])
+
+
+def mixed(p):
+    """Two LIF neurons that rest and a QIF neuron in the hidden layer; QIF neurons read them."""
+    part = esn.Refractory(esn.LIF(10.0, p["tau_syn"], threshold=p["threshold"]), 3.0)
+    return esn.Mixture([(part, 2), (esn.QIF(10.0, p["tau_syn"], bias=-0.2), 3)])
+
+
+KINDS = {
+    "lif": (lif, {}, False),
+    "mixed": (mixed, {}, True),
+    "solver": (lif, {"solver": esn.ODEFlow(RK4(), dt0=0.1, nodes=1), "max_steps": 1000}, False),
+}
+
+
+def network(kind, p, adjoint=None, *, drive=DRIVE, duration=DURATION):
+    neuron, options, _ = KINDS[kind]
+    return esn.EventNetwork(
+        neuron(p),
+        p["weights"],
+        MASK,
+        outputs=OUTPUTS,
+        t_max=T_MAX,
+        delays=p.get("delays"),
+        max_events=60,
+        adjoint=adjoint,
+        pseudospikes=None if drive is None else esn.Pseudospikes(drive, duration),
+        **{"max_steps": 300, **options},
+    )
+
+
+def problem(kind, seed, scale=0.6):
+    """Some outputs fire before t_max and some after it."""
+    rng = np.random.default_rng(seed)
+    weights = rng.uniform(0.4, 1.0, MASK.shape) * scale
+    weights[N:] *= 4
+    p = {
+        "weights": weights,
+        "tau_syn": np.array(4.0),
+        "threshold": np.array(1.0),
+        "in_times": rng.uniform(0.0, 20.0, (2, 1)),
+    }
+    if KINDS[kind][2]:
+        p["delays"] = rng.uniform(0.5, 6.0, MASK.shape)
+    return jax.tree.map(jnp.asarray, p)
+
+
+def loss(kind, adjoint, p):
+    times = network(kind, p, adjoint).ttfs(p["in_times"], throw=False)
+    return jnp.sum(jnp.array([1.0, -0.6]) * times), times
+
+
+@ft.cache
+def compiled(kind, adjoint):
+    grad = jax.value_and_grad(ft.partial(loss, kind, adjoint), has_aux=True)
+    return quick(grad)
+
+
+def run(kind, p, adjoint=None):
+    (value, times), grads = compiled(kind, adjoint)(p)
+    return float(value), np.asarray(times), grads
+
+
+def first_by_reference(p, drive):
+    """The first spikes of the outputs, for LIF neurons."""
+    tau_syn, threshold = float(p["tau_syn"]), float(p["threshold"])
+    neurons, later = (
+        [LIF(10.0, tau_syn, threshold, bias=b) for b in bias]
+        for bias in (np.zeros(N), np.broadcast_to(drive, (N,)))
+    )
+    times, sources, _ = rd.simulate(
+        neurons,
+        p["weights"],
+        np.zeros(len(MASK)),
+        p["in_times"],
+        T_MAX + DURATION,
+        mask=MASK,
+        then=(T_MAX, later),
+    )
+    return np.array([times[sources == i][0] for i in OUTPUTS])
+
+
+@pytest.mark.parametrize("kind", ["lif", "solver"])
+def test_times_are_those_of_the_reference(kind):
+    late = 0
+    for seed, scale in ((0, 0.6), (1, 0.9), (2, 0.1)):
+        p = problem("lif", seed, scale)
+        expected = first_by_reference(p, DRIVE)
+        late += int(np.sum(expected > T_MAX))
+        rtol = 1e-9 if kind == "lif" else 1e-8
+        np.testing.assert_allclose(run(kind, p)[1], expected, rtol=rtol)
+    assert late >= 2
+
+
+def test_spikes_before_t_max_are_what_they_were():
+    @quick
+    def both(p):
+        nets = [network("lif", p, drive=drive) for drive in (None, DRIVE)]
+        return [net.spikes(p["in_times"], 3, throw=False) for net in nets]
+
+    found = 0
+    for seed in range(3):
+        without, driven = both(problem("lif", seed, 3.0))
+        fired = np.isfinite(without)
+        found += int(fired.sum())
+        np.testing.assert_allclose(np.asarray(driven)[fired], without[fired], rtol=1e-13)
+        assert np.all(driven[~fired] > T_MAX)
+    assert found >= 4
+
+
+def test_a_spike_crosses_t_max_without_a_jump():
+    """The time of a spike as a function of a weight, about the one at which it is t_max."""
+    p = problem("lif", 0)
+    p["in_times"] = jnp.array([[21.0], [19.0]])
+
+    def times(scale):
+        moved = p["weights"].at[N:].multiply(scale)
+        return run("lif", p | {"weights": moved})[1][0]
+
+    low, high = 0.2, 40.0
+    assert times(low) > T_MAX > times(high)
+    for _ in range(48):
+        middle = 0.5 * (low + high)
+        low, high = (middle, high) if times(middle) > T_MAX else (low, middle)
+    assert 0 < times(low) - times(high) < 1e-10
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradients_are_central_differences(kind):
+    for seed, scale in ((0, 0.6), (1, 0.9)):
+        p = problem(kind, seed, scale)
+        loss, times, grads = run(kind, p)
+        assert np.any(times > T_MAX)
+        rounding = 4 * np.finfo(float).eps * abs(loss) / STEP  # of the differences
+        for name, grad in grads.items():
+            slopes = []
+            for k in range(grad.size):
+                way = np.zeros(grad.size)
+                way[k] = STEP
+                way = way.reshape(grad.shape)
+                a, b, c, d = (run(kind, p | {name: p[name] + m * way})[0] for m in (1, -1, 2, -2))
+                slopes.append((8 * (a - b) - (c - d)) / (12 * STEP))
+            slopes = np.reshape(slopes, grad.shape)
+            rtol = 3e-8 + rounding / np.max(np.abs(slopes))
+            assert_equal_gradients({name: grad}, {name: slopes}, rtol)
+
+
+def test_gradients_are_those_of_autodiff():
+    p = problem("lif", 0)
+    assert_equal_gradients(run("lif", p)[2], run("lif", p, esn.Autodiff())[2], 1e-10)
+
+
+def test_a_drive_of_the_outputs_only():
+    """A silent hidden neuron then stays silent, and the outputs fire by themselves."""
+    p = problem("lif", 0, 1e-3)
+    drive = jnp.where(jnp.arange(N) >= 3, DRIVE, 0.0)
+    times = network("lif", p, drive=drive).ttfs(p["in_times"])
+    np.testing.assert_allclose(times, first_by_reference(p, drive), rtol=1e-9)
+    np.testing.assert_allclose(times, T_MAX + 10.0 * np.log(2.0), rtol=1e-3)
+
+
+def test_a_drive_that_is_too_weak_leaves_them_silent():
+    p = problem("lif", 0, 1e-3)
+    times = network("lif", p, drive=0.9).ttfs(p["in_times"])
+    assert np.all(np.isinf(times))
+
+
+def test_a_network_that_is_silent_learns():
+    """Both layers: every neuron of it is silent, and in the end the outputs fire when they
+    should."""
+    p = problem("lif", 0, 0.05)
+    target = jnp.array([14.0, 16.0])
+
+    @quick
+    def step(weights, rate):
+        def error(weights):
+            times = network("lif", p | {"weights": weights}).ttfs(p["in_times"], throw=False)
+            return jnp.sum((times - target) ** 2), times
+
+        (_, times), grad = jax.value_and_grad(error, has_aux=True)(weights)
+        return weights - rate * grad / (1e-6 + jnp.linalg.norm(grad)), times
+
+    weights, seen = p["weights"], []
+    silent = network("lif", p, drive=None).simulate(p["in_times"])
+    assert int(silent.stats["spikes"]) == 0
+    for rate in np.linspace(0.3, 0.0, 100):
+        weights, times = step(weights, rate)
+        seen.append(np.asarray(times))
+    assert np.all(seen[0] > T_MAX)
+    np.testing.assert_allclose(seen[-1], target, atol=0.1)
+
+
+def test_a_drive_that_is_not_finite_is_a_status():
+    """It is checked at run time as well, since a drive may be computed under `jit`."""
+
+    @jax.jit
+    def ttfs(drive):
+        pseudospikes = esn.Pseudospikes(drive, DURATION)
+        weights = jnp.zeros((2, 1))
+        net = esn.EventNetwork(
+            esn.LIF(10.0, 5.0), weights, outputs=(0,), t_max=T_MAX, pseudospikes=pseudospikes
+        )
+        return net.ttfs(jnp.array([[1.0]]), throw=False)
+
+    assert np.all(np.isnan(ttfs(jnp.nan))) and np.all(np.isnan(ttfs(jnp.inf)))
+    assert np.all(np.isfinite(ttfs(2.0)))
+
+
+@pytest.mark.parametrize("duration", [0.0, -1.0, np.inf, np.nan])
+def test_a_duration_is_finite_and_positive(duration):
+    with pytest.raises(ValueError, match=r"^duration must be a finite number > 0, got"):
+        esn.Pseudospikes(1.0, duration)
+
+
+def test_a_drive_has_a_value_a_neuron():
+    p = problem("lif", 0)
+    with pytest.raises(ValueError, match=r"drive.* must be a scalar or have shape \(5,\)"):
+        network("lif", p, drive=jnp.ones(3))
+    with pytest.raises(ValueError, match=r"^pseudospikes must be eventsnn.Pseudospikes, got"):
+        esn.EventNetwork(
+            esn.LIF(10.0, 5.0), np.zeros((2, 1)), outputs=(0,), t_max=9.0, pseudospikes=2.0
+        )

@@ -1,0 +1,59 @@
+"""A neuron without a synapse: a spike that arrives moves the membrane itself."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+import eventsnn as esn
+from eventsnn.event.flows import AbstractFlow, Segment
+
+
+class State(NamedTuple):
+    v: jax.Array
+
+
+class DeltaLIF(esn.AbstractNeuron):
+    """tau V' = -V + bias; a spike that arrives moves V by its weight."""
+
+    tau: jax.Array
+    bias: jax.Array
+    threshold: jax.Array
+
+    def init_state(self, n):
+        return State(jnp.zeros(n))
+
+    def drift(self, s):
+        return State((self.bias - s.v) / self.tau)
+
+    def threshold_gap(self, s):
+        return self.threshold - s.v
+
+    def receive(self, s, current):
+        return State(s.v + current)
+
+    def reset(self, s, spiked):
+        return State(jnp.where(spiked, 0.0, s.v))
+
+    def observe(self, s):
+        return s.v
+
+
+class ClosedDelta(AbstractFlow):
+    """The closed form of DeltaLIF, which crosses only with a bias above the threshold."""
+
+    def next_spike(self, neuron, state, horizon, memory, window=None):
+        zero = jnp.zeros_like(state.v)
+        start, stop = (zero, zero + jnp.inf) if window is None else window
+        excess = jnp.where(neuron.bias > neuron.threshold, neuron.bias - neuron.threshold, jnp.inf)
+        wait = neuron.tau * jnp.log((neuron.bias - state.v) / excess)
+        crosses = (neuron.bias > neuron.threshold) & (wait <= stop - start)
+        time = jnp.where(crosses, start + wait, jnp.inf)
+        first, who = jnp.min(time, axis=0), jnp.argmin(time, axis=0).astype(jnp.int32)
+        dt = jnp.minimum(first, horizon)
+        moved = jnp.maximum(jnp.minimum(dt, stop) - start, 0.0)
+        end = self.advance(neuron, state, moved)
+        return Segment(dt, who, first <= horizon, end, memory)
+
+    def advance(self, neuron, state, dt):
+        return type(state)(neuron.bias + (state.v - neuron.bias) * jnp.exp(-dt / neuron.tau))

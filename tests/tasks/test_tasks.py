@@ -1,0 +1,201 @@
+"""Each task runs, at a size that shows that; and the smallest of them learns.
+
+The regression between spike times runs in test_cli.py.
+"""
+
+import dataclasses
+
+import equinox as eqx
+import jax
+import numpy as np
+import pytest
+
+from eventsnn import plots
+from eventsnn.discrete import OneToOne
+from eventsnn.tasks import TASKS, DataError, images, points
+
+DIGITS = ("leaky-classification", "rleaky-classification", "moving-mnist")
+OF_DIGITS = {"loss", "accuracy", "confusion", "raster", "membranes", "counts", "weights", "samples"}
+OF_POINTS = {"regions", "loss", "accuracy", "raster"}
+OF_CURVES = {"before", "after", "loss", "raster"}
+ALWAYS = {"final_loss", "steps_per_second", "compile_seconds", "devices_used"}
+ERRORS = {"relative_error", "l1"}
+ACCURACIES = {"test_accuracy", "test_accuracy_fresh", "validation_accuracy", "gradient_steps"}
+ACCURACY = {"test_accuracy", "test_accuracy_last_step", "gradient_steps", "steps_per_epoch"}
+
+
+@pytest.fixture(autouse=True)
+def as_users_do():
+    """In float32, with JAX's own promotion (which Adam's bias correction, inside Optax, needs)."""
+    with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"):
+        yield
+
+
+def quick(name, **options):
+    return dataclasses.replace(TASKS[name]().quick(), **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "metrics", "figures"),
+    [
+        ("yin-yang", {}, ACCURACIES, OF_POINTS),
+        ("delays", {"kind": "axonal", "n_hidden": 10}, ACCURACIES, OF_POINTS | {"delays"}),
+        ("membrane-regression", {"mode": "sqrt"}, ERRORS, OF_CURVES),
+        ("membrane-regression", {"mode": "linear"}, ERRORS, OF_CURVES),
+        ("leaky-classification", {}, ACCURACY, OF_DIGITS),
+        ("rleaky-classification", {}, ACCURACY | {"test_accuracy_membrane"}, OF_DIGITS),
+        (
+            "rleaky-classification",
+            {"feedback": "conv"},
+            ACCURACY | {"test_accuracy_membrane"},
+            OF_DIGITS,
+        ),
+        (
+            "rleaky-classification",
+            {"feedback": "one-to-one", "objective": "membrane"},
+            ACCURACY | {"test_accuracy_rate"},  # the other readout
+            OF_DIGITS,
+        ),
+        ("moving-mnist", {}, ACCURACY, OF_DIGITS),
+    ],
+)
+def test_a_task_runs(name, options, metrics, figures, tmp_path, monkeypatch):
+    monkeypatch.setattr(points, "_GRID", 20)
+    task = quick(name, **options)
+    outcome = task.run(progress=False)
+    assert metrics | ALWAYS <= set(outcome.metrics)
+    for key, value in outcome.metrics.items():
+        assert np.isfinite(value) and value >= 0, key
+        assert not key.startswith("test_accuracy") or value <= 1, key
+    assert len(losses(outcome)) == task.steps
+    assert outcome.metrics["final_loss"] == losses(outcome)[-1]
+    assert losses(outcome)[-2:].mean() < 0.97 * losses(outcome)[0]
+    assert set(outcome.figures) == figures
+    assert {f"{figure}.png" for figure in figures} <= set(TASKS[name].pictures)
+    if name in DIGITS:
+        assert outcome.metrics["gradient_steps"] == task.steps
+        assert outcome.metrics["steps_per_epoch"] == 1442 // task.batch_size
+    assert set(outcome.animations) == ({"sample"} if name == "moving-mnist" else set())
+    assert {f"{movie}.gif" for movie in outcome.animations} <= set(TASKS[name].pictures)
+    for movie in outcome.animations.values():
+        plots.save_gif(movie, tmp_path / "sample.gif")
+
+
+def losses(outcome):
+    """Those of the training, as the picture shows them."""
+    return outcome.figures["loss"].axes[0].lines[0].get_ydata()
+
+
+def test_a_seed_is_a_run():
+    """The same seed gives the same numbers, another one others."""
+    runs = [quick("membrane-regression", seed=seed).train(progress=False) for seed in (3, 3, 4)]
+    found = [(sample, fitted.losses, fitted.model.layers[1].beta) for _, sample, fitted in runs]
+    for first, second, other in zip(*map(jax.tree.leaves, found), strict=True):
+        np.testing.assert_array_equal(first, second)
+        assert np.any(first != other)
+
+
+@pytest.mark.parametrize("name", DIGITS)
+def test_a_seed_is_a_network_and_its_batches(name):
+    @jax.jit
+    def loss(arrays, batch):
+        return task.loss(eqx.combine(arrays, rest), batch)
+
+    found, first = [], []
+    for seed in (3, 3, 4):
+        task = quick(name, seed=seed, batch_size=8)
+        data = task.load()
+        arrays, rest = eqx.partition(task.build(jax.random.key(seed), (8, 8)), eqx.is_array)
+        batch = next(task.batches(data, "train"))
+        first.append((arrays, batch))
+        found.append(loss(arrays, batch))
+    assert found[0] == found[1] != found[2]
+    for a, b, c in zip(*map(jax.tree.leaves, first), strict=True):
+        np.testing.assert_array_equal(a, b)
+        assert np.size(a) == 1 or np.any(a != c)
+    # The seeds of a batch are for dropout and motion: the other tasks have neither.
+    (arrays, (x, y, seeds)), expected = first[0], found[0]
+    assert (loss(arrays, (x, y, seeds + 1)) == expected) == (name != "moving-mnist")
+
+
+def test_digits_are_learnt():
+    task = dataclasses.replace(
+        TASKS["leaky-classification"](steps=60), n_hidden=64, num_steps=10, learning_rate=5e-3
+    )
+    data = task.load()
+    before, fitted = task.train(data, progress=False)
+    untrained, trained = (task.test(model, data) for model in (before, fitted.model))
+    assert fitted.losses[-5:].mean() < 0.25 * fitted.losses[0]
+    assert fitted.monitored[-5:].mean() < 0.4 * fitted.monitored[0]  # batches of the test set
+    assert untrained.accuracies()[""] < 0.3 and trained.accuracies()[""] > 0.8
+    matrix = trained.confusion(10)
+    np.testing.assert_array_equal(matrix.sum(axis=1), np.bincount(data.test_labels))
+    assert np.trace(matrix) / 355 == trained.accuracies()[""]
+
+
+def test_a_confusion_is_of_target_and_prediction():
+    labels, predicted = np.array([0, 0, 2, 1, 2]), np.array([0, 2, 2, 1, 1])
+    test = images.Test(labels, predicted, {"membrane": labels})
+    np.testing.assert_array_equal(test.confusion(3), [[1, 0, 1], [0, 1, 0], [0, 1, 1]])
+    assert test.accuracies() == {"": 0.6, "_membrane": 1.0}
+
+
+def test_epochs_and_steps():
+    task = TASKS["leaky-classification"]()
+    data = task.load()
+    for settings, steps in (
+        ({}, task.default_epochs["digits"] * 11),
+        ({"epochs": 2}, 22),
+        ({"epochs": 2, "steps": 5}, 5),
+        ({"epochs": 1, "batch_size": 1000}, 1),
+    ):
+        assert dataclasses.replace(task, **settings).n_steps(data)[0] == steps
+
+
+def test_a_test_set_is_seen_whole_whatever_the_batch():
+    task = quick("leaky-classification")
+    data, model = task.load(), task.build(jax.random.key(0), (8, 8))
+    predictions = [
+        dataclasses.replace(task, test_batch_size=size).test(model, data).predicted
+        for size in (355, 100)
+    ]
+    np.testing.assert_array_equal(*predictions)
+    assert predictions[0].shape == (355,)
+
+
+def test_feedback_is_what_it_is_called():
+    for kind, hidden in (("linear", (128, 128)), ("conv", (8, 8, 3, 3))):
+        model = quick("rleaky-classification", feedback=kind).build(jax.random.key(0), (8, 8))
+        cells = [layer for layer in model.layers if hasattr(layer, "feedback")]
+        assert [cell.feedback.weight.shape for cell in cells] == [hidden, (10, 10)]
+    model = quick("rleaky-classification", feedback="one-to-one").build(jax.random.key(0), (8, 8))
+    cells = [layer for layer in model.layers if hasattr(layer, "feedback")]
+    assert all(isinstance(cell.feedback, OneToOne) for cell in cells)
+    assert [cell.feedback.v.shape for cell in cells] == [(128,), (10,)]
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("leaky-classification", {"dataset": "nothing"}),
+        ("rleaky-classification", {"objective": "counts"}),
+        ("rleaky-classification", {"feedback": "all"}),
+        ("membrane-regression", {"mode": "cubic"}),
+        ("ttfs-regression", {"solver": "magic"}),
+        ("yin-yang", {"neuron": "eif"}),
+        ("yin-yang", {"points": "mine"}),
+        ("delays", {"delays": "long"}),
+        ("delays", {"kind": "dendritic"}),
+    ],
+)
+def test_what_is_no_choice_is_refused(name, options):
+    ((argument, value),) = options.items()
+    with pytest.raises(ValueError, match=rf"^{argument} must be one of .*, got '{value}'\.$"):
+        TASKS[name](**options)
+
+
+@pytest.mark.parametrize("name", DIGITS)
+def test_data_that_is_not_there_is_an_error_that_names_it(name, tmp_path):
+    task = TASKS[name](dataset="mnist", data_dir=str(tmp_path / "nowhere"))
+    with pytest.raises(DataError, match="nowhere"):
+        task.load()
