@@ -75,6 +75,7 @@ MAY_IMPORT = {
     "event": {*EVENT},
     # The discrete-time mode knows nothing of events; the bridge knows both.
     "discrete": {"checks", "constraints"},
+    "surrogates": {"discrete"},
     "bridge": {"checks", "constraints", "discrete", "event"},
     "encoders": {"checks"},
     "losses": {"checks"},
@@ -85,7 +86,8 @@ MAY_IMPORT = {
     "tasks": {"constraints", "data", "discrete", "event", "event.architectures", "losses", "plots"}
     | {"tasks.figures", "train"},
     "results": set(),
-    "_api": {"bridge", "constraints", "cpu", "data", "discrete", "encoders", "event", "losses"},
+    "_api": {"bridge", "constraints", "cpu", "data", "discrete", "encoders", "event", "losses"}
+    | {"surrogates"},
     "__init__": {"_api"},
     "commands": {"__init__", "cpu", "plots", "results", "tasks"},
     "cli": {"commands"},
