@@ -41,3 +41,4 @@ from .event import feedforward as feedforward
 from .event import feedforward_mask as feedforward_mask
 from .event import recurrent as recurrent
 from .event import recurrent_mask as recurrent_mask
+from .event import trainable as trainable

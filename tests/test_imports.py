@@ -42,6 +42,7 @@ ENGINE["event.engine.loop"] |= ENGINE.keys() - {"event.engine.loop"}
 EVENT = {
     "event.doubles": set(),
     "event.solution": set(),
+    "event.trainable": {"checks"},
     "event.neurons": {"checks"},
     "event.flows": {"checks", "event.doubles", "event.neurons"},
     # The event loop is handed to the adjoint, which never imports it.
@@ -87,7 +88,7 @@ MAY_IMPORT = {
     | {"tasks.figures", "train"},
     "results": set(),
     "_api": {"bridge", "constraints", "cpu", "data", "discrete", "encoders", "event", "losses"}
-    | {"surrogates"},
+    | {"event.trainable", "surrogates"},
     "__init__": {"_api"},
     "commands": {"__init__", "cpu", "plots", "results", "tasks"},
     "cli": {"commands"},
