@@ -7,9 +7,9 @@ from jaxtyping import Array, Float
 
 def linear_recurrence(
     decay: Float[Array, "*neurons"],
-    xs: Float[Array, "steps *neurons"],
+    xs: Float[Array, " steps *neurons"],
     start: Float[Array, "*neurons"],
-) -> Float[Array, "steps *neurons"]:
+) -> Float[Array, " steps *neurons"]:
     r"""All of $u_t = \beta u_{t-1} + x_t$ at once, by an associative scan (Blelloch, CMU-CS-90-190,
     1990): about $2 \log_2 T$ steps one after the other instead of $T$.
 

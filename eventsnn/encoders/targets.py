@@ -59,11 +59,11 @@ def levels(
 
 
 def ramps(
-    spikes: Real[ArrayLike, "time *channels"],
+    spikes: Real[ArrayLike, " time *channels"],
     *,
     on_target: float = 1.0,
     off_target: float = 0.0,
-) -> Float[Array, "time *channels"]:
+) -> Float[Array, " time *channels"]:
     r"""A target for a membrane that rises in a straight line up to each spike:
 
     $$y_t = \text{off} + (\text{on} - \text{off}) \frac{t - p - 1}{q - p - 1}$$

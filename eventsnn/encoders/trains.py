@@ -18,7 +18,7 @@ def rate(
     gain: float = 1.0,
     offset: float = 0.0,
     first_spike_time: int = 0,
-) -> Float[Array, "time *channels"]:
+) -> Float[Array, " time *channels"]:
     r"""Independent spikes with the values as probabilities:
 
     $$S_t \sim \mathrm{Bernoulli}\left(\operatorname{clip}(g x_t + o, 0, 1)\right)$$
@@ -114,7 +114,7 @@ def latency(
     normalize: bool = False,
     clip: bool = False,
     first_spike_time: float = 0.0,
-) -> Float[Array, "{num_steps} *shape"]:
+) -> Float[Array, " {num_steps} *shape"]:
     """One spike a channel, at its [`latency_times`][] rounded to whole steps (a half to even).
 
     A spike after the last step is left out, as by snnTorch's `latency` with `bypass=True`.
@@ -140,12 +140,12 @@ def latency(
 
 
 def delta(
-    xs: Shaped[ArrayLike, "time *channels"],
+    xs: Shaped[ArrayLike, " time *channels"],
     *,
     threshold: float = 0.1,
     off_spike: bool = False,
     padding: bool = False,
-) -> Float[Array, "time *channels"]:
+) -> Float[Array, " time *channels"]:
     r"""A spike where the value has grown by the threshold since the step before:
 
     $$S_t = [x_t - x_{t-1} \ge \vartheta] - [x_t - x_{t-1} \le -\vartheta]$$
