@@ -166,9 +166,10 @@ class EventNetwork(eqx.Module):
 
         - `in_times`: spike times of each input channel, >= 0, in any order, padded with inf. The
             shape is `(n_in, k)`, with any leading batch axes.
-        - `throw`: whether to raise an error if a sample fails: if it hits a limit, its input is
-            invalid, or its state is not finite. With False, outputs of a failed sample are NaN if
-            it is invalid or not finite, and inf if a limit was reached before they fired.
+        - `throw`: whether to raise an error if a sample fails: if it hits a limit, if its input or
+            a parameter is invalid, or if its state is not finite. With False, all outputs of an
+            invalid or non-finite sample are NaN. In other failed samples, outputs that have not
+            fired before the sample stopped are inf.
 
         **Raises:** `ValueError` for NaN, -inf or negative times or a wrong shape. With
         `throw=True`, `RuntimeError` if a sample fails; under `jit` it is an Equinox runtime error.
@@ -201,8 +202,9 @@ class EventNetwork(eqx.Module):
     ) -> Float[Array, "*batch outputs times"]:
         """Membrane potentials of the output neurons at the given times, in the order of `times`.
 
-        More precisely: what the neuron model's `observe` returns. At the time of an event it is
-        the value after the event. The result is also differentiable in `times`.
+        The neuron model's `observe` defines the returned quantity, which is usually the membrane
+        potential. At the time of an event it is the value after the event. The result is also
+        differentiable in `times`.
 
         **Raises:** as [`ttfs`][], and `ValueError` for a time outside [0, t_max]. Under `jit` the
         value at such a time is NaN instead.
@@ -266,7 +268,7 @@ class EventNetwork(eqx.Module):
         With delays, the time of an input spike is the time at which it is sent. The event axis has
         length `max_events` without delays. With delays only the spikes of neurons count towards
         `max_events`, and the axis has length `max_events + n_inputs * k`. Arguments and errors are
-        as for [`ttfs`][]. With `throw=False` the status of the solution tells how each sample
+        as for [`ttfs`][]. With `throw=False` the status of the solution reports how each sample
         ended.
         """
         record = self._simulate(in_times, None, throw)

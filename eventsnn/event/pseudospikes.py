@@ -24,8 +24,8 @@ class Pseudospikes(eqx.Module):
     The current is a constant and has no gradient.
 
     Reference: Klos & Memmesheimer, *Smooth exact gradient descent learning in spiking neural
-    networks*, Physical Review Letters 134:027301, 2025 (arXiv:2309.14523). The pseudospikes of the
-    paper are those of isolated neurons.
+    networks*, Physical Review Letters 134:027301, 2025 (arXiv:2309.14523). The paper defines
+    pseudospikes for isolated neurons.
     """
 
     drive: Float[Array, "*neurons"]

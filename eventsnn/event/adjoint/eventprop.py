@@ -486,7 +486,7 @@ def _add_rows(weights: Array, source: Array, rows: Float[Array, "n batch"]) -> A
 
 
 def _through_start(setting: _Setting, active: PyTree[bool], sweep: _Sweep):
-    """Cotangents of the parameters: those accumulated over the rows and the initial state's."""
+    """Cotangents of the parameters: sums over all rows, plus the part from the initial state."""
     arrays, rest = eqx.partition(setting.network.neuron, eqx.is_inexact_array)
     n, size = sweep.pending.shape
     _, start_t = jax.vjp(lambda arrays: initial_state(eqx.combine(arrays, rest), n, size), arrays)

@@ -55,7 +55,7 @@ class _World(NamedTuple):
     schedule: Schedule | None  # None without delays
 
     def at(self, time: Instant) -> AbstractNeuron:
-        """Return the neuron in a segment that starts at `time`, with its pseudospike current."""
+        """Return the neuron in a segment from `time` on, with pseudospike current after t_max."""
         network = self.network
         return driven(network.neuron, network.drive, time.reached(self.plan.t_max))
 

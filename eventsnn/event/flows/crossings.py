@@ -183,7 +183,7 @@ class _Hunt(NamedTuple):
     waits: Bool[Array, " n"]  # is at its threshold or past it, and has not crossed
     before: Float[Array, " n"]  # last candidate with a positive gap
     before_gap: Float[Array, " n"]
-    suspect: Float[Array, " n"]  # last candidate
+    suspect: Float[Array, " n"]  # last candidate evaluated
     caught: Bool[Array, " n"]  # there is a bracket
     passes: Bool[Array, " n"]  # passes at the end of the bracket that is past the threshold
     bracket: "_Bracket"
@@ -206,7 +206,7 @@ class _Bracket(NamedTuple):
         return jnp.where(newest, self.x1, self.x2), jnp.where(newest, self.f1, self.f2)
 
     def shrunk(self, x: Array, f: Array) -> "_Bracket":
-        """Return the bracket that another point inside leaves."""
+        """Return the smaller bracket, given the gap `f` at a point `x` inside."""
         same = (f <= 0) == (self.f1 <= 0)
         x3, f3 = jnp.where(same, self.x1, self.x2), jnp.where(same, self.f1, self.f2)
         x2, f2 = jnp.where(same, self.x2, self.x1), jnp.where(same, self.f2, self.f1)

@@ -222,7 +222,7 @@ def _extremum(
     whole = left + c * (neuron.tau_syn / neuron.tau_mem)
     exists = ~quiet & (c > 0) & (whole > 0)
     time = neuron.tau_syn * c * _log_over(jnp.where(exists, whole, 1.0), z)
-    # With c > 0 the slope and the current have the same sign: V has a maximum if it is positive.
+    # With c > 0 the slope has the sign of the current: a positive current gives a maximum.
     peaks = exists & (rise > 0)
     dips = exists & (rise < 0)
     return jnp.where(dips, time, 0.0), time, peaks

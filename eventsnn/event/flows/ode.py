@@ -173,7 +173,7 @@ class ODEFlow(AbstractFlow):
     def cuts(self, neuron: AbstractNeuron, t_max: float, max_events: int) -> int:
         if isinstance(self.controller, diffrax.ConstantStepSize) and self.dt0 is not None:
             return math.ceil(t_max / self.dt0)
-        # After an event an adaptive step size takes a few steps to be found again.
+        # After an event, an adaptive controller needs a few steps to reach its step size again.
         longest = getattr(self.controller, "dtmax", None)
         steps = 0 if longest is None else math.ceil(t_max / float(longest))
         return max(_ADAPTIVE_CUTS, 2 * steps, 8 * max_events)

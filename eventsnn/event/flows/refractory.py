@@ -76,7 +76,7 @@ class RefractoryFlow(AbstractFlow):
         return rest * held + self.flow.integral(neuron.neuron, rested, dt - rest)
 
     def peak(self, neuron: Refractory, state: RefractoryState, dt: Array) -> Array:
-        rested, rest = _rest(neuron, state, dt)  # held: the value at the end of the period
+        rested, rest = _rest(neuron, state, dt)  # constant while refractory
         return self.flow.peak(neuron.neuron, rested, dt - rest)
 
     def cuts(self, neuron: Refractory, t_max: float, max_events: int) -> int:

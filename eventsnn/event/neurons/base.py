@@ -30,9 +30,9 @@ class AbstractNeuron(eqx.Module):
     `eventsnn.event.flows`.
 
     A neuron may have several types of synapses, for example on the dendrite and on the soma, or for
-    the gates of a unit. It then has one *port* per type, and `ports` is their number. The columns
-    of the weights are those of port 0 for all neurons, followed by those of port 1, and so on.
-    `receive` gets an array of shape `(ports, n, ...)`.
+    the gates of a unit. It then has one *port* per type, and `ports` is their number. The weights
+    have `n` columns for port 0, followed by `n` columns for port 1, and so on. `receive` gets an
+    array of shape `(ports, n, ...)`.
     """
 
     ports: ClassVar[int] = 1

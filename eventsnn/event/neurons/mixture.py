@@ -57,7 +57,7 @@ class Mixture(AbstractNeuron):
         return jnp.split(x, ends, axis=axis)
 
     def of_time(self, dt: Array) -> list[Array]:
-        """Split times of shape (batch,) or (n, batch) into those of each part."""
+        """Split times of shape (batch,) or (n, batch) into the times of each part."""
         return self.rows(dt) if dt.ndim > 1 else [dt] * len(self.parts)
 
     def init_state(self, n: int) -> State:
