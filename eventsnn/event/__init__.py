@@ -1,4 +1,4 @@
-"""Event mode: exact spike times and exact gradients."""
+"""Event mode: networks with exact spike times and exact gradients."""
 
 from .adjoint import AbstractAdjoint as AbstractAdjoint
 from .adjoint import Autodiff as Autodiff

@@ -1,4 +1,4 @@
-"""Architectures: functions that return masks, and networks from a random key."""
+"""Architectures: masks of synapses, and networks with random weights."""
 
 import itertools
 from collections.abc import Callable, Sequence
@@ -16,16 +16,22 @@ from .network import EventNetwork
 from .neurons import AbstractNeuron
 from .pseudospikes import Pseudospikes
 
-#: As in `jax.nn.initializers`: `init(key, shape, dtype)`.
+#: Initialiser of weights as in `jax.nn.initializers`: `init(key, shape, dtype)`.
 Initializer = Callable[..., Float[Array, "sources targets"]]
 
 
 def recurrent_mask(
     inputs: int, hidden: int, outputs: int, *, self_connections: bool = False
 ) -> Bool[Array, "sources neurons"]:
-    """Mask of inputs to all hidden neurons, and of these to each other and to all outputs.
+    """Mask of a recurrent network.
 
+    Inputs project to all hidden neurons. Hidden neurons project to each other and to all outputs.
     Neurons `0 ... hidden-1` are hidden, the following ones are outputs.
+
+    **Arguments:**
+
+    - `inputs`, `hidden`, `outputs`: numbers of input channels, hidden neurons and outputs.
+    - `self_connections`: whether hidden neurons also project to themselves; False by default.
 
     **Raises:** `ValueError` for `inputs` < 0, or `hidden` or `outputs` < 1.
     """
@@ -41,9 +47,13 @@ def recurrent_mask(
 
 
 def feedforward_mask(sizes: Sequence[int]) -> Bool[Array, "sources neurons"]:
-    """Mask of layers of the given sizes, inputs first: each projects to all of the next.
+    """Mask of a feed-forward network, in which each layer projects to all neurons of the next.
 
-    Neurons are numbered layer by layer; the last layer's are the outputs.
+    Neurons are numbered layer by layer. The neurons of the last layer are the outputs.
+
+    **Arguments:**
+
+    - `sizes`: sizes of the layers, inputs first: `(inputs, layer, ..., outputs)`.
 
     **Raises:** `ValueError` for fewer than two sizes, or a size that is no integer >= 1.
     """
@@ -76,13 +86,15 @@ def recurrent(
     stepsize_controller: diffrax.AbstractStepSizeController | None = None,
     adjoint: AbstractAdjoint | None = None,
 ) -> EventNetwork:
-    """A network of one recurrent population and outputs that read it, see [`recurrent_mask`][].
+    """Network of one recurrent population and its outputs, with random weights.
 
     **Arguments:**
 
-    - `neuron`: parameters scalar or of shape `(hidden + outputs,)`.
-    - `init`: how to draw the weights of the whole matrix, for example
-        `jax.nn.initializers.normal(1.0)`; called as `init(key, shape, dtype)`.
+    - `neuron`: neuron model. Its parameters are scalars or have shape `(hidden + outputs,)`.
+    - `inputs`, `hidden`, `outputs`, `self_connections`: as for [`recurrent_mask`][].
+    - `init`: initialiser of the whole weight matrix, called as `init(key, shape, dtype)`, for
+        example `jax.nn.initializers.normal(1.0)`.
+    - `key`: random key.
     - `t_max`, `delays`, `pseudospikes`, `max_events`, `max_steps`, `queue_capacity`, `solver`,
         `dt0`, `stepsize_controller`, `adjoint`: as for [`eventsnn.EventNetwork`][].
     """
@@ -124,18 +136,20 @@ def feedforward(
     stepsize_controller: diffrax.AbstractStepSizeController | None = None,
     adjoint: AbstractAdjoint | None = None,
 ) -> EventNetwork:
-    """A network of layers of the given sizes, inputs first, see [`feedforward_mask`][].
+    """Feed-forward network with random weights, see [`feedforward_mask`][].
 
     **Arguments:**
 
-    - `neuron`: parameters scalar or of shape `(sum(sizes[1:]),)`.
-    - `sizes`: `(inputs, layer, ..., outputs)`.
-    - `init`: how to draw a layer's weights, called as `init(key, (from, to), dtype)`; one for
-        all layers, or one for each.
+    - `neuron`: neuron model. Its parameters are scalars or have shape `(sum(sizes[1:]),)`.
+    - `sizes`: sizes of the layers, inputs first: `(inputs, layer, ..., outputs)`.
+    - `init`: initialiser of a layer's weights, called as `init(key, (from, to), dtype)`. Either
+        one for all layers, or one per layer.
+    - `key`: random key.
     - `t_max`, `delays`, `pseudospikes`, `max_events`, `max_steps`, `queue_capacity`, `solver`,
         `dt0`, `stepsize_controller`, `adjoint`: as for [`eventsnn.EventNetwork`][].
 
-    **Raises:** `ValueError` for fewer than two sizes, a size < 1, or not one `init` a layer.
+    **Raises:** `ValueError` for fewer than two sizes, a size < 1, or a sequence `init` without
+    exactly one initialiser per layer.
     """
     inputs, *layers = _sizes(sizes)
     inits = _each(init, len(layers))
@@ -182,7 +196,7 @@ def _each(init: Initializer | Sequence[Initializer], n: int) -> list[Initializer
 
 
 def _draw(init: Initializer, key: PRNGKeyArray, shape: tuple[int, ...]) -> Array:
-    """Weights of a shape, refused where an initialiser returns another one."""
+    """Draw weights of the given shape; raise an error if `init` returns another shape."""
     drawn = init(key, shape, _dtype())
     expected = f"a function that returns an array of shape {shape}"
     if np.shape(checks.numbers("init", drawn, expected)) != shape:

@@ -1,4 +1,4 @@
-"""Numbers of twice the working precision, as unevaluated sums of two floats.
+"""Numbers in twice the working precision, as unevaluated sums of two floats.
 
 Error-free transformations: Dekker, *A floating-point technique for extending the available
 precision*, Numerische Mathematik 18:224, 1971; Knuth, *The Art of Computer Programming*, vol. 2.
@@ -12,14 +12,14 @@ from jaxtyping import Array, Float
 
 
 class Double(NamedTuple):
-    """The number `high + low`, where `high` is the sum rounded to working precision."""
+    """Number `high + low`, where `high` is the sum rounded to working precision."""
 
     high: Float[Array, "..."]
     low: Float[Array, "..."]
 
 
 def two_sum(a: Array, b: Array) -> Double:
-    """The exact sum of two floats; `inf` if either is."""
+    """Exact sum of two floats; `inf` if either is infinite."""
     high = a + b
     of_b = high - a
     low = (a - (high - of_b)) + (b - of_b)
@@ -27,29 +27,30 @@ def two_sum(a: Array, b: Array) -> Double:
 
 
 def two_product(a: Array, b: Array) -> Double:
-    """The exact product of two float32 numbers."""
+    """Exact product of two float32 numbers."""
     high, (a1, a0), (b1, b0) = a * b, _halves(a), _halves(b)
     return Double(high, ((a1 * b1 - high) + a1 * b0 + a0 * b1) + a0 * b0)
 
 
 def product(a: Double, b: Double) -> Double:
-    """The product, to about 44 bits in float32."""
+    """Product of two numbers, accurate to about 44 bits in float32."""
     high, low = two_product(a.high, b.high)
     return Double(high, low + (a.high * b.low + a.low * b.high))
 
 
 def quotient(a: Double, b: Array) -> Double:
-    """The quotient, to about 44 bits in float32."""
+    """Quotient of a number and a float, accurate to about 44 bits in float32."""
     high = a.high / b
     back = two_product(high, b)
     return Double(high, ((a.high - back.high) - back.low + a.low) / b)
 
 
 def expm1(x: Double) -> Double:
-    r"""$e^x - 1$ to about $2^{-31}$ of the larger of $e^x$ and $|x|^3$, in float32.
+    r"""Exponential minus one, $e^x - 1$.
 
-    $x = k \log 2 + r$ with $|r| \le \tfrac12 \log 2$, the series of $e^r - 1$ with its first two
-    terms in twice the precision, and a scaling by $2^k$.
+    In float32 the error is about $2^{-31}$ of the larger of $e^x$ and $|x|^3$. The argument is
+    split into $x = k \log 2 + r$ with $|r| \le \tfrac12 \log 2$. The first two terms of the series
+    of $e^r - 1$ are computed in twice the precision, and the sum is scaled by $2^k$.
     """
     k = jnp.round(x.high / _LOG_2)
     r, low = two_sum(x.high - k * _LOG_2_HIGH, -k * _LOG_2_LOW)
@@ -60,7 +61,7 @@ def expm1(x: Double) -> Double:
         tail = 1.0 / factor + r * tail
     high, rest = two_sum(r, 0.5 * square.high)
     small = Double(high, rest + (0.5 * square.low + low * (1.0 + r) + r * r * r * tail))
-    # 2^k (e^r - 1) + (2^k - 1). XLA merges constants, so none is added to a variable twice.
+    # 2^k (e^r - 1) + (2^k - 1). XLA would merge two constants that are added to one variable.
     scale = jnp.ldexp(jnp.ones_like(r), k.astype(jnp.int32))
     whole = two_sum(scale, jnp.where(k == 0, -scale, -1.0))
     high, rest = two_sum(whole.high, scale * small.high)
@@ -68,13 +69,15 @@ def expm1(x: Double) -> Double:
 
 
 _LOG_2 = 0.6931471805599453
-_LOG_2_HIGH = 0.693359375  # few digits, so that k times it is exact
+_LOG_2_HIGH = 0.693359375  # few digits, so that its product with k is exact
 _LOG_2_LOW = _LOG_2 - _LOG_2_HIGH
 
 
 def _halves(x: Array) -> tuple[Array, Array]:
-    """The leading 12 bits of a float32 number, and the rest; by its bits, so that no compiler can
-    rearrange it."""
+    """Split a float32 number into its leading 12 bits and the rest.
+
+    A bit mask is used, since a compiler could rearrange arithmetic.
+    """
     bits = lax.bitcast_convert_type(x, jnp.uint32)
     top = lax.bitcast_convert_type(bits & jnp.uint32(0xFFFFF000), x.dtype)
     return top, x - top

@@ -1,4 +1,4 @@
-"""The event-driven network: neurons, weights, and what can be asked of them."""
+"""The event-driven network: neurons, weights, and the queries that simulate them."""
 
 import math
 from collections.abc import Sequence
@@ -35,16 +35,16 @@ from .solution import MEMBERS, Solution, Status, is_success, status_of
 
 
 class EventNetwork(eqx.Module):
-    r"""A recurrent spiking network whose spikes happen at exact times.
+    r"""A recurrent spiking network with exact spike times.
 
-    Between events each neuron follows its own smooth flow. When source $j$ fires, a neuron or an
-    input channel, neuron $i$ receives `weights[j, i]`.
+    Between events each neuron follows its own smooth flow. A source is a neuron or an input
+    channel. When source $j$ fires, neuron $i$ receives `weights[j, i]`.
 
-    A network is an Equinox module: `weights` and the neuron's parameters are array leaves, and
-    every query is differentiable with respect to them and to input times, works under
+    A network is an Equinox module: `weights` and the neuron's parameters are array leaves. Every
+    query is differentiable with respect to them and to the input times. It works under
     `eqx.filter_jit(net.ttfs)` (or `jax.jit(lambda x: net.ttfs(x))`) and `jax.vmap`, and takes any
-    number of leading batch axes; `jax.vmap(net.ttfs)(x)` and
-    `net.ttfs(x)` are the same computation.
+    number of leading batch axes. `jax.vmap(net.ttfs)(x)` and `net.ttfs(x)` are the same
+    computation.
     """
 
     neuron: AbstractNeuron
@@ -81,36 +81,44 @@ class EventNetwork(eqx.Module):
     ):
         """**Arguments:**
 
-        - `neuron`: the model, for example [`eventsnn.LIF`][]; parameters scalar or `(n,)`.
-        - `weights`: shape `(n + n_in, n)`; rows are sources, neurons first, then input
-            channels. Its dtype is that of the simulation. (For a model with several ports
-            `(n + n_in, ports * n)`, port by port.)
-        - `mask`: booleans of the same shape: which synapses exist. None: all.
-        - `outputs`: indices of the neurons that the queries report.
-        - `t_max`: how long to simulate, in the units of the time constants.
-        - `delays`: how long a spike is under way, >= 0, in the units of the time constants: axonal,
-            of shape `(n + n_in,)`, one for all synapses of a source, or synaptic, of shape
-            `(n + n_in, n)`. None: none, and so is 0.
-        - `pseudospikes`: what becomes of outputs that are silent until `t_max`; None: nothing.
-        - `max_events`: at most so many events (spikes and, without delays, input spikes) a sample;
-            a sample that would have more stops there, and its status says so.
-        - `max_steps`: at most so many iterations of the event loop (events, segments that the
-            flow cuts short, second tries); by default `max_events` and room for the others,
-            which depends on the flow and, with delays, on the number of input spikes. Memory in a
-            backward pass is proportional to it.
-        - `queue_capacity`: with delays, at most so many spikes of neurons are under way at once; a
-            sample that would have more stops there, and its status says so.
-        - `solver`: None for the neuron's exact flow (`diffrax.Tsit5()` for a neuron that has
-            none); any diffrax ODE solver; or a flow, for example [`eventsnn.ODEFlow`][].
+        - `neuron`: neuron model, for example [`eventsnn.LIF`][]. Its parameters are scalars or
+            have shape `(n,)`.
+        - `weights`: synaptic weights, shape `(n + n_in, n)`. Rows are sources: neurons first, then
+            input channels. For a model with several ports the shape is `(n + n_in, ports * n)`,
+            port by port. The simulation uses the dtype of the weights.
+        - `mask`: mask of the existing synapses, booleans of the same shape as the weights. None
+            (the default): all synapses exist.
+        - `outputs`: indices of the output neurons, which the queries report.
+        - `t_max`: duration of the simulation, > 0, in the units of the time constants.
+        - `delays`: transmission delays, >= 0, in the units of the time constants. Axonal delays
+            have shape `(n + n_in,)`, one per source. Synaptic delays have shape `(n + n_in, n)`.
+            None (the default) and delays of 0: spikes arrive at once.
+        - `pseudospikes`: how to assign spike times to outputs that are silent until `t_max`, see
+            [`eventsnn.Pseudospikes`][]. None (the default): their spike times are `inf`.
+        - `max_events`: maximum number of events per sample. Events are spikes and, without delays,
+            input spikes. A sample that would exceed the maximum stops there, and its status is
+            `Status.max_events`.
+        - `max_steps`: maximum number of iterations of the event loop per sample: events, segments
+            that the flow cuts short, and segments that are proposed again. None (the default):
+            `max_events` plus a number of further iterations that depends on the flow and, with
+            delays, on the number of input spikes. The memory of a backward pass is proportional to
+            it.
+        - `queue_capacity`: with delays, maximum number of spikes of neurons in transit at the same
+            time. A sample that would exceed it stops there, and its status is
+            `Status.queue_overflow`.
+        - `solver`: a diffrax ODE solver, or a flow, for example [`eventsnn.ODEFlow`][]. None (the
+            default): the neuron's exact flow, or `diffrax.Tsit5()` for a model without one.
         - `dt0`, `stepsize_controller`: as in `diffrax.diffeqsolve`, for a diffrax solver.
-        - `adjoint`: [`eventsnn.EventProp`][] (the default) or [`eventsnn.Autodiff`][].
+        - `adjoint`: differentiation method, [`eventsnn.EventProp`][] or [`eventsnn.Autodiff`][].
+            None (the default): `EventProp()`.
 
-        A leaf of `eventsnn.constrain` (`delays=net.delays` of a constrained network) stays wrapped.
+        A leaf that is wrapped by `eventsnn.constrain` stays wrapped, for example with
+        `delays=net.delays` of a constrained network.
 
         **Raises:** `ValueError` for shapes that do not fit each other, outputs out of range,
         `t_max` that is not finite and positive, a delay that is not finite and >= 0, a flow of
         another neuron model, or `max_events`, `max_steps`, `queue_capacity` < 1. Queries raise it
-        for weights of 16 bits, which are for [`eventsnn.discretise`][] only.
+        for 16-bit weights, which only [`eventsnn.discretise`][] supports.
         """
         checks.instance("neuron", neuron, AbstractNeuron, "an eventsnn neuron model")
         self.weights = checks.weight_matrix(weights, neuron.ports)
@@ -150,19 +158,21 @@ class EventNetwork(eqx.Module):
     def ttfs(
         self, in_times: Float[ArrayLike, "*batch inputs k"], *, throw: bool = True
     ) -> Float[Array, "*batch outputs"]:
-        """Time to first spike of each output neuron; inf for one that does not fire.
+        """Time to first spike of each output neuron; inf for outputs that do not fire.
 
-        A sample ends as soon as all its outputs have fired.
+        The simulation of a sample ends when all its outputs have fired.
 
         **Arguments:**
 
-        - `in_times`: spike times of each input channel, in any order, padded with inf.
-        - `throw`: whether to raise if a sample was cut short by a limit or went wrong. With
-            False nothing is raised: outputs are then NaN where a sample is invalid or not
-            finite, and inf where a limit was reached first.
+        - `in_times`: spike times of each input channel, >= 0, in any order, padded with inf. The
+            shape is `(n_in, k)`, with any leading batch axes.
+        - `throw`: whether to raise an error if a sample fails: if it hits a limit, if its input or
+            a parameter is invalid, or if its state is not finite. With False, all outputs of an
+            invalid or non-finite sample are NaN. In other failed samples, outputs that have not
+            fired before the sample stopped are inf.
 
-        **Raises:** `ValueError` for NaN, -inf or negative times or a wrong shape;
-        `RuntimeError` (under `jit` an Equinox runtime error) with `throw` as above.
+        **Raises:** `ValueError` for NaN, -inf or negative times or a wrong shape. With
+        `throw=True`, `RuntimeError` if a sample fails; under `jit` it is an Equinox runtime error.
         """
         record = self._simulate(in_times, None, throw, stop_after=1)
         out = _over(record.status, lambda r: readout.first_spikes(r, self.outputs), record)
@@ -172,10 +182,10 @@ class EventNetwork(eqx.Module):
     def spikes(
         self, in_times: Float[ArrayLike, "*batch inputs k"], max_spikes: int, *, throw: bool = True
     ) -> Float[Array, "*batch outputs max_spikes"]:
-        """The first `max_spikes` spike times of each output, padded with inf.
+        """First `max_spikes` spike times of each output neuron, padded with inf.
 
-        A sample ends when every output has fired `max_spikes` times. Arguments and errors are
-        those of [`ttfs`][].
+        The simulation of a sample ends when every output has fired `max_spikes` times. The other
+        arguments and the errors are as for [`ttfs`][].
         """
         count = checks.count("max_spikes", max_spikes)
         record = self._simulate(in_times, None, throw, stop_after=count)
@@ -190,12 +200,14 @@ class EventNetwork(eqx.Module):
         *,
         throw: bool = True,
     ) -> Float[Array, "*batch outputs times"]:
-        """What the output neurons show (the membrane potential) at given times, in their order.
+        """Membrane potentials of the output neurons at the given times, in the order of `times`.
 
-        At the time of an event it is the state after it. Differentiable in `times`, too.
+        The neuron model's `observe` defines the returned quantity, which is usually the membrane
+        potential. At the time of an event it is the value after the event. The result is also
+        differentiable in `times`.
 
-        **Raises:** as [`ttfs`][], and `ValueError` for a time outside [0, t_max]; under `jit`
-        the state there is NaN.
+        **Raises:** as [`ttfs`][], and `ValueError` for a time outside [0, t_max]. Under `jit` the
+        value at such a time is NaN instead.
         """
         times = checks.observation_times(times, self.t_max, self.weights.dtype)
         record = self._simulate(in_times, times, throw)
@@ -210,9 +222,12 @@ class EventNetwork(eqx.Module):
     def counts(
         self, in_times: Float[ArrayLike, "*batch inputs k"], *, throw: bool = True
     ) -> Int[Array, "*batch outputs"]:
-        """How often each output neuron fires until `t_max`. Arguments and errors are those of
-        [`ttfs`][]; with `throw=False` all counts of a sample that did not reach `t_max` are -1.
-        Whole numbers have no gradient: for one, see [`eventsnn.losses.spike_count`][]."""
+        """Number of spikes of each output neuron until `t_max`.
+
+        Arguments and errors are as for [`ttfs`][]. With `throw=False` all counts of a sample that
+        did not reach `t_max` are -1. Integers have no gradient; for a differentiable loss see
+        [`eventsnn.losses.spike_count`][].
+        """
         record = self._simulate(in_times, None, throw)
         out = _over(record.status, lambda r: readout.counts(r, self.outputs), record)
         return _whole(record.status, out, -1)
@@ -221,11 +236,12 @@ class EventNetwork(eqx.Module):
     def integrals(
         self, in_times: Float[ArrayLike, "*batch inputs k"], *, throw: bool = True
     ) -> Float[Array, "*batch outputs"]:
-        r"""$\int_0^{t_\text{max}} V\, dt$ of what each output neuron shows, its membrane potential.
+        r"""Integral of each output neuron's membrane potential, $\int_0^{t_\text{max}} V\, dt$.
 
-        Exact for exact flows, to the solver's precision for others. Arguments and errors are those
-        of [`ttfs`][]; with `throw=False` the integrals of a sample that did not reach `t_max` are
-        NaN. (Of QIF and theta neurons that fire it is infinite.)"""
+        It is exact for exact flows, and accurate to the solver's precision for other flows. It is
+        infinite for QIF and theta neurons that fire. Arguments and errors are as for [`ttfs`][].
+        With `throw=False` the integrals of a sample that did not reach `t_max` are NaN.
+        """
         record = self._simulate(in_times, None, throw, reading="integral")
         return _whole(record.status, _over(record.status, readout.total, record), jnp.nan)
 
@@ -233,11 +249,12 @@ class EventNetwork(eqx.Module):
     def maxima(
         self, in_times: Float[ArrayLike, "*batch inputs k"], *, throw: bool = True
     ) -> Float[Array, "*batch outputs"]:
-        r"""$\max_{t \le t_\text{max}} V$ of what each output neuron shows, its membrane potential.
+        r"""Maximum of each output neuron's membrane potential, $\max_{t \le t_\text{max}} V$.
 
-        Found between events, not sampled: the readout of Wunderlich & Pehle (arXiv:2009.08378).
-        Arguments and errors are those of [`ttfs`][]; with `throw=False` the maxima of a sample that
-        did not reach `t_max` are NaN. (A neuron that fires has its maximum there.)
+        This is the readout of Wunderlich & Pehle (arXiv:2009.08378). The maximum is located within
+        the segments between events, not taken from samples. A neuron that fires has its maximum at
+        a spike. Arguments and errors are as for [`ttfs`][]. With `throw=False` the maxima of a
+        sample that did not reach `t_max` are NaN.
         """
         record = self._simulate(in_times, None, throw, reading="peak")
         return _whole(record.status, _over(record.status, readout.largest, record), jnp.nan)
@@ -246,12 +263,14 @@ class EventNetwork(eqx.Module):
     def simulate(
         self, in_times: Float[ArrayLike, "*batch inputs k"], *, throw: bool = True
     ) -> Solution:
-        """All events up to `t_max`: spikes, and input spikes (with delays, when they are sent).
+        """Simulate until `t_max` and return all events: spikes and input spikes.
 
-        Without delays there is room for `max_events` events; with delays, where only the spikes of
-        neurons count towards `max_events`, for the input spikes as well:
-        `max_events + n_inputs * k`. Arguments and errors are those of [`ttfs`][]; with
-        `throw=False` the solution's status says how each sample ended."""
+        With delays, the time of an input spike is the time at which it is sent. The event axis has
+        length `max_events` without delays. With delays only the spikes of neurons count towards
+        `max_events`, and the axis has length `max_events + n_inputs * k`. Arguments and errors are
+        as for [`ttfs`][]. With `throw=False` the status of the solution reports how each sample
+        ended.
+        """
         record = self._simulate(in_times, None, throw)
         n_sources = self.weights.shape[0]
         times, sources = _over(
@@ -272,7 +291,7 @@ class EventNetwork(eqx.Module):
     def _simulate(self, in_times, times, throw, stop_after=None, reading=None) -> Record:
         checks.flag("throw", throw)
         in_times = checks.input_times(in_times, self.n_inputs, self.weights.dtype)
-        # Only a first spike, or the k-th, can be missing.
+        # Pseudospikes apply only to queries for first spikes or the first k spikes.
         pseudospikes = None if stop_after is None else self.pseudospikes
         plan = Plan(
             n=self.n_neurons,
@@ -297,14 +316,14 @@ class EventNetwork(eqx.Module):
         return self._raise_if_failed(record) if throw else record
 
     def _room(self, in_times: Array, times: Array | None) -> int:
-        """How many iterations of the event loop a query with these inputs may take."""
+        """Maximum number of iterations of the event loop for a query with these inputs."""
         inputs = math.prod(in_times.shape[-2:]) * self._steps_per_input
         return self.max_steps + inputs + (0 if times is None else len(times))
 
     def _with_inputs(
         self, in_times, times: Array, sources: Array, until: Array
     ) -> tuple[Array, Array]:
-        """The events with the input spikes up to `until` among them."""
+        """Merge the input spikes up to `until` into the events, sorted by time."""
         in_times = jnp.asarray(in_times, times.dtype)
         *batch, n_in, k = in_times.shape
         channels = jnp.repeat(jnp.arange(n_in, dtype=sources.dtype) + self.n_neurons, k)
@@ -319,7 +338,10 @@ class EventNetwork(eqx.Module):
         return times, jnp.take_along_axis(sources, order, axis=-1)
 
     def _network(self, pseudospikes: Pseudospikes | None) -> Network:
-        """As the loop wants it: weights masked, and two rows of zeros for silent sources."""
+        """Build the internal `Network`: mask the weights, and append two rows of zeros.
+
+        The two rows belong to rows of the record without an event and to observations.
+        """
         neuron, weights, delays, drive = self._leaves(pseudospikes)
         if self.mask is not None:
             weights = jnp.where(self.mask, weights, 0.0)
@@ -334,7 +356,10 @@ class EventNetwork(eqx.Module):
         return Network(self.flow, neuron, weights, delays, drive)
 
     def _leaves(self, pseudospikes: Pseudospikes | None) -> PyTree:
-        """Values of all leaves, in the dtype of the weights: each may have been replaced."""
+        """Unwrapped values of all leaves, cast to the dtype of the weights.
+
+        A leaf may have been replaced since `__init__`, by one of another dtype.
+        """
         checks.precision(self.weights.dtype)
         drive = None if pseudospikes is None else pseudospikes.drive
         leaves = unwrap((self.neuron, self.weights, self.delays, drive))
@@ -342,10 +367,10 @@ class EventNetwork(eqx.Module):
         return jax.tree.map(lambda x: x.astype(dtype) if eqx.is_inexact_array(x) else x, leaves)
 
     def _arrivals(self, in_times: Array, times: Array | None, plan: Plan) -> Arrivals:
-        """Input spikes and moments of observation in one sorted queue.
+        """Input spikes and times of observation, sorted by time.
 
-        Sorting is stable: who is observed at the time of an input is observed after it. Where it
-        matters that something begins or ends at t_max, an observation ends a segment there.
+        The sort is stable: an observation at the time of an input spike comes after it. With
+        pseudospikes, and for an integral or a maximum, an observation ends a segment at t_max.
         """
         n_in, k = in_times.shape
         observed = observation(plan.n_sources)
@@ -368,7 +393,7 @@ class EventNetwork(eqx.Module):
         return Arrivals(times[order], sources[order], inputs)
 
     def _raise_if_failed(self, record: Record) -> Record:
-        """Raise once for the whole batch, for the worst thing that happened."""
+        """Raise one error for the whole batch: that of the failure with the largest code."""
         failed = jnp.where(is_success(record.status), -1, record.status)
         worst = jnp.max(failed, initial=-1)
         total = math.prod(record.status.shape)
@@ -381,25 +406,25 @@ class EventNetwork(eqx.Module):
 
 
 def _over(status: Array, query, record: Record) -> PyTree:
-    """A single-sample query, over all batch axes of the record."""
+    """Apply a single-sample query over all batch axes of the record."""
     for _ in status.shape:
         query = jax.vmap(query)
     return query(record)
 
 
 def _valid(status: Array, out: Array) -> Array:
-    """NaN for the samples whose numbers mean nothing."""
+    """Set the outputs of invalid and non-finite samples to NaN."""
     codes = [MEMBERS.index(m) for m in ("not_finite", "invalid_input", "invalid_parameters")]
     return _where_sample(jnp.isin(status, jnp.asarray(codes, status.dtype)), jnp.nan, out)
 
 
 def _whole(status: Array, out: Array, otherwise: float) -> Array:
-    """`otherwise` for the samples that were not simulated to the end, whose totals are partial."""
+    """Set the outputs of samples that did not reach the end to `otherwise`."""
     return _where_sample(~is_success(status), otherwise, out)
 
 
 def _where_sample(samples: Array, value: float, out: Array) -> Array:
-    """`value` for all outputs of these samples."""
+    """Set all outputs of these samples to `value`."""
     samples = samples.reshape(samples.shape + (1,) * (out.ndim - samples.ndim))
     return jnp.where(samples, jnp.asarray(value, out.dtype), out)
 
@@ -413,9 +438,11 @@ def _error_if(x: PyTree, pred: Array, count: Array, message: str) -> PyTree:
 
 
 def _steps_per_input(delays: Array | None) -> int:
-    """How many segments to allow for per input spike with delays. The second arrival at any neuron
-    ends a segment: with one arrival time for all neurons that is each second arrival; with times
-    of their own, among n neurons, about one in the square root of n."""
+    """Number of segments to reserve per input spike with delays.
+
+    The second arrival at any neuron ends a segment. With axonal delays this is every second
+    arrival. With synaptic delays and n neurons it is about one arrival in the square root of n.
+    """
     if delays is None:
         return 0
     return 1 if delays.ndim == 1 else math.ceil(2 * math.sqrt(delays.shape[1]))
@@ -449,5 +476,5 @@ def _flow(neuron, solver, dt0, stepsize_controller) -> AbstractFlow:
 #: Flows of one neuron model each.
 _CLOSED_FORMS = (ExactIntegrator, ExactLIF, ExactTheta, TaylorQIF)
 
-#: Room in the record for second tries, and for a few segments that are cut short.
+#: Extra rows of the record, for segments that are proposed again or cut short.
 _SPARE_STEPS = 128

@@ -1,4 +1,4 @@
-"""Spike times for neurons that do not spike."""
+"""Pseudospikes: spike times for output neurons that are silent until `t_max`."""
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -9,24 +9,23 @@ from .neurons import AbstractNeuron
 
 
 class Pseudospikes(eqx.Module):
-    r"""Lets the network go on beyond `t_max`, with an additional current, until its outputs fire.
+    r"""Spike times after `t_max` for silent outputs: the simulation continues with extra current.
 
-    A neuron that is silent until `t_max` has no spike time and hence no gradient; if it is the one
-    that should fire, it cannot learn to. With pseudospikes it has one, later than `t_max`: for
-    $t > t_\text{max}$ there are no inputs any more, a constant current is added to
-    every neuron, and the simulation ends once all outputs have fired (as often as was asked for).
-    Spikes before `t_max` are what they were. A spike that moves across `t_max` does so
-    continuously, and a whole network that is silent learns, since its hidden neurons fire in the
-    end as well.
+    A neuron that is silent until `t_max` has no spike time and hence no gradient. If it should
+    fire, it cannot learn to do so. With pseudospikes it has a spike time later than `t_max`: for
+    $t > t_\text{max}$ there are no inputs, a constant current is added to every neuron, and the
+    simulation ends once all outputs have fired as often as the query requires. Spikes before
+    `t_max` do not change. A spike time that moves across `t_max` does so continuously. A network
+    that is silent as a whole can learn, since its hidden neurons fire after `t_max` as well.
 
-    Gradients are exact, as everywhere, for any neuron that can be driven
-    (`AbstractNeuron.driven`, by default through its `bias`). `EventNetwork.ttfs` and
-    `EventNetwork.spikes` then give times later than `t_max`; all other queries end at `t_max`.
-    The current is a constant, and passes no gradient.
+    Gradients are exact for any neuron model that implements `AbstractNeuron.driven`. By default,
+    this method adds the current to the model's `bias`. `EventNetwork.ttfs` and
+    `EventNetwork.spikes` then return times later than `t_max`. All other queries end at `t_max`.
+    The current is a constant and has no gradient.
 
     Reference: Klos & Memmesheimer, *Smooth exact gradient descent learning in spiking neural
-    networks*, Physical Review Letters 134:027301, 2025 (arXiv:2309.14523), whose pseudospikes are
-    those of neurons by themselves.
+    networks*, Physical Review Letters 134:027301, 2025 (arXiv:2309.14523). The paper defines
+    pseudospikes for isolated neurons.
     """
 
     drive: Float[Array, "*neurons"]
@@ -35,11 +34,12 @@ class Pseudospikes(eqx.Module):
     def __init__(self, drive: Float[ArrayLike, "*neurons"], duration: float):
         """**Arguments:**
 
-        - `drive`: the current, a scalar or of shape `(n,)`, in the units of the neuron's bias. It
-            should make a neuron at rest fire. (Of LIF neurons, one above their threshold.) To
-            drive the outputs only is cheaper, but then a silent hidden neuron stays silent.
-        - `duration`: for how long at most, > 0, in units of time. Who is silent even then has no
-            spike time.
+        - `drive`: current after `t_max`, a scalar or of shape `(n,)`, in the units of the neuron's
+            bias. It should make a neuron at its resting potential fire. For LIF neurons this
+            requires a current above the threshold. Driving only the outputs is cheaper, but then
+            silent hidden neurons remain silent.
+        - `duration`: maximum simulation time after `t_max`, > 0, in units of time. Outputs that
+            are silent even then have no spike time (`inf`).
 
         **Raises:** `ValueError` for a drive that is not finite, or a duration that is not finite
         and positive.
@@ -48,7 +48,7 @@ class Pseudospikes(eqx.Module):
         self.duration = checks.positive("duration", duration)
 
     def fitted(self, n: int, neuron: AbstractNeuron) -> "Pseudospikes":
-        """For `n` of these neurons.
+        """Return the pseudospikes for `n` neurons of this model.
 
         **Raises:** `ValueError` for a drive of another shape, or neurons that cannot be driven.
         """

@@ -1,4 +1,4 @@
-"""Why a simulation ended, and what it returns."""
+"""Result of a simulation, and the status of each sample."""
 
 import equinox as eqx
 import jax
@@ -6,7 +6,7 @@ from jaxtyping import Array, Float, Int
 
 
 class Status(eqx.Enumeration):
-    """Why the simulation of one sample ended. The value of each member is its message.
+    """Reason why the simulation of a sample ended. The value of each member is its message.
 
     A batch of samples has a batch of statuses: `solution.status == Status.completed` is a
     boolean array. See [`is_success`][] for the members that count as success.
@@ -25,7 +25,7 @@ class Status(eqx.Enumeration):
     invalid_parameters = "A parameter is out of its range (a time constant <= 0, a delay < 0)."
 
 
-#: The members in a fixed order: the event loop carries the position in this tuple.
+#: Members in a fixed order. The status code in the event loop is the position in this tuple.
 MEMBERS = (
     "completed",
     "outputs_fired",
@@ -42,7 +42,7 @@ RUNNING = -1
 
 
 def status_of(code: Int[Array, " *batch"]) -> Status:
-    """The status for a batch of the loop's integer codes."""
+    """Convert a batch of status codes of the event loop to a `Status`."""
     if code.ndim > 0:
         return jax.vmap(status_of)(code)
     out = Status.completed
@@ -52,19 +52,20 @@ def status_of(code: Int[Array, " *batch"]) -> Status:
 
 
 def is_success(code: Int[Array, " *batch"]):
-    """True where a simulation reached `t_max`, or stopped because all outputs had fired."""
+    """Mask of the samples that reached `t_max`, or stopped because all outputs had fired."""
     return (code == CODE["completed"]) | (code == CODE["outputs_fired"])
 
 
 class Solution(eqx.Module):
-    """What [`eventsnn.EventNetwork.simulate`][] returns.
+    """Result of [`eventsnn.EventNetwork.simulate`][].
 
-    - `times`: times of the events in order, padded with `inf`.
-    - `sources`: who caused each: neuron `j` is `j`, input channel `c` is `n_neurons + c`;
-        padded with -1.
-    - `status`: a [`Status`][] a sample.
-    - `stats`: integer counts a sample: `events`, `spikes` (events caused by neurons), and
-        `steps` (iterations of the event loop: events, segments cut short, second tries).
+    - `times`: times of the events, sorted and padded with `inf`.
+    - `sources`: source index of each event, padded with -1. Neuron `j` has the index `j`, input
+        channel `c` the index `n_neurons + c`.
+    - `status`: one [`Status`][] per sample.
+    - `stats`: integer counts per sample. `events`: number of events. `spikes`: number of events
+        caused by neurons. `steps`: number of iterations of the event loop, which includes segments
+        that were cut short or proposed again.
     """
 
     times: Float[Array, "*batch events"]

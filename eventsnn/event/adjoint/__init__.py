@@ -1,6 +1,6 @@
-"""The derivative of the event loop, as strategies over it.
+"""Adjoints: methods to differentiate the event loop.
 
-No strategy knows the loop: it is handed to them, and they read the record it wrote.
+No adjoint imports the event loop. It receives the loop as an argument and reads its record.
 """
 
 from .autodiff import Autodiff as Autodiff

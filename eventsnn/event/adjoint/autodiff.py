@@ -1,4 +1,4 @@
-"""Gradients by JAX's own rules, on a replay of the record."""
+"""Derivatives by JAX's automatic differentiation, on a replay of the record."""
 
 from typing import NamedTuple
 
@@ -28,16 +28,17 @@ from ..neurons.base import State
 from .base import AbstractAdjoint, Problem, forget, recording
 from .messages import first_lifted, sources_of
 
-#: Derivatives of crossing times are right up to this order.
+#: Order up to which derivatives of crossing times are correct.
 _ORDERS = 3
 
 
 class Autodiff(AbstractAdjoint):
-    """Gradients by JAX's own rules, straight through the recorded events.
+    """JAX's automatic differentiation through the recorded events.
 
-    Replays the record as one `lax.scan` in which every spike time is an implicit function of the
-    state before it. Forward mode and second derivatives (`jax.jvp`, `jax.hessian`) work, too.
-    Slower than [`EventProp`][] and hungrier: a check on the other, and on new models.
+    Replays the record as one `lax.scan`, in which every spike time is an implicit function of the
+    state before it. Supports forward mode and second derivatives (`jax.jvp`, `jax.hessian`). It is
+    slower than [`EventProp`][] and needs more memory. Useful to validate EventProp and new neuron
+    models.
     """
 
     def apply(self, loop, problem, active, arrays, arrivals):
@@ -53,7 +54,7 @@ class Autodiff(AbstractAdjoint):
 
 
 class _Row(NamedTuple):
-    """One segment of the record, batch last."""
+    """One row of the record, batch last."""
 
     number: Int[Array, ""]
     source: Int[Array, " batch"]
@@ -64,18 +65,21 @@ class _Row(NamedTuple):
 
 
 class _Replay(NamedTuple):
-    """What is carried from row to row. Times are shifts: their value is zero and their derivative
-    is that of the time. (The record has the values: a difference of two late times is inexact.)"""
+    """Carry of the replay.
+
+    Times are shifts: a shift has the value zero and the derivative of the time. The values are
+    taken from the record, since a difference of two late times is inexact.
+    """
 
     state: State
     time: Float[Array, " batch"]
-    due: Float[Array, "n batch"]  # of each neuron's last crossing
-    arrived: Int[Array, " batch"]
-    sent: Float[Array, "messages batch"] | None  # with delays
+    due: Float[Array, "n batch"]  # shift of each neuron's last crossing
+    arrived: Int[Array, " batch"]  # number of external events so far
+    sent: Float[Array, "messages batch"] | None  # shift of each spike; None without delays
 
 
 def _replay(arrays: PyTree, arrivals: Arrivals, rows: _Row, *, problem: Problem):
-    """The shifts of the times of all rows, and what is read in them; batch first."""
+    """Return the shifts of the times of all rows, and their readout; batch first."""
     plan, network = problem.plan, problem.build(arrays)
     flow, batch = network.flow, arrivals.times.shape[0]
     first, inputs = initial_state(network.neuron, plan.n, batch), 0
@@ -87,7 +91,7 @@ def _replay(arrays: PyTree, arrivals: Arrivals, rows: _Row, *, problem: Problem)
     network = network._replace(neuron=lift(network.neuron))
 
     def inbound_of(carry: _Replay, row: _Row):
-        """What was received on the way, at times that depend on who sent it when."""
+        """Delayed arrivals within a row; their times depend on the times of the spikes sent."""
         if carry.sent is None or row.message is None or row.wait is None or delays is None:
             return None
         takes = row.message >= 0
@@ -114,7 +118,7 @@ def _replay(arrays: PyTree, arrivals: Arrivals, rows: _Row, *, problem: Problem)
             way = _way(flow, neuron, state, row.dt, inbound)
             lifted = lifted_on_way(flow, neuron, way, inbound)
             ends = first_lifted(lifted, len(inbound.wait))
-            # How long the wait is, is known: the segment.
+            # The wait of these arrivals is the length of the segment: the difference is a shift.
             arrives = time + (inbound.wait - row.dt)
             first_arrives = jnp.sum(jnp.where(ends, arrives, 0.0), axis=0)
             until = jnp.where(lifted.any(0), first_arrives, until)
@@ -127,7 +131,7 @@ def _replay(arrays: PyTree, arrivals: Arrivals, rows: _Row, *, problem: Problem)
         elif plan.reading is not None:
             seen = read(plan.reading, flow, neuron, plan.outputs, state, dt, inbound, end)
         after = jump(neuron, end, current, winner)
-        # Who is lifted over its threshold by an arrival fires with it.
+        # A neuron that the event pushes over its threshold fires at the time of the event.
         if inbound is None:
             lifted, arrives = lifts(flow, neuron, end, after) & ~winner, until
         due = jnp.where(lifted, arrives, due)
@@ -143,20 +147,21 @@ def _replay(arrays: PyTree, arrivals: Arrivals, rows: _Row, *, problem: Problem)
 
 
 def _shift(x: Array) -> Array:
-    """Zero, with the derivative of x where that is finite."""
+    """Return zero, with the derivative of x where x is finite."""
     finite = jnp.isfinite(x)
     return jnp.where(finite, x, 0.0) - lax.stop_gradient(jnp.where(finite, x, 0.0))
 
 
 def _crossing(flow, neuron, state: State, dt: Array, inbound: Inbound | None) -> Array:
-    """The shift of the time at which each neuron crosses, if it does so at the end of the segment.
+    """Shift of each neuron's crossing time, if it crosses at the end of the segment.
 
-    The time is the zero of a function that depends on all the rest. Each step of Newton's method
-    from a known zero, with a constant slope, makes one more order of derivatives right."""
+    The crossing time is an implicit function: the zero of the gap. Starting from the known zero,
+    each step of Newton's method with a constant slope makes one more order of derivatives correct.
+    """
     way = _way(flow, neuron, state, dt, inbound)
     velocity = flow.velocity(neuron, way.start, way.dt, way.end)
     _, speed = lax.stop_gradient(approach(neuron, way.end, velocity))
-    closing = speed > jnp.finfo(speed.dtype).tiny ** (1 / _ORDERS)  # else its powers overflow
+    closing = speed > jnp.finfo(speed.dtype).tiny ** (1 / _ORDERS)  # else 1 / speed^3 overflows
     shift = jnp.zeros_like(speed)
     for _ in range(_ORDERS):
         gap = _shift(neuron.threshold_gap(_way(flow, neuron, state, dt + shift, inbound).end))
@@ -171,6 +176,9 @@ def _way(flow, neuron, state: State, dt: Array, inbound: Inbound | None) -> Pass
 
 
 def _read(neuron, safe: State, end: State, reads: Array) -> Array:
-    """The observable at the end of a segment where it is read. Elsewhere it may be infinite, and a
-    zero cotangent would become NaN: so another state is looked at."""
+    """Observable at the end of a segment, in the samples where it is read.
+
+    Elsewhere the observable may be infinite, and a zero cotangent would become NaN. There the
+    state `safe` is observed instead.
+    """
     return neuron.observe(jax.tree.map(lambda a, b: jnp.where(reads, b, a), safe, end))

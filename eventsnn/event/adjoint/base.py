@@ -1,4 +1,4 @@
-"""What an adjoint is, and the problem it differentiates."""
+"""Interface of adjoints, and the problem that they differentiate."""
 
 import abc
 from collections.abc import Callable
@@ -12,19 +12,19 @@ from ..engine.system import Network, Plan
 
 
 class Problem(NamedTuple):
-    """The part of a simulation that is fixed when it is compiled; hashable."""
+    """Static part of a simulation, fixed when it is compiled; hashable."""
 
     plan: Plan
     network: Any  # the static part of a Network, see `Static`
     adjoint: "AbstractAdjoint"
 
     def build(self, arrays: PyTree) -> Network:
-        """The network with these arrays as its leaves."""
+        """Return the network with these arrays as its leaves."""
         return eqx.combine(arrays, self.network.tree)
 
 
 class AbstractAdjoint(eqx.Module):
-    """How to differentiate a simulation. Fields are static."""
+    """Method to differentiate a simulation. All fields are static."""
 
     @abc.abstractmethod
     def apply(
@@ -35,18 +35,18 @@ class AbstractAdjoint(eqx.Module):
         arrays: PyTree,
         arrivals: Arrivals,
     ) -> Record:
-        """Run `loop(problem, arrays, arrivals)` so that JAX can differentiate it.
+        """Run `loop(problem, arrays, arrivals)` such that JAX can differentiate the result.
 
         `active` marks the leaves of `(arrays, arrivals)` that are being differentiated. `loop`
-        itself is not differentiable; with `plan.keep_states` it records every segment.
+        itself is not differentiable. With `plan.keep_states` it records every segment.
         """
 
 
 def recording(problem: Problem) -> Problem:
-    """The same simulation, with every segment recorded."""
+    """Return the same problem, with every segment recorded."""
     return problem._replace(plan=problem.plan._replace(keep_states=True))
 
 
 def forget(record: Record) -> Record:
-    """The record without what only a backward pass needs."""
+    """Return the record without the fields that only a backward pass needs."""
     return record._replace(dt=None, state=None, message=None, wait=None, driven=None)

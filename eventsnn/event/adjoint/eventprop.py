@@ -1,4 +1,4 @@
-"""EventProp: the event loop transposed, from the record it wrote."""
+"""EventProp: exact gradients from one backward pass over the record of the event loop."""
 
 from typing import Any, NamedTuple
 
@@ -39,25 +39,27 @@ from .messages import Messages, by_channel, first_lifted, sources_of
 
 
 class EventProp(AbstractAdjoint):
-    r"""Exact reverse-mode gradients from the record of spikes (the default).
+    r"""Exact reverse-mode gradients from the record of events (the default).
 
-    Walks the events backwards with the cotangent $\lambda$ of the state and the cotangent $T$
-    of absolute time. For an event at the end of a segment of length $dt$ that reached the state
-    $x$ with velocity $\dot x$, and a gap $g(x)$ to the threshold,
+    The backward pass visits the events in reverse order. It carries the cotangent $\lambda$ of the
+    state and the cotangent $T$ of absolute time. Consider an event at the end of a segment of
+    length $dt$, where the state is $x$, its velocity $\dot x$, and the gap to the threshold
+    $g(x)$. The event is transposed by
 
     $$D = T + \langle \lambda, \dot x \rangle, \qquad
     \lambda \mathrel{+}= \frac{D}{-\nabla g \cdot \dot x} \nabla g \;\;\text{(a spike)}, \qquad
     T \mathrel{-}= D \;\;\text{(an arrival, whose time receives } D),$$
 
-    and then through the flow over $dt$, transposed. Needs one vector-Jacobian product of the
-    flow and one division a spike, for any neuron model.
+    and the flow over $dt$ by its vector-Jacobian product. This takes one vector-Jacobian product
+    of the flow per segment and one division per spike, for any neuron model.
 
-    At a spike, a membrane that only just reaches its threshold has an unbounded derivative
-    ($-\nabla g \cdot \dot x \to 0$), which is reported as it is. To bound it, give a `min_speed`:
-    slower crossings are then divided by that, and their gradients are no longer exact.
+    The derivative of a spike time is unbounded where the membrane potential barely reaches the
+    threshold, $-\nabla g \cdot \dot x \to 0$. By default it is returned unchanged. A positive
+    `min_speed` bounds it: where the closing speed is lower, $D$ is divided by `min_speed` instead,
+    and the gradient is no longer exact.
 
-    Neurons that cross at the same instant do not influence each other's spike time: each
-    crossing is divided by the speed before any of their spikes arrived.
+    Neurons that cross at the same time do not influence each other's spike times. The cotangent of
+    each crossing is divided by the closing speed before any of these spikes.
 
     Reference: Wunderlich & Pehle, *Event-based backpropagation can compute exact gradients for
     spiking neural networks*, Scientific Reports 11:12829, 2021 (arXiv:2009.08378).
@@ -68,8 +70,9 @@ class EventProp(AbstractAdjoint):
     def __init__(self, min_speed: float = 0.0):
         r"""**Arguments:**
 
-        - `min_speed`: the least $-\nabla g \cdot \dot x$ to divide by, >= 0, in units of the gap
-            (of most neurons, the membrane potential) per unit of time. 0: all gradients are exact.
+        - `min_speed`: lower bound of the divisor $-\nabla g \cdot \dot x$, >= 0, in units of the
+            gap per unit of time. For most neuron models, the units of the gap are the units of the
+            membrane potential. With 0, the default, all gradients are exact.
 
         **Raises:** `ValueError` for a `min_speed` that is not finite and >= 0.
         """
@@ -97,41 +100,41 @@ class EventProp(AbstractAdjoint):
 
 
 class _Sweep(NamedTuple):
-    """What the backward walk carries; batch last."""
+    """Carry of the backward pass; batch last."""
 
     row: Int[Array, ""]
     state: State  # cotangent of the state after the event
     time: Float[Array, " batch"]  # cotangent of absolute time
-    pending: Float[Array, "n batch"]  # numerators of crossings found at the end of a segment
+    pending: Float[Array, "n batch"]  # cotangents of spike times, not yet divided by a speed
     neuron: PyTree[Float[Array, "n batch"]]  # cotangents of parameters
     weights: Float[Array, "sources+2 columns"] | None
     delays: Float[Array, "sources+2 receivers"] | None
-    arrivals: Float[Array, "rows batch"]  # cotangent of the time of the arrival at a row
-    messages: Messages | None  # with delays
+    arrivals: Float[Array, "rows batch"]  # cotangent of the time of the arrival at each row
+    messages: Messages | None  # None without delays
 
 
 class _Setting(NamedTuple):
-    """What the backward walk reads and never changes.
+    """Constants of the backward pass.
 
-    Parameters that are learnt have a batch axis of their own: their cotangents are then
-    elementwise, to be summed once at the end.
+    Parameters that are differentiated ("learnt") are repeated along the batch axis. Their
+    cotangents are then elementwise, and are summed over the batch once at the end.
     """
 
     plan: Plan
     network: Network
     learnt: PyTree[Float[Array, "n batch"]]  # None for every other parameter
-    fixed: AbstractNeuron  # None for what is learnt
+    fixed: AbstractNeuron  # None for every learnt parameter
     learns_weights: bool
     sources: Int[Array, "rows batch"]
-    inputs: int  # input spikes, with delays
+    inputs: int  # number of input spikes with delays; 0 without delays
     min_speed: float
 
     def neuron(self, learnt: PyTree, row: "_Row") -> AbstractNeuron:
-        """The (lifted) neuron of a row with these values of what is learnt."""
+        """Return the neuron of a row, with a batch axis and these values of learnt parameters."""
         return driven(eqx.combine(learnt, self.fixed), self.network.drive, row.driven)
 
     def segment(self, learnt: PyTree, row: "_Row", start: State, inbound: Inbound | None) -> State:
-        """The end of a row's segment, as a function of all that is differentiated."""
+        """Return the end of a row's segment, as a function of all differentiated arrays."""
         neuron, flow = self.neuron(learnt, row), self.network.flow
         if inbound is None:
             return flow.advance(neuron, start, row.dt)
@@ -139,7 +142,7 @@ class _Setting(NamedTuple):
 
 
 class _Row(NamedTuple):
-    """A row of the record and the cotangents of what the row says; batch last."""
+    """One row of the record, and the cotangents of its time and readout; batch last."""
 
     source: Int[Array, " batch"]
     dt: Float[Array, " batch"]
@@ -197,9 +200,11 @@ def _setting(
 
 
 def _walk(setting: _Setting, rows: _Row, states: Array) -> _Sweep:
-    """All rows from the last that was used to the first, block by block: the states of a block are
-    made again before it is walked. (Also, a state that is read from a table is not computed again
-    for each use, as XLA likes to.)"""
+    """Transpose all rows, from the last used row to the first, block by block.
+
+    The states of a block are recomputed from its checkpoint and stored in a table before its rows
+    are transposed. The table also prevents XLA from recomputing a state at each use.
+    """
     plan, network = setting.plan, setting.network
     zero = jax.tree.map(jnp.zeros_like, initial_state(network.neuron, plan.n, rows.dt.shape[1]))
 
@@ -239,7 +244,7 @@ def _walk(setting: _Setting, rows: _Row, states: Array) -> _Sweep:
 
 
 def _start(setting: _Setting, rows: _Row, zero: State, last: Array) -> _Sweep:
-    """After the last row, where all cotangents are 0."""
+    """Carry after the last row, where all cotangents are 0."""
     plan, network, like = setting.plan, setting.network, rows.dt[0]
     delays, messages = network.delays, None
     if delays is not None:
@@ -259,7 +264,7 @@ def _start(setting: _Setting, rows: _Row, zero: State, last: Array) -> _Sweep:
 
 
 def _inbound(setting: _Setting, row: _Row) -> Inbound | None:
-    """What was received on the way of a row, with delays."""
+    """Delayed arrivals within a row; None without delays."""
     if row.message is None or row.wait is None:
         return None
     source = sources_of(setting.plan, row.message, setting.sources, setting.inputs)
@@ -267,21 +272,40 @@ def _inbound(setting: _Setting, row: _Row) -> Inbound | None:
 
 
 def _current(setting: _Setting, row: _Row) -> Array | None:
-    """What is received at the end of a row, without delays."""
+    """Weights received at the end of a row; None with delays."""
     if setting.network.delays is not None:
         return None
     return weight_rows(setting.network.weights, row.source)
 
 
 def _jumped(setting: _Setting, learnt: PyTree, row: _Row, end: State, current: Array | None):
-    """The state after a row's event."""
+    """State after a row's event."""
     n = setting.plan.n
     winner = lax.broadcasted_iota(jnp.int32, (n, row.source.size), 0) == row.source
     return jump(setting.neuron(learnt, row), end, current, winner)
 
 
 def _undo(setting: _Setting, sweep: _Sweep, row: _Row, start: State, end: State) -> _Sweep:
-    """One event and the segment before it, transposed."""
+    r"""Transpose one event and the segment before it.
+
+    **Ties.** Neurons that cross at the same time cross at the end of one segment with $dt > 0$.
+    They fire in consecutive rows $k = 1, \dots, m$, and the later rows have $dt = 0$. Let
+    $\lambda_k$ and $T_k$ be the cotangents just before event $k$, and $\dot x_k$ the velocity
+    there, so that $L_k = T_k + \langle \lambda_k, \dot x_k \rangle$ is the cotangent of the length
+    of row $k$. If neuron $k$ fires later, row $k$ becomes longer and row $k + 1$ shorter. The
+    cotangent of its spike time is therefore $D_k = L_k - L_{k+1}$ with $L_{m+1} = 0$, or
+
+    $$D_k = T_k + \langle \lambda_k, \dot x_k \rangle - \sum_{j > k} D_j.$$
+
+    The cotangents $D_j$ stay in `pending` until the row with $dt > 0$ is reached. There all
+    crossings are transposed, with $\dot x$ the velocity before any of the spikes:
+
+    $$\lambda \mathrel{+}= \sum_{j=1}^m \frac{D_j}{s_j} \nabla g_j, \qquad
+    s_j = -\nabla g_j \cdot \dot x.$$
+
+    A neuron $j$ that event $k$ pushed over its threshold fires at the time of event $k$, whatever
+    the state. Its $D_j$ is a part of $D_k$: it is not subtracted there, and not divided by a speed.
+    """
     plan, flow, learnt = setting.plan, setting.network.flow, setting.learnt
     neuron = setting.neuron(learnt, row)
     winner = lax.broadcasted_iota(jnp.int32, sweep.pending.shape, 0) == row.source
@@ -302,16 +326,15 @@ def _undo(setting: _Setting, sweep: _Sweep, row: _Row, start: State, end: State)
     velocity = flow.velocity(neuron, leg, dt, end)
     _, speed = approach(neuron, end, velocity)
     bounded = jnp.maximum(speed, setting.min_speed) if setting.min_speed > 0 else speed
-    # Neurons that tied act at rows of their own, but each at its own time: the sooner one
-    # acts, the longer it is until the next, so what belongs to the others is taken off. One that
-    # this event lifted over its threshold fires with it, whatever the state.
+    # push = D_k: subtract the pending cotangents of tied neurons, except of the neurons that this
+    # event pushed over their thresholds.
     waiting = jnp.where(lifted, 0.0, sweep.pending)
     push = time + _inner(d_end, velocity) - jnp.sum(waiting, axis=0)
     if d_read is not None:
         push = push + d_read[2]
 
-    # A crossing is divided by the speed at the end of the segment in which it happened, which
-    # for neurons that tied is an earlier row than the one at which they act.
+    # Divide by the closing speeds in the row in which the neurons crossed (dt > 0). For tied
+    # neurons it is an earlier row than the one in which they fire.
     pending = waiting + jnp.where(winner, push, 0.0)
     divides = moves & (pending != 0)
     d_gap = jnp.where(divides, pending / jnp.where(divides, bounded, 1.0), 0.0)
@@ -323,7 +346,9 @@ def _undo(setting: _Setting, sweep: _Sweep, row: _Row, start: State, end: State)
     if d_read is not None:
         d_start = _add(d_start, d_read[1])
     time = jnp.where(ends, time - push, time)
-    if setting.min_speed > 0:  # what a bounded crossing does not pass on is nobody else's
+    # With bounded speeds b_j, the state gets only the share s_j / b_j of D_j. Subtract the rest
+    # from T, so that the cotangent of the segment's length remains 0.
+    if setting.min_speed > 0:
         time = time - jnp.sum(
             pending - d_gap * jnp.where(divides, speed, 0.0), axis=0, where=divides
         )
@@ -351,8 +376,11 @@ def _undo(setting: _Setting, sweep: _Sweep, row: _Row, start: State, end: State)
 
 
 def _at_lift(lifted: Array, pending: Array, push: Array, receivers: int) -> Array:
-    """Cotangents of the waits for the arrivals that lifted neurons over their thresholds at the end
-    of a segment: each has that of its own neuron's spike, and the first what is left."""
+    """Cotangents of the waits of arrivals that pushed neurons over threshold and ended a segment.
+
+    Each of these arrivals gets the cotangent of its own neuron's spike time. The first also gets
+    the rest of `push`, the cotangent of the time of the event.
+    """
     own = jnp.where(lifted, pending, 0.0)
     total = jnp.sum(own, axis=0, keepdims=True)
     rest = jnp.where(first_lifted(lifted, receivers), push - total, 0.0)
@@ -360,8 +388,12 @@ def _at_lift(lifted: Array, pending: Array, push: Array, receivers: int) -> Arra
 
 
 def _undo_sending(setting: _Setting, sweep: _Sweep, row: _Row) -> tuple[_Sweep, Array]:
-    """With delays: what became of the spike at this row goes to its delays and weights. The
-    cotangent of time after the row's event, with that of the spike's arrivals."""
+    """Transpose the sending of the spike at this row.
+
+    With delays, the cotangents of the spike's arrivals are added to those of its delays and
+    weights. Also returns the cotangent of the time of the row's event, which includes the
+    cotangents of these arrival times.
+    """
     time = sweep.time + row.d_time
     if sweep.messages is None or sweep.delays is None:
         return sweep, time
@@ -374,7 +406,7 @@ def _undo_sending(setting: _Setting, sweep: _Sweep, row: _Row) -> tuple[_Sweep, 
 
 
 def _undo_receiving(setting, sweep: _Sweep, row: _Row, d_wait: Array, d_charge: Array) -> _Sweep:
-    """With delays: what was received on the way of this row goes to its senders."""
+    """Transpose the delayed arrivals within this row: store their cotangents for the senders."""
     assert sweep.messages is not None and row.message is not None
     weights = sweep.weights
     if weights is not None and sweep.messages.charges is None:
@@ -385,8 +417,11 @@ def _undo_receiving(setting, sweep: _Sweep, row: _Row, d_wait: Array, d_charge: 
 
 
 def _undo_jump(setting: _Setting, sweep: _Sweep, row: _Row, end: State, winner: Array):
-    """Cotangents, before the event, of the parameters, the state, and the current received (None
-    with delays); and whom the event lifted over its threshold."""
+    """Transpose the jump of the state at the event.
+
+    Returns the cotangents of the parameters, of the state before the event, and of the received
+    weights (None with delays), and the mask of the neurons that the event pushed over threshold.
+    """
     current = _current(setting, row)
     after, jump_t = jax.vjp(
         lambda p, x, i: _jumped(setting, p, row, x, i), setting.learnt, end, current
@@ -398,8 +433,11 @@ def _undo_jump(setting: _Setting, sweep: _Sweep, row: _Row, end: State, winner: 
 def _undo_reading(
     setting: _Setting, row: _Row, start: State, inbound: Inbound | None, end: State
 ) -> tuple[Any, ...] | None:
-    """Cotangents of the parameters, the start, the length and the end of the segment, and of what
-    came in, if something was read in it."""
+    """Transpose the readout of a segment.
+
+    Returns the cotangents of the parameters and of the start, the length, the arrivals and the end
+    of the segment, in this order. Returns None if the query reads nothing.
+    """
     plan, kind = setting.plan, setting.plan.reading
     if row.d_seen is None or kind is None:
         return None
@@ -410,7 +448,7 @@ def _undo_reading(
 
     args = (setting.learnt, start, row.dt, inbound, end)
     read_t = jax.vjp(shown, *args)[1]
-    # Only where it was read: elsewhere, say at a spike, an observable may be infinite.
+    # Only rows that are read: elsewhere, for example at a spike, an observable may be infinite.
     counts = reads(kind, row.source, row.dt >= 0, plan.n_sources)
     return tuple(
         jax.tree.map(lambda x: x if x.dtype == jax.dtypes.float0 else jnp.where(counts, x, 0.0), d)
@@ -423,7 +461,7 @@ def _add(a, b):
 
 
 def _inner(a, b):
-    """The inner product over all neurons and components, one a sample."""
+    """Inner product over all neurons and components, one value per sample."""
     by_rows: dict[int, Array] = {}  # one reduction for all components of equal size
     for part in jax.tree.leaves(jax.tree.map(jnp.multiply, a, b)):
         rows = part.shape[0]
@@ -432,7 +470,7 @@ def _inner(a, b):
     return sum(rest, first)
 
 
-#: Up to this many entries a matrix product with one-hot sources beats a scatter.
+#: Number of entries up to which a matrix product with one-hot sources is faster than a scatter.
 _ONE_HOT_ENTRIES = 1 << 14
 
 
@@ -448,7 +486,7 @@ def _add_rows(weights: Array, source: Array, rows: Float[Array, "n batch"]) -> A
 
 
 def _through_start(setting: _Setting, active: PyTree[bool], sweep: _Sweep):
-    """Cotangents of the parameters: those gathered, and those through the initial state."""
+    """Cotangents of the parameters: sums over all rows, plus the part from the initial state."""
     arrays, rest = eqx.partition(setting.network.neuron, eqx.is_inexact_array)
     n, size = sweep.pending.shape
     _, start_t = jax.vjp(lambda arrays: initial_state(eqx.combine(arrays, rest), n, size), arrays)
@@ -469,7 +507,10 @@ def _through_start(setting: _Setting, active: PyTree[bool], sweep: _Sweep):
 
 
 def _by_arrival(plan: Plan, arrivals: Arrivals, sources, d_rows):
-    """From cotangents a row to cotangents an arrival: the k-th arrival is at the k-th such row."""
+    """Convert cotangents per row to cotangents per arrival.
+
+    The k-th arrival is at the k-th row whose source is an input channel or an observation.
+    """
     is_arrival = (sources >= plan.n) & (sources != nothing(plan.n_sources))
     count = jnp.cumsum(is_arrival.astype(jnp.int32), axis=1)
     k = jnp.arange(arrivals.times.shape[1], dtype=count.dtype)

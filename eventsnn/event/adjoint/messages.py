@@ -1,4 +1,4 @@
-"""Delays backwards: from what was received to who had sent it."""
+"""Backward pass through delays: cotangents of arrivals, returned to the senders of the spikes."""
 
 from typing import NamedTuple
 
@@ -11,15 +11,21 @@ from ..engine.system import Plan
 
 
 class Messages(NamedTuple):
-    """Cotangents of the arrivals of each message (its number in `queue`), to be picked up where it
-    was sent: of their times and, where each receiver has its own, of their charges."""
+    """Cotangents of the arrivals of each message, numbered as in `queue`.
 
-    times: Float[Array, "messages receivers batch"]
-    charges: Float[Array, "messages columns batch"] | None
+    They are stored at the row of the arrival and read at the row that sent the message.
+    """
+
+    times: Float[Array, "messages receivers batch"]  # of the arrival times
+    charges: Float[Array, "messages columns batch"] | None  # of the weights; None: axonal delays
 
     @classmethod
     def none(cls, count: int, receivers: int, columns: int, like: Array) -> "Messages":
-        """No cotangents; with one receiver for all, charges are settled where they arrive."""
+        """Return zero cotangents.
+
+        With axonal delays (`receivers == 1`) the cotangents of the weights are not stored. They
+        are added to the weights at the row of the arrival.
+        """
         shape = like.shape[-1:]
         times = jnp.zeros((count, receivers, *shape), like.dtype)
         if receivers == 1:
@@ -27,7 +33,7 @@ class Messages(NamedTuple):
         return cls(times, jnp.zeros((count, columns, *shape), like.dtype))
 
     def received(self, message: Int[Array, "receivers batch"], d_time: Array, d_charge: Array):
-        """With what a row received (-1: nothing)."""
+        """Store the cotangents of a row's arrivals; a `message` of -1 means no arrival."""
         charges = self.charges
         if charges is not None:
             ports = charges.shape[1] // message.shape[0]
@@ -35,7 +41,7 @@ class Messages(NamedTuple):
         return Messages(_put(self.times, message, d_time), charges)
 
     def sent(self, message: Int[Array, ""]) -> tuple[Array, Array | None]:
-        """What belongs to one message."""
+        """Return the cotangents of one message."""
         charge = self.charges
         if charge is not None:
             charge = lax.dynamic_index_in_dim(charge, message, 0, False)
@@ -45,7 +51,10 @@ class Messages(NamedTuple):
 def sources_of(
     plan: Plan, message: Int[Array, "receivers batch"], rows: Int[Array, "rows batch"], inputs: int
 ) -> Int[Array, "receivers batch"]:
-    """Who sent these messages; `nothing` where there is none. `rows`: the sources of all rows."""
+    """Source indices of these messages; `nothing` where the message is -1.
+
+    `rows` are the sources of all rows of the record, `inputs` is the number of input spikes.
+    """
     spike = jnp.take_along_axis(rows, jnp.maximum(message - inputs, 0), axis=0, mode="clip")
     channel = channel_of(message, plan.n, plan.n_sources, inputs)
     source = jnp.where(message < inputs, channel, spike)
@@ -53,20 +62,26 @@ def sources_of(
 
 
 def by_channel(plan: Plan, x: Float[Array, "inputs rows batch"]) -> Float[Array, "channels rows"]:
-    """Summed over the spikes of each input channel, and over the batch."""
+    """Sum over the spikes of each input channel, and over the batch."""
     n_in = plan.n_sources - plan.n
     return jnp.sum(x.reshape(n_in, x.shape[0] // max(n_in, 1), *x.shape[1:]), axis=(1, 3))
 
 
 def first_lifted(lifted: Bool[Array, "n batch"], receivers: int) -> Bool[Array, "receivers batch"]:
-    """The receiver whose arrival ended the segment, because it lifted a neuron."""
+    """Mask of the receiver whose arrival pushed a neuron over threshold and ended the segment.
+
+    If there are several, only the first of them is marked.
+    """
     if receivers == 1:
         return jnp.any(lifted, axis=0, keepdims=True)
     return lifted & (jnp.cumsum(lifted.astype(jnp.int32), axis=0) == 1)
 
 
 def _put(table: Array, message: Array, value: Array) -> Array:
-    """Each receiver's value in the row of its message; no message arrives twice."""
+    """Write each receiver's value to the row of its message.
+
+    No message arrives twice at the same receiver.
+    """
     rows = jnp.where(message < 0, table.shape[0], message)
     receiver = lax.broadcasted_iota(message.dtype, message.shape, 0)
     sample = lax.broadcasted_iota(message.dtype, message.shape, 1)

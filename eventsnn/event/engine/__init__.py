@@ -1,1 +1,1 @@
-"""Event loop of a batch of samples, and the parts it is made of."""
+"""Event loop for a batch of samples, and its parts."""

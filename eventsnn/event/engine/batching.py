@@ -1,13 +1,15 @@
-"""Functions that are written for a batch, behind a single-sample interface.
+"""Functions written for a batch, behind a single-sample interface.
 
-`jax.vmap` of a `lax.while_loop` selects every carried array at each iteration, buffers too,
-which is ruinous for an event loop. So the loop is written for a batch, and this file makes
-every `jax.vmap` over samples end up as one larger batch. (`jax.custom_batching.custom_vmap`
-has no transpose, and inside `jax.custom_vjp` it cannot tell `grad(vmap(f))`, where weight
-cotangents are summed over the batch, from `vmap(grad(f))`, where they must not be. A primitive
-is asked by each transformation in turn, so it can.)
+`jax.vmap` of a `lax.while_loop` selects every carried array at each iteration, including the
+record, which makes an event loop far too slow. The loop is therefore written for a batch, and this
+module turns every `jax.vmap` over samples into one larger batch.
 
-This is the one file of the package that speaks to JAX's extension interface.
+`jax.custom_batching.custom_vmap` is not sufficient. It has no transpose, and inside
+`jax.custom_vjp` it cannot distinguish `grad(vmap(f))`, where weight cotangents are summed over the
+batch, from `vmap(grad(f))`, where they must not be. A primitive has one rule per transformation
+and can distinguish them.
+
+This is the only module of the package that uses JAX's extension interface.
 """
 
 import functools as ft
@@ -23,18 +25,20 @@ from jax.interpreters import ad, batching, mlir
 from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
-#: So many programs are kept for calls that are not under `jax.jit`; one takes some 10 MB.
+#: Number of compiled programs in the cache for calls outside `jax.jit`; about 10 MB per program.
 PROGRAMS = 32
 
 
 @ft.lru_cache(maxsize=PROGRAMS)
 def program(fn: Callable, **static) -> Callable:
-    """`fn` with these arguments, compiled; the same one for the same arguments, if they were used
-    lately. Without it, calls that are not under `jax.jit` would compile each time."""
+    """Compile `fn` with these static arguments, and cache the result.
+
+    Without the cache, calls outside `jax.jit` would compile every time.
+    """
     return jax.jit(ft.partial(fn, **static))
 
 
-#: What to answer where there is no derivative.
+#: Error message for derivatives that are not available.
 _REVERSE_ONLY = (
     "EventProp gives reverse-mode first derivatives only; "
     "use adjoint=esn.Autodiff() for forward mode or second derivatives."
@@ -45,10 +49,10 @@ R = TypeVar("R")
 
 
 def on_any_mesh(query: Callable[P, R]) -> Callable[P, R]:
-    """`query(net, in_times, ...)` for arrays on a mesh of which some axes are explicit.
+    """Wrap `query(net, in_times, ...)` for arrays on a mesh with explicit axes.
 
-    Inside, XLA decides how arrays lie on the devices, since it is all elementwise over the samples.
-    The result lies there as the batch axes of `in_times` do.
+    Inside the query, XLA chooses the sharding of arrays, since the computation is elementwise over
+    the samples. The result is sharded like the batch axes of `in_times`.
     """
     untyped: Any = query
 
@@ -76,18 +80,18 @@ def on_any_mesh(query: Callable[P, R]) -> Callable[P, R]:
 
 
 class BatchNative:
-    """`fn(static, shared, batch)`, where every array in `batch` has a leading batch axis.
+    """Primitive for `fn(static, shared, batch)`, where arrays in `batch` have a leading batch axis.
 
     `static` is hashable; `shared` (parameters) and `batch` (samples) are pytrees of arrays. All
-    outputs have the leading batch axis; with `sums=True` none has: they are sums over it, as
-    cotangents of `shared` are.
+    outputs have the leading batch axis. With `sums=True` no output has it: the outputs are sums
+    over the batch, as cotangents of `shared` are.
 
-    `vmap` of a call merges the new axis into the batch. Where `shared` is mapped too (models
-    side by side), or with `sums=True`, it loops over the axis instead.
+    `vmap` of a call merges the new axis into the batch. If `shared` is mapped too (several
+    models), or with `sums=True`, it loops over the new axis instead.
 
-    `derivative(static, shared, batch)`, if given, is what gets differentiated instead of `fn`;
-    its `static` is the pair of `fn`'s static and the tuple of booleans that tells which leaves
-    of `(shared, batch)` are being differentiated.
+    `derivative(static, shared, batch)` is differentiated instead of `fn`. Its `static` is a pair:
+    the `static` of `fn`, and a tuple of booleans that marks the leaves of `(shared, batch)` that
+    are being differentiated. None: differentiation raises `NotImplementedError`.
     """
 
     def __init__(
@@ -124,8 +128,10 @@ class BatchNative:
         return jax.tree.leaves(self._fn(static, *jax.tree.unflatten(tree, leaves)))
 
     def _lower(self, ctx, *args, **kw):
-        """As if there was no mesh: how arrays lie on the devices of one is no matter of the loop,
-        whose constants would not know."""
+        """Lower the primitive without mesh information.
+
+        The loop does not depend on the sharding of its arrays, and its constants have none.
+        """
         ctx = ctx.replace(avals_in=[ShapedArray(x.shape, x.dtype) for x in ctx.avals_in])
         return mlir.lower_fun(self._flat, multiple_results=True)(ctx, *args, **kw)
 
@@ -137,7 +143,7 @@ class BatchNative:
         avals = tuple((x.shape, jnp.dtype(x.dtype)) for x in leaves)
         if not _is_empty(leaves, kw["n_shared"]):
             return self._cached_shapes(avals, **kw)
-        # Of the outputs for one sample and for two, the batch axis is the one that differs.
+        # The batch axis is the one whose size differs between one sample and two samples.
         one, two = (self._cached_shapes(_resized(avals, n, kw["n_shared"]), **kw) for n in (1, 2))
         shapes = [
             (tuple(0 if i != j else i for i, j in zip(a, b, strict=True)), dtype)
@@ -225,14 +231,19 @@ ad.primitive_transposes[_guard] = lambda cotangent, x, **_: [cotangent]
 
 
 def reverse_only(tree: PyTree) -> PyTree:
-    """The same arrays. Forward mode raises `NotImplementedError` here, in one line, as a
-    `jax.custom_vjp` further on would in several."""
+    """Return the same arrays, and make forward mode raise `NotImplementedError`.
+
+    The error message has one line. Without this guard, a later `jax.custom_vjp` would raise an
+    error with a message of several lines.
+    """
     return jax.tree.map(lambda x: _guard.bind(x, tangent=False), tree)
 
 
 def varying(tree: PyTree, like: PyTree) -> PyTree:
-    """The arrays of a pytree, varying over every axis of `jax.shard_map` over which one of `like`
-    does: as the initial value of a loop has to that meets them."""
+    """Make arrays vary over every axis of `jax.shard_map` over which an array of `like` varies.
+
+    The initial value of a loop must do so if the body of the loop combines it with `like`.
+    """
     axes = _axes(*jax.tree.leaves(like))
 
     def one(x):
@@ -251,17 +262,17 @@ def _zero(x) -> ad.Zero:
 
 
 def _is_empty(leaves, n_shared: int) -> bool:
-    """Whether there is no sample."""
+    """Return whether the batch has no samples."""
     return leaves[n_shared].shape[0] == 0
 
 
 def _resized(avals, size: int, n_shared: int):
-    """Shapes and dtypes with that many samples."""
+    """Shapes and dtypes for a batch of `size` samples."""
     batch = (((size, *shape[1:]), dtype) for shape, dtype in avals[n_shared:])
     return (*avals[:n_shared], *batch)
 
 
 def _aval(shape, dtype, like: ShapedArray) -> ShapedArray:
-    """That varies over the axes of `jax.shard_map` over which `like` does."""
+    """Abstract value that varies over the same axes of `jax.shard_map` as `like`."""
     sharding = like.sharding.update(spec=PartitionSpec(*[None] * len(shape)))
     return like.update(shape=shape, dtype=dtype, weak_type=False, sharding=sharding)

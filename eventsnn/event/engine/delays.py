@@ -1,9 +1,9 @@
-"""Segments in which each neuron receives something at a time of its own.
+"""Segments with delayed arrivals, at a separate time for each neuron.
 
-With delays every synapse may deliver at another moment. To stop the whole network for each of them
-would cost as many segments as there are synapses. But between two spikes neurons do not depend on
-each other, so within one segment each of them may receive its own next arrival; only the second
-one that a neuron expects ends the segment.
+With delays every synapse may deliver a spike at a different time. If each arrival ended the
+segment of the whole network, there would be as many segments as synapses. Between two spikes,
+however, neurons do not interact. Within one segment each neuron may therefore receive its own next
+arrival. Only the second arrival at a neuron ends the segment.
 """
 
 from typing import Any, NamedTuple
@@ -20,13 +20,13 @@ from .system import Inbound, Network, Passage, approach, charges, lifts, passage
 
 
 class Coming(NamedTuple):
-    """What the neurons receive within a segment."""
+    """Delayed arrivals within a proposed segment."""
 
     following: Next
     inbound: Inbound
     passage: Passage
-    overshot: Bool[Array, "n batch"]  # past its threshold already when it received
-    lifted: Bool[Array, "n batch"]  # by what it received, over its threshold, at the segment's end
+    overshot: Bool[Array, "n batch"]  # past its threshold before its arrival
+    lifted: Bool[Array, "n batch"]  # pushed over its threshold by an arrival at the segment's end
 
 
 def next_segment(
@@ -38,11 +38,13 @@ def next_segment(
     flows: Bool[Array, " batch"],
     span: Float[Array, "n 1"],
 ) -> tuple[Segment, Coming]:
-    """The next segment, at most up to the second arrival at a neuron, and what comes within it.
+    """Propose the next segment, and find the arrivals within it.
 
-    A neuron flows, receives, and flows again: the flow is asked twice, for the windows before and
-    after. Who is lifted over its threshold by what it receives ends the segment there.
-    Where nothing `flows`, because a neuron is yet to fire, nothing comes either.
+    The segment ends no later than the earliest second arrival at any neuron. Each neuron flows,
+    receives its arrival, and flows again. The flow is therefore called twice: for the windows
+    before and after the arrivals. If an arrival pushes its neuron over the threshold, the segment
+    ends at that arrival. In samples where `flows` is false, a neuron is still due to fire, and
+    nothing arrives.
     """
     flow, neuron = network.flow, network.neuron
     wait = following.wait
@@ -55,7 +57,7 @@ def next_segment(
     horizon = jnp.minimum(horizon, jnp.min(jnp.where(lifted, wait, jnp.inf), axis=0))
     segment = _two_windows(flow, neuron, state, early.start, first, horizon, memory)
 
-    # At the instant of a spike, what arrives comes after it.
+    # An arrival at the time of a spike is delivered after the spike.
     dt = segment.dt
     takes = flows & jnp.where(segment.spiked, wait < dt, wait <= dt)
     inbound = Inbound(takes, wait, charge)
@@ -67,12 +69,15 @@ def next_segment(
 def lifted_on_way(
     flow: AbstractFlow, neuron: AbstractNeuron, way: Passage, inbound: Inbound
 ) -> Bool[Array, "n batch"]:
-    """Who was lifted over its threshold by what it received at the end of the segment."""
+    """Mask of the neurons pushed over threshold by an arrival at the end of the segment."""
     return inbound.takes & (way.dt == 0) & lifts(flow, neuron, way.before, way.start)
 
 
 def _crossings(network, state, way, inbound, span):
-    """Who had crossed before it received, and who is lifted by what it received."""
+    """Masks of the neurons past threshold before their arrival, and pushed over it by the arrival.
+
+    The second mask contains only arrivals at the end of the segment.
+    """
     first = jnp.where(inbound.takes, inbound.wait, 0.0)
     velocity = network.flow.velocity(network.neuron, state, first, way.before)
     gap, speed = approach(network.neuron, way.before, velocity)
@@ -81,9 +86,9 @@ def _crossings(network, state, way, inbound, span):
 
 
 def _two_windows(flow, neuron, state, after, first, horizon, memory) -> Segment:
-    """The earliest crossing before, or after, each neuron's own time `first`."""
+    """Find the earliest crossing, before or after each neuron's own arrival time `first`."""
     early = flow.next_spike(neuron, state, horizon, memory, Window(jnp.zeros_like(first), first))
-    # What a flow learns about its step size counts where that was what ended the segment.
+    # Keep the memory of the first call, such as a step size, only where that call ended early.
     short = early.dt < horizon
     memory = jax.tree.map(lambda x, y: jnp.where(short, x, y), early.memory, memory)
     never = jnp.full_like(first, jnp.inf)

@@ -1,9 +1,10 @@
-"""Absolute times of twice the working precision.
+"""Absolute times in twice the working precision.
 
-A simulation of many events adds segment lengths to an absolute time. As one float of precision
-`eps` that sum would lose `eps * time` at each event, always in the same direction where segments
-are equal: milliseconds after 10^5 ms in float32. The event loop therefore carries each absolute
-time as the unevaluated sum of two floats, and takes differences of times only here.
+A simulation of many events adds segment lengths to an absolute time. As a single float of
+precision `eps`, the sum would lose about `eps * time` per event. Where segments are equal, the
+errors have the same sign and add up: to milliseconds after 10^5 ms in float32. The event loop
+therefore stores each absolute time as the unevaluated sum of two floats. Differences of absolute
+times are taken in this module only.
 """
 
 from typing import NamedTuple
@@ -22,22 +23,25 @@ class Instant(NamedTuple):
 
     @classmethod
     def at(cls, time: Array) -> "Instant":
-        """The time that a single float states exactly."""
+        """Return the instant of a time that a single float represents exactly."""
         return cls(time, jnp.zeros_like(time))
 
     @classmethod
     def sum(cls, a: Array, b: Array) -> "Instant":
-        """The exact sum of a time and a duration."""
+        """Return the exact sum of a time and a duration."""
         return cls(*two_sum(a, b))
 
     def after(self, dt: Array, low: Array | None = None) -> "Instant":
-        """The time `dt` later, or `dt + low` if `dt` is known to more than one float."""
+        """Return the instant `dt` later.
+
+        `low` is the rounding error of `dt`, if it is known; the instant is then `dt + low` later.
+        """
         high, rest = two_sum(self.high, dt)
         rest = rest + self.low
         return Instant.sum(high, rest if low is None else rest + low)
 
     def until(self, moment: "Instant | ArrayLike") -> Array:
-        """The time left until `moment` (an exact float or an instant); 0 if it has passed."""
+        """Return the time left until `moment`, an exact float or an instant; 0 if it has passed."""
         if not isinstance(moment, Instant):
             left = (moment - self.high) - self.low
         else:
@@ -45,11 +49,11 @@ class Instant(NamedTuple):
         return jnp.maximum(left, 0.0)
 
     def reached(self, moment: ArrayLike) -> Bool[Array, "..."]:
-        """Whether this time is not before `moment`."""
+        """Return whether this time is equal to or later than `moment`."""
         return (self.high > moment) | ((self.high == moment) & (self.low >= 0))
 
     def where(self, condition: Array, other: "Instant") -> "Instant":
-        """Choose this time where `condition` holds, elsewhere the other."""
+        """Return this time where `condition` holds, and `other` elsewhere."""
         return Instant(
             jnp.where(condition, self.high, other.high), jnp.where(condition, self.low, other.low)
         )

@@ -1,8 +1,8 @@
-"""The event loop: the only one in the package.
+"""The event loop, the only one in the package.
 
-One iteration of the loop: *judge* the segment that the flow proposed (did another neuron cross
-before its end?), let what happens at its end *act* on the network, and have the flow *propose*
-the next segment. Every array has the batch as its last axis.
+One iteration has three stages. *Judge*: check the segment that the flow proposed, in particular
+whether another neuron crossed before its end. *Act*: apply the event at its end to the network.
+*Propose*: compute the next segment with the flow. Every array has the batch as its last axis.
 """
 
 from typing import Any, NamedTuple
@@ -45,23 +45,23 @@ from .system import (
 
 
 class _World(NamedTuple):
-    """What the loop reads and never changes."""
+    """Constants of the loop."""
 
     plan: Plan
-    network: Network  # with a lifted neuron
-    span: Float[Array, "n 1"]  # the size of a gap, to which its rounding error is relative
+    network: Network  # the neuron has a batch axis, see `lift`
+    span: Float[Array, "n 1"]  # scale of each gap, to which its rounding error is relative
     never_reset: Bool[np.ndarray, "n 1"]
     arrivals: Arrivals  # batch last
     schedule: Schedule | None  # None without delays
 
     def at(self, time: Instant) -> AbstractNeuron:
-        """The neuron in a segment that starts at this time."""
+        """Return the neuron in a segment from `time` on, with pseudospike current after t_max."""
         network = self.network
         return driven(network.neuron, network.drive, time.reached(self.plan.t_max))
 
 
 class _Tables(NamedTuple):
-    """The fields of [`Record`][] that are written row by row; rows first, batch last."""
+    """Fields of [`Record`][] that are written row by row; rows first, batch last."""
 
     times: Array
     sources: Array
@@ -74,22 +74,26 @@ class _Tables(NamedTuple):
 
 
 class _Proposal(NamedTuple):
+    """Proposed segment, and the event at its end."""
+
     segment: Segment
     source: Int[Array, " batch"]
-    time: Instant  # when the segment ends
+    time: Instant  # end of the segment
     coming: Coming | None  # None without delays
 
 
 class _Loop(NamedTuple):
+    """State of the loop."""
+
     step: Int[Array, ""]
     state: State
     time: Instant
     proposal: _Proposal
-    limit: Float[Array, " batch"]  # a crossing is known to lie in the next segment of this length
-    due: Bool[Array, "n batch"]  # has crossed, is yet to fire
-    arrived: Int[Array, " batch"]
-    events: Int[Array, " batch"]
-    fired: Int[Array, "outputs batch"]
+    limit: Float[Array, " batch"]  # shorter horizon after a rejected proposal, otherwise inf
+    due: Bool[Array, "n batch"]  # has crossed and not yet fired
+    arrived: Int[Array, " batch"]  # number of external events so far
+    events: Int[Array, " batch"]  # number of events so far that count towards max_events
+    fired: Int[Array, "outputs batch"]  # number of spikes of each output so far
     status: Int[Array, " batch"]
     steps: Int[Array, " batch"]
     queue: Queue | None
@@ -97,7 +101,7 @@ class _Loop(NamedTuple):
 
 
 def run(plan: Plan, network: Network, arrivals: Arrivals) -> Record:
-    """Simulate a batch; arrays come and go with the batch first."""
+    """Simulate a batch. Arguments and results have the batch as their first axis."""
     neuron = network.neuron
     span = _span(neuron, plan.n)
     state = initial_state(neuron, plan.n, arrivals.times.shape[0])
@@ -123,8 +127,7 @@ def run(plan: Plan, network: Network, arrivals: Arrivals) -> Record:
 
 
 def _span(neuron: AbstractNeuron, n: int) -> Float[Array, "n 1"]:
-    """The size of each neuron's gap: that at the start, or, if it starts at its threshold, that
-    after a reset."""
+    """Scale of each neuron's gap: its size at time 0 or, if that is 0, its size after a reset."""
     start = neuron.normalise(neuron.init_state(n))
     gap = jnp.abs(neuron.threshold_gap(start))
     after = neuron.normalise(neuron.reset(start, jnp.ones((n,), bool)))
@@ -132,7 +135,10 @@ def _span(neuron: AbstractNeuron, n: int) -> Float[Array, "n 1"]:
 
 
 def _out_of(plan: Plan, limit: str, time: Instant) -> Array:
-    """The status of a sample that meets a limit; beyond t_max there is nothing it has to reach."""
+    """Status of a sample that hits a limit.
+
+    After `t_max` only pseudospikes remain, and the sample counts as completed.
+    """
     beyond = time.reached(plan.t_max) & (plan.t_end > plan.t_max)
     return jnp.where(beyond, CODE["completed"], CODE[limit]).astype(jnp.int32)
 
@@ -176,7 +182,7 @@ def _start(world: _World, state: State) -> _Loop:
         time=Instant.at(zero),
         proposal=_Proposal(segment, none + nothing(plan.n_sources), Instant.at(zero), coming),
         limit=zero + jnp.inf,
-        due=world.network.neuron.threshold_gap(state) <= 0,  # starts at its threshold or above
+        due=world.network.neuron.threshold_gap(state) <= 0,  # at or above threshold at time 0
         arrived=none,
         events=none,
         fired=jnp.zeros((len(plan.outputs), batch), jnp.int32),
@@ -188,7 +194,7 @@ def _start(world: _World, state: State) -> _Loop:
 
 
 def _refused(world: _World) -> Int[Array, " batch"]:
-    """What can be known to be wrong before the first step."""
+    """Initial status: an error code for invalid inputs or parameters, otherwise `RUNNING`."""
     neuron, weights, delays = world.network.neuron, world.network.weights, world.network.delays
     leaves = jax.tree.leaves((neuron, weights, world.network.drive))
     finite = jnp.stack([jnp.all(jnp.isfinite(x)) for x in leaves if eqx.is_inexact_array(x)])
@@ -205,7 +211,7 @@ def _refused(world: _World) -> Int[Array, " batch"]:
 
 
 def _act(world: _World, loop: _Loop) -> _Loop:
-    """Judge the proposal; if it holds, let what happens at its end act on the network."""
+    """Check the proposal and, if it is accepted, apply the event at its end to the network."""
     plan, none, neuron = world.plan, nothing(world.plan.n_sources), world.at(loop.time)
     segment, source, time, coming = loop.proposal
     dt, end = segment.dt, segment.end
@@ -213,7 +219,7 @@ def _act(world: _World, loop: _Loop) -> _Loop:
     crossed, late, broken, ties = _judge(world, loop)
     holds = running & ~late & ~broken
 
-    # A crossing comes before an arrival at the same instant, which then has to wait a step.
+    # A crossing precedes an arrival at the same time: the arrival is left to a later iteration.
     source = jnp.where(ties & (source >= plan.n), none, source)
     full = holds & (source < none) & (loop.events >= plan.max_events)
     holds = holds & ~full
@@ -222,11 +228,11 @@ def _act(world: _World, loop: _Loop) -> _Loop:
 
     current = weight_rows(world.network.weights, source) if coming is None else None
     after = jump(neuron, end, current, winner)
-    again = winner & (neuron.threshold_gap(after) < 0)  # a reset that did not suffice
+    again = winner & (neuron.threshold_gap(after) < 0)  # still above threshold after the reset
     lifted = coming.lifted if coming else lifts(world.network.flow, neuron, end, after) & ~winner
     queue, overflows = _deliver(world, loop, holds, source)
-    # A second try is at a shorter horizon: up to the wrong guess, or if that was the horizon
-    # already, half of it. (To stop where nobody crosses does no harm.)
+    # A rejected segment is proposed again with a shorter horizon: its own length or, if the
+    # horizon was that short already, half of it. A segment may end without a crossing.
     shorter = jnp.where(dt < loop.limit, dt, 0.5 * dt)
     fired = loop.fired + _count(jnp.asarray(plan.outputs, jnp.int32)[:, None] == source)
     status = jnp.where(full, _out_of(plan, "max_events", loop.time), loop.status)
@@ -255,23 +261,30 @@ def _act(world: _World, loop: _Loop) -> _Loop:
 
 
 def _deliver(world: _World, loop: _Loop, holds: Array, source: Array):
-    """With delays: what came is taken from the queue, and a spike is sent. Whether there was no
-    room for it."""
+    """Remove the delivered arrivals from the queue, and add the spike of this event, if any.
+
+    Returns the queue, and a mask of the samples in which it overflows. Without delays the queue
+    is None.
+    """
     coming, planned, delays = loop.proposal.coming, world.schedule, world.network.delays
     if coming is None or loop.queue is None or planned is None or delays is None:
         return None, jnp.zeros_like(holds)
     passed = jnp.where(holds, loop.proposal.segment.dt, 0.0)
     queue = take(loop.queue, coming.following, holds & coming.inbound.takes, passed)
     waits, left = weight_rows(delays, source), loop.proposal.time.until(world.plan.t_end)
-    # What would arrive too late never does. (Of no source, all delays are infinite.)
+    # Arrivals after t_end are dropped. In a row without an event all delays are inf.
     waits = jnp.where((waits <= left) & holds, waits, jnp.inf)
     message = loop.step + planned.messages.shape[1] - 2
     return push(queue, waits, message, source)
 
 
 def _judge(world: _World, loop: _Loop) -> tuple[Array, Array, Array, Array]:
-    """Who has crossed at the end of the proposed segment (a mask), and of each sample: did
-    somebody cross before its end; is anything not finite; is somebody else yet to fire?"""
+    """Check the proposed segment.
+
+    Returns the mask of the neurons that have crossed at its end and, per sample, whether another
+    neuron crossed before its end, whether a gap or its closing speed is not finite, and whether
+    another neuron is due to fire.
+    """
     segment, source, _, coming = loop.proposal
     dt, end = segment.dt, segment.end
     neuron, flow = world.at(loop.time), world.network.flow
@@ -294,7 +307,7 @@ def _judge(world: _World, loop: _Loop) -> tuple[Array, Array, Array, Array]:
 
 
 def _propose(world: _World, loop: _Loop) -> _Loop:
-    """Ask the flow for the next segment, and say what happens at its end."""
+    """Compute the next segment with the flow, and determine the event at its end."""
     plan, none = world.plan, nothing(world.plan.n_sources)
     network = world.network._replace(neuron=world.at(loop.time))
     next_due = jnp.min(jnp.where(loop.due, _rows(loop.due), plan.n), axis=0)
@@ -323,7 +336,7 @@ def _propose(world: _World, loop: _Loop) -> _Loop:
     source = jnp.where(arrives, channel, none)
     source = jnp.where(segment.spiked, segment.who, source)
     source = jnp.where(flows, source, jnp.where(running & is_due, next_due, none))
-    # What happens at a given time happens at that time to the last digit.
+    # An event at a prescribed time has exactly that time, without the rounding of a sum.
     time = loop.time.after(segment.dt, segment.low)
     time = Instant.at(jnp.where(arrives, arrival, plan.t_end)).where(arrives | ends, time)
     segment = segment._replace(low=None)
@@ -331,7 +344,7 @@ def _propose(world: _World, loop: _Loop) -> _Loop:
 
 
 def _next_arrival(arrivals: Arrivals, index: Int[Array, " batch"]) -> tuple[Array, Array]:
-    """Time and source of the next arrival of each sample; time inf if there is none."""
+    """Time and source of the next external event of each sample; time inf if there is none."""
     count, batch = arrivals.times.shape
     flat = jnp.minimum(index, count - 1) * batch + jnp.arange(batch, dtype=index.dtype)
     time = jnp.take(arrivals.times.reshape(-1), flat, mode="clip")
@@ -348,7 +361,7 @@ def _count(mask: Bool[Array, "..."]) -> Int[Array, "..."]:
 
 
 def _any_of(*masks: Bool[Array, "n batch"]) -> tuple[Bool[Array, " batch"], ...]:
-    """`jnp.any(mask, axis=0)` of several masks in one reduction."""
+    """Compute `jnp.any(mask, axis=0)` of several masks in one reduction."""
     bits = sum(_count(m) << k for k, m in enumerate(masks))
     found = lax.reduce(bits, jnp.asarray(0, jnp.int32), lax.bitwise_or, (0,))
     return tuple((found >> k) & 1 == 1 for k in range(len(masks)))
@@ -376,7 +389,8 @@ def _write(world: _World, loop: _Loop, holds: Array, source: Array) -> _Tables:
         if record.driven is not None:
             record = record._replace(driven=put(record.driven, loop.time.reached(plan.t_max)))
         dt = jnp.where(holds, loop.proposal.segment.dt, 0.0)
-        # Over and over into the place of the next block, until its first row is written last.
+        # Every row overwrites the next checkpoint slot. The last write before the slot advances
+        # is the first row of that block.
         place = (loop.step + BLOCK - 1) // BLOCK
         record = record._replace(dt=put(dts, dt), state=write_state(states, place, loop.state))
     if plan.reading is not None:
@@ -391,7 +405,7 @@ def _write(world: _World, loop: _Loop, holds: Array, source: Array) -> _Tables:
 
 
 class Static:
-    """A pytree of hashable leaves, itself hashable: by its leaves and its structure."""
+    """Hashable wrapper of a pytree with hashable leaves; equal if leaves and structure are."""
 
     def __init__(self, tree: Any):
         self.tree = tree
@@ -405,7 +419,7 @@ class Static:
 
 
 def solve(plan: Plan, network: Network, adjoint: AbstractAdjoint, arrivals: Arrivals) -> Record:
-    """Simulate one sample, differentiably; under `jax.vmap`, a batch in one loop."""
+    """Simulate one sample, differentiably. Under `jax.vmap` one loop simulates the batch."""
     arrays, static = eqx.partition(network, eqx.is_inexact_array)
     one = jax.tree.map(lambda x: x[None], arrivals)
     record = _simulate(Problem(plan, Static(static), adjoint), arrays, one)

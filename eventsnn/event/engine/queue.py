@@ -1,11 +1,12 @@
-"""What is under way: spikes that reach each neuron after a delay of their own.
+"""Queue of spikes in transit (delays).
 
-Input spikes are known beforehand and lie in a [`Schedule`][], sorted for each neuron; the spikes
-of neurons wait in a [`Queue`][] of a fixed number of slots, one a spike. With axonal delays all
-neurons are reached at once, and the axis of receivers has length 1.
+Input spikes are known beforehand. Their arrivals are stored in a [`Schedule`][], sorted by time
+for each receiver. The spikes of neurons are stored in a [`Queue`][] with a fixed number of slots,
+one per spike. With axonal delays a spike reaches all neurons at the same time, and the receiver
+axis has length 1.
 
-Every spike is a *message* with a number: the k-th input spike is k, and the spike at a row of the
-record has that row's number, after those of the inputs.
+Every spike is a *message* with a number. Input spike k has the number k. The spike at row r of the
+record has the number r plus the number of input spikes.
 """
 
 from typing import Any, NamedTuple
@@ -19,33 +20,33 @@ from .instants import Instant
 
 
 class Schedule(NamedTuple):
-    """When the input spikes reach each receiver, in order; inf after the last."""
+    """Arrivals of the input spikes at each receiver, sorted by time, padded with inf."""
 
-    times: Instant  # of arrays of the shape (receivers, inputs + 2, batch)
+    times: Instant  # arrays of shape (receivers, inputs + 2, batch)
     messages: Int[Array, "receivers inputs+2 batch"]
 
 
 class Queue(NamedTuple):
-    """Arrivals to come, counted from the present time; in a free slot all of them are inf."""
+    """Pending arrivals of the spikes of neurons, and each receiver's position in the schedule."""
 
-    cursor: Int[Array, "receivers batch"]  # the next in the schedule
-    waits: Float[Array, "receivers slots batch"]
+    cursor: Int[Array, "receivers batch"]  # index of the next arrival in the schedule
+    waits: Float[Array, "receivers slots batch"]  # from the present time; all inf in a free slot
     messages: Int[Array, "slots batch"]
     sources: Int[Array, "slots batch"]
 
 
 class Next(NamedTuple):
-    """What reaches each receiver next, after which wait, and when something else does."""
+    """Next arrival at each receiver."""
 
-    wait: Float[Array, "receivers batch"]
-    later: Float[Array, "receivers batch"]
+    wait: Float[Array, "receivers batch"]  # time until this arrival
+    later: Float[Array, "receivers batch"]  # time until the arrival after it
     message: Int[Array, "receivers batch"]
     source: Int[Array, "receivers batch"]
-    slot: Int[Array, "receivers batch"]  # as many as there are slots: from the schedule
+    slot: Int[Array, "receivers batch"]  # slot in the queue; for the schedule, the number of slots
 
 
 def channel_of(message: Int[Array, "..."], n: int, n_sources: int, count: int):
-    """The source of an input spike, of which there are `count` in all."""
+    """Source index of an input spike; `count` is the total number of input spikes."""
     return n + message // max(count // max(n_sources - n, 1), 1)
 
 
@@ -55,7 +56,7 @@ def schedule(
     n: int,
     until: float,
 ) -> Schedule:
-    """The input spikes with their delays; those after `until` never come."""
+    """Build the schedule of the delayed input spikes; arrivals after `until` are dropped."""
     count, batch = inputs.shape
     n_sources, receivers = delays.shape[0] - 2, delays.shape[1]
     messages = lax.broadcasted_iota(jnp.int32, (receivers, count, batch), 1)
@@ -69,14 +70,17 @@ def schedule(
 
 
 def empty(receivers: int, slots: int, batch: int, dtype) -> Queue:
-    """Nothing under way."""
+    """Return a queue without spikes."""
     none = jnp.zeros((slots, batch), jnp.int32)
     waits = jnp.full((receivers, slots, batch), jnp.inf, dtype)
     return Queue(jnp.zeros((receivers, batch), jnp.int32), waits, none, none)
 
 
 def peek(queue: Queue, planned: Schedule, time: Instant, n: int, n_sources: int) -> Next:
-    """The next arrival at each receiver after `time`, from which the queue counts its waits."""
+    """Return the next arrival at each receiver.
+
+    `time` is the present time, from which the waits in the queue are counted.
+    """
     slots, count = queue.waits.shape[1], planned.messages.shape[1] - 2
     sent = time.until(_entry(planned.times, queue.cursor))
     after = time.until(_entry(planned.times, queue.cursor + 1))
@@ -104,7 +108,7 @@ def take(
     taken: Bool[Array, "receivers batch"],
     dt: Float[Array, " batch"],
 ) -> Queue:
-    """The queue `dt` later, without what was taken."""
+    """Return the queue `dt` later, without the arrivals that were taken."""
     slots = queue.waits.shape[1]
     planned = taken & (following.slot == slots)
     places = lax.broadcasted_iota(jnp.int32, queue.waits.shape, 1)
@@ -121,8 +125,11 @@ def push(
     message: Int[Array, ""],
     source: Int[Array, " batch"],
 ) -> tuple[Queue, Bool[Array, " batch"]]:
-    """The queue with one spike more, which this source sends now and which reaches the receivers
-    after these waits (inf: never); and whether there was no room for it."""
+    """Add a spike that `source` sends now and that reaches the receivers after `waits`.
+
+    A wait of inf means no arrival. Returns the queue and a mask of the samples in which all slots
+    were occupied.
+    """
     slots = queue.waits.shape[1]
     busy = jnp.any(queue.waits < jnp.inf, axis=0)
     places = lax.broadcasted_iota(jnp.int32, busy.shape, 0)
@@ -138,7 +145,7 @@ def push(
 
 
 def _entry(tables: Any, index: Int[Array, "receivers batch"]) -> Any:
-    """Each receiver's entry of one or several tables."""
+    """Look up each receiver's entry in one or several tables."""
 
     def entry(table):
         return jnp.take_along_axis(table, index[:, None], axis=1, mode="clip")[:, 0]

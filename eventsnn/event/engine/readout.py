@@ -1,7 +1,7 @@
 """Readout of the outputs: a state, an integral or a maximum per segment, and queries of the record.
 
-The event loop and the adjoints read the outputs in each segment. A query collects what the record
-of one sample holds.
+The event loop and the adjoints evaluate the readout of each segment. A query extracts its result
+from the record of one sample.
 """
 
 from typing import Literal
@@ -19,14 +19,17 @@ from .system import Inbound, Passage, passage
 
 Reading = Literal["state", "integral", "peak"]
 
-#: What a row shows in which nothing is read.
+#: Neutral value, for rows in which nothing is read.
 UNREAD = {"state": 0.0, "integral": 0.0, "peak": -np.inf}
 
 
 def reads(
     kind: Reading, source: Int[Array, " batch"], holds: Bool[Array, " batch"], n_sources: int
 ) -> Bool[Array, " batch"]:
-    """In which samples a row is read: a state where it was asked for, all else everywhere."""
+    """Mask of the samples in which a row is read.
+
+    A state is read at observations only, an integral or a maximum in every accepted segment.
+    """
     return source == observation(n_sources) if kind == "state" else holds
 
 
@@ -40,7 +43,7 @@ def read(
     inbound: Inbound | None,
     end: State,
 ) -> Float[Array, "outputs batch"]:
-    """What the outputs show in a segment; differentiable in all that is an array of floats."""
+    """Readout of the outputs in a segment. Differentiable in all arrays of floats."""
     if kind == "state":
         return of(neuron.observe(end), outputs)
     measure = flow.integral if kind == "integral" else flow.peak
@@ -55,7 +58,7 @@ def read(
 
 
 def of(x: Float[Array, "n batch"], outputs: tuple[int, ...]) -> Float[Array, "outputs batch"]:
-    """The rows of the outputs; a slice where that does, so that XLA computes no others."""
+    """Rows of the outputs. Contiguous outputs are a slice, so that XLA computes no other rows."""
     first, count = outputs[0], len(outputs)
     if outputs == tuple(range(first, first + count)):
         return x[first : first + count]
@@ -67,12 +70,12 @@ def _events_of(record: Record, outputs: tuple[int, ...]):
 
 
 def first_spikes(record: Record, outputs: tuple[int, ...]) -> Float[Array, " outputs"]:
-    """The first spike time of each output; inf if it did not fire."""
+    """First spike time of each output; inf if it did not fire."""
     return jnp.min(jnp.where(_events_of(record, outputs), record.times, jnp.inf), axis=1)
 
 
 def spikes(record: Record, outputs: tuple[int, ...], count: int) -> Float[Array, "outputs count"]:
-    """The first `count` spike times of each output, padded with inf."""
+    """First `count` spike times of each output, padded with inf."""
     return nth_events(_events_of(record, outputs), record.times, count)
 
 
@@ -84,37 +87,37 @@ def events(record: Record, n_sources: int, count: int) -> tuple[Array, Array]:
 
 
 def at_rows_of(record: Record, source: int, count: int) -> Float[Array, "outputs count"]:
-    """What was observed at the first `count` rows of this source; NaN where there is none."""
+    """Readout at the first `count` rows of this source; NaN for rows that do not exist."""
     assert record.observed is not None, "the plan has to name a reading"
     row, found = _nth(record.sources == source, count)
     return jnp.where(found, record.observed[row].T, jnp.nan)
 
 
 def counts(record: Record, outputs: tuple[int, ...]) -> Int[Array, " outputs"]:
-    """How often each output fired."""
+    """Number of spikes of each output."""
     return jnp.sum(_events_of(record, outputs), axis=1, dtype=jnp.int32)
 
 
 def total(record: Record) -> Float[Array, " outputs"]:
-    """The sum over the rows of what was read."""
+    """Sum of the readout over all rows."""
     assert record.observed is not None, "the plan has to name a reading"
     return jnp.sum(record.observed, axis=0)
 
 
 def largest(record: Record) -> Float[Array, " outputs"]:
-    """The largest of what was read in any row."""
+    """Maximum of the readout over all rows."""
     assert record.observed is not None, "the plan has to name a reading"
     return jnp.max(record.observed, axis=0)
 
 
 def nth_events(mask: Array, times: Array, count: int) -> Float[Array, "k count"]:
-    """The first `count` times that each row of `mask` marks, padded with inf."""
+    """First `count` times that each row of `mask` marks, padded with inf."""
     row, found = jax.vmap(lambda m: _nth(m, count))(mask)
     return jnp.where(found, times[row], jnp.inf)
 
 
 def _nth(mask: Array, count: int) -> tuple[Int[Array, " count"], Array]:
-    """Rows of the first `count` true entries, and whether there are so many."""
+    """Rows of the first `count` true entries, and a mask of the entries that exist."""
     seen = jnp.cumsum(mask.astype(jnp.int32))
     row = jnp.searchsorted(seen, jnp.arange(1, count + 1, dtype=seen.dtype))
     last = mask.shape[0] - 1

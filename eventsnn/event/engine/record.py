@@ -1,4 +1,4 @@
-"""The record of a simulation: one row an iteration of the event loop."""
+"""Record of a simulation: one row per iteration of the event loop."""
 
 from typing import NamedTuple
 
@@ -6,23 +6,32 @@ from jaxtyping import Array, Bool, Float, Int
 
 
 class Record(NamedTuple):
-    """What the event loop wrote, one row an iteration. Leading axes are the batch.
+    """Output of the event loop, one row per iteration. Leading axes are the batch.
 
-    A row is a segment of smooth flow of length `dt` that starts at `state` and ends at time
-    `times`, where `sources` acts on the network:
+    A row is a segment of smooth flow, of length `dt`. It ends at time `times` with an event, and
+    `sources` is the source of the event:
 
     - `0 ... n-1`: that neuron spikes,
     - `n ... n+n_in-1`: a spike of that input channel arrives,
-    - `n+n_in` ([`nothing`][]): nothing; the segment was cut short, or the row is unused,
+    - `n+n_in` ([`nothing`][]): no event; the segment was cut short, or the row is unused,
     - `n+n_in+1` ([`observation`][]): the state is read.
 
-    With delays, `message` says what each receiver got within the segment (see `queue`; -1:
-    nothing), and input spikes have no rows of their own.
+    Rows without an event have the time inf. With delays, input spikes have no rows of their own.
 
-    `dt`, `message`, `wait` (with delays, how long each receiver waits for what it gets), `driven`
-    (is it beyond t_max?) and `state` (all components of all neurons, at the first row of each block
-    of rows) are only kept where a backward pass will ask for them, and `observed` (what was read
-    of the outputs) only where something is read; else they are None.
+    The other fields are:
+
+    - `observed`: readout of the outputs in each row. None if the query reads nothing.
+    - `status`: status code per sample.
+    - `steps`: number of iterations per sample.
+    - `state`: checkpoints. All state components of all neurons at the start of the first row of
+        each block of rows.
+    - `message`: with delays, the number of the spike that each receiver gets within the segment
+        (see `queue`), or -1 for none.
+    - `wait`: with delays, the time from the start of the segment to that arrival.
+    - `driven`: with pseudospikes, whether the segment is after `t_max`.
+
+    `dt`, `state`, `message`, `wait` and `driven` are recorded only for a backward pass. Otherwise
+    they are None.
     """
 
     times: Float[Array, "*batch rows"]
@@ -38,8 +47,11 @@ class Record(NamedTuple):
 
 
 class Arrivals(NamedTuple):
-    """Everything that reaches the network from outside, sorted in time, padded with inf. With
-    delays, input spikes are in `inputs` instead, unsorted, channel by channel."""
+    """External events (input spikes and observations), sorted by time and padded with inf.
+
+    With delays, the times of the input spikes are in `inputs` instead. They are not sorted, and
+    ordered channel by channel.
+    """
 
     times: Float[Array, "*batch arrivals"]
     sources: Int[Array, "*batch arrivals"]
@@ -47,10 +59,10 @@ class Arrivals(NamedTuple):
 
 
 def nothing(n_sources: int) -> int:
-    """The source of a row at which nothing happens."""
+    """Source index of a row without an event."""
     return n_sources
 
 
 def observation(n_sources: int) -> int:
-    """The source of a row at which the state is read."""
+    """Source index of a row at which the state is read."""
     return n_sources + 1

@@ -1,7 +1,7 @@
-"""The hybrid system that is simulated: its parts, and what one event does to it.
+"""The simulated hybrid system: its parts, and the effect of one event on it.
 
-The event loop runs it forwards and the adjoint backwards; both read it here. Every array has
-the batch as its last axis, and neurons are lifted, see [`lift`][].
+The event loop (forward) and the adjoints (backward) share these definitions. Every array has the
+batch as its last axis, and the parameters of neurons broadcast against it, see [`lift`][].
 """
 
 from typing import Literal, NamedTuple
@@ -16,18 +16,19 @@ from ..flows import AbstractFlow
 from ..neurons import AbstractNeuron
 from ..neurons.base import State
 
-#: Crossings closer to each other than this many units in the last place of the segment's length
-#: (and of the gap) are one instant. Neurons with the same inputs in another order differ by
-#: rounding, and must tie all the same.
+#: Tie tolerance, in units in the last place of the segment's length and of the gap. Crossings
+#: closer to each other than this count as simultaneous. Neurons that receive the same inputs in a
+#: different order differ by rounding, and must still tie.
 TIE_ULPS = 16
 
 
-#: States are recorded once in so many rows: a backward pass makes those between again.
+#: Checkpoint interval: the state is stored at the first row of each block of this many rows. A
+#: backward pass recomputes the other states.
 BLOCK = 16
 
 
 class Plan(NamedTuple):
-    """What is fixed when the loop is compiled."""
+    """Configuration of a simulation, fixed when the loop is compiled."""
 
     n: int
     n_sources: int
@@ -35,51 +36,61 @@ class Plan(NamedTuple):
     t_max: float
     max_events: int
     max_steps: int
-    t_end: float  # beyond t_max, where neurons are driven until they fire
-    stop_after: int | None = None  # stop a sample once every output has fired this often
-    capacity: int | None = None  # so many spikes may be under way; None: there are no delays
-    reading: Literal["state", "integral", "peak"] | None = None  # of the outputs, see `readout`
-    keep_states: bool = False  # record the states that a backward pass starts from
+    t_end: float  # end of the simulation: t_max, or later with pseudospikes
+    stop_after: int | None = None  # spikes per output after which a sample stops; None: no limit
+    capacity: int | None = None  # number of slots for spikes in transit; None: no delays
+    reading: Literal["state", "integral", "peak"] | None = None  # kind of readout; None: none
+    keep_states: bool = False  # record what a backward pass needs
 
 
 class Network(NamedTuple):
-    """What is shared by the samples: `weights` has two rows of zeros, for silent sources, and
-    `delays` has inf there and where there is no synapse. Axonal delays have one column. In the
-    event loop the neuron is lifted, see [`lift`][]."""
+    """The network, shared by all samples of a batch.
+
+    The last two rows of `weights` are zero: one row for rows of the record without an event, one
+    for observations. `delays` is inf in these rows and where there is no synapse. Axonal delays
+    have one column. In the event loop the neuron's parameters have a batch axis, see [`lift`][].
+    """
 
     flow: AbstractFlow
     neuron: AbstractNeuron
     weights: Float[Array, "sources+2 columns"]
     delays: Float[Array, "sources+2 receivers"] | None = None
-    drive: Float[Array, "*neurons"] | None = None  # a current beyond t_max
+    drive: Float[Array, "*neurons"] | None = None  # pseudospikes: constant current after t_max
 
 
 class Inbound(NamedTuple):
-    """One arrival a receiver within a segment, where `takes` says so."""
+    """Delayed arrivals within a segment: at most one per receiver."""
 
-    takes: Bool[Array, "receivers batch"]
-    wait: Float[Array, "receivers batch"]  # from the start of the segment
-    charge: Float[Array, "columns batch"]
+    takes: Bool[Array, "receivers batch"]  # mask of the receivers that have an arrival
+    wait: Float[Array, "receivers batch"]  # time of the arrival, from the start of the segment
+    charge: Float[Array, "columns batch"]  # delivered weights, port by port
 
 
 class Passage(NamedTuple):
-    """A segment in which each neuron may receive something at a time of its own."""
+    """A segment that is split, for each neuron, at the neuron's own arrival.
 
-    before: State  # where it receives, before that
-    start: State  # the last leg: after that, or the start of the segment,
-    dt: Float[Array, "receivers batch"]  # and how long it is
-    end: State
+    A neuron without an arrival is split at the start of the segment.
+    """
+
+    before: State  # immediately before the arrival
+    start: State  # immediately after the arrival: start of the second part
+    dt: Float[Array, "receivers batch"]  # length of the second part
+    end: State  # at the end of the segment
 
 
 def lift(neuron: AbstractNeuron) -> AbstractNeuron:
-    """Parameters of shape (n,) as (n, 1), so that they broadcast against a batch."""
+    """Reshape parameters from (n,) to (n, 1), so that they broadcast against a batch."""
     return jax.tree.map(lambda x: x[:, None] if eqx.is_array(x) and x.ndim == 1 else x, neuron)
 
 
 def driven(
     neuron: AbstractNeuron, drive: Array | None, on: Bool[Array, " batch"] | None
 ) -> AbstractNeuron:
-    """The (lifted) neuron with the current that pseudospikes need, where it is on."""
+    """Add the pseudospike current to the neuron, in the samples where `on` is true.
+
+    The neuron has a batch axis, see [`lift`][]. If `drive` or `on` is None, it is returned
+    unchanged. No gradient flows through the current.
+    """
     if drive is None or on is None:
         return neuron
     drive = drive[:, None] if drive.ndim else drive[None, None]
@@ -87,7 +98,7 @@ def driven(
 
 
 def initial_state(neuron: AbstractNeuron, n: int, batch: int) -> State:
-    """The state at time 0 of a batch; `neuron` is not lifted."""
+    """State of a batch at time 0; `neuron` has no batch axis."""
     state = neuron.normalise(neuron.init_state(n))
     return jax.tree.map(lambda x: jnp.broadcast_to(x[:, None], (x.shape[0], batch)), state)
 
@@ -95,8 +106,10 @@ def initial_state(neuron: AbstractNeuron, n: int, batch: int) -> State:
 def jump(
     neuron: AbstractNeuron, state: State, current: Array | None, spiked: Bool[Array, "n batch"]
 ) -> State:
-    """What an event does to the state: a weight row is received (None: there are delays, and
-    nothing comes at once), a spiking neuron is reset."""
+    """Apply an event to the state: deliver its row of weights, then reset the spiking neuron.
+
+    `current` is the row of weights. With delays it is None, since nothing arrives at once.
+    """
     if current is not None:
         state = receive(neuron, state, current)
     return neuron.normalise(neuron.reset(state, spiked))
@@ -105,7 +118,10 @@ def jump(
 def passage(
     flow: AbstractFlow, neuron: AbstractNeuron, state: State, dt: Array, inbound: Inbound
 ) -> Passage:
-    """A segment of length `dt`; differentiable in all that is an array of floats."""
+    """Advance the state by a segment of length `dt` with its delayed arrivals.
+
+    Differentiable in all arrays of floats.
+    """
     first = jnp.where(inbound.takes, inbound.wait, 0.0)
     before = flow.advance(neuron, state, first)
     start = take_in(neuron, before, inbound)
@@ -113,14 +129,14 @@ def passage(
 
 
 def take_in(neuron: AbstractNeuron, state: State, inbound: Inbound) -> State:
-    """The state after what comes in."""
+    """Apply the delayed arrivals to the state."""
     ports = (neuron.ports, 1) if inbound.takes.shape[0] > 1 else (1, 1)
     charge = jnp.where(jnp.tile(inbound.takes, ports), inbound.charge, 0.0)
     return neuron.normalise(receive(neuron, state, charge))
 
 
 def receive(neuron: AbstractNeuron, state: State, current: Float[Array, "columns batch"]) -> State:
-    """The state after these currents have come in, port by port."""
+    """Deliver the weights `current`, ordered port by port, to the state."""
     if neuron.ports > 1:
         current = current.reshape(neuron.ports, -1, current.shape[-1])
     return neuron.receive(state, current)
@@ -129,22 +145,28 @@ def receive(neuron: AbstractNeuron, state: State, current: Float[Array, "columns
 def lifts(
     flow: AbstractFlow, neuron: AbstractNeuron, before: State, after: State
 ) -> Bool[Array, "n batch"]:
-    """Who had not crossed its threshold, and has because of what was received: it fires at once,
-    at the time of the event."""
+    """Mask of the neurons that the received input pushes over their thresholds.
+
+    Such a neuron has not crossed its threshold in state `before` and has crossed it in state
+    `after`. It fires at the time of the event.
+    """
     gap, new = neuron.threshold_gap(before), neuron.threshold_gap(after)
-    # At or past its threshold, but not carried through it: a pulse, or a current, carries it.
+    # A neuron may be at its threshold, or past it by rounding, without having crossed it. It
+    # crosses if a pulse reduces its gap, or if a current makes its gap close.
     carried = (new < gap) | flow.passes(neuron, after)
     return (new <= 0) & ((gap > 0) | (~flow.passes(neuron, before) & carried))
 
 
 def tie_grain(dt: Array, speed: Array, span: Array) -> Array:
-    """The rounding error of a gap at the end of a segment of length `dt`; `span` is the size of a
-    gap."""
+    """Rounding error of a gap at the end of a segment of length `dt`.
+
+    `speed` is the speed at which the gap closes, and `span` the scale of the gap.
+    """
     return TIE_ULPS * jnp.finfo(dt.dtype).eps * (dt * jnp.abs(speed) + span)
 
 
 def approach(neuron: AbstractNeuron, state: State, velocity: State) -> tuple[Array, Array]:
-    """The gap to the threshold and the speed at which it closes."""
+    """Gap to the threshold, and the speed at which it closes."""
     gap, rate = jax.jvp(neuron.threshold_gap, (state,), (velocity,))
     return gap, -rate
 
@@ -152,11 +174,12 @@ def approach(neuron: AbstractNeuron, state: State, velocity: State) -> tuple[Arr
 def reaches(
     neuron: AbstractNeuron, state: State, velocity: State, gap: Array, speed: Array
 ) -> Bool[Array, "n batch"]:
-    r"""Whether a neuron with a small gap is about to cross its threshold, or is past it and rising.
+    r"""Mask of the neurons that are about to cross their thresholds, or are past them and rising.
 
-    To second order the gap after a time $t$ is $g - s t + \tfrac12 a t^2$ with the speed $s > 0$
-    and the deceleration $a$: it has a zero if and only if $2 a g \le s^2$. A potential that
-    approaches its threshold and never reaches it, $g \propto e^{-t/\tau}$, has $a g = s^2$.
+    The gap must be small. To second order, the gap after a time $t$ is
+    $g - s t + \tfrac12 a t^2$ with the closing speed $s > 0$ and the deceleration $a$. It has a
+    zero if and only if $2 a g \le s^2$. This excludes a potential that approaches its threshold
+    and never reaches it, $g \propto e^{-t/\tau}$, for which $a g = s^2$.
     """
 
     def rate(state):
@@ -169,13 +192,15 @@ def reaches(
 
 
 def weight_rows(weights: Array, source: Int[Array, " batch"]) -> Float[Array, "n batch"]:
-    """The row of weights of each sample's source, as a column."""
+    """Row of weights of each sample's source, one column per sample."""
     return jnp.take(weights.T, source, axis=1, mode="clip")
 
 
 def charges(weights: Array, source: Int[Array, "receivers batch"]) -> Float[Array, "cols batch"]:
-    """What each receiver gets from a source of its own, port by port; with one receiver for all,
-    what all neurons get from it."""
+    """Weights that each receiver gets from its own source, port by port.
+
+    With a receiver axis of length 1 (axonal delays) all neurons have the same source.
+    """
     receivers, columns = source.shape[0], weights.shape[1]
     if receivers == 1:
         return weight_rows(weights, source[0])
@@ -185,19 +210,25 @@ def charges(weights: Array, source: Int[Array, "receivers batch"]) -> Float[Arra
 
 
 def state_table(rows: int, state: State) -> Float[Array, "rows components batch"]:
-    """Room for that many states: one array, since XLA would fill and copy each of several."""
+    """Allocate a table of `rows` states.
+
+    It is one array, since XLA would fill and copy each of several arrays.
+    """
     leaves = jax.tree.leaves(state)
     width = sum(x.size // x.shape[-1] for x in leaves)
     return jnp.zeros((rows, width, leaves[0].shape[-1]), leaves[0].dtype)
 
 
 def blocks(rows: int) -> int:
-    """How many states are recorded of so many rows: that at the first row of each block."""
+    """Number of checkpoint slots for a record of `rows` rows.
+
+    There is one slot per block, and one more that rows after the last checkpoint overwrite.
+    """
     return 1 + -(-rows // BLOCK)
 
 
 def write_state(table: Array, row: Int[Array, ""], state: State) -> Array:
-    """The table with this state in that row."""
+    """Return the table with `state` written to row `row`."""
     offset = jnp.zeros_like(row)
     for x in jax.tree.leaves(state):
         flat = x.reshape(1, -1, x.shape[-1])
@@ -207,7 +238,7 @@ def write_state(table: Array, row: Int[Array, ""], state: State) -> Array:
 
 
 def read_state(table: Array, row: Int[Array, ""], like: State) -> State:
-    """The state in that row; `like` has its structure and shapes."""
+    """Return the state stored in row `row`; `like` has its structure and shapes."""
     leaves, tree = jax.tree.flatten(like)
     offset, out = jnp.zeros_like(row), []
     for x in leaves:

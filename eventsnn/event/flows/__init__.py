@@ -1,4 +1,4 @@
-"""Flows: when does the next neuron reach threshold, and where is the state then?"""
+"""Flows: integrators of neurons between events, up to the next threshold crossing."""
 
 from .base import AbstractFlow as AbstractFlow
 from .base import Clock as Clock

@@ -1,4 +1,4 @@
-"""What a flow is: when does the next neuron reach threshold, and where is the state then?"""
+"""Interface of flows: the next threshold crossing, and the state at that time."""
 
 import abc
 import functools as ft
@@ -16,12 +16,18 @@ from ..neurons.base import State
 
 
 class Segment(NamedTuple):
-    """A piece of smooth flow, as a flow proposes it: one a sample.
+    """Segment of smooth flow that a flow proposes, one per sample.
 
-    It ends at the first crossing (`spiked`, by neuron `who`), at the horizon, or before, where
-    the flow prefers to stop. `dt` equals the horizon exactly if it was reached. `end` is the
-    state after `dt`. `memory` is for the flow's next call. `low` is what `dt` lacks, rounded as it
-    is, of the time of the crossing, if the flow knows it: over many equal segments it adds up.
+    A segment ends at the first threshold crossing, at the horizon, or earlier where the flow
+    stops, for example after one step of a solver.
+
+    - `dt`: length of the segment. It equals the horizon exactly if the horizon was reached.
+    - `who`: index of the neuron that crosses its threshold.
+    - `spiked`: whether the segment ends at a crossing.
+    - `end`: state after `dt`.
+    - `memory`: memory of the flow for its next call.
+    - `low`: rounding error of `dt`: the time of the crossing minus `dt`. It matters because the
+        errors of many equal segments add up. None: not known.
     """
 
     dt: Float[Array, " batch"]
@@ -32,15 +38,15 @@ class Segment(NamedTuple):
     low: Float[Array, " batch"] | None = None
 
     def remainder(self) -> Float[Array, " batch"]:
-        """`low`, 0 if it is not known."""
+        """Return `low`, or 0 if it is not known."""
         return jnp.zeros_like(self.dt) if self.low is None else self.low
 
 
 class Window(NamedTuple):
-    """The part of a segment in which each neuron moves, for arrivals at times of their own.
+    """Part of a segment in which each neuron moves, for arrivals at a separate time per neuron.
 
-    Times count from the start of the segment. A neuron's state is the one at its `start`, and it
-    stops at `stop`; a window of no length is no window.
+    Times count from the start of the segment. The given state of a neuron is its state at `start`,
+    and the neuron stops at `stop`. In a window of length 0 a neuron does not move.
     """
 
     start: Float[Array, "#n batch"]
@@ -48,36 +54,38 @@ class Window(NamedTuple):
 
 
 class Clock(NamedTuple):
-    """A neuron's own time, from the time of the segment: both start at 0 unless there is a
-    window."""
+    """Conversion between the time of a segment and each neuron's own time.
+
+    A neuron's own time starts at the start of its window. Without a window both times are equal.
+    """
 
     window: Window | None
 
     def own(self, t: Array) -> Array:
-        """How long each neuron has moved at time t of the segment."""
+        """Return the time for which each neuron has moved at time t of the segment."""
         if self.window is None:
             return t
         return jnp.maximum(jnp.minimum(t, self.window.stop) - self.window.start, 0.0)
 
     def shared(self, t: Array) -> Array:
-        """The time of the segment, where each neuron has moved for t."""
+        """Return the time of the segment at which each neuron has moved for t."""
         return t if self.window is None else self.window.start + t
 
     def of(self, who: Array, n: int) -> "Clock":
-        """The clock of one neuron a sample."""
+        """Return the clock of one neuron per sample."""
         return Clock(pick(self.window, who, n))
 
 
 class AbstractFlow(eqx.Module):
-    """Integrates neurons between events.
+    """Integrator of neurons between events.
 
-    Flows work on a batch that comes *last*: state arrays have shape `(n, batch)`, so that
-    vector units run along the batch whatever the number of neurons, and parameters that are
-    not scalars have shape `(n, 1)`.
+    The batch is the *last* axis: state arrays have shape `(n, batch)`, and parameters that are not
+    scalars have shape `(n, 1)`. Vector instructions then run along the batch, for any number of
+    neurons.
     """
 
     def init(self, neuron: AbstractNeuron, state: State, horizon: Array) -> Any:
-        """What the flow wishes to remember from call to call (arrays, batch last)."""
+        """Initial memory of the flow: arrays carried between calls of `next_spike`, batch last."""
         return ()
 
     @abc.abstractmethod
@@ -89,59 +97,69 @@ class AbstractFlow(eqx.Module):
         memory: Any,
         window: Window | None = None,
     ) -> Segment:
-        """The next segment, at most `horizon` long, in which each neuron moves within its window
-        (by default, all the time).
+        """Propose the next segment.
 
-        The crossing reported has to be a crossing, to the last bits; which neuron is first may
-        be a good guess. The event loop looks at the end state, and if it finds another neuron
-        past its threshold it asks again with `dt` as the new, shorter horizon. What a flow must
-        guarantee is that then, at the shorter horizon, the sign of the gap decides: no neuron
-        may have crossed and returned.
+        `horizon` is the maximum length of the segment. Each neuron moves within its `window`;
+        None: during the whole segment. `dt` must lie in [0, horizon], and the horizon may be 0.
 
-        `dt` lies in [0, horizon]. A horizon may be 0, and then so is `dt`.
+        The reported crossing must be accurate to rounding error, but the choice of the neuron may
+        be a guess. The event loop checks the end state. If another neuron is past its threshold
+        there, the loop calls the flow again with `dt` as the new, shorter horizon. The flow must
+        guarantee that the sign of the gap at the shorter horizon is decisive: no neuron may have
+        crossed and returned.
         """
 
     @abc.abstractmethod
     def advance(self, neuron: AbstractNeuron, state: State, dt: Float[Array, "... batch"]) -> State:
-        """The state after `dt`, one a sample or, of shape (n, batch), one a neuron; differentiable
-        in all arguments, and the identity for dt = 0."""
+        """Return the state after `dt`.
+
+        `dt` has one value per sample or, with shape (n, batch), one value per neuron and sample.
+        The result must be differentiable in all arguments, and `state` itself for dt = 0.
+        """
 
     def passes(self, neuron: AbstractNeuron, state: State) -> Bool[Array, "n batch"]:
-        """Whether a neuron that is found at its threshold or past it has crossed it, or is there
-        by rounding or by the error of a solver (see `flows.threshold`). By default, it has."""
+        """Mask of the neurons that have crossed, if they are at or past their thresholds.
+
+        Other neurons are there by rounding or by the error of a solver, see `flows.threshold`. By
+        default the mask is true for all neurons.
+        """
         return jnp.ones_like(neuron.threshold_gap(state), bool)
 
     def velocity(self, neuron: AbstractNeuron, state: State, dt: Array, end: State) -> State:
-        """The derivative of `advance` with respect to `dt`, where it ended at `end`."""
+        """Derivative of `advance` with respect to `dt`; `end` is the result of `advance`."""
         return neuron.drift(end)
 
     def integral(self, neuron: AbstractNeuron, state: State, dt: Array) -> Float[Array, "n batch"]:
-        """The integral over `dt` of what each neuron shows (`AbstractNeuron.observe`). Only
-        `EventNetwork.integrals` asks for it."""
+        """Integral over `dt` of each neuron's observable (`AbstractNeuron.observe`).
+
+        Required only for `EventNetwork.integrals`.
+        """
         raise NotImplementedError(f"{type(self).__name__} has no `integral`.")
 
     def peak(self, neuron: AbstractNeuron, state: State, dt: Array) -> Float[Array, "n batch"]:
-        """The largest of what each neuron shows within `dt`. Only `EventNetwork.maxima` asks for
-        it."""
+        """Maximum of each neuron's observable within `dt`.
+
+        Required only for `EventNetwork.maxima`.
+        """
         raise NotImplementedError(f"{type(self).__name__} has no `peak`.")
 
     def cuts(self, neuron: AbstractNeuron, t_max: float, max_events: int) -> int:
-        """How many segments that end in no event to allow for, unless a user says otherwise.
+        """Default number of rows to reserve for segments that end without an event.
 
-        What depends on the values of parameters is rounded up to a power of two: the record's
-        length is fixed when it is compiled, and a similar model must not need another.
+        A number that depends on the values of parameters is rounded up to a power of two. The
+        length of the record is fixed at compile time, and similar models should share a program.
         """
         return 0
 
 
 @ft.singledispatch
 def exact_flow(neuron: AbstractNeuron) -> AbstractFlow | None:
-    """The closed-form flow of a neuron model, or None; flows register themselves here."""
+    """Return the closed-form flow of a neuron model, or None. Flows are registered per model."""
     return None
 
 
 def first(times: Float[Array, "n batch"]) -> tuple[Float[Array, " batch"], Int[Array, " batch"]]:
-    """The smallest of each column and its row; `(inf, n)` if all are inf."""
+    """Smallest value of each column and its row; `(inf, n)` if all values are inf."""
     n = times.shape[0]
     time = jnp.min(times, axis=0)
     rows = lax.broadcasted_iota(jnp.int32, times.shape, 0)
@@ -150,7 +168,7 @@ def first(times: Float[Array, "n batch"]) -> tuple[Float[Array, " batch"], Int[A
 
 
 def pick(tree: Any, who: Int[Array, " batch"], n: int) -> Any:
-    """Row `who[b]` of column b of every array: one neuron's state and parameters a sample."""
+    """Select row `who[b]` of column b of every array: one neuron per sample."""
     batch = who.shape[0]
     row = jnp.minimum(who, n - 1)
 
@@ -176,11 +194,11 @@ def newton(
     *,
     max_steps: int = 60,
 ) -> Float[Array, " batch"]:
-    """The zero of a falling function in [low, high], to the last bits.
+    """Find the zero of a decreasing function in [low, high], to rounding error.
 
-    Newton's method inside a bracket: a step that would leave it is replaced by bisection, so
-    this ends for any function with gap(low) > 0 >= gap(high). `gap` returns the value and the
-    derivative. A sample is done at an exact zero, or when a step no longer moves it.
+    Newton's method inside a bracket: a step that would leave the bracket is replaced by bisection.
+    It therefore converges for any function with gap(low) > 0 >= gap(high). `gap` returns the value
+    and the derivative. A sample is finished at an exact zero, or when a step no longer changes it.
     """
     eps = jnp.finfo(guess.dtype).eps
 

@@ -1,4 +1,4 @@
-"""The flow of a model that is made of other models."""
+"""Flow of a neuron model that is composed of other models."""
 
 import functools as ft
 from collections.abc import Callable
@@ -13,7 +13,7 @@ Make = Callable[[AbstractNeuron], AbstractFlow]
 
 @ft.singledispatch
 def flow_of(neuron: AbstractNeuron, make: Make) -> AbstractFlow:
-    """The flow of `neuron`, where `make` gives that of each simple model in it."""
+    """Return the flow of `neuron`; `make` returns the flow of each simple model in it."""
     return make(neuron)
 
 

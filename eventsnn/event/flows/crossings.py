@@ -1,9 +1,9 @@
-"""The first crossing within one step of a solver: where to look, and the root of the step map.
+"""First crossing within one step of a solver: candidate points, and the root of the step map.
 
-All arrays are those of one sample; the last axis is the neuron's. Along a step, the gap is known
-from the solver's dense output, which is cheap, and from the step map (the state after one step of
-size t), which is what the simulation is made of. The dense output says where to look; the step map
-decides.
+All arrays are those of one sample, and the last axis is the neuron. There are two ways to evaluate
+the gap within a step. The solver's dense output is cheap. The step map, the state after one step of
+size t, defines the result of the simulation. The dense output gives the candidate points
+("suspects"), and the step map decides.
 """
 
 from collections.abc import Callable
@@ -15,11 +15,11 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-#: Where a piece between two nodes is checked: the golden section, so that no oscillation of the
-#: gap is in step with the nodes.
+#: Position of the check within a piece between two nodes: the golden section, so that no
+#: oscillation of the gap is in phase with the nodes.
 _CHECK = 0.5 * (3.0 - 5.0**0.5)
 
-#: The cubic through the nodes must agree with the gap to this share of its size.
+#: Tolerated difference between the cubic through the nodes and the gap, relative to the gap.
 _AGREEMENT = 1e-3
 
 _SMALLEST_WINDOW = 2.0**-16
@@ -28,15 +28,18 @@ _MAX_ITERATIONS = 500
 
 
 class Suspects(NamedTuple):
-    """Points of a step, in units of its length, at which a neuron may be past its threshold, in
-    any order; inf where there is none. The step is searched up to `upto`."""
+    """Candidate points of a step: points at which a neuron may be past its threshold.
+
+    They are in units of the step's length, in any order, and padded with inf. The step has been
+    searched up to `upto`.
+    """
 
     points: Float[Array, "points n"]
     upto: Float[Array, ""]
 
 
 class _Window(NamedTuple):
-    """The part of a step that is searched at a time."""
+    """Part of a step that is searched at a time, and its candidate points."""
 
     start: Float[Array, ""]
     width: Float[Array, ""]
@@ -52,17 +55,20 @@ def suspects(
     begin: Float[Array, ""],
     nodes: int,
 ) -> Suspects:
-    """Where the gap may reach 0, in the first part of the step after `begin` in which it may.
+    """Find the candidate points at which the gap may reach 0.
 
-    `sample` gives the gap along the dense output and its slope at a point in [0, 1]; `end` is the
-    gap of the step map at 1; `rounding` is what the gaps are rounded to. A neuron that is not
-    `armed` starts past its threshold.
+    The search ends with the first part of the step after `begin` that has candidate points.
 
-    The step is cut into pieces, and in each of them the gap is a cubic with its values and slopes
-    at the nodes. Every second node checks the cubic through its neighbours. The difference e,
-    which bounds the error of the finer pieces while the fourth derivative hardly changes within
-    two of them, must be small, or the search goes on in one half of the window. A neuron is
-    suspect at each node and at each minimum of the cubic at which the gap is at most e.
+    `sample` returns the gap along the dense output and its slope at a point in [0, 1]. `end` is
+    the gap of the step map at 1, and `rounding` is the rounding error of the gaps. A neuron that is
+    not `armed` starts past its threshold.
+
+    The step is cut into pieces. In each piece the gap is approximated by the cubic with the values
+    and slopes of the gap at the nodes. Every second node checks the cubic through its neighbours.
+    The difference e bounds the error of the finer pieces, as long as the fourth derivative hardly
+    changes within two of them. If e is not small, the search continues in one half of the window.
+    The candidates of a neuron are the nodes and the minima of the cubics at which the gap is at
+    most e.
     """
     units = jnp.asarray(_units(nodes), end.dtype)
     rows = 2 * len(units) - 1
@@ -90,19 +96,19 @@ def suspects(
 
 
 def _units(nodes: int) -> np.ndarray:
-    """Nodes in [0, 1]: every second one checks the cubic through its neighbours."""
+    """Nodes in [0, 1]. Every second node checks the cubic through its neighbours."""
     coarse = np.linspace(0.0, 1.0, -(-nodes // 2) + 1)
     between = coarse[:-1] + _CHECK * np.diff(coarse)
     return np.sort(np.concatenate([coarse, between]))
 
 
 def _look(shares, gaps, slopes, armed, rounding):
-    """In one window: the suspects, and whether the cubics agree."""
+    """Return the candidate points of one window, and whether the cubics agree with the gaps."""
     coarse = _Cubic.between(shares[::2], gaps[::2], slopes[::2])
     error = jnp.max(jnp.abs(coarse(_CHECK) - gaps[1::2]), axis=0)
     size = jnp.max(jnp.abs(gaps), axis=0)
     agrees = ~(error > _AGREEMENT * size + rounding)
-    # Where the gap is not finite there is no cubic, and every node is suspect.
+    # Where the gap is not finite there is no cubic, and every node is a candidate.
     error = jnp.where(jnp.isfinite(error), error, 0.0)
 
     fine = _Cubic.between(shares, gaps, slopes)
@@ -112,7 +118,7 @@ def _look(shares, gaps, slopes, armed, rounding):
     ends = jnp.where(gaps[1:] > error, jnp.inf, shares[1:, None])
     points = jnp.concatenate([dips, ends])
 
-    # A neuron that starts past its threshold cannot cross it before it has returned.
+    # A neuron that starts past its threshold cannot cross it before it has returned below it.
     tops = jnp.where(fine(highest) > error, start + highest * width, jnp.inf)
     above = jnp.where(gaps > error, shares[:, None], jnp.inf)
     back = jnp.min(jnp.concatenate([tops, above]), axis=0)
@@ -122,7 +128,7 @@ def _look(shares, gaps, slopes, armed, rounding):
 
 
 class _Cubic(NamedTuple):
-    """Cubics in [0, 1], one for each piece and neuron, by their coefficients."""
+    """Coefficients of cubics on [0, 1], one cubic per piece and neuron."""
 
     c0: Float[Array, "pieces n"]
     c1: Float[Array, "pieces n"]
@@ -131,7 +137,7 @@ class _Cubic(NamedTuple):
 
     @classmethod
     def between(cls, at: Array, values: Array, slopes: Array) -> "_Cubic":
-        """Those with these values and slopes at the nodes."""
+        """Return the cubics with these values and slopes at the nodes."""
         width = jnp.diff(at)[:, None]
         a, b, da, db = values[:-1], values[1:], slopes[:-1] * width, slopes[1:] * width
         return cls(a, da, 3 * (b - a) - 2 * da - db, 2 * (a - b) + da + db)
@@ -140,7 +146,7 @@ class _Cubic(NamedTuple):
         return self.c0 + s * (self.c1 + s * (self.c2 + s * self.c3))
 
     def extrema(self) -> tuple[Array, Array]:
-        """Where the minimum and the maximum inside of [0, 1] are; NaN if there is none."""
+        """Return the positions of the minimum and the maximum inside [0, 1]; NaN for none."""
         square = self.c2 * self.c2 - 3 * self.c3 * self.c1
         root = jnp.sqrt(jnp.maximum(square, 0.0))
         both = []
@@ -151,37 +157,41 @@ class _Cubic(NamedTuple):
 
 
 class Gap(NamedTuple):
-    """The gap of the step map, and whether the neuron would pass its threshold there, see
-    `flows.threshold`."""
+    """Gap of the step map, and whether the neuron passes its threshold there.
+
+    See `flows.threshold`.
+    """
 
     value: Float[Array, " n"]
     passes: Bool[Array, " n"]
 
     def open(self, waits: Array) -> Array:
-        """The gap, positive where the neuron has not crossed: where it `waits` at its threshold or
-        past it, it crosses where it passes."""
+        """Return the gap, made positive where the neuron has not crossed its threshold.
+
+        A neuron that `waits` is at its threshold or past it, and crosses as soon as it passes.
+        """
         stays = (self.value <= 0) & ~self.passes & (waits | (self.value == 0))
         return jnp.where(stays, jnp.finfo(self.value.dtype).tiny - self.value, self.value)
 
 
 class _Hunt(NamedTuple):
-    """Of each neuron: the suspects looked at so far, and the bracket once there is one."""
+    """Search of each neuron: the last candidates evaluated, and the bracket once there is one."""
 
-    at: Float[Array, " n"]  # looked at next
+    at: Float[Array, " n"]  # next point to evaluate
     busy: Bool[Array, " n"]
     armed: Bool[Array, " n"]  # has not crossed at `before`
     waits: Bool[Array, " n"]  # is at its threshold or past it, and has not crossed
-    before: Float[Array, " n"]
+    before: Float[Array, " n"]  # last candidate with a positive gap
     before_gap: Float[Array, " n"]
-    suspect: Float[Array, " n"]
-    caught: Bool[Array, " n"]
-    passes: Bool[Array, " n"]  # at the end of the bracket past the threshold
+    suspect: Float[Array, " n"]  # last candidate evaluated
+    caught: Bool[Array, " n"]  # there is a bracket
+    passes: Bool[Array, " n"]  # passes at the end of the bracket that is past the threshold
     bracket: "_Bracket"
     count: Int[Array, ""]
 
 
 class _Bracket(NamedTuple):
-    """Chandrupatla's three points: the newest, the end opposite of it, the one before."""
+    """Three points of Chandrupatla's method: the newest, the opposite end, and the one before."""
 
     x1: Float[Array, " n"]
     f1: Float[Array, " n"]
@@ -191,19 +201,23 @@ class _Bracket(NamedTuple):
     f3: Float[Array, " n"]
 
     def past(self) -> tuple[Array, Array]:
-        """The end past the threshold, and the gap there."""
+        """Return the end that is past the threshold, and the gap there."""
         newest = self.f1 <= 0
         return jnp.where(newest, self.x1, self.x2), jnp.where(newest, self.f1, self.f2)
 
     def shrunk(self, x: Array, f: Array) -> "_Bracket":
-        """With another point inside."""
+        """Return the smaller bracket, given the gap `f` at a point `x` inside."""
         same = (f <= 0) == (self.f1 <= 0)
         x3, f3 = jnp.where(same, self.x1, self.x2), jnp.where(same, self.f1, self.f2)
         x2, f2 = jnp.where(same, self.x2, self.x1), jnp.where(same, self.f2, self.f1)
         return _Bracket(x, f, x2, f2, x3, f3)
 
     def next(self, tolerance: Array) -> Array:
-        """Inverse quadratic interpolation where it is safe, else the middle."""
+        """Return the next point to evaluate.
+
+        It is given by inverse quadratic interpolation where this is safe, by the secant in a new
+        bracket, and otherwise by bisection.
+        """
         x1, f1, x2, f2, x3, f3 = self
         fresh = x3 == x2
         xi, phi = (x1 - x2) / (x3 - x2), (f1 - f2) / (f3 - f2)
@@ -222,13 +236,14 @@ def first_roots(
     found: Suspects,
     length: Float[Array, " n"],
 ) -> Float[Array, " n"]:
-    """When each neuron first crosses, to rounding, at or after the root; inf if it does not.
+    """Time of each neuron's first crossing; inf for neurons that do not cross.
 
-    `gap` is that of the step map, at a time for each neuron, and `start` is the one at 0. The
-    suspects are looked at in order of time, until the gap is not positive and was before; in
-    this bracket Chandrupatla's method finds the root (Adv. Eng. Softw. 28:145, 1997), whatever
-    the form of the gap: it interpolates where it can, and bisects where it cannot. Where the neuron
-    does not pass at the root, it waits there until it does.
+    The time is at or after the root, by no more than rounding error. `gap` evaluates the gap of the
+    step map at one time per neuron, and `start` is the gap at 0. The candidates are evaluated in
+    order of time, until the gap is not positive and was positive before. In this bracket
+    Chandrupatla's method (Adv. Eng. Softw. 28:145, 1997) finds the root for any form of the gap. It
+    interpolates where possible, and bisects elsewhere. If the neuron does not pass at the root, it
+    waits there until it passes.
     """
     points = jnp.where(length > 0, found.points * length, jnp.inf)
     eps = jnp.finfo(length.dtype).eps

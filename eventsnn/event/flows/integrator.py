@@ -1,4 +1,4 @@
-"""The flow of the leaky integrator: the LIF neuron's closed form, and no spikes."""
+"""Flow of the leaky integrator: the closed form of the LIF neuron's membrane, without spikes."""
 
 from typing import Any
 
@@ -11,8 +11,9 @@ from .base import AbstractFlow, Clock, Segment, Window, exact_flow
 
 
 class ExactIntegrator(AbstractFlow):
-    """The closed-form flow of [`eventsnn.LeakyIntegrator`][], for any ratio of time constants:
-    the membrane of [`eventsnn.ExactLIF`][]. Every segment reaches its horizon.
+    """Closed-form flow of [`eventsnn.LeakyIntegrator`][], for any ratio of time constants.
+
+    The membrane potential is that of [`eventsnn.ExactLIF`][]. Every segment reaches its horizon.
     """
 
     def next_spike(
@@ -28,7 +29,7 @@ class ExactIntegrator(AbstractFlow):
         return Segment(horizon, nobody, jnp.zeros_like(nobody, bool), end, memory)
 
     def advance(self, neuron: LeakyIntegrator, state: IntegratorState, dt: Array):
-        potential: Any = lif._potential  # which reads fields that this neuron has as well
+        potential: Any = lif._potential  # uses only fields that both models have
         current = state.current * jnp.exp(-dt / neuron.tau_syn)
         return IntegratorState(potential(neuron, state, dt), current)
 

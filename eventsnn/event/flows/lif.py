@@ -1,4 +1,4 @@
-"""The flow of the LIF neuron: closed form, with certified detection of every spike."""
+"""Flow of the LIF neuron: closed form, with certified detection of every spike."""
 
 from typing import Any
 
@@ -14,19 +14,21 @@ from .threshold import ROUNDING_ULPS, passes
 
 
 class ExactLIF(AbstractFlow):
-    r"""The closed-form flow of [`eventsnn.LIF`][], for any ratio of time constants.
+    r"""Closed-form flow of [`eventsnn.LIF`][], for any ratio of time constants.
 
     $$V(t) = b + (V_0 - b)\, e^{-t/\tau_m} + I_0\, k(t), \qquad
     k(t) = \frac{\tau_s (e^{-t/\tau_s} - e^{-t/\tau_m})}{\tau_s - \tau_m}
     \to \frac{t}{\tau_m} e^{-t/\tau_m}$$
 
-    $V$ has at most one interior extremum, at a time in closed form. So a neuron crosses within
-    the horizon if and only if it is above threshold at the horizon or at its interior maximum,
-    and $V$ is monotone on the bracket that is left. No spike can be missed, at any horizon
-    (compare NEST's `iaf_psc_exp_ps_lossless`: Krishnan et al., Front. Neuroinform. 11:75, 2018).
+    $V$ has at most one interior extremum, and its time has a closed form. A neuron therefore
+    crosses within the horizon if and only if it is above threshold at the horizon or at its
+    interior maximum, and $V$ is monotone on the bracket that remains. No spike can be missed, for
+    any horizon. Compare NEST's `iaf_psc_exp_ps_lossless`: Krishnan et al., Front. Neuroinform.
+    11:75, 2018.
 
-    The gap $\theta - V(t)$ is evaluated without the cancellation of $b$ with $\theta$, so its sign
-    is right however close $V$ comes to a bias equal to the threshold, which it never reaches.
+    The gap $\theta - V(t)$ is evaluated without cancellation between $b$ and $\theta$. If the bias
+    equals the threshold, $V$ approaches it and never reaches it. The sign of the gap is correct
+    however close $V$ comes.
     """
 
     def next_spike(
@@ -38,13 +40,13 @@ class ExactLIF(AbstractFlow):
         window: Window | None = None,
     ) -> Segment:
         n, clock = state.v.shape[0], Clock(window)
-        # Up to the earliest moment at which a crossing is certain, the sign of the gap decides.
+        # Up to the earliest time at which a crossing is certain, the sign of the gap is decisive.
         low, turn, peaks = _extremum(neuron, state)
         longest = clock.own(horizon)
         inside = peaks & (turn < longest)
         high = jnp.where(inside, turn, longest)
         gap, slope = _gap(neuron, state, high)
-        # A maximum may touch the threshold; elsewhere V has to be rising where it reaches it.
+        # V may touch the threshold at its maximum. Elsewhere V must rise where it reaches it.
         ready = _is_below(neuron, state) | passes(neuron, state)
         certain = ready & ((gap < 0) | ((gap == 0) & (inside | (slope < 0)))) & (longest > 0)
         h = jnp.min(jnp.where(certain, clock.shared(high), horizon), axis=0)
@@ -81,7 +83,10 @@ class ExactLIF(AbstractFlow):
         return potential_peak(neuron, state, dt)
 
     def _guess(self, neuron: LIF, state: LIFState, low: Array, h: Array) -> Array:
-        """Where a neuron that is above threshold at h crossed: secant, then Newton."""
+        """Estimate the crossing time of a neuron above threshold at h.
+
+        The estimate is the secant's, improved by two steps of Newton's method.
+        """
         below, _ = _gap(neuron, state, low)
         above, _ = _gap(neuron, state, h)
         t = low + (h - low) * below / jnp.where(below > above, below - above, 1.0)
@@ -92,18 +97,22 @@ class ExactLIF(AbstractFlow):
 
 
 def potential_integral(neuron: Any, state: Any, end: Any, dt: Array) -> Array:
-    r"""$\int V = \int I + b\,dt - \tau_m [V]$, from the equation itself; also of the leaky
-    integrator."""
+    r"""Integral of the potential, $\int V\,dt = \int (I + b)\,dt - \tau_m [V]$.
+
+    It follows from the differential equation. Also used for the leaky integrator.
+    """
     charge = neuron.tau_syn * (state.current - end.current)
     return charge + neuron.bias * dt - neuron.tau_mem * (end.v - state.v)
 
 
 def potential_peak(neuron: Any, state: Any, dt: Array) -> Array:
-    """The largest V within `dt`: at the start, at the end, or where it turns; also of the leaky
-    integrator."""
+    """Maximum of V within `dt`: at the start, at the end, or at the interior maximum.
+
+    Also used for the leaky integrator.
+    """
     _, turn, peaks = _extremum(neuron, state)
     inside = peaks & (turn < dt)
-    turn = lax.stop_gradient(jnp.where(inside, turn, 0.0))  # where V turns, time has no influence
+    turn = lax.stop_gradient(jnp.where(inside, turn, 0.0))  # V is stationary at its maximum
     slope = _fall(neuron, state, turn)
     curve = state.current * jnp.exp(-turn / neuron.tau_syn) / (neuron.tau_syn * neuron.tau_mem)
     top = _potential(neuron, state, turn) + risen(slope, -curve)
@@ -112,9 +121,11 @@ def potential_peak(neuron: Any, state: Any, dt: Array) -> Array:
 
 
 def _is_below(neuron: LIF, state: LIFState) -> Array:
-    """Whether the potential is below threshold by more than rounding. One that approaches a bias
-    equal to the threshold is not, after 36 time constants, and then a synaptic current must be
-    more than rounding to carry it across."""
+    """Mask of the neurons whose potential is below threshold by more than rounding error.
+
+    If the bias equals the threshold, a potential that approaches it is no longer in the mask after
+    36 time constants. Only a synaptic current larger than rounding error can then carry it across.
+    """
     rounding = ROUNDING_ULPS * jnp.finfo(state.v.dtype).eps
     return neuron.threshold_gap(state) > rounding * (jnp.abs(neuron.threshold) + jnp.abs(state.v))
 
@@ -130,14 +141,17 @@ def _gap(neuron: LIF, state: LIFState, t: Array) -> tuple[Array, Array]:
 
 
 def _fall(neuron: Any, state: Any, t: Array) -> Array:
-    """Minus the derivative of V at time t; also of the leaky integrator."""
+    """Negative time derivative of V at time t. Also used for the leaky integrator."""
     current = state.current * jnp.exp(-t / neuron.tau_syn)
     return -(current - _potential(neuron, state, t) + neuron.bias) / neuron.tau_mem
 
 
 def _remainder(neuron: LIF, state: LIFState, clock: Clock, t: Array) -> Array:
-    """What a crossing at t, rounded to float32, lacks: a step of Newton's method on the gap in
-    twice the precision. Of the synaptic current, which decays, single precision is kept."""
+    """Rounding error of a crossing time: the exact time minus t, where t is in float32.
+
+    It is one step of Newton's method on the gap, computed in twice the precision. The synaptic
+    current decays, and its contribution is computed in single precision.
+    """
     own = Double(t, jnp.zeros_like(t))
     if clock.window is not None:
         own = two_sum(t, -clock.window.start)
@@ -149,17 +163,18 @@ def _remainder(neuron: LIF, state: LIFState, clock: Clock, t: Array) -> Array:
     rest = (gap.high - driven) + (gap.low + start.low + lift.low)
     _, slope = _gap(neuron, state, own.high)
     low = rest / jnp.where(slope < 0, -slope, jnp.inf)
-    most = 4 * jnp.finfo(t.dtype).eps * t  # more than that, and it is not a matter of rounding
+    most = 4 * jnp.finfo(t.dtype).eps * t  # a larger value is not a rounding error
     return jnp.clip(low, -most, most)
 
 
-#: Up to this time, in time constants of the membrane, the potential is computed from its start,
-#: later from the bias that it approaches. So neither cancels, and V does not pass b by rounding.
+#: Time in membrane time constants. Before it, the potential is computed as a difference from its
+#: initial value, after it from the bias that it approaches. This avoids cancellation, and V does
+#: not pass b by rounding.
 _NEAR = 0.5
 
 
 def _potential(neuron: LIF, state: LIFState, t: Array) -> Array:
-    """V(t), accurate at all times and for any ratio of time constants."""
+    """Potential V(t), accurate at all times and for any ratio of time constants."""
     x, distance = t / neuron.tau_mem, neuron.bias - state.v
     near = state.v - distance * jnp.expm1(-x)
     far = neuron.bias - distance * jnp.exp(-x)
@@ -167,13 +182,13 @@ def _potential(neuron: LIF, state: LIFState, t: Array) -> Array:
 
 
 def _kernel(neuron: LIF, t: Array) -> Array:
-    r"""k(t), written so that it is accurate at and near $\tau_m = \tau_s$.
+    r"""Synaptic kernel k(t), in a form that is accurate at and near $\tau_m = \tau_s$.
 
     $k(t) = (t/\tau_m)\, e^{-t/\tau}\, (1 - e^{-x})/x$ with $\tau$ the larger constant and
     $x = t\,|1/\tau_m - 1/\tau_s|$: no cancellation, no overflow.
     """
     x = t / neuron.tau_mem - t / neuron.tau_syn
-    # Either branch is the whole function; `abs` and `maximum` would have wrong derivatives at
+    # Each branch is the complete function. `abs` and `maximum` would have wrong derivatives at
     # equal time constants.
     slower = x >= 0
     slow = jnp.exp(jnp.where(slower, -t / neuron.tau_syn, -t / neuron.tau_mem))
@@ -181,7 +196,7 @@ def _kernel(neuron: LIF, t: Array) -> Array:
 
 
 def _mean_decay(x: Array) -> Array:
-    r"""$(1 - e^{-x})/x$ for x >= 0, and all its derivatives, accurate down to x = 0."""
+    r"""Mean decay $(1 - e^{-x})/x$ for x >= 0, accurate with all its derivatives down to x = 0."""
     small = x < 0.5
     far = jnp.where(small, 1.0, x)
     series = jnp.zeros_like(x)
@@ -193,7 +208,7 @@ def _mean_decay(x: Array) -> Array:
 def _extremum(
     neuron: LIF, state: LIFState
 ) -> tuple[Float[Array, "n batch"], Float[Array, "n batch"], Bool[Array, "n batch"]]:
-    r"""Where V may rise: from `low` on; and whether it peaks, at `turn`.
+    r"""Time from which V may rise, time of its interior extremum, and whether this is a maximum.
 
     $\dot V = 0$ at $t = \tau_s\, c\, \log(1 + z)/z$ with $c = \tau_m \dot V(0) / I_0$ and
     $1 + z = (V_0 - b)/I_0 + c\, \tau_s/\tau_m$, where $z = c\, (\tau_s - \tau_m)/\tau_m$.
@@ -202,19 +217,19 @@ def _extremum(
     quiet = state.current == 0
     c = rise / jnp.where(quiet, 1.0, state.current)
     z = (neuron.tau_syn - neuron.tau_mem) / neuron.tau_mem * c
-    # z may round to -1; computed by itself, 1 + z does not cancel.
+    # z may round to -1. 1 + z is therefore computed separately, without cancellation.
     left = (state.v - neuron.bias) / jnp.where(quiet, 1.0, state.current)
     whole = left + c * (neuron.tau_syn / neuron.tau_mem)
     exists = ~quiet & (c > 0) & (whole > 0)
     time = neuron.tau_syn * c * _log_over(jnp.where(exists, whole, 1.0), z)
-    # With c > 0, the slope and the current have one sign: a positive current peaks.
+    # With c > 0 the slope has the sign of the current: a positive current gives a maximum.
     peaks = exists & (rise > 0)
     dips = exists & (rise < 0)
     return jnp.where(dips, time, 0.0), time, peaks
 
 
 def _log_over(whole: Array, z: Array) -> Array:
-    """log(1 + z)/z, given 1 + z as well; 1 at z = 0."""
+    """Quotient log(1 + z)/z, which is 1 at z = 0; `whole` is 1 + z."""
     near = jnp.abs(z) < jnp.finfo(z.dtype).tiny
     small = jnp.abs(z) < 0.5
     safe = jnp.where(near, 1.0, z)

@@ -1,4 +1,4 @@
-"""The flow of neurons of several models."""
+"""Flow of a population with several neuron models."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,8 +12,9 @@ from .base import AbstractFlow, Clock, Segment, Window
 
 
 class MixtureFlow(AbstractFlow):
-    """The flow of [`eventsnn.Mixture`][]: to each model its own. The first crossing of all ends a
-    segment, or the first of the flows that prefers to stop.
+    """Flow of [`eventsnn.Mixture`][], with one flow per model.
+
+    A segment ends at the first crossing of any neuron, or earlier where one of the flows stops.
     """
 
     flows: tuple[AbstractFlow, ...]
@@ -39,7 +40,7 @@ class MixtureFlow(AbstractFlow):
         for flow, part, size, x, old, own in zip(
             self.flows, neuron.parts, neuron.sizes, state, memory, windows, strict=True
         ):
-            # Each looks no further than those before it have got.
+            # The horizon of each flow is the end of the segment found so far.
             segment = flow.next_spike(part, x, dt, old, own)
             who = jnp.where(segment.spiked, offset + segment.who, who)
             low = jnp.where(segment.spiked, segment.remainder(), low)

@@ -1,4 +1,4 @@
-"""The flow of any neuron: one step of any diffrax solver, searched for crossings."""
+"""Flow of any neuron model: steps of a diffrax solver, searched for threshold crossings."""
 
 import math
 from collections.abc import Callable
@@ -21,55 +21,60 @@ from .threshold import ROUNDING_ULPS, passes
 
 
 class _Memory(NamedTuple):
-    """The step size to try next, and what the step size controller remembers."""
+    """Next step size to try, and the state of the step size controller."""
 
     dt: Float[Array, ""]
     controller: Any
 
 
 class _Step(NamedTuple):
-    """One step of the solver: the state after it, the error estimate (or None), and the dense
-    output, a function of the share of the step that is over."""
+    """One step of the solver."""
 
-    end: State
-    error: Any
-    path: Callable[[Array], State]
+    end: State  # state after the step
+    error: Any  # error estimate, or None
+    path: Callable[[Array], State]  # dense output, at a fraction of the step in [0, 1]
 
 
 class ODEFlow(AbstractFlow):
-    r"""Integrates a neuron's `drift` with a diffrax solver; a segment is one accepted step.
+    r"""Flow of any neuron model by a diffrax solver; a segment is one accepted step.
 
-    **What is computed.** The state at time t of a segment is the state after one step of size t:
-    the step map. A spike is where the gap to the threshold falls from above 0 to 0 on the step
-    map, to rounding, whatever the form of `threshold_gap`, and where the neuron's `drift` closes
-    the gap: a potential that approaches its threshold without reaching it may pass it by the error
-    of a step, and this is no spike. (It fires as soon as its drift does close the gap.) A neuron
-    that has crossed and is not reset does not fire until it has returned. Step sizes that a
-    controller chooses are rounded down to one of 8 per octave, so that they do not change with the
-    parameters, except for jumps that the tolerance bounds. Gradients are therefore exactly those
-    of what is computed.
+    **Definition.** The step map is the state after one solver step of size t, as a function of t.
+    It defines the state at time t of a segment. A spike is a time at which two conditions hold:
 
-    **What is found.** The gap g along the dense output of a step is sampled at `nodes` points.
-    Between them it is taken for the cubic with the values and slopes at the nodes, so that a
-    neuron that crosses its threshold and returns within one step is seen. On a piece of length d
-    the cubic is wrong by at most $d^4 \max |g''''| / 384$. Every second node measures this error on
-    a piece at least 1.6 times as long. Where it exceeds 1e-3 of the gap, as under a threshold that
-    oscillates within the step, one half of the step is searched at a time, and so on down to a
-    part of $2^{-16}$. Where the cubic comes as close to 0 as this error, the step map decides. For
-    a gap that is linear in the state and a dense output of degree 4 or less (all offered solvers
-    except `diffrax.Dopri8`), the measured error is a bound, and no crossing of the dense output
-    is missed.
+    1. The gap to the threshold, evaluated on the step map, falls from above 0 to 0. The spike time
+       is accurate to rounding error, for any form of `threshold_gap`.
+    2. The neuron's vector field, `drift`, closes the gap. A potential that approaches its threshold
+       without reaching it may pass it by the error of a step, and this is not a spike. The neuron
+       fires as soon as its vector field closes the gap.
 
-    **What is not certified.** (1) A feature of the gap that is narrower than the distance of the
-    nodes and lies between them, such as a single short pulse of the threshold; more `nodes`
-    or a controller's `dtmax` resolve it. (2) A crossing that only one of dense output and step map
-    shows. They differ by about the error of one step, so this concerns a peak that is this
-    close to the threshold.
+    A neuron that has crossed its threshold and is not reset does not fire again until it has
+    returned below it. Step sizes chosen by a controller are rounded down to one of 8 values per
+    octave. They are then constant in the parameters, except for jumps, whose effect the tolerance
+    bounds. Gradients are therefore the exact gradients of the computed result.
 
-    An implicit solver is applied to each neuron by itself. If the tolerances of its root finder are
-    left to diffrax, as by default, they are close to rounding error, and Newton's method with
-    at most 50 iterations is used. Where it fails, a step of constant size is not finite, and an
-    adaptive one is repeated with a smaller size.
+    **Search.** The gap g along the dense output of a step is sampled at `nodes` points. Between
+    them it is approximated by the cubic with the values and slopes at the nodes. This detects a
+    neuron that crosses its threshold and returns within one step. On a piece of length d the error
+    of the cubic is at most $d^4 \max |g''''| / 384$. Every second node measures this error on a
+    piece at least 1.6 times as long. Where it exceeds 1e-3 of the gap, for example with a threshold
+    that oscillates within the step, one half of the step is searched at a time, and so on down to
+    a fraction of $2^{-16}$. Where the cubic comes as close to 0 as this error, the step map
+    decides. For a gap that is linear in the state and a dense output of degree 4 or less, the
+    measured error is a bound, and no crossing of the dense output is missed. All offered solvers
+    except `diffrax.Dopri8` have such a dense output.
+
+    **Limits of the search.** Two kinds of crossings are not certified to be found:
+
+    1. Crossings by a feature of the gap that is narrower than the distance of the nodes and lies
+       between them, such as a single short pulse of the threshold. More `nodes` or the `dtmax` of
+       a controller resolve it.
+    2. Crossings that only one of dense output and step map has. The two differ by about the error
+       of one step, so this concerns peaks that come this close to the threshold.
+
+    **Implicit solvers.** An implicit solver solves the equations of each neuron separately. If the
+    tolerances of its root finder are left to diffrax, which is the default, they are set close to
+    rounding error, and Newton's method with at most 50 iterations is used. If it fails, a step of
+    constant size is not finite, and an adaptive step is repeated with a smaller size.
     """
 
     solver: diffrax.AbstractSolver
@@ -87,18 +92,19 @@ class ODEFlow(AbstractFlow):
     ):
         """**Arguments:**
 
-        - `solver`: a diffrax solver of one ordinary differential equation, explicit or implicit; by
-            default `diffrax.Tsit5()`. Not those that take several terms (stochastic, semi-implicit,
-            IMEX), nor `diffrax.LeapfrogMidpoint`, a method of two steps: events would start
-            it anew at each step, with an order less. (`diffrax.ReversibleHeun`, started anew, is
-            Heun's method, of the same order.)
-        - `dt0`: the first step size; with the default controller it is the step size. In the
-            units of the time constants.
-        - `stepsize_controller`: a diffrax controller; by default constant steps if `dt0` is
-            given, else `diffrax.PIDController(rtol=1e-6, atol=1e-6)`. Not those of absolute times
-            (`StepTo`, `ClipStepSizeController`).
-        - `nodes`: into how many pieces a step is cut in the search for crossings, at first; an odd
-            number counts as the next even one.
+        - `solver`: diffrax solver of one ordinary differential equation, explicit or implicit. None
+            (the default): `diffrax.Tsit5()`. Solvers of several terms (stochastic, semi-implicit,
+            IMEX) are not supported. `diffrax.LeapfrogMidpoint` is not supported either: it is a
+            two-step method, which would restart at every step and lose one order.
+            `diffrax.ReversibleHeun` also restarts at every step; it is then Heun's method, of the
+            same order.
+        - `dt0`: first step size, > 0, in the units of the time constants. With the default
+            controller it is the size of all steps. None (the default): the controller chooses it.
+        - `stepsize_controller`: diffrax step size controller. None (the default): constant steps if
+            `dt0` is given, otherwise `diffrax.PIDController(rtol=1e-6, atol=1e-6)`. Controllers of
+            absolute times (`StepTo`, `ClipStepSizeController`) are not supported.
+        - `nodes`: initial number of pieces of a step in the search for crossings, >= 1; 8 by
+            default. An odd number is rounded up to the next even number.
 
         **Raises:** `ValueError` for a solver or a controller that is none of these, an adaptive
         controller for a solver without an error estimate, `dt0` that is not finite and > 0,
@@ -167,7 +173,7 @@ class ODEFlow(AbstractFlow):
     def cuts(self, neuron: AbstractNeuron, t_max: float, max_events: int) -> int:
         if isinstance(self.controller, diffrax.ConstantStepSize) and self.dt0 is not None:
             return math.ceil(t_max / self.dt0)
-        # After an event an adaptive step size takes a few steps to be found again.
+        # After an event, an adaptive controller needs a few steps to reach its step size again.
         longest = getattr(self.controller, "dtmax", None)
         steps = 0 if longest is None else math.ceil(t_max / float(longest))
         return max(_ADAPTIVE_CUTS, 2 * steps, 8 * max_events)
@@ -176,7 +182,7 @@ class ODEFlow(AbstractFlow):
         return self._step(neuron, state, dt).end
 
     def _step(self, neuron: AbstractNeuron, state: State, dt: Array) -> _Step:
-        """One step; `dt` is one for all neurons or one for each."""
+        """Compute one step; `dt` is a scalar or has one value per neuron."""
         solver = with_tolerances(self.solver, self.controller, dt.dtype)
         dt = jnp.broadcast_to(dt, jax.tree.leaves(state)[0].shape[:1])
         if isinstance(solver, diffrax.AbstractImplicitSolver):
@@ -206,7 +212,10 @@ class ODEFlow(AbstractFlow):
         return dt, who[0], spiked, end, memory
 
     def _crossings(self, neuron, state, h, step: _Step, clock: Clock, searches):
-        """When each neuron first crosses within the step, up to the first of all; inf if none."""
+        """Time of each neuron's first crossing within the step; inf for none.
+
+        The search ends after the first crossing of any neuron.
+        """
 
         def sample(share):
             return jax.jvp(lambda s: _gap(neuron, step.path(s)), (share,), (jnp.ones_like(share),))
@@ -238,8 +247,11 @@ class ODEFlow(AbstractFlow):
         return lax.while_loop(more, body, begin)[1]
 
     def _end(self, neuron, state, clock: Clock, dt, who, spiked, h):
-        """The end of a segment of length `dt`. Where it spiked, the neuron is at its threshold or
-        past it there, as computed: if it is not, by rounding, the segment is a little longer."""
+        """Length and end state of a segment of length `dt`.
+
+        If the segment ends at a spike, the neuron must be at or past its threshold in the computed
+        end state. If it is not, because of rounding, the segment is lengthened slightly.
+        """
 
         def below(end):
             return spiked & (_of(_gap(neuron, end), who) > 0)
@@ -259,13 +271,13 @@ class ODEFlow(AbstractFlow):
         return dt, end
 
     def _adapt(self, neuron, state, h, step: _Step, memory: _Memory):
-        """Whether the controller accepts the step, and the size of the next.
+        """Return whether the controller accepts the step, and the memory with the next step size.
 
         Between events time is relative: every step starts at 0.
         """
         if isinstance(self.controller, diffrax.ConstantStepSize):
             return jnp.asarray(True), memory
-        # A step too large may end anywhere; the controller rejects an infinite error.
+        # A step that is too large may give NaN. The controller rejects an infinite error.
         error = jax.tree.map(lambda e: jnp.where(jnp.isnan(e), jnp.inf, e), step.error)
         order = self.solver.error_order(_terms(neuron, h))
         assert order is not None, "checked in __init__"
@@ -280,7 +292,7 @@ class ODEFlow(AbstractFlow):
             memory.controller,
         )
         proposed = _rounded(jnp.where(keep, t1 - t0, t1))
-        # A step cut short by an event says nothing against the size before it.
+        # A step that an event cut short must not reduce the previous step size.
         cut = keep & (h < memory.dt)
         idle = h <= 0
         size = jnp.where(cut, jnp.maximum(proposed, memory.dt), proposed)
@@ -288,12 +300,15 @@ class ODEFlow(AbstractFlow):
         return keep | idle, jax.tree.map(lambda a, b: jnp.where(idle, b, a), new, memory)
 
 
-#: How many steps of adaptive size to allow for, at least.
+#: Minimum number of rows to reserve for steps of adaptive size.
 _ADAPTIVE_CUTS = 4096
 
 
 def _rounded(dt: Array) -> Array:
-    """A step size rounded down to one of 8 per octave: the next parameter gives the same one."""
+    """Round a step size down to one of 8 values per octave.
+
+    Slightly different parameters then give the same step size.
+    """
     mantissa, exponent = jnp.frexp(dt)
     return jnp.ldexp(jnp.floor(16 * mantissa) / 16, exponent)
 
@@ -303,7 +318,7 @@ def _gap(neuron: AbstractNeuron, state: State) -> Float[Array, " n"]:
 
 
 def _of(x: Float[Array, " n"], who: Array) -> Array:
-    """The entry of this neuron."""
+    """Entry of neuron `who`."""
     return x[jnp.minimum(who, x.shape[0] - 1)]
 
 
@@ -313,8 +328,11 @@ def _terms(neuron: AbstractNeuron, dt: Array) -> diffrax.ODETerm:
 
 @eqx.filter_jit
 def _solve(solver: diffrax.AbstractSolver, neuron: AbstractNeuron, state: State, dt: Array):
-    """State after a step, error estimate and dense output. The step is taken in time from 0 to 1,
-    of which each neuron has its own `dt`. (Traced once, for all that call it.)"""
+    """Compute the state after a step, the error estimate and the dense output.
+
+    The step goes from 0 to 1 in a scaled time; each neuron's vector field is multiplied by its own
+    `dt`. `filter_jit` makes all callers share one trace.
+    """
     terms, zero = _terms(neuron, dt), jnp.zeros((), dt.dtype)
     one = jnp.ones_like(zero)
     memory = solver.init(terms, zero, one, state, None)
@@ -330,8 +348,11 @@ def _solve(solver: diffrax.AbstractSolver, neuron: AbstractNeuron, state: State,
 
 
 def _between(solver: diffrax.AbstractSolver, dense: Any, share: Array) -> State:
-    """The state within a step. Where a solver's dense output is a straight line, which has no
-    peaks, the cubic with the drift at both ends is taken instead."""
+    """State within a step, at a fraction of the step.
+
+    A solver's dense output may be linear, and then it has no peaks. In this case the cubic with the
+    vector field at both ends is used instead.
+    """
     hermite = diffrax.ThirdOrderHermitePolynomialInterpolation
     kind = hermite if _is_linear(solver) else solver.interpolation_cls
     zero = jnp.zeros_like(share)
@@ -344,8 +365,11 @@ def _is_linear(solver: diffrax.AbstractSolver) -> bool:
 
 @eqx.filter_jit
 def _solve_each(solver: diffrax.AbstractSolver, neuron: AbstractNeuron, state: State, dt: Array):
-    """As `_solve`, for an implicit solver: each neuron solves its own equations. They are small,
-    and how far the root finder goes does not depend on the other neurons."""
+    """Equivalent of `_solve` for an implicit solver, which solves each neuron's own equations.
+
+    The systems are small, and the number of iterations of the root finder does not depend on the
+    other neurons.
+    """
     leaves, tree = jax.tree.flatten(neuron)
     own = [eqx.is_inexact_array(x) and x.ndim > 0 for x in leaves]
 
@@ -363,15 +387,15 @@ def _solve_each(solver: diffrax.AbstractSolver, neuron: AbstractNeuron, state: S
 
 
 def _between_each(solver: diffrax.AbstractSolver, dense: Any, share: Array) -> State:
-    """As `_between`, for what `_solve_each` found."""
+    """Equivalent of `_between` for the dense output of `_solve_each`."""
     state = jax.vmap(lambda own: _between(solver, own, share))(dense)
     return jax.tree.map(lambda x: x[:, 0], state)
 
 
 def _batched(fn: Callable, neuron: AbstractNeuron) -> Callable:
-    """`fn(neuron, *args)`, written for one sample, for a batch that comes last.
+    """Map `fn(neuron, *args)`, written for one sample, over a batch in the last axis.
 
-    The neuron's parameters come as scalars, `(n, 1)`, or with a batch of their own.
+    The neuron's parameters are scalars, have shape `(n, 1)`, or have a batch axis.
     """
     leaves, tree = jax.tree.flatten(neuron)
     leaves = [x[:, 0] if eqx.is_array(x) and x.shape[1:] == (1,) else x for x in leaves]

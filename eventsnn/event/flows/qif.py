@@ -1,4 +1,4 @@
-"""The flow of the QIF neuron: Taylor series in projective form."""
+"""Flow of the QIF neuron: Taylor series in projective form."""
 
 import math
 from typing import Any
@@ -15,15 +15,15 @@ from .short import searched_peak
 
 
 class TaylorQIF(AbstractFlow):
-    r"""The linear flow of [`eventsnn.QIF`][] as a power series in time, for any time constants.
+    r"""Linear flow of [`eventsnn.QIF`][] as a power series in time, for any time constants.
 
     With $s = t/h$, $a = h/\tau_m$, $\rho_m = (-h/\tau_s)^m / m!$ and $q = \tfrac14 - b - I$,
     $$y_{k+2} = \frac{a^2}{(k+1)(k+2)} \Bigl(q\, y_k - I \sum_{m=1}^{k} \rho_m y_{k-m}\Bigr),
     \qquad y_0 = y, \; y_1 = a v.$$
 
-    A segment is kept so short that $(y, v)$ turns by at most `max_turn` radians and the current
-    decays by at most $e^{-\mathtt{max\_decay}}$. Then a neuron has at most one zero in it, the
-    sign of $y$ at its end decides, and the series has converged to rounding error.
+    A segment is at most so long that $(y, v)$ turns by `max_turn` radians and the current decays by
+    the factor $e^{-\mathtt{max\_decay}}$. Within it $y$ then has at most one zero, the sign of $y$
+    at its end is decisive, and the series has converged to rounding error.
     """
 
     order: int | None = eqx.field(static=True)
@@ -36,13 +36,15 @@ class TaylorQIF(AbstractFlow):
         max_turn: float | None = None,
         max_decay: float | None = None,
     ):
-        """**Arguments:** (None: what suits the precision of the simulation)
+        """**Arguments:**
 
-        - `order`: of the series, 4 ... 64. A segment is never longer than a series of this order
-            is good for: a low order takes many short segments.
-        - `max_turn`: upper bound of a segment in radians, at most 1.5: a zero has to show at its
-            end.
-        - `max_decay`: upper bound of a segment in time constants of the synapse.
+        - `order`: order of the series, 4 ... 64. The length of segments is limited such that a
+            series of this order is accurate: a low order requires many short segments.
+        - `max_turn`: maximum rotation of $(y, v)$ in a segment, in radians, in (0, 1.5]. The bound
+            ensures that a zero changes the sign of $y$ at the end of the segment.
+        - `max_decay`: maximum length of a segment in synaptic time constants, > 0.
+
+        None (the default of all three): a value chosen for the precision of the simulation.
 
         **Raises:** `ValueError` for a value out of these ranges.
         """
@@ -56,13 +58,16 @@ class TaylorQIF(AbstractFlow):
         self.max_decay = max_decay if max_decay is None else checks.positive("max_decay", max_decay)
 
     def _limits(self, dtype) -> tuple[int, float, float]:
-        """Order, turn and decay. The first term left out is turn^(order+1)/(order+1)!, which is
-        at the precision of either type; a shorter segment is cheaper than a longer series."""
+        """Order, maximum turn and maximum decay.
+
+        By default, the first omitted term turn^(order+1)/(order+1)! is at the precision of the
+        dtype, for both dtypes. A shorter segment is cheaper than a longer series.
+        """
         order, turn, decay = (8, 0.7, 0.35) if dtype == jnp.float32 else (18, 1.0, 0.5)
         turn, decay = self.max_turn or turn, self.max_decay or decay
         if self.order is None:
             return order, turn, decay
-        # x^order / order!, the first term left out of v, is at the precision for x = turn + decay.
+        # x^order / order!, the first omitted term of v, is at the precision for x = turn + decay.
         digits = float(jnp.finfo(dtype).eps) * math.factorial(self.order)
         longest = digits ** (1 / self.order)
         return self.order, min(turn, longest * 2 / 3), min(decay, longest / 3)
@@ -105,13 +110,13 @@ class TaylorQIF(AbstractFlow):
             return max_events + 256
         _, turn, decay = self._limits(neuron.tau_syn.dtype)
         shortest = decay * np.min(np.asarray(neuron.tau_syn))
-        # At rest and for b = 0 the rotation speed is 1/2 per membrane time constant.
+        # At the resting potential, for b = 0, the rotation speed is 1/2 per membrane time constant.
         shortest = min(shortest, 2.0 * turn * np.min(np.asarray(neuron.tau_mem)))
         quiet = 2 ** math.ceil(math.log2(max(t_max / shortest, 256.0))) if shortest > 0 else 256
         return max_events + quiet
 
     def _longest(self, neuron: QIF, state: QIFState, clock: Clock) -> Float[Array, " batch"]:
-        """The longest segment on which the series is good for every neuron of a sample."""
+        """Maximum length of a segment on which the series is accurate for every neuron."""
         q = 0.25 - neuron.bias
         # |q - I| is largest at one of the two ends of the current's decay.
         fastest = jnp.maximum(jnp.abs(q - state.current), jnp.abs(q))
@@ -124,15 +129,18 @@ class TaylorQIF(AbstractFlow):
         return jnp.min(longest, axis=0)
 
     def _polish(self, neuron: QIF, state: QIFState, time: Array, h: Array) -> Array:
-        """Newton's method for one neuron a sample, in its own time. y'' vanishes where y does, so
-        each step triples the digits, and the guess has two: a fixed number of steps suffices."""
+        """Refine the time of a zero by Newton's method: one neuron per sample, in its own time.
+
+        y'' vanishes where y does, so each step triples the number of correct digits. The guess has
+        two correct digits, and a fixed number of steps suffices.
+        """
         for _ in range(2 if time.dtype == jnp.float32 else 3):
             y, v = self._series(neuron, state, time)
             time = jnp.clip(time - y * neuron.tau_mem / v, 0.0, h)
         return time
 
     def _series(self, neuron: QIF, state: QIFState, h: Array) -> tuple[Array, Array]:
-        """(y, v) after h, by the recursion above."""
+        """State (y, v) after h, by the recursion in the documentation of the class."""
         order, _, _ = self._limits(state.y.dtype)
         a, r = h / neuron.tau_mem, -h / neuron.tau_syn
         q = 0.25 - neuron.bias - state.current
@@ -155,20 +163,23 @@ class TaylorQIF(AbstractFlow):
 
 
 def projective_integral(neuron: Any, state: Any, end: Any, dt: Array) -> Array:
-    r"""$\int \tfrac12 - \frac{v}{y}\,dt = \tfrac{t}{2} - \tau_m [\log y]$, since
-    $\tau_m \dot y = v$; also of the theta neuron."""
+    r"""Integral of the potential in projective form. Also used for the theta neuron.
+
+    $\int (\tfrac12 - \tfrac{v}{y})\,dt = \tfrac{t}{2} - \tau_m [\log y]$, since
+    $\tau_m \dot y = v$.
+    """
     moves = dt > 0
     growth = jnp.where(moves, end.y, 1.0) / jnp.where(moves, state.y, 1.0)
     return 0.5 * dt - neuron.tau_mem * jnp.log(growth)
 
 
 def _since_zero(neuron: QIF, state: QIFState, h: Array, y: Array, v: Array) -> Array:
-    """How long before h the zero was, for a neuron with y < 0 at h; else -inf.
+    """Time since the zero of y, for a neuron with y < 0 at h; -inf for all others.
 
-    For a constant q it is (tau_m / w) arctan(w y / v) with w^2 = -q; a Pade form serves both
-    signs of q and costs one division. The division comes last and nothing else leaves this
-    function: XLA does not repeat a division for each use of its result, and so it does not
-    repeat the series either.
+    For constant q it is (tau_m / w) arctan(w y / v) with w^2 = -q. A Padé form is valid for both
+    signs of q and costs one division. The division comes last, and its result is the only output.
+    XLA does not repeat a division for each use of its result, and therefore does not repeat the
+    series either.
     """
     q = 0.25 - neuron.bias - state.current * jnp.exp(-h / neuron.tau_syn)
     qyy, vv = q * y * y, v * v

@@ -1,4 +1,4 @@
-"""The flow of a neuron that rests after each spike."""
+"""Flow of a neuron with a refractory period."""
 
 from typing import Any
 
@@ -12,8 +12,9 @@ from .base import AbstractFlow, Clock, Segment, Window, first
 
 
 class RefractoryFlow(AbstractFlow):
-    """The flow of [`eventsnn.Refractory`][]: that of the neuron, which starts for each neuron when
-    its rest is over. The end of a rest splits a segment exactly, for that neuron alone.
+    """Flow of [`eventsnn.Refractory`][]: the flow of the model, after the refractory period.
+
+    The end of a neuron's refractory period splits a segment exactly, for this neuron only.
     """
 
     flow: AbstractFlow
@@ -33,7 +34,7 @@ class RefractoryFlow(AbstractFlow):
         start = clock.shared(left)
         stop = jnp.full_like(start, jnp.inf) if window is None else window.stop
         rested = neuron.neuron.hold(state.neuron, left)
-        # One that was lifted over its threshold while it rested fires as it wakes.
+        # A neuron pushed over its threshold while it is refractory fires at the end of the period.
         over = (state.left >= 0) & (neuron.neuron.threshold_gap(rested) < 0)
         wakes = over & (start <= jnp.minimum(horizon, stop))
         wake, sleeper = first(jnp.where(wakes, start, jnp.inf))
@@ -54,7 +55,7 @@ class RefractoryFlow(AbstractFlow):
         return RefractoryState(self.flow.advance(neuron.neuron, rested, dt - rest), state.left - dt)
 
     def passes(self, neuron: Refractory, state: RefractoryState) -> Array:
-        # One that fires as its rest ends does so whatever its membrane does then.
+        # A neuron above its threshold at the end of the period fires, whatever its vector field.
         gap = neuron.threshold_gap(state)
         wakes = neuron.neuron.threshold_gap(state.neuron) < gap
         return wakes | self.flow.passes(neuron.neuron, state.neuron)
@@ -75,7 +76,7 @@ class RefractoryFlow(AbstractFlow):
         return rest * held + self.flow.integral(neuron.neuron, rested, dt - rest)
 
     def peak(self, neuron: Refractory, state: RefractoryState, dt: Array) -> Array:
-        rested, rest = _rest(neuron, state, dt)  # while it rests, it shows what it shows after
+        rested, rest = _rest(neuron, state, dt)  # constant while refractory
         return self.flow.peak(neuron.neuron, rested, dt - rest)
 
     def cuts(self, neuron: Refractory, t_max: float, max_events: int) -> int:
@@ -83,9 +84,9 @@ class RefractoryFlow(AbstractFlow):
 
 
 def _rest(neuron: Refractory, state: RefractoryState, dt: Array) -> tuple[State, Array]:
-    """The state at the end of the rest, as far as it lies within `dt`, and how long that is."""
-    # Not `minimum`: the derivative is wholly one or wholly the other; as the rest ends that of the
-    # rest, but a neuron that does not rest does not begin to for dt = 0.
+    """State at the end of the refractory period or of `dt`, and the refractory time within `dt`."""
+    # Not `minimum`, which averages the derivatives of equal arguments. At the end of the period the
+    # derivative is that of `dt`. For a neuron that is not refractory it is 0, also at dt = 0.
     left = jnp.where(state.left > 0, state.left, 0.0)
     rest = jnp.where((left < dt) | (left == 0), left, dt)
     return neuron.neuron.hold(state.neuron, rest), rest

@@ -1,4 +1,4 @@
-"""Integrals and maxima within a segment that is a step of a solver, or as short as one."""
+"""Integrals and maxima of observables within a segment at most as long as a solver step."""
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ _NEWTON_STEPS = 3
 def gauss_integral(
     flow: AbstractFlow, neuron: AbstractNeuron, state: State, dt: Array
 ) -> Float[Array, "n batch"]:
-    """The integral over `dt` of what each neuron shows, by Gauss's rule."""
+    """Integral over `dt` of each neuron's observable, by Gauss-Legendre quadrature."""
     nodes, weights = np.polynomial.legendre.leggauss(_GAUSS_NODES)
 
     def shown(share):
@@ -31,8 +31,10 @@ def gauss_integral(
 def searched_peak(
     flow: AbstractFlow, neuron: AbstractNeuron, state: State, dt: Array
 ) -> Float[Array, "n batch"]:
-    """The largest of what each neuron shows within `dt`: the best of a few nodes, and then Newton's
-    method."""
+    """Maximum of each neuron's observable within `dt`.
+
+    The best of a few nodes is refined by Newton's method.
+    """
 
     def shown(t):
         return neuron.observe(flow.advance(neuron, state, t))
@@ -53,7 +55,7 @@ def searched_peak(
         return jnp.clip(t, low, high)
 
     t = lax.fori_loop(0, _NEWTON_STEPS, closer, middle)
-    # At a maximum within, the time has no influence; at the end, it has.
+    # At an interior maximum the derivative with respect to the time is 0; at the end it is not.
     t = jnp.where(t >= spread, spread, lax.stop_gradient(t))
     value, curve = jax.jvp(slope, (t,), (jnp.ones_like(t),))
     top = shown(t) + jnp.where(t < spread, risen(value, curve), 0.0)
@@ -61,8 +63,11 @@ def searched_peak(
 
 
 def risen(slope: Array, curve: Array) -> Array:
-    """What a maximum gains because its place moves with the parameters, from the slope there and
-    the (negative) curvature: 0, as are its first derivatives, but not the second ones."""
+    """Second-order correction of a maximum whose position moves with the parameters.
+
+    `slope` and `curve` are the slope and the (negative) curvature at the maximum. The value of the
+    correction and its first derivatives are 0, but its second derivatives are not.
+    """
     curve = lax.stop_gradient(curve)
     curved = -curve > jnp.finfo(curve.dtype).tiny ** 0.5
     slope = jnp.where(curved, slope, 0.0)

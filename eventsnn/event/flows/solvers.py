@@ -1,4 +1,4 @@
-"""Which diffrax solvers and step size controllers a flow can use, and how it prepares them."""
+"""Supported diffrax solvers and step size controllers, and their preparation for a flow."""
 
 from collections.abc import Callable
 from typing import Any, get_origin
@@ -10,18 +10,20 @@ import optimistix as optx
 
 from ... import checks
 
-#: What diffrax puts in place of the tolerances that `diffeqsolve` fills in.
+#: Placeholder of diffrax for tolerances that `diffeqsolve` sets.
 _UNSET = diffrax.with_stepsize_controller_tols(diffrax.VeryChord)().rtol
 
-#: The tolerance of an implicit solver's root finder, in units in the last place.
+#: Relative tolerance of an implicit solver's root finder, in units in the last place.
 _ROOT_ULPS = 2.0**12
 
 _ROOT_STEPS = 50
 
 
 def differentiable(solver: diffrax.AbstractSolver) -> diffrax.AbstractSolver:
-    """The solver with its loop over stages differentiable in forward mode as well, which the
-    velocity needs, and not in reverse mode only."""
+    """Make a solver's loop over its stages differentiable in forward and in reverse mode.
+
+    By default it may support reverse mode only. The velocity of a flow needs forward mode.
+    """
 
     def one(solver):
         if getattr(solver, "scan_kind", "none") is not None:
@@ -34,9 +36,11 @@ def differentiable(solver: diffrax.AbstractSolver) -> diffrax.AbstractSolver:
 def with_tolerances(
     solver: diffrax.AbstractSolver, controller: diffrax.AbstractStepSizeController, dtype: Any
 ) -> diffrax.AbstractSolver:
-    """An implicit solver with the tolerances of its root finder, which are close to rounding error:
-    a step is then a smooth function of its size, as a derivative needs. `atol` and `rtol` are in
-    the proportion of the step size controller's. Tolerances that were given are kept."""
+    """Set the tolerances of an implicit solver's root finder close to rounding error.
+
+    A step is then a smooth function of its size, as derivatives require. The ratio of `atol` to
+    `rtol` is that of the step size controller. Tolerances given by the user are kept.
+    """
     rtol = _ROOT_ULPS * float(jnp.finfo(dtype).eps)
     atol = rtol * getattr(controller, "atol", 1.0) / getattr(controller, "rtol", 1.0)
 
@@ -50,7 +54,8 @@ def with_tolerances(
             lambda f: [getattr(f, x) for x in unset], finder, [values[x] for x in unset]
         )
         if type(finder) in (diffrax.VeryChord, optx.Chord):
-            # Of the defaults, the one takes rounding errors for divergence, the other is slow.
+            # Replace the default root finders: VeryChord takes rounding errors for divergence, and
+            # Chord is slow.
             finder = optx.Newton(finder.rtol, finder.atol, finder.norm)
         steps = max(solver.root_find_max_steps, _ROOT_STEPS)
         return eqx.tree_at(
@@ -61,7 +66,7 @@ def with_tolerances(
 
 
 def check(solver: Any, controller: Any, dt0: Any, nodes: Any) -> None:
-    """Refuse what no flow can use.
+    """Raise an error for arguments that no flow supports.
 
     **Raises:** `ValueError` with one line that names the argument, its value and the expectation.
     """
@@ -120,7 +125,7 @@ def _check_controller(controller: Any, solver: diffrax.AbstractSolver) -> None:
 def _innermost(
     change: Callable[[Any], Any], solver: diffrax.AbstractSolver
 ) -> diffrax.AbstractSolver:
-    """The solver with the one changed that it wraps, if it wraps one."""
+    """Apply `change` to a solver or, if it wraps another solver, to the innermost one."""
     if isinstance(solver, diffrax.AbstractWrappedSolver):
         return eqx.tree_at(lambda s: s.solver, solver, _innermost(change, solver.solver))
     return change(solver)

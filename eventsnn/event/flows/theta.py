@@ -1,4 +1,4 @@
-"""The flow of the theta neuron: a rotation."""
+"""Flow of the theta neuron: a rotation."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -11,13 +11,13 @@ from .qif import projective_integral
 
 
 class ExactTheta(AbstractFlow):
-    r"""The closed-form flow of [`eventsnn.Theta`][].
+    r"""Closed-form flow of [`eventsnn.Theta`][].
 
     With $\omega^2 = b - \tfrac14$ and $\alpha = \omega t / \tau_m$,
     $$y(t) = y \cos\alpha + v\, \frac{\sin\alpha}{\omega}, \qquad
     v(t) = v \cos\alpha - \omega y \sin\alpha,$$
-    which first vanishes at $\alpha = \operatorname{atan2}(\omega y, -v)$: half a turn after the
-    last spike, at most. No root is sought.
+    $y(t)$ first vanishes at $\alpha = \operatorname{atan2}(\omega y, -v)$, at most half a turn
+    after the last spike. No root finding is needed.
     """
 
     def next_spike(
@@ -29,7 +29,8 @@ class ExactTheta(AbstractFlow):
         window: Window | None = None,
     ) -> Segment:
         omega, clock = _omega(neuron), Clock(window)
-        # After a spike y may be 0 or a rounding error to either side: half a turn is to come.
+        # After a spike y is 0 up to a rounding error of either sign: the next zero is half a turn
+        # away.
         above = jnp.where(state.y > 0, omega * state.y, 0.0)
         wait = jnp.arctan2(above, -state.v) * (neuron.tau_mem / omega)
         time = clock.shared(wait)
@@ -55,7 +56,7 @@ class ExactTheta(AbstractFlow):
         return projective_integral(neuron, state, self.advance(neuron, state, dt), dt)
 
     def peak(self, neuron: Theta, state: ThetaState, dt: Array) -> Array:
-        return neuron.observe(self.advance(neuron, state, dt))  # the potential rises all the time
+        return neuron.observe(self.advance(neuron, state, dt))  # the potential always rises
 
 
 def _own_start(clock: Clock, dt: Array) -> Array:
@@ -63,7 +64,10 @@ def _own_start(clock: Clock, dt: Array) -> Array:
 
 
 def _remainder(neuron: Theta, start: Array, dt: Array) -> Array:
-    r"""What a whole period after `start`, $\pi \tau_m/\omega$, rounded to float32, lacks."""
+    r"""Rounding error of `dt` in float32, for a whole period $\pi \tau_m/\omega$ after `start`.
+
+    It is the exact end of the period minus `dt`.
+    """
     square = two_sum(neuron.bias, jnp.full_like(neuron.bias, -0.25))
     omega = jnp.sqrt(square.high)
     back = two_product(omega, omega)
@@ -74,12 +78,12 @@ def _remainder(neuron: Theta, start: Array, dt: Array) -> Array:
     return (end.high - dt) + (end.low + low - high * rest / omega)
 
 
-#: In float32.
+#: The number pi as the sum of two float32 numbers.
 _PI = Double(np.float32(np.pi), np.float32(-8.742278e-08))  # pyright: ignore[reportArgumentType]
 
 
 def _omega(neuron: Theta) -> Array:
-    """The speed of the rotation, in radians a membrane time constant."""
+    """Speed of the rotation, in radians per membrane time constant."""
     return jnp.sqrt(neuron.bias - 0.25)
 
 

@@ -1,4 +1,4 @@
-"""What carries a neuron through its threshold."""
+"""Test whether a neuron's vector field carries it through its threshold."""
 
 import equinox as eqx
 import jax
@@ -14,20 +14,21 @@ ROUNDING_ULPS = 64.0
 
 @eqx.filter_jit
 def passes(neuron: AbstractNeuron, state: State) -> Bool[Array, "n ..."]:
-    r"""Whether the neuron's own dynamics carry it through its threshold, or to a maximum there.
+    r"""Mask of the neurons whose dynamics carry them through the threshold, or to a maximum there.
 
-    By rounding or by the error of a solver, a potential that approaches its threshold without
-    reaching it may come to lie at it or above, so the gap alone does not tell it from one that
-    crosses. The drift does: for the former, it is 0 at the threshold. With the gap $g(x)$, the
-    drift $f(x)$, the speed $s = -\nabla g \cdot f$ and the curvature $c = -\dot s$ along the drift,
-    the neuron passes if $s > 0$, or if $s = 0$ and $c > 0$. Rounding errors are allowed for:
-    $\epsilon S$ of $s$ and $\epsilon S^2 / G$ of $c$, where
+    A potential that approaches its threshold without reaching it may come to lie at or above it, by
+    rounding or by the error of a solver. The gap alone cannot distinguish it from a potential that
+    crosses. The vector field (`drift`) can: for the former it is 0 at the threshold. Consider the
+    gap $g(x)$, the vector field $f(x)$, the closing speed $s = -\nabla g \cdot f$ and the curvature
+    $c = -\dot s$ along the vector field. The neuron passes if $s > 0$, or if $s = 0$ and $c > 0$.
+    Both comparisons allow for rounding errors, of $\epsilon S$ in $s$ and $\epsilon S^2 / G$ in
+    $c$, where
 
     $$G = \sum_k \Bigl| \frac{\partial g}{\partial x_k} x_k \Bigr|, \qquad
     S = \sum_{j,k} \Bigl| \frac{\partial g}{\partial x_k} \Bigr|
         \Bigl| \frac{\partial f_k}{\partial x_j} x_j \Bigr|.$$
 
-    Any increasing function of $g$ in its place makes the same decision.
+    The result does not change if $g$ is replaced by an increasing function of $g$.
     """
 
     def rate(state):
@@ -37,7 +38,7 @@ def passes(neuron: AbstractNeuron, state: State) -> Bool[Array, "n ..."]:
     leaves, tree = jax.tree.flatten(state)
 
     def along(fn, k, direction):
-        """The derivative of `fn` by component k alone."""
+        """Derivative of `fn` in `direction` of component k alone."""
         parts = [direction if j == k else jnp.zeros_like(x) for j, x in enumerate(leaves)]
         return jax.jvp(fn, (state,), (jax.tree.unflatten(tree, parts),))[1]
 

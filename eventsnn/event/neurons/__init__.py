@@ -1,4 +1,4 @@
-"""Neuron models: one a file."""
+"""Neuron models, one per file."""
 
 from .alif import ALIF as ALIF
 from .alif import ALIFState as ALIFState

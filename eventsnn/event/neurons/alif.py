@@ -1,4 +1,4 @@
-"""The leaky integrate-and-fire neuron with an adaptive threshold and an exponential synapse."""
+"""Leaky integrate-and-fire neuron with an adaptive threshold and an exponential synapse."""
 
 from typing import Literal, NamedTuple
 
@@ -19,16 +19,16 @@ class ALIFState(NamedTuple):
 
 
 class ALIF(AbstractNeuron):
-    r"""Leaky integrate-and-fire with an adaptive threshold and an exponential synapse.
+    r"""Leaky integrate-and-fire neuron with an adaptive threshold and an exponential synapse.
 
     $$\tau_m \dot V = -V + I + b, \qquad \tau_a \dot a = -a, \qquad \tau_s \dot I = -I$$
 
-    A presynaptic spike adds its weight to $I$. At $V = \theta + \beta a$ the neuron fires; then
+    A presynaptic spike adds its weight to $I$. The neuron fires at $V = \theta + \beta a$. Then
     $a \to a + 1$, and $V \to V_\text{reset}$ (`reset="set"`) or $V \to V - \theta$
-    (`reset="subtract"`). With $\beta > 0$ every spike makes the next one harder; with
-    $\beta = 0$ this is [`eventsnn.LIF`][].
+    (`reset="subtract"`). With $\beta > 0$ every spike raises the threshold for the next ones. With
+    $\beta = 0$ the model is [`eventsnn.LIF`][].
 
-    There is no closed form for its spike times: it runs on any diffrax solver.
+    There is no closed-form solution. The model is integrated with any diffrax solver.
 
     References: Bellec, Salaj, Subramoney, Legenstein & Maass, *Long short-term memory and
     learning-to-learn in networks of spiking neurons*, NeurIPS 2018 (arXiv:1803.09574); Bellec et
@@ -58,16 +58,19 @@ class ALIF(AbstractNeuron):
         reset: Literal["set", "subtract"] = "set",
         v_init: ArrayLike | None = None,
     ):
-        r"""**Arguments:** (each a scalar or of shape `(n,)`)
+        r"""**Arguments:**
+
+        Each parameter except `reset` is a scalar or has shape `(n,)`.
 
         - `tau_mem`, `tau_syn`, `tau_adapt`: time constants of membrane, synapse and adaptation,
-            > 0, in units of time. Any ratios.
-        - `beta`: $\beta$, by how much a spike raises the threshold, in units of V, >= 0.
-        - `threshold`: $\theta$, where there is no adaptation; must be above `v_reset`.
-        - `v_reset`: the potential after a spike (with `reset="set"`).
-        - `bias`: a constant current $b$.
-        - `reset`: `"set"` or `"subtract"`.
-        - `v_init`: the potential at time 0; by default `v_reset`.
+            > 0, in units of time, in any ratio.
+        - `beta`: increase $\beta$ of the threshold per spike, >= 0, in units of V.
+        - `threshold`: threshold $\theta$ without adaptation, in units of V. With `reset="set"` it
+            must be above `v_reset`, with `reset="subtract"` above 0.
+        - `v_reset`: membrane potential after a spike with `reset="set"`, in units of V.
+        - `bias`: constant current $b$.
+        - `reset`: `"set"` (the default) or `"subtract"`, see above.
+        - `v_init`: membrane potential at time 0. None (the default): `v_reset`.
 
         **Raises:** `ValueError` for a time constant <= 0, `beta` < 0, a threshold not above the
         reset (with `"subtract"`: not above 0), or an unknown `reset`.

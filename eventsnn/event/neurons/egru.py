@@ -1,4 +1,4 @@
-"""The event-based gated recurrent unit in continuous time."""
+"""Event-based gated recurrent unit in continuous time."""
 
 from typing import ClassVar, NamedTuple
 
@@ -21,36 +21,38 @@ class EGRUState(NamedTuple):
 
 
 class EGRU(AbstractNeuron):
-    r"""Event-based gated recurrent unit (EGRU): the GRU in continuous time, with events.
+    r"""Event-based gated recurrent unit (EGRU): a GRU in continuous time that sends events.
 
     $$\tau_m \dot c = u\,(z - c), \qquad \tau_s \dot a_x = -a_x + b_x \quad (x = u, r, z),
     \qquad u = \sigma(a_u),\; r = \sigma(a_r),\; z = \tanh(a_z)$$
 
-    At $c = \theta$ the unit sends an event, and $c \to 0$. It has three *ports*, update, reset
-    and candidate: the columns of the weights are $[W_u, W_r, W_z]$, $n$ each, and an event of
-    source $j$ moves the activations of unit $i$ by
+    At $c = \theta$ the unit sends an event, and $c \to 0$. It has three *ports*: update gate, reset
+    gate and candidate. The columns of the weights are $[W_u, W_r, W_z]$, with $n$ columns each. An
+    event of source $j$ changes the activations of unit $i$ by
 
     $$a_u \mathrel{+}= W_{u,ji}, \qquad a_r \mathrel{+}= W_{r,ji}, \qquad
     a_z \mathrel{+}= r_i\, W_{z,ji},$$
 
-    with $r_i$ as it is just before the event. All activations are 0 at time 0.
+    with the value of $r_i$ just before the event. All activations are 0 at time 0.
 
-    What the paper transmits is $c$, which at a crossing is the threshold: a constant of the
-    sender, and hence left to its row of the weights (for the paper's weights, multiply the row
-    of unit $j$ by $\theta_j$).
+    Differences from the paper:
 
-    The reset gate is the receiver's, $r \odot (W_z y)$, as in the authors' implementation in
-    discrete time and in most of today's GRUs. In the paper's equation it is the sender's,
-    $W_z (r \odot y)$, as in the first GRU; in the paper and in the discrete implementation it
-    does not act on the external input, and here it acts on that, too. The paper writes the
-    bias with the opposite sign.
+    - The paper transmits $c$, which equals the threshold at a crossing. Here this constant of the
+        sender is part of its row of the weights: with the weights of the paper, multiply the row
+        of unit $j$ by $\theta_j$.
+    - The reset gate is that of the receiver, $r \odot (W_z y)$, as in the authors' discrete-time
+        implementation and in most current GRUs. In the paper's equation it is that of the sender,
+        $W_z (r \odot y)$, as in the first GRU.
+    - The reset gate also acts on the external input. In the paper and in the discrete-time
+        implementation it does not.
+    - The paper writes the bias with the opposite sign.
 
-    There is no closed form: it runs on any diffrax solver.
+    There is no closed-form solution. The model is integrated with any diffrax solver.
 
     Reference: Subramoney, Nazeer, Schöne, Mayr & Kappel, *Efficient recurrent architectures
     through activity sparsity and sparse back-propagation through time*, ICLR 2023
-    (arXiv:2206.06178); in continuous time in its first version, *EGRU: Event-based GRU for
-    activity-sparse inference and learning*.
+    (arXiv:2206.06178). Its first version, *EGRU: Event-based GRU for activity-sparse inference and
+    learning*, is in continuous time.
     """
 
     ports: ClassVar[int] = 3
@@ -73,14 +75,17 @@ class EGRU(AbstractNeuron):
         bias_z: ArrayLike = 0.0,
         c_init: ArrayLike = 0.0,
     ):
-        r"""**Arguments:** (each a scalar or of shape `(n,)`)
+        r"""**Arguments:**
 
-        - `tau_mem`, `tau_syn`: time constants of cell and activations, > 0, in units of time.
-        - `threshold`: $\theta$ > 0. A cell that starts below 1 stays there, as the candidate does:
-            with a threshold from 1 on it never fires.
-        - `bias_u`, `bias_r`, `bias_z`: what the activations decay to. With
-            $\tanh b_z > \theta$ the unit fires by itself.
-        - `c_init`: the cell state at time 0.
+        Each parameter is a scalar or has shape `(n,)`.
+
+        - `tau_mem`, `tau_syn`: time constants of the cell and of the activations, > 0, in units of
+            time.
+        - `threshold`: threshold $\theta$ > 0. The candidate is always below 1, and a cell state
+            that starts below 1 stays below 1. A unit with a threshold >= 1 therefore never fires.
+        - `bias_u`, `bias_r`, `bias_z`: values to which the activations decay. With
+            $\tanh b_z > \theta$ the unit fires without input.
+        - `c_init`: cell state at time 0.
 
         **Raises:** `ValueError` for a time constant or a threshold <= 0.
         """

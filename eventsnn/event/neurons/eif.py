@@ -1,4 +1,4 @@
-"""The exponential integrate-and-fire neuron with an exponential synapse."""
+"""Exponential integrate-and-fire neuron with an exponential synapse."""
 
 from typing import NamedTuple
 
@@ -17,19 +17,20 @@ class EIFState(NamedTuple):
 
 
 class EIF(AbstractNeuron):
-    r"""Exponential integrate-and-fire, current-based, with an exponential synapse.
+    r"""Exponential integrate-and-fire neuron, current-based, with an exponential synapse.
 
     $$\tau_m \dot V = -(V - E_L) + \Delta\, e^{(V - V_T)/\Delta} + I + b, \qquad
     \tau_s \dot I = -I$$
 
-    A presynaptic spike adds its weight to $I$. Above $V_T$ the potential runs away; the neuron
-    fires as it passes the peak $\theta$, and then $V \to V_\text{reset}$. It fires by itself if
+    A presynaptic spike adds its weight to $I$. Above $V_T$ the potential diverges. The neuron fires
+    when it reaches the peak $\theta$, and then $V \to V_\text{reset}$. It fires without input if
     the bias is above the rheobase $V_T - E_L - \Delta$.
 
-    There is no closed form: it runs on any diffrax solver. Near the peak the potential doubles
-    within about $\tau_m e^{-(\theta - V_T)/\Delta}$, which an adaptive step size follows. Above
-    the peak, where only a solver's trial steps go, the exponential goes on as its tangent, so
-    that nothing overflows; up to the peak the flow is that of the equation.
+    There is no closed-form solution. The model is integrated with any diffrax solver. Near the
+    peak the potential doubles within about $\tau_m e^{-(\theta - V_T)/\Delta}$, and an adaptive
+    step size resolves this. Up to the peak the vector field is that of the equation. Above the peak
+    the exponential is continued by its tangent, to avoid overflow. Only trial steps of a solver
+    reach this region.
 
     Reference: Fourcaud-Trocmé, Hansel, van Vreeswijk & Brunel, *How spike generation mechanisms
     determine the neuronal response to fluctuating inputs*, J. Neurosci. 23:11628, 2003.
@@ -57,19 +58,22 @@ class EIF(AbstractNeuron):
         bias: ArrayLike = 0.0,
         v_init: ArrayLike | None = None,
     ):
-        r"""**Arguments:** (each a scalar or of shape `(n,)`)
+        r"""**Arguments:**
 
-        - `tau_mem`, `tau_syn`: time constants of membrane and synapse, > 0, in units of time.
-            Any ratio.
-        - `sharpness`: $\Delta$ > 0, the slope factor of the spike's onset, in units of V.
-        - `v_rheobase`: $V_T$, where the exponential equals the leak's slope: from there on the
-            potential runs away.
-        - `v_rest`: $E_L$, the reversal potential of the leak.
-        - `threshold`: $\theta$, the peak at which a spike counts, must be above `v_reset`; a few
-            $\Delta$ above $V_T$, since beyond that it hardly moves the spike.
-        - `v_reset`: the potential after a spike.
-        - `bias`: a constant current $b$.
-        - `v_init`: the potential at time 0; by default `v_rest`.
+        Each parameter is a scalar or has shape `(n,)`.
+
+        - `tau_mem`, `tau_syn`: time constants of membrane and synapse, > 0, in units of time, in
+            any ratio.
+        - `sharpness`: slope factor $\Delta$ of the spike onset, > 0, in units of V.
+        - `v_rheobase`: potential $V_T$ at which the slope of the exponential equals that of the
+            leak, in units of V. Above it the potential diverges.
+        - `v_rest`: reversal potential $E_L$ of the leak, in units of V.
+        - `threshold`: peak $\theta$ at which the neuron fires, in units of V; must be above
+            `v_reset`. It should be a few $\Delta$ above $V_T$. A higher value hardly changes the
+            spike time.
+        - `v_reset`: membrane potential after a spike, in units of V.
+        - `bias`: constant current $b$.
+        - `v_init`: membrane potential at time 0. None (the default): `v_rest`.
 
         **Raises:** `ValueError` for a time constant or a sharpness <= 0, or a threshold not above
         the reset.

@@ -1,4 +1,4 @@
-"""The leaky integrator: a membrane that never fires, to be read."""
+"""Leaky integrator: a membrane without a threshold, used as a readout."""
 
 from typing import NamedTuple
 
@@ -17,13 +17,14 @@ class IntegratorState(NamedTuple):
 
 
 class LeakyIntegrator(AbstractNeuron):
-    r"""A leaky membrane with an exponential synapse and without a threshold: a readout.
+    r"""Leaky integrator with an exponential synapse and without a threshold: a readout.
 
     $$\tau_m \dot V = -V + I + b, \qquad \tau_s \dot I = -I$$
 
-    A presynaptic spike adds its weight to $I$. Nothing else happens: $V$ is what
-    `EventNetwork.states_at` reports, in closed form at any time. (For readouts among neurons that
-    fire, in one network of [`eventsnn.LIF`][], give them a threshold out of reach.)
+    A presynaptic spike adds its weight to $I$. The neuron never fires. `EventNetwork.states_at`
+    returns $V$ at any time, in closed form. To combine it with neurons that fire, use
+    [`eventsnn.Mixture`][], or use [`eventsnn.LIF`][] neurons with a threshold that they cannot
+    reach.
     """
 
     tau_mem: Float[Array, "*neurons"]
@@ -38,12 +39,14 @@ class LeakyIntegrator(AbstractNeuron):
         bias: ArrayLike = 0.0,
         v_init: ArrayLike = 0.0,
     ):
-        """**Arguments:** (each a scalar or of shape `(n,)`)
+        """**Arguments:**
 
-        - `tau_mem`, `tau_syn`: time constants of membrane and synapse, > 0, in units of time.
-            Any ratio, equality included.
-        - `bias`: a constant current $b$, to which the potential decays.
-        - `v_init`: the potential at time 0.
+        Each parameter is a scalar or has shape `(n,)`.
+
+        - `tau_mem`, `tau_syn`: time constants of membrane and synapse, > 0, in units of time, in
+            any ratio, including equal ones.
+        - `bias`: constant current $b$, to which the membrane potential decays.
+        - `v_init`: membrane potential at time 0.
 
         **Raises:** `ValueError` for a time constant <= 0.
         """

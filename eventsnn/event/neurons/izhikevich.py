@@ -1,4 +1,4 @@
-"""Izhikevich's simple model of spiking neurons, with an exponential synapse."""
+"""Izhikevich's simple model of a spiking neuron, with an exponential synapse."""
 
 from typing import NamedTuple
 
@@ -18,19 +18,19 @@ class IzhikevichState(NamedTuple):
 
 
 class Izhikevich(AbstractNeuron):
-    r"""Izhikevich's neuron, current-based, with an exponential synapse.
+    r"""Izhikevich's neuron model, current-based, with an exponential synapse.
 
     $$\dot v = 0.04\, v^2 + 5 v + 140 - u + I + i_0, \qquad \dot u = a\,(b v - u), \qquad
     \tau_s \dot I = -I$$
 
-    in mV and ms. A presynaptic spike adds its weight to $I$. At the peak $v = \theta$ the neuron
-    fires; then $v \to c$ and $u \to u + d$. Some sets of $(a, b, c, d)$ from the paper: regular
-    spiking (0.02, 0.2, -65, 8), intrinsically bursting (0.02, 0.2, -55, 4), chattering
-    (0.02, 0.2, -50, 2), fast spiking (0.1, 0.2, -65, 2).
+    in mV and ms. A presynaptic spike adds its weight to $I$. The neuron fires at the peak
+    $v = \theta$. Then $v \to c$ and $u \to u + d$. Some parameter sets $(a, b, c, d)$ from the
+    paper: regular spiking (0.02, 0.2, -65, 8), intrinsically bursting (0.02, 0.2, -55, 4),
+    chattering (0.02, 0.2, -50, 2), fast spiking (0.1, 0.2, -65, 2).
 
-    There is no closed form: it runs on any diffrax solver. Above the peak, where only a solver's
-    trial steps go, the parabola goes on as its tangent, so that nothing overflows; up to the
-    peak the flow is that of the equation.
+    There is no closed-form solution. The model is integrated with any diffrax solver. Up to the
+    peak the vector field is that of the equation. Above the peak the parabola is continued by its
+    tangent, to avoid overflow. Only trial steps of a solver reach this region.
 
     Reference: Izhikevich, *Simple model of spiking neurons*, IEEE Transactions on Neural Networks
     14:1569, 2003.
@@ -58,16 +58,19 @@ class Izhikevich(AbstractNeuron):
         v_init: ArrayLike | None = None,
         u_init: ArrayLike | None = None,
     ):
-        r"""**Arguments:** (each a scalar or of shape `(n,)`)
+        r"""**Arguments:**
+
+        Each parameter is a scalar or has shape `(n,)`.
 
         - `tau_syn`: time constant of the synapse, > 0, in ms.
-        - `a`: rate of recovery, in 1/ms.
-        - `b`: how strongly recovery follows the potential.
-        - `c`: the potential after a spike, in mV.
-        - `d`: what a spike adds to the recovery variable.
-        - `bias`: a constant current $i_0$.
-        - `threshold`: $\theta$, the peak at which a spike counts, in mV, must be above `c`.
-        - `v_init`, `u_init`: the state at time 0; by default `c` and `b` times `v_init`.
+        - `a`: rate of the recovery variable $u$, in 1/ms.
+        - `b`: sensitivity of the recovery variable to the membrane potential.
+        - `c`: membrane potential after a spike, in mV.
+        - `d`: increase of the recovery variable per spike.
+        - `bias`: constant current $i_0$.
+        - `threshold`: peak $\theta$ at which the neuron fires, in mV; must be above `c`.
+        - `v_init`: membrane potential at time 0, in mV. None (the default): `c`.
+        - `u_init`: recovery variable at time 0. None (the default): `b` times `v_init`.
 
         **Raises:** `ValueError` for a time constant <= 0, or a threshold not above `c`.
         """
@@ -91,7 +94,7 @@ class Izhikevich(AbstractNeuron):
 
     def drift(self, state: IzhikevichState) -> IzhikevichState:
         below = jnp.minimum(state.v, self.threshold)
-        parabola = 0.04 * below * (2.0 * state.v - below)  # above the peak: the tangent there
+        parabola = 0.04 * below * (2.0 * state.v - below)  # above the peak: its tangent
         v = parabola + 5.0 * state.v + 140.0 - state.u + state.current + self.bias
         u = self.a * (self.b * state.v - state.u)
         return IzhikevichState(v, u, -state.current / self.tau_syn)

@@ -1,4 +1,4 @@
-"""The leaky integrate-and-fire neuron with an exponential synapse."""
+"""Leaky integrate-and-fire neuron with an exponential synapse."""
 
 from typing import Literal, NamedTuple
 
@@ -19,13 +19,13 @@ class LIFState(NamedTuple):
 
 
 class LIF(AbstractNeuron):
-    r"""Leaky integrate-and-fire, current-based, with an exponential synapse.
+    r"""Leaky integrate-and-fire neuron, current-based, with an exponential synapse.
 
     $$\tau_m \dot V = -V + I + b, \qquad \tau_s \dot I = -I$$
 
-    A presynaptic spike adds its weight to $I$. At $V = \theta$ the neuron fires; then
-    $V \to V_\text{reset}$ (`reset="set"`) or $V \to V - \theta$ (`reset="subtract"`), and $I$
-    is kept.
+    A presynaptic spike adds its weight to $I$. The neuron fires at $V = \theta$. Then
+    $V \to V_\text{reset}$ (`reset="set"`) or $V \to V - \theta$ (`reset="subtract"`), and $I$ does
+    not change.
     """
 
     tau_mem: Float[Array, "*neurons"]
@@ -46,16 +46,19 @@ class LIF(AbstractNeuron):
         reset: Literal["set", "subtract"] = "set",
         v_init: ArrayLike | None = None,
     ):
-        r"""**Arguments:** (each a scalar or of shape `(n,)`)
+        r"""**Arguments:**
 
-        - `tau_mem`, `tau_syn`: time constants of membrane and synapse, > 0, in units of time.
-            Any ratio, equality included.
-        - `threshold`: $\theta$, must be above `v_reset`.
-        - `v_reset`: the potential after a spike (with `reset="set"`).
-        - `bias`: a constant current $b$; a neuron whose bias is above its threshold fires by
-            itself.
-        - `reset`: `"set"` or `"subtract"`.
-        - `v_init`: the potential at time 0; by default `v_reset`.
+        Each parameter except `reset` is a scalar or has shape `(n,)`.
+
+        - `tau_mem`, `tau_syn`: time constants of membrane and synapse, > 0, in units of time, in
+            any ratio, including equal ones.
+        - `threshold`: threshold $\theta$, in units of V. With `reset="set"` it must be above
+            `v_reset`, with `reset="subtract"` above 0.
+        - `v_reset`: membrane potential after a spike with `reset="set"`, in units of V.
+        - `bias`: constant current $b$. A neuron whose bias is above its threshold fires without
+            input.
+        - `reset`: `"set"` (the default) or `"subtract"`, see above.
+        - `v_init`: membrane potential at time 0. None (the default): `v_reset`.
 
         **Raises:** `ValueError` for a time constant <= 0, a threshold not above the reset
         (with `"subtract"`: not above 0), or an unknown `reset`.
@@ -92,8 +95,11 @@ class LIF(AbstractNeuron):
         return state._replace(v=jnp.where(spiked, after, state.v))
 
     def _subtracted(self, v: Array) -> Array:
-        """V minus the threshold, and 0 where V is at the threshold but for rounding, which would
-        add up over many spikes. The derivative is that of the difference."""
+        """Difference of V and the threshold, rounded to 0 where it is only a rounding error.
+
+        Rounding errors would otherwise add up over many spikes. The derivative is that of the
+        difference.
+        """
         after = v - self.threshold
         grain = 4 * jnp.finfo(after.dtype).eps * jnp.abs(self.threshold)
         return after - lax.stop_gradient(jnp.where(jnp.abs(after) <= grain, after, 0.0))

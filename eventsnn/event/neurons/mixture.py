@@ -1,4 +1,4 @@
-"""Neurons of several models in one network."""
+"""Populations of different neuron models in one network."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,13 +13,14 @@ from .base import AbstractNeuron, State
 
 
 class Mixture(AbstractNeuron):
-    """Several models side by side: the first so many neurons are of the first, and so on.
+    """Combination of several neuron models in one network, one population ("part") per model.
 
-    Each part keeps its own parameters, state and flow, closed-form flows included; spikes go
-    between all of them. For a readout that never fires, mix in a
+    The first `sizes[0]` neurons use the first model, the next `sizes[1]` neurons the second, and so
+    on. Each part has its own parameters, state and flow, including closed-form flows. All parts can
+    be connected to each other. For a readout that never fires, add a part of
     [`eventsnn.LeakyIntegrator`][].
 
-    A parameter of a part is a scalar or has one value for each neuron of that part.
+    A parameter of a part is a scalar or has one value per neuron of that part.
     """
 
     parts: tuple[AbstractNeuron, ...]
@@ -28,10 +29,10 @@ class Mixture(AbstractNeuron):
     def __init__(self, parts: Sequence[tuple[AbstractNeuron, int]]):
         """**Arguments:**
 
-        - `parts`: pairs of a model and how many neurons are of it.
+        - `parts`: pairs `(neuron model, number of neurons)`.
 
-        **Raises:** `ValueError` without parts, for a number < 1, what is not a neuron model, or
-        models with different numbers of ports.
+        **Raises:** `ValueError` for an empty sequence, a number < 1, an object that is not a neuron
+        model, or models with different numbers of ports.
         """
         expected = "pairs of a neuron model and a number"
         pairs = list(instance("parts", parts, list | tuple, expected))
@@ -45,18 +46,18 @@ class Mixture(AbstractNeuron):
 
     @property
     def ports(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Those of each part."""
+        """Number of ports of each part."""
         return self.parts[0].ports
 
     def rows(self, x: Array, axis: int = 0) -> list[Array]:
-        """The rows of an array that belong to each model; one row for all goes to each."""
+        """Split an array into the rows of each part; a single row is passed to every part."""
         if x.ndim == 0 or x.shape[axis] == 1:
             return [x] * len(self.parts)
         ends = [sum(self.sizes[: k + 1]) for k in range(len(self.sizes) - 1)]
         return jnp.split(x, ends, axis=axis)
 
     def of_time(self, dt: Array) -> list[Array]:
-        """The same of times, of the shape (batch,) or (n, batch)."""
+        """Split times of shape (batch,) or (n, batch) into the times of each part."""
         return self.rows(dt) if dt.ndim > 1 else [dt] * len(self.parts)
 
     def init_state(self, n: int) -> State:

@@ -1,4 +1,4 @@
-"""The quadratic integrate-and-fire neuron with an exponential synapse."""
+"""Quadratic integrate-and-fire neuron with an exponential synapse."""
 
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ from .base import AbstractNeuron
 
 
 class QIFState(NamedTuple):
-    """A point (y, v) of the projective line, and the synaptic current.
+    """Point (y, v) of the projective line, and synaptic current.
 
     The membrane potential is V = 1/2 - v/y. Only the ratio matters; y >= 0 by convention.
     """
@@ -22,7 +22,7 @@ class QIFState(NamedTuple):
 
 
 class QIF(AbstractNeuron):
-    r"""Quadratic integrate-and-fire, current-based, with an exponential synapse.
+    r"""Quadratic integrate-and-fire neuron, current-based, with an exponential synapse.
 
     $$\tau_m \dot V = V (V - 1) + I + b, \qquad \tau_s \dot I = -I$$
 
@@ -31,10 +31,12 @@ class QIF(AbstractNeuron):
 
     With $V = \tfrac12 - v/y$ the flow is linear,
     $\tau_m \dot y = v, \; \tau_m \dot v = (\tfrac14 - b - I)\, y$,
-    and a spike is a simple zero of $y$: nothing diverges and there is no reset, the spiking
-    neuron merely changes the sign of $(y, v)$. $y$ and $v$ never vanish together, so no
-    crossing is tangential and spike times are smooth in all parameters (Klos & Memmesheimer,
-    *Smooth exact gradient descent learning in spiking neural networks*, arXiv:2309.14523).
+    and a spike is a simple zero of $y$. No variable diverges, and instead of a reset the spiking
+    neuron only changes the sign of $(y, v)$. $y$ and $v$ never vanish together. Therefore no
+    crossing is tangential, and spike times are smooth in all parameters.
+
+    Reference: Klos & Memmesheimer, *Smooth exact gradient descent learning in spiking neural
+    networks*, arXiv:2309.14523.
     """
 
     tau_mem: Float[Array, "*neurons"]
@@ -49,12 +51,14 @@ class QIF(AbstractNeuron):
         bias: ArrayLike = 0.0,
         v_init: ArrayLike = 0.0,
     ):
-        """**Arguments:** (each a scalar or of shape `(n,)`)
+        """**Arguments:**
 
-        - `tau_mem`, `tau_syn`: time constants of membrane and synapse, > 0, in units of time.
-            Any ratio.
-        - `bias`: a constant current $b$; above 1/4 the neuron fires by itself.
-        - `v_init`: the potential at time 0 (0 is the resting potential for b = 0).
+        Each parameter is a scalar or has shape `(n,)`.
+
+        - `tau_mem`, `tau_syn`: time constants of membrane and synapse, > 0, in units of time, in
+            any ratio.
+        - `bias`: constant current $b$. Above 1/4 the neuron fires without input.
+        - `v_init`: membrane potential at time 0. The default 0 is the resting potential for b = 0.
 
         **Raises:** `ValueError` for a time constant <= 0.
         """
@@ -83,7 +87,7 @@ class QIF(AbstractNeuron):
         return state._replace(y=y, v=jnp.where(spiked, -state.v, state.v))
 
     def normalise(self, state: QIFState) -> QIFState:
-        # Nothing that can be observed depends on the scale, so its derivative is dropped.
+        # No observable depends on the scale, so its derivative is dropped.
         scale = jax.lax.stop_gradient(1 / (jnp.abs(state.y) + jnp.abs(state.v)))
         return state._replace(y=state.y * scale, v=state.v * scale)
 
@@ -91,7 +95,7 @@ class QIF(AbstractNeuron):
         return state._replace(current=state.current * jnp.exp(-dt / self.tau_syn))
 
     def observe(self, state: QIFState) -> Array:
-        fired = state.y == 0  # where V is infinite, and its derivative of no use
+        fired = state.y == 0  # V is infinite there, and its derivative unusable
         return jnp.where(fired, -jnp.inf, 0.5 - state.v / jnp.where(fired, 1.0, state.y))
 
     def valid(self) -> Array:

@@ -1,4 +1,4 @@
-"""A neuron that rests after each spike."""
+"""Neuron with a refractory period after each spike."""
 
 from typing import Any, NamedTuple
 
@@ -11,24 +11,22 @@ from .base import AbstractNeuron, State
 
 
 class RefractoryState(NamedTuple):
-    """The state of the neuron itself, and how long it is still to rest (below 0: how long ago its
-    rest was over)."""
+    """State of the inner neuron model, and the time left in the refractory period."""
 
     neuron: State
-    left: Float[Array, "neurons ..."]
+    left: Float[Array, "neurons ..."]  # negative after the end of the period
 
 
 class Refractory(AbstractNeuron):
-    r"""A neuron whose membrane is held after each spike, for a period.
+    r"""Neuron with a refractory period, in which its membrane potential is clamped.
 
-    After a spike and its reset the membrane stays where it is for `period`; synapses and
-    adaptation go on, and what arrives meanwhile is received (a synaptic current builds up; a
-    pulse moves the membrane that is held, and if that lifts it over its threshold, the neuron
-    fires as its rest ends). The end of the period is an event of its own: no solver steps over
-    it, and spike times are exact and differentiable in the period too.
+    After a spike and its reset the membrane potential is clamped for `period`. Synapses and
+    adaptation evolve as usual, and input is received: a synaptic current builds up, and a pulse
+    changes the clamped potential. A neuron that a pulse pushes over its threshold fires at the end
+    of the refractory period. Segments are split exactly at the end of the period: no solver steps
+    over it, and spike times are exact and also differentiable in the period.
 
-    For any model that says how it behaves while it is held (`AbstractNeuron.hold`); all those of
-    this package that fire do.
+    The model must implement `AbstractNeuron.hold`. All models of this package that fire do so.
     """
 
     neuron: AbstractNeuron
@@ -37,11 +35,12 @@ class Refractory(AbstractNeuron):
     def __init__(self, neuron: AbstractNeuron, period: ArrayLike):
         """**Arguments:**
 
-        - `neuron`: the model.
-        - `period`: how long it rests, >= 0, in units of time; a scalar or of shape `(n,)`.
+        - `neuron`: neuron model.
+        - `period`: length of the refractory period, >= 0, in units of time; a scalar or of shape
+            `(n,)`.
 
-        **Raises:** `ValueError` for a negative period, a model that has no `hold`, or a mixture,
-        whose parts can be refractory instead.
+        **Raises:** `ValueError` for a negative period, or a model that has no `hold`. A mixture has
+        none: its parts can be refractory instead.
         """
         if not isinstance(neuron, AbstractNeuron) or type(neuron).hold is AbstractNeuron.hold:
             found = type(neuron).__name__ if isinstance(neuron, AbstractNeuron) else shown(neuron)
@@ -54,7 +53,7 @@ class Refractory(AbstractNeuron):
 
     @property
     def ports(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Those of the model."""
+        """Number of ports of the inner neuron model."""
         return self.neuron.ports
 
     def init_state(self, n: int) -> RefractoryState:
@@ -72,7 +71,7 @@ class Refractory(AbstractNeuron):
     def threshold_gap(self, state: RefractoryState) -> Array:
         gap = self.neuron.threshold_gap(state.neuron)
         resting = jnp.where(state.left > 0, 1.0, gap)
-        # One that is over its threshold fires as its rest ends.
+        # A neuron over its threshold fires at the end of its refractory period.
         return jnp.where(gap < 0, jnp.maximum(gap, state.left), resting)
 
     def receive(self, state: RefractoryState, current: Array) -> RefractoryState:

@@ -1,4 +1,4 @@
-"""The theta neuron: a quadratic neuron that oscillates, driven by pulses."""
+"""Theta neuron: an oscillating quadratic neuron with delta-pulse synapses."""
 
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ from .base import AbstractNeuron
 
 
 class ThetaState(NamedTuple):
-    """A point (y, v) of the projective line: the membrane potential is V = 1/2 - v/y.
+    """Point (y, v) of the projective line; the membrane potential is V = 1/2 - v/y.
 
     Only the ratio matters; y >= 0 by convention.
     """
@@ -26,16 +26,17 @@ class Theta(AbstractNeuron):
     $$\tau_m \dot V = V (V - 1) + b, \qquad b > \tfrac14$$
 
     A presynaptic spike adds its weight to $V$. The neuron fires when $V$ reaches $+\infty$ and
-    continues from $-\infty$; by itself it does so with the period $\tau_m \pi / \omega$,
-    $\omega^2 = b - \tfrac14$. In the phase $\varphi \in [0, 1)$ between two spikes, with
-    $V = \tfrac12 - \omega \cot \pi\varphi$, time is $\dot\varphi = \omega / (\pi \tau_m)$ and a
-    pulse of weight $w$ is
-    $\cot \pi\varphi \to \cot \pi\varphi - w/\omega$: no pulse can lift it over threshold.
+    continues from $-\infty$. Without input it fires with the period $\tau_m \pi / \omega$, where
+    $\omega^2 = b - \tfrac14$. The phase $\varphi \in [0, 1)$ between two spikes is defined by
+    $V = \tfrac12 - \omega \cot \pi\varphi$. It advances at the rate
+    $\dot\varphi = \omega / (\pi \tau_m)$, and a pulse of weight $w$ changes it by
+    $\cot \pi\varphi \to \cot \pi\varphi - w/\omega$. No pulse can push the neuron over threshold.
 
     With $V = \tfrac12 - v/y$ the flow is a rotation,
-    $\tau_m \dot y = v, \; \tau_m \dot v = -\omega^2 y$, a pulse is $v \to v - w y$, and a spike
-    a simple zero of $y$: all of it closed form, without a tangent, and smooth in the state and in
-    every parameter, also at the spike itself, where a pulse has no effect.
+    $\tau_m \dot y = v, \; \tau_m \dot v = -\omega^2 y$. A pulse is $v \to v - w y$, and a spike is
+    a simple zero of $y$. All of these have a closed form, no crossing is tangential, and spike
+    times are smooth in the state and in every parameter. This also holds at the spike itself, where
+    a pulse has no effect.
 
     References: Ermentrout & Kopell, *Parabolic bursting in an excitable system coupled with a slow
     oscillation*, SIAM J. Appl. Math. 46:233, 1986; Ermentrout, *Type I membranes, phase resetting
@@ -48,12 +49,14 @@ class Theta(AbstractNeuron):
     v_init: Float[Array, "*neurons"]
 
     def __init__(self, tau_mem: ArrayLike, bias: ArrayLike = 1.25, v_init: ArrayLike = 0.0):
-        """**Arguments:** (each a scalar or of shape `(n,)`)
+        """**Arguments:**
 
-        - `tau_mem`: the membrane time constant, > 0, in units of time.
-        - `bias`: a constant current $b$ > 1/4. (For less, and for synapses that last, there is
-            [`eventsnn.QIF`][].)
-        - `v_init`: the potential at time 0.
+        Each parameter is a scalar or has shape `(n,)`.
+
+        - `tau_mem`: membrane time constant, > 0, in units of time.
+        - `bias`: constant current $b$ > 1/4. For a smaller bias, or exponential synapses, use
+            [`eventsnn.QIF`][].
+        - `v_init`: membrane potential at time 0.
 
         **Raises:** `ValueError` for a time constant <= 0, or a bias <= 1/4.
         """
@@ -82,7 +85,7 @@ class Theta(AbstractNeuron):
         return ThetaState(y, jnp.where(spiked, -state.v, state.v))
 
     def normalise(self, state: ThetaState) -> ThetaState:
-        # Nothing that can be observed depends on the scale, so its derivative is dropped.
+        # No observable depends on the scale, so its derivative is dropped.
         scale = jax.lax.stop_gradient(1 / (jnp.abs(state.y) + jnp.abs(state.v)))
         return ThetaState(state.y * scale, state.v * scale)
 
@@ -90,7 +93,7 @@ class Theta(AbstractNeuron):
         return state
 
     def observe(self, state: ThetaState) -> Array:
-        fired = state.y == 0  # where V is infinite, and its derivative of no use
+        fired = state.y == 0  # V is infinite there, and its derivative unusable
         return jnp.where(fired, -jnp.inf, 0.5 - state.v / jnp.where(fired, 1.0, state.y))
 
     def valid(self) -> Array:
