@@ -1,5 +1,4 @@
-"""Time-to-first-spike classification, from first spike times as `EventNetwork.ttfs` returns them.
-"""
+"""Classification from first spike times, as `EventNetwork.ttfs` returns them."""
 
 import jax
 import jax.numpy as jnp
