@@ -139,7 +139,7 @@ def targets_rate(
 
     **Returns:** the targets, always with the time axis first. snnTorch omits the time axis if the
     target is the same at every step, and skips the ramp for the rates 1 and 0. For all other rates
-    its interpolation returns a wrong shape or fails.
+    it returns a wrong shape or fails.
 
     **Raises:** `ValueError` for options or labels out of range.
 
