@@ -36,7 +36,7 @@ class Discretised(eqx.Module):
     @property
     def num_steps(self) -> int:
         """Number of steps up to `t_max`, rounded up."""
-        return math.ceil(round(self.t_max / self.dt, 6))  # 80 / 0.1 is 800, whatever the rounding
+        return math.ceil(round(self.t_max / self.dt, 6))  # 80 / 0.1 must be 800 despite rounding
 
     def bin(self, in_times: Float[ArrayLike, "*batch inputs k"]) -> Float[Array, "..."]:
         """Convert input spike times to spike counts per step, `(*batch, num_steps, inputs)`.

@@ -24,12 +24,13 @@ def prepare_cpu(devices: int | None = None) -> None:
       [`eventsnn.train.fit`][] or your own `jax.shard_map` splits each batch across the devices.
     - XLA compiles each event loop as one function.
 
-    Your own settings in `XLA_FLAGS` or `JAX_NUM_CPU_DEVICES` are kept.
+    Your own settings in `XLA_FLAGS` are kept. A number of devices in `XLA_FLAGS` or
+    `JAX_NUM_CPU_DEVICES` is used if `devices` is None.
 
     **Arguments:**
 
-    - `devices`: the number of host devices, >= 1. Default: None, one per core available to this
-        process. A number overrides `JAX_NUM_CPU_DEVICES`.
+    - `devices`: the number of host devices, >= 1. Default: None, your own setting or else one per
+        core available to this process.
 
     **Raises:** `ValueError` if `devices` is not an integer >= 1.
     """

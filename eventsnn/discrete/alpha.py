@@ -1,4 +1,4 @@
-"""A membrane that answers a spike with a difference of exponentials."""
+"""Alpha neurons, whose response to a spike is a difference of exponentials."""
 
 from typing import NamedTuple
 
@@ -129,7 +129,7 @@ def _mean_of_exp(x):
     """Mean of e^s for s in [0, x], (e^x - 1) / x, with the correct derivative at 0."""
     near = jnp.abs(x) < 0.5
     small, large = jnp.where(near, x, 0), jnp.where(near, 1, x)
-    series = jnp.ones_like(x)  # 1 + x/2 (1 + x/3 (1 + ...)), to 1e-16
+    series = jnp.ones_like(x)  # 1 + x/2 (1 + x/3 (1 + ...)), accurate to 1e-16
     for k in range(14, 1, -1):
         series = 1 + small / k * series
     return jnp.where(near, series, jnp.expm1(large) / large)

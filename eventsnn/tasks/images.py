@@ -103,7 +103,7 @@ class ImageTask(Task):
     def load(self) -> ImageData:
         """Load the images.
 
-        **Raises:** `DataError` if they cannot be read, or do not fit the settings.
+        **Raises:** `DataError` if they cannot be read, or do not match the settings.
         """
         if self.data_dir is not None and self.dataset == "digits":
             raise DataError(f"data_dir goes with dataset mnist, got '{self.data_dir}' with digits.")

@@ -170,7 +170,7 @@ def weigh(
         if silent.any():
             advice += _advice_for_silence(evidence.times, finite)
     times = evidence is not None and evidence.times
-    if not causes and not finite and not times and not networks:  # in times inf is padding
+    if not causes and not finite and not times and not networks:  # inf is padding in times
         causes = _in_batch(batch, np.isinf, "infinite")
     if not finite and not bad_data:
         advice += ["a lower learning rate", "clipped gradients (optax.clip_by_global_norm)"]

@@ -39,10 +39,10 @@ class FitResult:
     """Result of [`fit`][], or of the completed steps if training was interrupted."""
 
     model: Any
-    """The trained model, on the first of the devices."""
+    """Trained model, on the first of the devices."""
     average: Any
-    """The model with its trained parameters averaged over the last `average` steps. Of these, only
-    completed steps count. `None` if there are none, or without `average`."""
+    """Model with its trained parameters averaged over the last `average` steps, as far as they were
+    completed. `None` if none of them was completed, or without `average`."""
     losses: np.ndarray
     """Loss of the batch of each step, before the parameter update, of shape `(steps,)`."""
     monitored: np.ndarray | None
