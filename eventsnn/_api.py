@@ -4,6 +4,7 @@ from . import data as data
 from . import discrete as discrete
 from . import encoders as encoders
 from . import losses as losses
+from . import surrogates as surrogates
 from .bridge import Discretised as Discretised
 from .bridge import discretise as discretise
 from .constraints import AbstractWrapper as AbstractWrapper
@@ -12,7 +13,6 @@ from .constraints import Positive as Positive
 from .constraints import constrain as constrain
 from .constraints import unwrap as unwrap
 from .cpu import prepare_cpu as prepare_cpu
-from .discrete import surrogates as surrogates
 from .event import ALIF as ALIF
 from .event import EGRU as EGRU
 from .event import EIF as EIF
@@ -41,3 +41,4 @@ from .event import feedforward as feedforward
 from .event import feedforward_mask as feedforward_mask
 from .event import recurrent as recurrent
 from .event import recurrent_mask as recurrent_mask
+from .event import trainable as trainable

@@ -20,12 +20,11 @@ from helpers.bad_calls import NO_ROW, ROWS
 PACKAGE = pathlib.Path(esn.__file__).parent
 #: Modules whose public names are those that they define, or those that they export.
 DEFINING = {
-    "surrogates": surrogates,
     **{f"data.{name}": module for name, module in vars(data).items() if inspect.ismodule(module)},
 }
 EXPORTING = {
     **{"": esn, "losses": losses, "encoders": encoders, "plots": plots},
-    **{"discrete": discrete, "train": train},
+    **{"discrete": discrete, "surrogates": surrogates, "train": train},
 }
 SHORT = ("losses", "encoders")  # rows go by the bare name
 

@@ -42,6 +42,7 @@ ENGINE["event.engine.loop"] |= ENGINE.keys() - {"event.engine.loop"}
 EVENT = {
     "event.doubles": set(),
     "event.solution": set(),
+    "event.trainable": {"checks"},
     "event.neurons": {"checks"},
     "event.flows": {"checks", "event.doubles", "event.neurons"},
     # The event loop is handed to the adjoint, which never imports it.
@@ -75,6 +76,7 @@ MAY_IMPORT = {
     "event": {*EVENT},
     # The discrete-time mode knows nothing of events; the bridge knows both.
     "discrete": {"checks", "constraints"},
+    "surrogates": {"discrete"},
     "bridge": {"checks", "constraints", "discrete", "event"},
     "encoders": {"checks"},
     "losses": {"checks"},
@@ -85,7 +87,8 @@ MAY_IMPORT = {
     "tasks": {"constraints", "data", "discrete", "event", "event.architectures", "losses", "plots"}
     | {"tasks.figures", "train"},
     "results": set(),
-    "_api": {"bridge", "constraints", "cpu", "data", "discrete", "encoders", "event", "losses"},
+    "_api": {"bridge", "constraints", "cpu", "data", "discrete", "encoders", "event", "losses"}
+    | {"event.trainable", "surrogates"},
     "__init__": {"_api"},
     "commands": {"__init__", "cpu", "plots", "results", "tasks"},
     "cli": {"commands"},

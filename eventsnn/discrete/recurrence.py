@@ -7,9 +7,9 @@ from jaxtyping import Array, Float
 
 def linear_recurrence(
     decay: Float[Array, "*neurons"],
-    xs: Float[Array, "steps *neurons"],
+    xs: Float[Array, " steps *neurons"],
     start: Float[Array, "*neurons"],
-) -> Float[Array, "steps *neurons"]:
+) -> Float[Array, " steps *neurons"]:
     r"""Compute $u_t = \beta u_{t-1} + x_t$ for all steps by an associative scan (Blelloch,
     CMU-CS-90-190, 1990).
 

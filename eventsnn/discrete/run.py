@@ -30,7 +30,7 @@ class Run(NamedTuple):
 
 def run(
     model: AbstractCell,
-    xs: PyTree[Float[Array, "steps *features"] | Float[Array, "*features"]],
+    xs: PyTree[Float[Array, " steps *features"] | Float[Array, "*features"]],
     *,
     num_steps: int | None = None,
     layers: int | Sequence[int] = -1,
@@ -81,7 +81,7 @@ def run(
 
 def run_batch(
     model: AbstractCell,
-    xs: PyTree[Float[Array, "steps batch *features"] | Float[Array, "batch *features"]],
+    xs: PyTree[Float[Array, " steps batch *features"] | Float[Array, " batch *features"]],
     *,
     num_steps: int | None = None,
     layers: int | Sequence[int] = -1,

@@ -71,11 +71,11 @@ def levels(
 
 
 def ramps(
-    spikes: Real[ArrayLike, "time *channels"],
+    spikes: Real[ArrayLike, " time *channels"],
     *,
     on_target: float = 1.0,
     off_target: float = 0.0,
-) -> Float[Array, "time *channels"]:
+) -> Float[Array, " time *channels"]:
     r"""Membrane-potential target that rises linearly up to each spike:
 
     $$y_t = \text{off} + (\text{on} - \text{off}) \frac{t - p - 1}{q - p - 1}$$

@@ -18,7 +18,7 @@ def rate(
     gain: float = 1.0,
     offset: float = 0.0,
     first_spike_time: int = 0,
-) -> Float[Array, "time *channels"]:
+) -> Float[Array, " time *channels"]:
     r"""Rate code: independent spikes with probabilities given by the values,
 
     $$S_t \sim \mathrm{Bernoulli}\left(\operatorname{clip}(g x_t + o, 0, 1)\right)$$
@@ -122,7 +122,7 @@ def latency(
     normalize: bool = False,
     clip: bool = False,
     first_spike_time: float = 0.0,
-) -> Float[Array, "{num_steps} *shape"]:
+) -> Float[Array, " {num_steps} *shape"]:
     """Latency code: spike trains with one spike per channel, at the time from [`latency_times`][].
 
     The times are rounded to the nearest step, and halves to even steps. Spikes after the last step
@@ -149,12 +149,12 @@ def latency(
 
 
 def delta(
-    xs: Shaped[ArrayLike, "time *channels"],
+    xs: Shaped[ArrayLike, " time *channels"],
     *,
     threshold: float = 0.1,
     off_spike: bool = False,
     padding: bool = False,
-) -> Float[Array, "time *channels"]:
+) -> Float[Array, " time *channels"]:
     r"""Delta modulation: a spike if the value has increased by the threshold since the last step,
 
     $$S_t = [x_t - x_{t-1} \ge \vartheta] - [x_t - x_{t-1} \le -\vartheta]$$

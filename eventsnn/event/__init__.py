@@ -28,3 +28,4 @@ from .neurons import Theta as Theta
 from .pseudospikes import Pseudospikes as Pseudospikes
 from .solution import Solution as Solution
 from .solution import Status as Status
+from .trainable import trainable as trainable

@@ -66,12 +66,14 @@ def recurrent(
     key: PRNGKeyArray,
     t_max: float,
     self_connections: bool = False,
-    delays: Float[ArrayLike, "sources *neurons"] | None = None,
+    delays: Float[ArrayLike, " sources *neurons"] | None = None,
     pseudospikes: Pseudospikes | None = None,
     max_events: int = 500,
     max_steps: int | None = None,
     queue_capacity: int = 32,
     solver: diffrax.AbstractSolver | AbstractFlow | None = None,
+    dt0: float | None = None,
+    stepsize_controller: diffrax.AbstractStepSizeController | None = None,
     adjoint: AbstractAdjoint | None = None,
 ) -> EventNetwork:
     """A network of one recurrent population and outputs that read it, see [`recurrent_mask`][].
@@ -82,7 +84,7 @@ def recurrent(
     - `init`: how to draw the weights of the whole matrix, for example
         `jax.nn.initializers.normal(1.0)`; called as `init(key, shape, dtype)`.
     - `t_max`, `delays`, `pseudospikes`, `max_events`, `max_steps`, `queue_capacity`, `solver`,
-        `adjoint`: as for [`eventsnn.EventNetwork`][].
+        `dt0`, `stepsize_controller`, `adjoint`: as for [`eventsnn.EventNetwork`][].
     """
     mask = recurrent_mask(inputs, hidden, outputs, self_connections=self_connections)
     drawn = _draw(checks.function("init", init), checks.key("key", key), mask.shape)
@@ -99,6 +101,8 @@ def recurrent(
         max_steps=max_steps,
         queue_capacity=queue_capacity,
         solver=solver,
+        dt0=dt0,
+        stepsize_controller=stepsize_controller,
         adjoint=adjoint,
     )
 
@@ -110,12 +114,14 @@ def feedforward(
     init: Initializer | Sequence[Initializer],
     key: PRNGKeyArray,
     t_max: float,
-    delays: Float[ArrayLike, "sources *neurons"] | None = None,
+    delays: Float[ArrayLike, " sources *neurons"] | None = None,
     pseudospikes: Pseudospikes | None = None,
     max_events: int = 500,
     max_steps: int | None = None,
     queue_capacity: int = 32,
     solver: diffrax.AbstractSolver | AbstractFlow | None = None,
+    dt0: float | None = None,
+    stepsize_controller: diffrax.AbstractStepSizeController | None = None,
     adjoint: AbstractAdjoint | None = None,
 ) -> EventNetwork:
     """A network of layers of the given sizes, inputs first, see [`feedforward_mask`][].
@@ -127,7 +133,7 @@ def feedforward(
     - `init`: how to draw a layer's weights, called as `init(key, (from, to), dtype)`; one for
         all layers, or one for each.
     - `t_max`, `delays`, `pseudospikes`, `max_events`, `max_steps`, `queue_capacity`, `solver`,
-        `adjoint`: as for [`eventsnn.EventNetwork`][].
+        `dt0`, `stepsize_controller`, `adjoint`: as for [`eventsnn.EventNetwork`][].
 
     **Raises:** `ValueError` for fewer than two sizes, a size < 1, or not one `init` a layer.
     """
@@ -152,6 +158,8 @@ def feedforward(
         max_steps=max_steps,
         queue_capacity=queue_capacity,
         solver=solver,
+        dt0=dt0,
+        stepsize_controller=stepsize_controller,
         adjoint=adjoint,
     )
 

@@ -50,7 +50,7 @@ class EventNetwork(eqx.Module):
     neuron: AbstractNeuron
     weights: Float[Array, "sources neurons"]
     mask: Bool[Array, "sources neurons"] | None
-    delays: Float[Array, "sources *neurons"] | None
+    delays: Float[Array, " sources *neurons"] | None
     pseudospikes: Pseudospikes | None
     flow: AbstractFlow
     adjoint: AbstractAdjoint = eqx.field(static=True)
@@ -69,7 +69,7 @@ class EventNetwork(eqx.Module):
         *,
         outputs: Sequence[int],
         t_max: float,
-        delays: Float[ArrayLike, "sources *neurons"] | None = None,
+        delays: Float[ArrayLike, " sources *neurons"] | None = None,
         pseudospikes: Pseudospikes | None = None,
         max_events: int = 500,
         max_steps: int | None = None,

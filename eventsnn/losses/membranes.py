@@ -58,7 +58,7 @@ def ce_membrane_sum(
 def mse_membrane(
     membranes: Float[Array, "time *batch n_out"],
     targets: Int[Array, "*batch"]
-    | Int[Array, "time *batch"]
+    | Int[Array, " time *batch"]
     | Float[Array, "*batch n_out"]
     | Float[Array, "time *batch n_out"],
     *,

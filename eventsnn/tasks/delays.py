@@ -124,7 +124,7 @@ class Delays(PointsTask):
             figures["delays"] = plots.weights(before, after)
         return figures
 
-    def _initial_delays(self, key: PRNGKeyArray) -> Float[Array, "sources *neurons"] | None:
+    def _initial_delays(self, key: PRNGKeyArray) -> Float[Array, " sources *neurons"] | None:
         if self.delays == "none":
             return None
         n, (low, high) = sum(self.sizes[1:]), self.delay_range

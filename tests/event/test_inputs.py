@@ -4,6 +4,7 @@ import inspect
 import re
 from typing import Any
 
+import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -51,6 +52,26 @@ def test_architectures_hand_on_what_is_the_networks():
         assert eqx.tree_equal(net.pseudospikes, drive)
         assert {name: getattr(net, name) for name in given} == given
         assert net.outputs == (2,)
+
+
+@pytest.mark.parametrize("build", [esn.feedforward, esn.recurrent])
+def test_architectures_take_every_option_of_a_network(build):
+    own, network = (inspect.signature(f).parameters for f in (build, esn.EventNetwork))
+    shared = set(network) - {"weights", "mask", "outputs"}  # which the architecture makes
+    for name in shared:
+        assert str(own[name]) == str(network[name])
+
+
+def test_architectures_hand_on_the_solver():
+    options = {"t_max": 10.0, "init": jax.nn.initializers.ones, "key": jax.random.key(0)}
+    control = diffrax.PIDController(rtol=1e-4, atol=1e-5)
+    options |= {"solver": diffrax.Heun(), "dt0": 0.3, "stepsize_controller": control}
+    for net in (
+        esn.feedforward(esn.LIF(10.0, 5.0), sizes=(1, 2, 1), **options),
+        esn.recurrent(esn.LIF(10.0, 5.0), inputs=1, hidden=2, outputs=1, **options),
+    ):
+        assert isinstance(net.flow, esn.ODEFlow) and isinstance(net.flow.solver, diffrax.Heun)
+        assert net.flow.dt0 == 0.3 and net.flow.controller == control
 
 
 def test_no_input_at_all():

@@ -143,6 +143,8 @@ ARCHITECTURE = {
     "max_steps": (None, optional(COUNT)),
     "queue_capacity": (9, COUNT),
     "solver": (None, SOLVER),
+    "dt0": (None, (*optional(POSITIVE), 0.1)),
+    "stepsize_controller": (None, (*optional(INSTANCE), diffrax.ConstantStepSize())),
     "adjoint": (None, optional(INSTANCE)),
 }
 THROW = {"throw": (True, FLAG)}
@@ -245,8 +247,6 @@ NETWORKS = {
         ),
         mask=(None, MASK),
         outputs=((0, 1), OUTPUTS),
-        dt0=(None, (*optional(POSITIVE), 0.1)),
-        stepsize_controller=(None, (*optional(INSTANCE), diffrax.ConstantStepSize())),
     ),
     "recurrent": row(
         esn.recurrent,
@@ -265,6 +265,11 @@ NETWORKS = {
         self_connections=(False, FLAG),
     ),
     "feedforward_mask": row(esn.feedforward_mask, sizes=([1, 2], SIZES)),
+    "trainable": row(
+        lambda model, names: esn.trainable(model, *names),
+        model=(NET, ()),
+        names=(("weights",), ((), *([name] for name in CHOICE), ["flow"])),
+    ),
     "EventNetwork.ttfs": row(NET.ttfs, None, **NETWORK),
     "EventNetwork.spikes": row(NET.spikes, None, max_spikes=(2, COUNT), **NETWORK),
     "EventNetwork.states_at": row(
