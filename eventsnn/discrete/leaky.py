@@ -33,8 +33,8 @@ class Leaky(AbstractSpikingCell):
 
     This is the form for `reset="subtract"`. With `"zero"`,
     $U_t = \beta (1 - R_t) U_{t-1} + X_t$: the reset does not affect the input of the same step.
-    With `"none"`, $R_t = 0$. In each case the reset acts one step after the spike. With
-    `reset_delay=False` it acts in the step of the spike.
+    With `"none"`, $R_t = 0$. The reset acts one step after the spike. With `reset_delay=False` it
+    acts in the step of the spike.
 
     Equivalent to `snntorch.Leaky` (Eshraghian et al., Proc. IEEE 111:1016, 2023,
     arXiv:2109.12894), with one exception: in snnTorch, `graded` has no effect with `inhibition`.

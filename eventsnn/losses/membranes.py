@@ -70,7 +70,7 @@ def mse_membrane(
 
     $$\operatorname{mean}(U_t - \hat U_t)^2$$
 
-    Two differences to snnTorch: there a negative `off_target` below a larger `on_target` becomes
+    Two differences from snnTorch: there a negative `off_target` below a larger `on_target` becomes
     0, and labels that vary over time have shape `(time,)`, the same for all samples.
 
     **Arguments:**

@@ -42,7 +42,7 @@ class Delays(PointsTask):
     The task asks how much trained delays improve a hidden layer of 30 neurons, the question of
     Göltz et al. (*DelGrad*, arXiv:2404.19165). The set-up differs from that paper. Neurons,
     inputs, pseudospikes and loss are as in [`YinYang`][], and neurons may fire more than once. The
-    differences to [`YinYang`][] are:
+    differences from [`YinYang`][] are:
 
     - Every synapse has its own delay, with an initial value uniform in `delay_range` (ms). Delays
       are wrapped by [`eventsnn.Positive`][]. With `kind="axonal"`, all synapses of a source share
@@ -54,7 +54,7 @@ class Delays(PointsTask):
     - The simulation ends at 60 ms, since spikes come later with delays.
     - Weights and delays have separate learning rates, which decay to 0 with a cosine schedule, and
       gradients are clipped.
-    - The weight `alpha` of the penalty for late spikes is a third.
+    - The weight `alpha` of the penalty for late spikes is a third of its value there.
 
     With `delays="fixed"`, delays keep their initial values. With `delays="none"` there are no
     delays, `alpha` is as in [`YinYang`][], and everything else is the same.

@@ -51,7 +51,7 @@ class YinYang(PointsTask):
     threshold. Initial weights are normally distributed, with mean 1.5 and standard deviation 0.78
     (hidden), and with mean 0.93 and standard deviation 0.1 (output). One spike of weight $w$ raises
     a membrane potential by at most $0.157 w$, so a hidden neuron fires only after several input
-    spikes. There are three differences to the paper:
+    spikes. There are three differences from the paper:
 
     - The fifth input fires at 15 ms, among the other inputs. In the paper it fires at 0, before all
       other inputs (`bias_time=0.0`).
