@@ -1,12 +1,12 @@
 """Spiking neural networks with exact spike times and exact gradients, on JAX and Equinox.
 
-The names are imported when the first of them is used: the command line has to answer Ctrl-C before
-JAX is imported, which takes seconds.
+The public names are imported at the first use of one of them. The command line must handle Ctrl-C
+before JAX is imported, which takes seconds.
 """
 
 import importlib
 
-TYPE_CHECKING = False  # for type checkers, who take it for true; `typing` itself takes 20 ms
+TYPE_CHECKING = False  # type checkers treat it as true; importing `typing` takes 20 ms
 if TYPE_CHECKING:
     from ._api import *  # noqa: F403
 
@@ -34,7 +34,7 @@ def __dir__():
 
 
 def _names():
-    """The names of the package, which are also made its attributes."""
+    """Return the public names with their values, and set them as attributes of the package."""
     api = vars(importlib.import_module("._api", __name__))
     names = {name: value for name, value in api.items() if not name.startswith("_")}
     globals().update(names)
@@ -46,5 +46,5 @@ def _version():
 
     try:
         return version(__name__)
-    except PackageNotFoundError:  # a source tree that was not installed
+    except PackageNotFoundError:  # a source tree that is not installed
         return "0+unknown"

@@ -1,4 +1,4 @@
-"""The command line as `python -m eventsnn`."""
+"""Command line as `python -m eventsnn`."""
 
 import sys
 

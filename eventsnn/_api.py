@@ -1,4 +1,4 @@
-"""The names of the package, which `eventsnn` imports at the first use of one of them."""
+"""Public names of the package, which `eventsnn` imports at the first use of one of them."""
 
 from . import data as data
 from . import discrete as discrete

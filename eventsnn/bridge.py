@@ -1,4 +1,4 @@
-"""From exact event times to steps: the same network in both modes."""
+"""Conversion of an event network to a discrete-time model."""
 
 import math
 from collections.abc import Callable
@@ -17,33 +17,36 @@ from .event import LIF, EventNetwork
 
 
 class Discretised(eqx.Module):
-    """An event network in steps of `dt`, as [`discretise`][] makes it.
+    """Discrete-time version of an event network with time step `dt`, made by [`discretise`][].
 
-    The queries are those of the [`eventsnn.EventNetwork`][], and take leading batch axes as those
-    do. Times that come out are multiples of `dt`.
+    It has queries of [`eventsnn.EventNetwork`][] with the same names, and they also take leading
+    batch axes. The spike times are multiples of `dt`.
     """
 
     model: Sequential
-    """A linear layer from the input channels, and an `RSynaptic` of all neurons."""
+    """Linear layer of the input channels, followed by one `RSynaptic` layer of all neurons."""
     state: RSynapticState
-    """The state at time 0."""
+    """Initial state of the `RSynaptic` layer, at time 0."""
     v_reset: Float[Array, "*neurons"]
-    """The potential from which the model's membranes count."""
+    """Reset potential. The membrane potentials of `model` are relative to it."""
     dt: float = eqx.field(static=True)
     t_max: float = eqx.field(static=True)
     outputs: tuple[int, ...] = eqx.field(static=True)
 
     @property
     def num_steps(self) -> int:
-        """How many steps it takes to reach `t_max`."""
-        return math.ceil(round(self.t_max / self.dt, 6))  # 80 / 0.1 is 800, whatever the rounding
+        """Number of steps up to `t_max`, rounded up."""
+        return math.ceil(round(self.t_max / self.dt, 6))  # 80 / 0.1 must be 800 despite rounding
 
     def bin(self, in_times: Float[ArrayLike, "*batch inputs k"]) -> Float[Array, "..."]:
-        """Input spike times as counts, of shape `(*batch, num_steps, inputs)`: a spike at $t$
-        counts in the step that ends at the first multiple of `dt` after $t$. Under `jax.jit`, where
-        times cannot be refused, a channel with a time that is NaN or below 0 counts NaN."""
+        """Convert input spike times to spike counts per step, `(*batch, num_steps, inputs)`.
+
+        A spike at $t$ counts in the step that ends at the first multiple of `dt` after $t$. A time
+        that is NaN or negative raises an error. Under `jax.jit` it cannot raise, and the counts of
+        its channel become NaN.
+        """
         weights = self.model.layers[0].weight
-        # Half precision could not count the steps.
+        # Half precision cannot represent all step indices.
         dtype = weights.dtype if jnp.finfo(weights.dtype).bits >= 32 else jnp.float32
         in_times = checks.input_times(in_times, weights.shape[1], dtype)[..., None, :, :]
         begun = jnp.arange(self.num_steps, dtype=dtype)[:, None, None]
@@ -51,8 +54,10 @@ class Discretised(eqx.Module):
         return jnp.where(jnp.any(~(in_times >= 0), axis=-1), jnp.nan, counts)
 
     def simulate(self, in_times: Float[ArrayLike, "*batch inputs k"]) -> Run:
-        """Spikes and membranes of all neurons at all steps, `(*batch, num_steps, n)`; a membrane
-        counts from `v_reset`."""
+        """Run the model. Return spikes and membranes of all neurons at all steps.
+
+        Both have shape `(*batch, num_steps, n)`. Membrane potentials are relative to `v_reset`.
+        """
         state = (None, unwrap(self.state))
 
         def one(xs):
@@ -64,15 +69,20 @@ class Discretised(eqx.Module):
         return one(xs)
 
     def ttfs(self, in_times: Float[ArrayLike, "*batch inputs k"]) -> Float[Array, "*batch outputs"]:
-        """The end of the step in which each output first fires; inf if it does not, NaN if its
-        membrane becomes NaN."""
+        """Return the first spike time of each output, the end of the step in which it fires.
+
+        `inf` for an output without a spike, NaN for an output whose membrane potential becomes NaN.
+        """
         return self.spikes(in_times, 1)[..., 0]
 
     def spikes(
         self, in_times: Float[ArrayLike, "*batch inputs k"], max_spikes: int
     ) -> Float[Array, "*batch outputs max_spikes"]:
-        """The ends of the first `max_spikes` steps in which each output fires, padded with inf; NaN
-        for an output whose membrane becomes NaN."""
+        """Return the first `max_spikes` spike times of each output, padded with `inf`.
+
+        A spike time is the end of the step in which the neuron fires. All times of an output are
+        NaN if its membrane potential becomes NaN.
+        """
         count = checks.count("max_spikes", max_spikes)
         fired = self.simulate(in_times).spikes[..., jnp.array(self.outputs)]
         ends = self.dt * jnp.arange(1, self.num_steps + 1, dtype=fired.dtype)
@@ -85,7 +95,10 @@ class Discretised(eqx.Module):
     def states_at(
         self, in_times: Float[ArrayLike, "*batch inputs k"], times: Float[ArrayLike, " times"]
     ) -> Float[Array, "*batch outputs times"]:
-        """The membrane potentials of the outputs after the last step that is over at each time."""
+        """Return the membrane potentials of the outputs at the given times.
+
+        The potential at a time is the potential after the last step completed by that time.
+        """
         times = checks.observation_times(times, self.t_max, self.state.mem.dtype)
         membranes = self.simulate(in_times).membranes
         start, v_reset = unwrap((self.state.mem, self.v_reset))
@@ -99,37 +112,37 @@ class Discretised(eqx.Module):
 def discretise(
     net: EventNetwork, dt: float, *, surrogate: Callable[..., Array] | None = None
 ) -> Discretised:
-    r"""The scan of an event network: the neurons that snnTorch would step, with the parameters of
-    the network at steps of `dt`.
+    r"""Convert an event network to a discrete-time model with time step `dt`.
 
-    With $U = V - V_\text{reset}$ and $\beta = e^{-\Delta/\tau_m}$, $\alpha = e^{-\Delta/\tau_s}$,
-    $c = (1 - \beta)(b - V_\text{reset})$ the LIF neuron becomes
+    The model uses the neuron equations of snnTorch, with parameters computed from the network and
+    `dt`. With $U = V - V_\text{reset}$, $\beta = e^{-\Delta/\tau_m}$,
+    $\alpha = e^{-\Delta/\tau_s}$ and $c = (1 - \beta)(b - V_\text{reset})$, the LIF neuron becomes
 
     $$J_t = \alpha J_{t-1} + (1 - \beta)\,q\left(W^\top S_{t-1} + W_\text{in}^\top X_t\right)
       + (1 - \alpha) c, \qquad U_t = \beta U_{t-1} + J_t - R_t (\theta - V_\text{reset}),$$
 
-    where $J = (1 - \beta) I + c$ is the synaptic and the bias current by an exponential Euler
-    step, from $J_0 = c$. The factor $q = (1 - \alpha)\,\tau_s/\Delta$, near 1, gives the steps of a
-    decaying current the charge of its integral. With `reset="subtract"` $V_\text{reset}$ is 0 in
-    all this.
+    where $J = (1 - \beta) I + c$ combines the synaptic current and the bias in an exponential Euler
+    step, with $J_0 = c$. The factor $q = (1 - \alpha)\,\tau_s/\Delta$ is close to 1. With it, the
+    sum of a decaying current over the steps has the same charge as its integral. With
+    `reset="subtract"`, $V_\text{reset} = 0$ in these equations.
 
-    As $\Delta \to 0$ the spike times of the event mode come out, with an error of $O(\Delta)$: a
-    spike counts at the end of its step, it arrives one step later, and the reset subtracts
-    $\theta - V_\text{reset}$ from a membrane that is $O(\Delta)$ above threshold. First order is
-    what spikes on a grid allow (Morrison, Straube, Plesser & Diesmann, Neural Computation 19:47,
-    2007).
+    As $\Delta \to 0$, the spike times converge to those of the event mode with an error of
+    $O(\Delta)$. There are three sources of error: a spike is assigned to the end of its step, it
+    arrives one step later, and the reset subtracts $\theta - V_\text{reset}$ from a membrane
+    potential that is $O(\Delta)$ above threshold. Spikes on a grid allow first-order accuracy only
+    (Morrison, Straube, Plesser & Diesmann, Neural Computation 19:47, 2007).
 
     **Arguments:**
 
-    - `net`: a network of [`eventsnn.LIF`][] neurons, with wrapped parameters or without. Gradients
-        flow back to it: through spikes that of the surrogate. Its `pseudospikes` are left out: an
-        output without a spike has the time inf.
-    - `dt`: $\Delta$ > 0, in the units of the time constants.
-    - `surrogate`: the spike's derivative. Default: `ATan()`.
+    - `net`: a network of [`eventsnn.LIF`][] neurons, with or without wrapped parameters. The result
+        is differentiable with respect to its parameters, with surrogate gradients at the spikes.
+        `pseudospikes` of the network are ignored: an output without a spike has the time `inf`.
+    - `dt`: $\Delta$, the time step, in (0, `t_max`], in the unit of the time constants.
+    - `surrogate`: the surrogate gradient of the spikes. Default: None, `ATan()`.
 
-    **Raises:** `ValueError` for a network of other neurons or with delays, with parameters out of
-    range or that are not finite, for `dt` that is not in (0, t_max], and for a neuron that does not
-    start below its threshold.
+    **Raises:** `ValueError` for a network of other neurons or with delays, for parameters that are
+    out of range or not finite, for `dt` outside (0, `t_max`], and for a neuron whose initial
+    potential is not below its threshold.
     """
     net = unwrap(checks.instance("net", net, EventNetwork, "an EventNetwork"))
     neuron, dt = _neuron(net), checks.positive("dt", dt)
@@ -150,7 +163,7 @@ def discretise(
         threshold=neuron.threshold - v_reset,
         surrogate=ATan() if surrogate is None else surrogate,
     )
-    # The bias enters where the inputs do.
+    # The bias is part of the input layer.
     inputs = MaskedLinear(weights[:, n:], mask[:, n:], (1 - alpha) * offset)
     start = jnp.broadcast_to(neuron.v_init - v_reset, (n,))
     state = RSynapticState(jnp.zeros_like(start), offset, start)
@@ -158,7 +171,7 @@ def discretise(
 
 
 def _neuron(net: EventNetwork) -> LIF:
-    """The network's neurons, refused where the scan does not follow them."""
+    """Return the neurons of the network. Raise if the network cannot be discretised."""
     neuron = net.neuron
     if not isinstance(neuron, LIF):
         raise ValueError(
@@ -176,15 +189,17 @@ def _neuron(net: EventNetwork) -> LIF:
         checks.refuse(name, value, ~ok, "must be finite" + (" and > 0" if least == 0 else ""))
     acts = True if net.mask is None else net.mask
     checks.refuse("weights", net.weights, acts & ~jnp.isfinite(net.weights), "must be finite")
-    # In the event mode it would fire at time 0, before the first step.
+    # In the event mode such a neuron would fire at time 0, before the first step.
     over = ~(neuron.v_init < neuron.threshold)
     checks.refuse("v_init", neuron.v_init, over, "must be below threshold")
     return neuron
 
 
 def _steps_over(times: Array, dt: float) -> Array:
-    """How many steps of `dt` are over at each time. What is a multiple of `dt` but for rounding
-    counts as one."""
+    """Number of steps of `dt` completed at each time.
+
+    A time that is a multiple of `dt` up to rounding errors counts as a multiple.
+    """
     steps = times / dt
     nearest = jnp.round(steps)
     rounding = 4 * jnp.finfo(steps.dtype).eps * nearest

@@ -1,8 +1,8 @@
-"""Checks of arguments: one function per kind, and one line per refusal.
+"""Argument checks: one function per kind of argument, and a one-line message per error.
 
 Every message reads "<name> must be <expected>, got <value>.", with the value shortened. Values can
-be judged only where they are known: under `jax.jit` and `jax.vmap` these checks see shapes and
-dtypes only, and bad values become a status or NaN.
+be checked only if they are known. Under `jax.jit` and `jax.vmap` only shapes and dtypes are
+checked, and invalid values lead to a status or NaN.
 """
 
 import math
@@ -17,16 +17,16 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, PyTree
 
-#: Largest count: every counter of the package has 32 bits.
+#: Largest count, since all counters of the package have 32 bits.
 LARGEST = 2**31 - 1
 
 # ------------------------------------------------------------------ messages
 
 
 def refuse(name: str, value: Any, bad: ArrayLike, expected: str) -> None:
-    """Raise a `ValueError` if `bad` is true anywhere and can be seen while building.
+    """Raise a `ValueError` if `bad` is known and true anywhere.
 
-    `expected` begins with "must". Of a large array the first bad element is shown.
+    `expected` begins with "must". The message shows the first bad element of a large array.
     """
     if known(bad) and np.any(bad):
         x = plain(value)
@@ -36,21 +36,21 @@ def refuse(name: str, value: Any, bad: ArrayLike, expected: str) -> None:
 
 
 def wrong(name: str, value: Any, expected: str) -> ValueError:
-    """The error "<name> must be <expected>, got <value>."."""
+    """Make the error "<name> must be <expected>, got <value>."."""
     return ValueError(f"{name} must be {expected}, got {shown(value)}.")
 
 
 def shown(value: Any) -> str:
-    """A value as one short line for an error message."""
+    """Format a value as one short line for an error message."""
     try:
         text = " ".join(_text(value).split())
-    except Exception:  # a repr of somebody else, or an integer with too many digits
+    except Exception:  # an error in a user-defined repr, or an integer with too many digits
         text = f"a value of type {type(value).__name__}"
     return text if len(text) <= 100 else f"{text[:70]}...{text[-20:]}"
 
 
 def known(x: Any) -> bool:
-    """Whether the value can be looked at now: it is not being traced."""
+    """Return whether the value is concrete, not traced by JAX."""
     return not isinstance(x, Tracer)
 
 
@@ -70,7 +70,7 @@ def _text(value: Any) -> str:
 
 
 def _element(value: Any, bad: np.ndarray) -> str:
-    """The first bad element and its index."""
+    """Format the first bad element and its index."""
     where = tuple(int(i) for i in np.argwhere(bad)[0])
     return f"{np.asarray(value)[where]}" + (f" at index {where}" if where else "")
 
@@ -80,7 +80,7 @@ def _element(value: Any, bad: np.ndarray) -> str:
 
 @runtime_checkable
 class Wrapped(Protocol):
-    """A learnt leaf whose value is `unwrap()`, as of `eventsnn.constraints`."""
+    """Protocol of wrapped parameters, such as those of `eventsnn.constraints`."""
 
     raw: Array
 
@@ -88,12 +88,15 @@ class Wrapped(Protocol):
 
 
 def plain(value: Any) -> Any:
-    """The value of a wrapped leaf; anything else as it is."""
+    """Return the value of a wrapped leaf, and anything else unchanged."""
     return value.unwrap() if isinstance(value, Wrapped) else value
 
 
 def raw(value: Any) -> np.ndarray | Array | None:
-    """`value` as an array on the host, or as the JAX array that it is; None if it is no array."""
+    """Convert `value` to a NumPy array. JAX arrays are returned unchanged.
+
+    None if `value` cannot be converted to an array.
+    """
     if isinstance(value, jax.Array):
         return value
     if isinstance(value, np.ma.MaskedArray | eqx.Module):
@@ -112,7 +115,9 @@ def raw(value: Any) -> np.ndarray | Array | None:
 def numbers(
     name: str, value: Any, expected: str = "an array of real numbers", *, boolean: bool = False
 ) -> np.ndarray | Array:
-    """`value` as an array of integers or floating-point numbers (or booleans, if allowed).
+    """Convert `value` to an array of integers or floating-point numbers.
+
+    Booleans are accepted only with `boolean`.
 
     **Raises:** `ValueError` for anything else: strings, None, complex numbers, ragged lists.
     """
@@ -125,28 +130,31 @@ def numbers(
 def floating(
     name: str, value: Any, expected: str = "an array of real numbers", *, boolean: bool = False
 ) -> Array:
-    """[`numbers`][] in floating point."""
+    """Convert `value` as [`numbers`][] does, to floating point."""
     return as_floating(numbers(name, value, expected, boolean=boolean))
 
 
 def as_floating(x: np.ndarray | Array) -> Array:
-    """An array in floating point, without a Python number's weak type."""
+    """Convert an array to floating point, without the weak type of Python numbers."""
     out = jnp.asarray(x if is_floating(x) else x.astype(float))
     return jax.lax.convert_element_type(out, out.dtype)
 
 
 def is_floating(x: np.ndarray | Array) -> bool:
-    """Whether an array holds floating-point numbers, of any precision."""
+    """Return whether an array holds floating-point numbers, of any precision."""
     return jnp.issubdtype(x.dtype, jnp.floating)
 
 
 def is_integer(x: np.ndarray | Array) -> bool:
-    """Whether an array holds integers."""
+    """Return whether an array holds integers."""
     return jnp.issubdtype(x.dtype, jnp.integer)
 
 
 def broadcast(name: str, value: Any, shape: tuple[int, ...], other: str, dtype: Any) -> Array:
-    """`value`, finite, in a dtype, refused unless it broadcasts to the shape of another array."""
+    """Convert `value` to a dtype. Raise unless it is finite and broadcasts to `shape`.
+
+    `other` is the name of the array of that shape, for the error message.
+    """
     x = numbers(name, value, "a real number or an array of real numbers")
     try:
         good = np.broadcast_shapes(x.shape, shape) == shape
@@ -164,7 +172,7 @@ def broadcast(name: str, value: Any, shape: tuple[int, ...], other: str, dtype: 
 def refuse_values(
     name: str, value: np.ndarray | Array, is_good: Callable[[np.ndarray], Any], expected: str
 ) -> None:
-    """Raise a `ValueError` with the first element that is not good, if it can be seen."""
+    """Raise a `ValueError` with the first known element for which `is_good` is false."""
     if known(value):
         bad = ~np.asarray(is_good(np.asarray(value)))
         if np.any(bad):
@@ -172,10 +180,10 @@ def refuse_values(
 
 
 class Range(NamedTuple):
-    """Values that the elements of an array may have."""
+    """Range of allowed values of the elements of an array."""
 
     expected: str
-    """For the message, beginning with "must"."""
+    """Text for the error message, beginning with "must"."""
     holds: Callable[[np.ndarray], Any]
 
 
@@ -185,9 +193,9 @@ NOT_NEGATIVE = Range("must be finite and >= 0", lambda x: (x >= 0) & (x < math.i
 
 
 def within(name: str, value: Any, values: Range = FINITE) -> np.ndarray | Array:
-    """`value` as [`numbers`][] of any shape, refused unless all of them are within a range.
+    """Convert `value` as [`numbers`][] does. Raise unless all elements are within a range.
 
-    They are judged in the dtype that JAX gives them: 1e-60 is 0 where there are no 64 bits.
+    The elements are checked in the dtype that JAX gives them: 1e-60 is 0 without float64.
     """
     x = numbers(name, value, "a real number or an array of real numbers")
     if known(x):
@@ -196,18 +204,19 @@ def within(name: str, value: Any, values: Range = FINITE) -> np.ndarray | Array:
 
 
 def _in_jax(x: np.ndarray | Array) -> np.ndarray:
-    """A known array in the floating-point dtype that [`as_floating`][] gives it, on the host."""
+    """Convert a known array to the dtype that [`as_floating`][] gives it, as a NumPy array."""
     dtype = jax.dtypes.canonicalize_dtype(x.dtype if is_floating(x) else float)
     with np.errstate(over="ignore", under="ignore"):
         return np.asarray(x).astype(dtype)
 
 
 def parameter(name: str, value: Any, *, positive: bool = False, not_negative: bool = False) -> Any:
-    """`value` as a floating-point leaf of its own, a scalar or of shape `(n,)`.
+    """Convert `value` to a floating-point leaf, a scalar or of shape `(n,)`.
 
     A wrapped leaf stays wrapped. An array is copied, so that no two leaves share a buffer.
 
-    **Raises:** `ValueError` for what is not finite (and > 0, or >= 0).
+    **Raises:** `ValueError` for a value that is not finite. With `positive`, also unless it is > 0.
+    With `not_negative`, also unless it is >= 0.
     """
     x = numbers(name, plain(value), "a real number or an array of shape (n,)")
     if x.ndim > 1:
@@ -222,7 +231,10 @@ def parameter(name: str, value: Any, *, positive: bool = False, not_negative: bo
 
 
 def above(name: str, value: Any, bound: str, low: Any, *, equal: bool = False) -> None:
-    """Refuse a parameter that is not above another one, or of another length."""
+    """Raise if a parameter is not above another one, or has another length.
+
+    With `equal`, both may be equal.
+    """
     x, y = plain(value), plain(low)
     fits(name, x, bound, y)
     if known(x) and known(y):
@@ -231,7 +243,7 @@ def above(name: str, value: Any, bound: str, low: Any, *, equal: bool = False) -
 
 
 def fits(name: str, value: Any, other: str, reference: Any) -> None:
-    """Refuse a parameter of shape `(n,)` beside another one of shape `(m,)`."""
+    """Raise if two parameters are not scalars and have different shapes."""
     a, b = np.shape(plain(value)), np.shape(plain(reference))
     if a and b and a != b:
         raise ValueError(f"{name} must be a scalar or have shape {b}, as {other}, got shape {a}.")
@@ -241,12 +253,12 @@ def fits(name: str, value: Any, other: str, reference: Any) -> None:
 
 
 def is_number(value: Any) -> TypeGuard[float]:
-    """Whether a value is one real number, finite or not; a boolean is none."""
+    """Return whether a value is one real number, finite or not. Booleans are not numbers."""
     return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
 
 
 def is_whole(value: Any) -> TypeGuard[int]:
-    """Whether a value is one integer, of Python or NumPy; a boolean is none."""
+    """Return whether a value is one integer, of Python or NumPy. Booleans are not integers."""
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
@@ -256,7 +268,7 @@ def number(
     expected: str = "a finite number",
     is_good: Callable[[float], bool] = lambda _: True,
 ) -> float:
-    """`value` as a float, refused unless it is one finite number that satisfies a condition."""
+    """Convert `value` to a float. Raise unless it is one finite number that satisfies `is_good`."""
     try:
         good = is_number(value) and math.isfinite(value) and is_good(value)
     except OverflowError:  # an integer beyond the range of floats
@@ -267,22 +279,22 @@ def number(
 
 
 def positive(name: str, value: Any) -> float:
-    """`value` as a float, refused unless finite and > 0."""
+    """Convert `value` to a float. Raise unless it is finite and > 0."""
     return number(name, value, "a finite number > 0", lambda v: v > 0)
 
 
 def not_negative(name: str, value: Any) -> float:
-    """`value` as a float, refused unless finite and >= 0."""
+    """Convert `value` to a float. Raise unless it is finite and >= 0."""
     return number(name, value, "a finite number >= 0", lambda v: v >= 0)
 
 
 def count(name: str, value: Any) -> int:
-    """`value` as an int, refused unless it is an integer >= 1 (of 32 bits)."""
+    """Convert `value` to an int. Raise unless it is an integer from 1 to 2**31 - 1."""
     return whole(name, value)
 
 
 def whole(name: str, value: Any, low: int = 1, high: int = LARGEST) -> int:
-    """`value` as an int, refused unless it is an integer within bounds."""
+    """Convert `value` to an int. Raise unless it is an integer from `low` to `high`."""
     if not is_whole(value) or not low <= value <= high:
         upper = f" and <= {high}" if high < LARGEST or (is_whole(value) and value > high) else ""
         raise wrong(name, value, f"an integer >= {low}{upper}")
@@ -290,42 +302,42 @@ def whole(name: str, value: Any, low: int = 1, high: int = LARGEST) -> int:
 
 
 def index(name: str, value: Any, n: int) -> int:
-    """`value` as an int, refused unless it is an index of one of `n`."""
+    """Convert `value` to an int. Raise unless it is an integer from 0 to `n` - 1."""
     if not is_whole(value) or value not in range(n):
         raise wrong(name, value, f"an integer in 0 ... {n - 1}")
     return int(value)
 
 
 def flag(name: str, value: Any) -> bool:
-    """`value` as a bool, refused unless it is one."""
+    """Convert `value` to a bool. Raise unless it is a boolean of Python or NumPy."""
     if not isinstance(value, bool | np.bool_):
         raise wrong(name, value, "True or False")
     return bool(value)
 
 
 def choice(name: str, value: Any, options: Sequence[str]) -> Any:
-    """`value`, refused unless it is one of some strings."""
+    """Return `value`. Raise unless it is one of the strings in `options`."""
     if not isinstance(value, str) or value not in options:
         raise wrong(name, value, " or ".join(f'"{option}"' for option in options))
     return value
 
 
 def function(name: str, value: Any, expected: str = "a function") -> Any:
-    """`value`, refused unless it can be called."""
+    """Return `value`. Raise unless it is callable."""
     if not callable(value):
         raise wrong(name, value, expected)
     return value
 
 
 def instance(name: str, value: Any, kind: Any, expected: str) -> Any:
-    """`value`, refused unless it is an instance of a class (or one of several)."""
+    """Return `value`. Raise unless it is an instance of `kind`, one or several classes."""
     if not isinstance(value, kind):
         raise wrong(name, value, expected)
     return value
 
 
 def shape(name: str, value: Any) -> tuple[int, ...]:
-    """`value` as a tuple of ints, refused unless all of them are integers >= 0."""
+    """Convert `value` to a tuple of ints. Raise unless all elements are integers >= 0."""
     expected = "a tuple of integers >= 0"
     sizes = instance(name, value, list | tuple, expected)
     if not all(is_whole(n) and 0 <= n <= LARGEST for n in sizes):
@@ -334,7 +346,7 @@ def shape(name: str, value: Any) -> tuple[int, ...]:
 
 
 def key(name: str, value: Any) -> Any:
-    """`value`, refused unless it is one JAX random key, typed or of the old kind."""
+    """Return `value`. Raise unless it is one JAX random key, typed or raw."""
     typed = isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
     old = isinstance(value, jax.Array | np.ndarray) and value.dtype == np.uint32
     if not (typed and value.ndim == 0) and not (old and value.shape in ((2,), (4,))):
@@ -343,9 +355,9 @@ def key(name: str, value: Any) -> Any:
 
 
 def path(name: str, value: Any) -> pathlib.Path:
-    """`value` as a path.
+    """Convert `value` to a path.
 
-    **Raises:** `TypeError` unless it is a string or an `os.PathLike` of one.
+    **Raises:** `TypeError` unless it is a string, or an `os.PathLike` object that returns one.
     """
     try:
         return pathlib.Path(value)
@@ -354,7 +366,7 @@ def path(name: str, value: Any) -> pathlib.Path:
 
 
 def real_dtype(name: str, value: Any) -> Any:
-    """`value`, refused unless it names a dtype of booleans, integers or floating-point numbers."""
+    """Return `value`. Raise unless it is a dtype of booleans, integers or floats."""
     expected = "a dtype of real numbers"
     if value is None:
         raise wrong(name, value, expected)
@@ -367,11 +379,14 @@ def real_dtype(name: str, value: Any) -> Any:
     return value
 
 
-# ------------------------------------------------------------------ what a network is made of
+# ------------------------------------------------------------------ arguments of a network
 
 
 def weight_matrix(value: Any, ports: int = 1) -> Any:
-    """Weights of shape `(n + n_in, ports * n)`, in floating point; wrapped ones stay wrapped."""
+    """Convert weights of shape `(n + n_in, ports * n)` to floating point.
+
+    Wrapped weights stay wrapped.
+    """
     columns = "n" if ports == 1 else f"{ports} n"
     expected = f"have shape (n + n_in, {columns}), rows are sources (neurons, then input channels)"
     w = numbers("weights", plain(value), f"real numbers and {expected}")
@@ -382,13 +397,13 @@ def weight_matrix(value: Any, ports: int = 1) -> Any:
 
 
 def precision(dtype: Any) -> None:
-    """Refuse weights of 16 bits or fewer in the event mode: their spike times would be wrong."""
+    """Raise for weights of 16 bits or fewer in the event mode, which give wrong spike times."""
     if jnp.finfo(dtype).bits < 32:
         raise ValueError(f"weights must be float32 or float64 in the event mode, got {dtype}.")
 
 
 def mask_like(value: Any, shape: tuple[int, ...]) -> Array | None:
-    """A boolean mask of the weights' shape, or None."""
+    """Convert a mask to a boolean array of the shape of the weights. None is returned unchanged."""
     if value is None:
         return None
     m = raw(value)
@@ -403,7 +418,10 @@ def mask_like(value: Any, shape: tuple[int, ...]) -> Array | None:
 
 
 def delays(value: Any, shapes: tuple[tuple[int, ...], ...], dtype) -> Any:
-    """Delays of one of these shapes, finite and >= 0, or None; wrapped ones stay wrapped."""
+    """Convert delays to a dtype. Raise unless they have one of the shapes and are finite and >= 0.
+
+    Wrapped delays stay wrapped. None is returned unchanged.
+    """
     if value is None:
         return None
     d = numbers("delays", plain(value))
@@ -415,9 +433,9 @@ def delays(value: Any, shapes: tuple[tuple[int, ...], ...], dtype) -> Any:
 
 
 def neuron_parameters(neuron: PyTree, n: int, dtype) -> PyTree:
-    """The neuron with its parameters in the weights' dtype, each a scalar or of shape `(n,)`.
+    """Convert the parameters of a neuron to the dtype of the weights.
 
-    Every parameter has a buffer of its own.
+    Raise unless each is a scalar or has shape `(n,)`. Each parameter gets its own buffer.
     """
 
     def one(path, x):
@@ -435,12 +453,12 @@ def neuron_parameters(neuron: PyTree, n: int, dtype) -> PyTree:
 
 
 def _own(tree: PyTree, dtype: Any = None) -> PyTree:
-    """The tree with its floating-point arrays in a dtype, each in a buffer of its own."""
+    """Copy the floating-point arrays of a pytree to their own buffers, in a dtype."""
     return jax.tree.map(lambda x: jnp.array(x, dtype) if eqx.is_inexact_array(x) else x, tree)
 
 
 def output_indices(value: Any, n: int) -> tuple[int, ...]:
-    """Different neuron indices."""
+    """Convert the outputs to a tuple. Raise unless they are distinct neuron indices."""
     x = raw(value)
     seen = x is not None and known(x) and is_integer(x)
     out = tuple(int(i) for i in np.asarray(x).reshape(-1)) if seen else ()
@@ -450,7 +468,10 @@ def output_indices(value: Any, n: int) -> tuple[int, ...]:
 
 
 def input_times(value: Any, n_inputs: int, dtype) -> Array:
-    """Input spike times of shape `(..., n_inputs, k)`: not NaN, not negative; inf is padding."""
+    """Convert input spike times of shape `(..., n_inputs, k)` to a dtype.
+
+    Raise for NaN and negative times. `inf` is padding.
+    """
     x = numbers("in_times", value)
     if x.ndim < 2 or x.shape[-2] != n_inputs:
         raise ValueError(
@@ -462,7 +483,7 @@ def input_times(value: Any, n_inputs: int, dtype) -> Array:
 
 
 def observation_times(value: Any, t_max: float, dtype) -> Array:
-    """Times of shape `(k,)` in [0, t_max]."""
+    """Convert observation times of shape `(k,)` to a dtype. Raise unless they are in [0, t_max]."""
     t = numbers("times", value)
     if t.ndim != 1:
         raise ValueError(f"times must have shape (k,), got shape {t.shape}.")

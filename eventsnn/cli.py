@@ -1,7 +1,6 @@
-"""Entry of the command line: whatever runs, Ctrl-C and broken streams end in one line.
+"""Entry point of the command line. Ctrl-C and broken streams end with a one-line message.
 
-Nothing that takes long is imported before the handler of Ctrl-C is set. The commands themselves are
-in `commands.py`.
+No slow import comes before the handler of Ctrl-C is set. The commands are in `commands.py`.
 """
 
 import io
@@ -12,13 +11,23 @@ from collections.abc import Sequence
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; `argv` defaults to the arguments of the process.
+    """Run one command.
 
-    **Returns:** the exit code. 0; 1 where training failed or a result could not be written; 2 for
-    a wrong option or value, a folder that cannot be written or is in use by another run, data that
-    cannot be read, and JAX without the devices that it was told to use; 130 after Ctrl-C. All but 0
-    come with one line on stderr. With an `argv`, inside another program, a wrong option or value
-    raises `SystemExit` with code 2, and its streams and handler of Ctrl-C stay as they are.
+    **Arguments:**
+
+    - `argv`: the arguments of the command line, to run a command inside another program. Its
+        streams and its handler of Ctrl-C are then left unchanged. Default: None, the arguments of
+        the process.
+
+    **Returns:** the exit code. All codes except 0 come with one line on stderr.
+
+    - 0: success.
+    - 1: training failed, or a result could not be written.
+    - 2: invalid option or value, a folder that cannot be written or is in use by another run, data
+        that cannot be read, or JAX without the requested devices.
+    - 130: Ctrl-C.
+
+    **Raises:** `SystemExit` with code 2 for an invalid option or value, if `argv` is given.
     """
     if argv is not None:
         try:
@@ -26,15 +35,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         except KeyboardInterrupt:
             return _say("interrupted", 130)
     _open_streams()
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # and not ignored
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not if it is ignored
         signal.signal(signal.SIGINT, _stop)
-    os.environ["MPLBACKEND"] = "agg"  # Pictures are files, and a backend may be missing.
+    os.environ["MPLBACKEND"] = "agg"  # Figures are files, and a GUI backend may be missing.
     try:
         code = _run(sys.argv[1:])
     except SystemExit as stop:  # of argparse
         code = stop.code if isinstance(stop.code, int) else 0
     code = _flush(code)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Nothing is left to be interrupted.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Nothing is left to interrupt.
     return code
 
 
@@ -53,7 +62,7 @@ def _run(argv):
 
 
 def _say(message, code):
-    """Print the one line on stderr that goes with an exit code, which is returned."""
+    """Print a one-line message on stderr and return the exit code."""
     line = " ".join(message.split())
     line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
     print(f"eventsnn: {line}", file=sys.stderr)
@@ -61,8 +70,11 @@ def _say(message, code):
 
 
 def _stop(signum, frame):
-    """Handler of Ctrl-C. It raises no exception: in the middle of an import that ends in a
-    traceback or a crash, and in a callback of the garbage collector it is lost."""
+    """Handler of Ctrl-C, which ends the process without raising an exception.
+
+    An exception in the middle of an import ends in a traceback or a crash. In a callback of the
+    garbage collector it is lost.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         discard = getattr(sys.modules.get(f"{__package__}.results"), "discard", None)
@@ -75,8 +87,10 @@ def _stop(signum, frame):
 
 
 def _open_streams():
-    """Make stdout and stderr streams that can be written, and keep their numbers from other files
-    if they are closed."""
+    """Make stdout and stderr writable streams.
+
+    If they are closed, reserve their file descriptors, so that no other file gets them.
+    """
     if None in (sys.stdin, sys.stdout, sys.stderr):
         while os.open(os.devnull, os.O_RDWR) < 2:
             pass
@@ -91,7 +105,10 @@ def _open_streams():
 
 
 class _Stderr(io.TextIOWrapper):
-    """stderr, or nothing once it cannot be written: a run needs no reader of its progress bar."""
+    """Stream to stderr that discards all output after the first failed write.
+
+    A run continues even if nothing reads its progress bar.
+    """
 
     _text = ""
 
@@ -104,7 +121,7 @@ class _Stderr(io.TextIOWrapper):
             return len(text)
 
     def line_end(self):
-        """What ends a line that is begun, the progress bar: on a screen the bar is erased."""
+        """Text that ends the line of the progress bar. On a terminal it erases the bar."""
         if self._text.endswith("\n") or not self._text:
             return ""
         return "\r\x1b[K" if self.isatty() else "\n"
@@ -114,7 +131,7 @@ def _flush(code):
     try:
         sys.stdout.flush()
     except OSError as error:
-        # The interpreter flushes once more, and would fail again.
+        # The interpreter flushes again at exit, and would fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return code or _say(f"error: cannot write to stdout: {error.strerror}", 1)
     return code

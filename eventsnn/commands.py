@@ -21,7 +21,7 @@ _VERSIONS = ("eventsnn", "jax", "jaxlib", "equinox", "optax", "diffrax")
 
 
 class Failure(Exception):
-    """What ends a command: one line, and the exit code."""
+    """Error that ends a command, with a one-line message and the exit code."""
 
     def __init__(self, message: str, code: int = 1):
         super().__init__(message)
@@ -29,12 +29,12 @@ class Failure(Exception):
 
 
 class WrongUsage(Failure):
-    """A wrong option, or a wrong value of one."""
+    """Invalid option, or invalid value of an option."""
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        # One line: the usage would hide it.
+        # Only one line, without the usage text, which would hide it.
         raise WrongUsage(message, 2)
 
     def print_help(self, file=None) -> None:
@@ -48,11 +48,11 @@ class _Version(argparse.Action):
 
 
 def run(argv: Sequence[str]) -> int:
-    """Run the command of these arguments.
+    """Run the command given by the arguments.
 
     **Returns:** the exit code, 0.
 
-    **Raises:** [`Failure`][] for what ends it early; `SystemExit` with code 0 after `--help`.
+    **Raises:** [`Failure`][] if the command fails. `SystemExit` with code 0 after `--help`.
     """
     options = _parse(argv)
     if options.command == "tasks":
@@ -70,7 +70,7 @@ def _parse(argv):
     parser = _parser()
     for argument in argv:
         option, _, value = argument.partition("=")
-        if option.startswith("--") and value == "--":  # which argparse takes for no value at all
+        if option.startswith("--") and value == "--":  # argparse treats it as no value
             parser.error(f"argument {option}: expected a value, got '--'")
     return parser.parse_args(argv)
 
@@ -115,7 +115,7 @@ def _text(text: str) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class _Whole:
-    """Reads a whole number in a range, from 0 or 1, written in ASCII digits."""
+    """Parser of an integer in a range that starts at 0 or 1, written in ASCII digits."""
 
     least: int
     most: int
@@ -143,7 +143,7 @@ def _task(options: argparse.Namespace) -> Task:
 
 
 def _folder(options: argparse.Namespace) -> Folder:
-    """The folder for the results, which is found to be of use before the training."""
+    """Open the folder for the results, and check before training that it can be used."""
     out = pathlib.Path(options.out or pathlib.Path("runs", options.task))
     pictures = {name for task in TASKS.values() for name in task.pictures}
     try:
@@ -161,7 +161,7 @@ def _folder(options: argparse.Namespace) -> Folder:
 
 
 def _prepare(*, x64: bool) -> None:
-    """Set JAX up, and import and open what a run needs only at its end."""
+    """Configure JAX, open its devices, and import matplotlib, so that failures come early."""
     import jax
 
     from .cpu import prepare_cpu
@@ -171,7 +171,7 @@ def _prepare(*, x64: bool) -> None:
     prepare_cpu()
     try:
         jax.devices()
-    except Exception as error:  # an assertion without a word, where JAX lacks CUDA
+    except Exception as error:  # an assertion without a message, if JAX lacks CUDA
         platforms = os.environ.get("JAX_PLATFORMS")
         told = f" with JAX_PLATFORMS={platforms}" if platforms else ""
         raise Failure(f"JAX cannot start{told}: {str(error) or 'no such device'}", 2) from None
@@ -195,7 +195,7 @@ def _outcome(task: Task) -> Outcome:
 
 
 def _report(task: Task, outcome: Outcome, folder: Folder) -> None:
-    """Show and write the metrics, then draw and write the pictures."""
+    """Print and write the metrics, then draw and write the figures."""
     metrics = {
         "task": task.name,
         **outcome.metrics,
@@ -223,7 +223,7 @@ def _report(task: Task, outcome: Outcome, folder: Folder) -> None:
 
 
 def _files(metrics, outcome) -> Iterator[tuple[str, Callable[[pathlib.Path], object]]]:
-    """Names of the files, and what saves each. The pictures are drawn after the metrics."""
+    """Yield the name of each file and the function that saves it. Metrics come before figures."""
     text = json.dumps(metrics, indent=2) + "\n"
     yield METRICS, lambda path: path.write_text(text)
     for name, figure in outcome.figures.items():
@@ -235,7 +235,7 @@ def _files(metrics, outcome) -> Iterator[tuple[str, Callable[[pathlib.Path], obj
 
 
 def _show(text: str) -> None:
-    """Print results, which are the only text on stdout."""
+    """Print results to stdout, which gets no other text."""
     try:
         print(text, flush=True)
     except OSError as error:
@@ -243,7 +243,7 @@ def _show(text: str) -> None:
 
 
 def _reason(error: Exception) -> str:
-    """What went wrong outside of the program."""
+    """Return the reason of an error that was caused outside the program."""
     if isinstance(error, MemoryError):
         return str(error) or "out of memory"
     return getattr(error, "strerror", None) or str(error) or type(error).__name__

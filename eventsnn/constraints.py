@@ -1,4 +1,4 @@
-"""Parameters that stay in their range while they are learnt, by wrapping them."""
+"""Constrained parameters: wrappers that keep a parameter in its range during training."""
 
 import abc
 from collections.abc import Callable
@@ -16,39 +16,39 @@ Tree = TypeVar("Tree", bound=PyTree)
 
 
 class AbstractWrapper(eqx.Module):
-    """A leaf that is learnt as `raw`, and used as what `unwrap` makes of it.
+    """Base class of wrapped parameters: the optimiser updates `raw`, the model uses `unwrap()`.
 
-    An optimiser sees `raw`, without a constraint; every query of a network and every run of a
-    discrete-time model unwraps first. `shape`, `ndim` and `dtype` are those of the value.
+    `raw` is unconstrained. Every query of an event network and every run of a discrete-time model
+    unwraps its parameters first. `shape`, `ndim` and `dtype` describe the unwrapped value.
     """
 
     raw: eqx.AbstractVar[Float[Array, "..."]]
 
     @abc.abstractmethod
     def unwrap(self) -> Float[Array, "..."]:
-        """The value, of the shape of `raw`."""
+        """Return the constrained value, of the shape of `raw`."""
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """That of the value."""
+        """Shape of the value."""
         return self.raw.shape
 
     @property
     def ndim(self) -> int:
-        """That of the value."""
+        """Number of axes of the value."""
         return self.raw.ndim
 
     @property
     def dtype(self) -> Any:
-        """That of the value."""
+        """Dtype of the value."""
         return self.raw.dtype
 
 
 class Positive(AbstractWrapper):
-    r"""A value that stays above 0: $x = \log(1 + e^r)$, of which $r$ is learnt.
+    r"""Positive parameter, $x = \log(1 + e^r)$. The optimiser updates $r$.
 
-    Far above 0 a step of $r$ is one of $x$; near 0 steps become smaller as $x$ does. For time
-    constants, delays, thresholds, or weights that have to stay excitatory.
+    Far above 0, a change of $r$ changes $x$ by the same amount. Near 0, the change of $x$ is
+    proportional to $x$. Use it for time constants, delays, thresholds and excitatory weights.
     """
 
     raw: Float[Array, "..."]
@@ -56,9 +56,9 @@ class Positive(AbstractWrapper):
     def __init__(self, value: Float[ArrayLike, "..."]):
         """**Arguments:**
 
-        - `value`: where to start, > 0.
+        - `value`: the initial value, > 0.
 
-        **Raises:** `ValueError` for a value that is not finite and > 0.
+        **Raises:** `ValueError` unless the value is finite and > 0.
         """
         x = checks.as_floating(checks.within("value", value, checks.POSITIVE))
         self.raw = x + jnp.log(-jnp.expm1(-x))
@@ -68,11 +68,10 @@ class Positive(AbstractWrapper):
 
 
 class Bounded(AbstractWrapper):
-    r"""A value that stays between two bounds: $x = l + (u - l) / (1 + e^{-r})$, of which $r$ is
-    learnt.
+    r"""Parameter between two bounds, $x = l + (u - l) / (1 + e^{-r})$. The optimiser updates $r$.
 
-    With the default bounds 0 and 1 it is for decay rates (`beta`, `alpha`) and probabilities. Near
-    a bound the steps of $x$ become smaller as the distance does. Other bounds:
+    Near a bound, the change of $x$ is proportional to its distance from the bound. The default
+    bounds 0 and 1 suit decay rates (`beta`, `alpha`) and probabilities. For other bounds:
 
     ```python
     esn.constrain(net, where, functools.partial(esn.Bounded, lower=5.0, upper=20.0))
@@ -86,10 +85,10 @@ class Bounded(AbstractWrapper):
     def __init__(self, value: Float[ArrayLike, "..."], lower: float = 0.0, upper: float = 1.0):
         """**Arguments:**
 
-        - `value`: where to start, between the bounds and not at them.
-        - `lower`, `upper`: $l$ < $u$, finite. Default: 0 and 1.
+        - `value`: the initial value, strictly between the bounds.
+        - `lower`, `upper`: the bounds, $l$ < $u$, finite. Defaults: 0 and 1.
 
-        **Raises:** `ValueError` for a value that is not, or bounds that are not.
+        **Raises:** `ValueError` for a value outside the bounds, or invalid bounds.
         """
         low, high = checks.number("lower", lower), checks.number("upper", upper)
         if not low < high:
@@ -104,7 +103,7 @@ class Bounded(AbstractWrapper):
 
     def unwrap(self) -> Float[Array, "..."]:
         width = self.upper - self.lower
-        # From the nearer bound, so that a value close to the upper one still has a gradient.
+        # Computed from the nearer bound, so that a value close to the upper one has a gradient.
         return jnp.where(
             self.raw < 0,
             self.lower + width * jax.nn.sigmoid(self.raw),
@@ -117,16 +116,19 @@ def constrain(
     where: Callable[[Tree], Any],
     wrapper: Callable[[Array], AbstractWrapper] = Positive,
 ) -> Tree:
-    """The tree with some of its leaves wrapped, so that what is learnt keeps their range.
+    """Wrap selected leaves of a pytree, so that they stay in their range during training.
 
     **Arguments:**
 
-    - `tree`: a network or a discrete-time model, say.
-    - `where`: picks a leaf, or several, as for `equinox.tree_at`:
+    - `tree`: a pytree, such as an event network or a discrete-time model.
+    - `where`: function that selects one or several leaves, as for `equinox.tree_at`:
         `lambda net: (net.delays, net.neuron.tau_mem)`, or `lambda model: model.layers[1].beta`.
-    - `wrapper`: makes the wrapped leaf. Default: [`Positive`][]. For a range: [`Bounded`][].
+    - `wrapper`: function from a leaf to a wrapped leaf. Default: [`Positive`][]. Use [`Bounded`][]
+        for two bounds.
 
-    **Raises:** `ValueError` for a leaf that is out of range to begin with, or if `where` picks
+    **Returns:** a copy of the tree with the selected leaves wrapped.
+
+    **Raises:** `ValueError` for a leaf whose initial value is out of range, or if `where` selects
     anything but floating-point leaves of the tree.
     """
     checks.function("where", where)
@@ -153,7 +155,7 @@ def _wrapped(wrapper: Callable[[Array], Any], leaf: Array) -> AbstractWrapper:
 
 
 def unwrap(tree: Tree) -> Tree:
-    """The tree with the values of all that is wrapped in it."""
+    """Replace all wrapped leaves of a pytree by their values."""
     return jax.tree.map(lambda x: x.unwrap() if _is_wrapper(x) else x, tree, is_leaf=_is_wrapper)
 
 

@@ -1,4 +1,4 @@
-"""How XLA should use a CPU for event loops."""
+"""XLA settings for event loops on a CPU."""
 
 import contextlib
 import functools
@@ -10,57 +10,64 @@ import jax
 
 from . import checks
 
-#: Compile a `while` loop whose arrays take less than so many bytes as one function, instead of
-#: one task for each of its many small operations.
+#: XLA compiles a `while` loop whose arrays take fewer bytes than this as one function, instead of
+#: as one task per small operation.
 _ONE_FUNCTION_BYTES = 100_000_000
 
 
 def prepare_cpu(devices: int | None = None) -> None:
-    """Set JAX up for event loops on a CPU. Call it before JAX computes anything; it is too late
-    afterwards, and then nothing happens.
+    """Configure JAX for event loops on a CPU. Call it before JAX computes anything.
 
-    One host device a core, so that [`eventsnn.train.fit`][] (or your own `jax.shard_map`) can
-    spread a batch: one event loop keeps one core busy. And XLA compiles each event loop as one
-    function. What you set yourself, by `XLA_FLAGS` or `JAX_NUM_CPU_DEVICES`, is kept.
+    Calling it later has no effect. It makes two settings:
+
+    - One host device per core. A single event loop uses a single core, so
+      [`eventsnn.train.fit`][] or your own `jax.shard_map` splits each batch across the devices.
+    - XLA compiles each event loop as one function.
+
+    Your own settings in `XLA_FLAGS` are kept. A number of devices in `XLA_FLAGS` or
+    `JAX_NUM_CPU_DEVICES` is used if `devices` is None.
 
     **Arguments:**
 
-    - `devices`: how many host devices; by default one per core that this process may use.
+    - `devices`: the number of host devices, >= 1. Default: None, your own setting or else one per
+        core available to this process.
 
-    **Raises:** `ValueError` for a number that is no integer >= 1.
+    **Raises:** `ValueError` if `devices` is not an integer >= 1.
     """
     if devices is not None:
         devices = checks.count("devices", devices)
     flags = os.environ.get("XLA_FLAGS", "")
     chosen = "JAX_NUM_CPU_DEVICES" in os.environ or "host_platform_device_count" in flags
     if devices is not None or not chosen:
-        # JAX refuses when its devices are open already.
+        # JAX raises if its devices have already been initialised.
         with contextlib.suppress(RuntimeError):
             jax.config.update("jax_num_cpu_devices", devices or _cores())
-    # XLA ends the process at a flag that it does not know. This one is as old as XLA's backends;
-    # among its options those that begin with xla_ are ignored where they are not known.
+    # XLA ends the process if it does not know a flag. The flag xla_backend_extra_options is as old
+    # as XLA's backends, and unknown options in it that begin with xla_ are ignored.
     if "xla_backend_extra_options" not in flags:
         option = f"xla_cpu_small_while_loop_byte_threshold={_ONE_FUNCTION_BYTES}"
         os.environ["XLA_FLAGS"] = f"{flags} --xla_backend_extra_options={option}".strip()
 
 
 def compiler_options() -> Any:
-    """Options for `jax.jit(..., compiler_options=...)` that suit event loops: on a CPU, vectors
-    as wide as the processor has them (XLA's default is half that)."""
+    """Compiler options for event loops, to be used in `jax.jit(..., compiler_options=...)`.
+
+    On a CPU, 512-bit vectors, twice the width that XLA uses by default. None on other backends.
+    """
     if jax.default_backend() != "cpu":
         return None
     return known_options({"xla_cpu_prefer_vector_width": 512})
 
 
 def known_options(options: Mapping[str, bool | int | float | str]) -> dict[str, Any]:
-    """The options for `jax.jit(..., compiler_options=...)` that the XLA installed takes.
+    """Select the options for `jax.jit(..., compiler_options=...)` that the installed XLA accepts.
 
-    Options come and go with versions of jaxlib, and XLA refuses to compile with one that it does
-    not know. Each is tried once per process, on a trivial program.
+    Options change between versions of jaxlib, and XLA does not compile with an unknown option. Each
+    option is tested once per process, on a trivial program.
 
     **Arguments:**
 
-    - `options`: values by name, without dashes.
+    - `options`: option values by name. The names have no leading dashes.
     """
     return {name: value for name, value in options.items() if _is_known(name, value)}
 

@@ -1,8 +1,8 @@
-"""Folder of a run's results: for one run at a time, every file whole, all files of one run.
+"""Results folder of a run: locked for one run at a time, with complete files of one run only.
 
-The metrics are written first. Once their file is whole, the pictures of an earlier run are removed
-and its metrics replaced; then the pictures follow one by one. So at every moment, after a crash as
-well, the folder holds the metrics of one run with none, some or all of its pictures.
+The metrics are written first. When their file is complete, the figures of an earlier run are
+removed and its metrics replaced. The new figures follow one by one. At any time, also after a
+crash, the folder contains the metrics of one run with none, some or all of its figures.
 """
 
 import os
@@ -18,26 +18,26 @@ except ImportError:  # on Windows
 METRICS = "metrics.json"
 
 SPACE = 16 * 2**20
-"""Bytes that a folder must have room for: several times the size of the largest task's results."""
+"""Required free space in bytes: several times the size of the results of the largest task."""
 
 _PARTIAL = ".partial-"
 _folders: set["Folder"] = set()
 
 
 class Folder:
-    """Folder for the results of one run: created if needed, and locked until it is closed.
+    """Folder for the results of one run, created if needed and locked until it is closed.
 
-    The system drops the lock when the process ends, however it ends.
+    The operating system releases the lock when the process ends, also after a crash.
 
     **Arguments:**
 
-    - `path`: the folder.
+    - `path`: path of the folder.
     - `pictures`: names of the files that a run may write besides the metrics.
 
     **Attributes:** `locked` is false on a file system without locks.
 
-    **Raises:** `BlockingIOError` if another run holds the folder; `OSError` if it cannot be written
-    or has no room for `SPACE` bytes; `ValueError` for a path with a zero byte.
+    **Raises:** `BlockingIOError` if another run has locked the folder. `OSError` if it cannot be
+    written or has less than `SPACE` bytes of free space. `ValueError` for a path with a zero byte.
     """
 
     def __init__(self, path: pathlib.Path, pictures: Collection[str] = ()):
@@ -60,21 +60,21 @@ class Folder:
         self.close()
 
     def close(self):
-        """Give the folder back."""
+        """Release the lock of the folder."""
         _folders.discard(self)
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
 
     def write(self, name: str, save: Callable[[pathlib.Path], object]):
-        """Write one file whole or not at all. Metrics remove the pictures of an earlier run.
+        """Write one file atomically. Writing the metrics removes the figures of an earlier run.
 
         **Arguments:**
 
         - `name`: the name of the file.
-        - `save`: writes it to the path that it is called with, which has the same suffix.
+        - `save`: function that writes the file to a given path, which has the same suffix.
 
-        **Raises:** `OSError` if it cannot be written; what `save` raises.
+        **Raises:** `OSError` if the file cannot be written, and all errors of `save`.
         """
         partial = self.path / f"{_PARTIAL}{name}"
         try:
@@ -89,7 +89,7 @@ class Folder:
             partial.unlink(missing_ok=True)
 
     def discard(self):
-        """Remove files that are not whole."""
+        """Remove incomplete files."""
         for partial in self.path.glob(f"{_PARTIAL}*"):
             partial.unlink(missing_ok=True)
 
@@ -104,7 +104,7 @@ class Folder:
 
 
 def discard():
-    """Remove the files of this process that are not whole, before it ends."""
+    """Remove the incomplete files of this process, before it ends."""
     for folder in _folders:
         folder.discard()
 
@@ -116,6 +116,6 @@ def _lock(descriptor):
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise
-    except OSError:  # a network file system, say
+    except OSError:  # for example, a network file system
         return False
     return True

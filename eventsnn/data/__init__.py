@@ -1,4 +1,4 @@
-"""Data sets: keyed functions that return arrays."""
+"""Data sets: functions of a random key that return arrays."""
 
 from . import idx as idx
 from . import images as images

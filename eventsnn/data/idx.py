@@ -1,4 +1,4 @@
-"""IDX files, the format of MNIST: a header of big-endian sizes, then the values."""
+"""Reader of IDX files, the format of MNIST: a header with big-endian sizes, then the values."""
 
 import gzip
 import math
@@ -21,29 +21,31 @@ _TYPES = {
 _GZIP = b"\x1f\x8b"
 _MAX_NDIM = 32
 _CHUNK = 2**20
-# Deflate makes no more than so many bytes of one.
+# Upper limit of the compression ratio of Deflate.
 _MOST_UNZIPPED = 1032
 
 
 def read(path: str | os.PathLike[str]) -> np.ndarray:
-    """The array in an IDX file, gzipped or not: the content decides, not the name.
+    """Read the array in an IDX file, gzipped or not.
 
-    The file holds `0 0 type ndim` (one byte each), `ndim` sizes (four bytes each, big-endian) and
-    the values in C order, big-endian. The types are unsigned and signed bytes, 16-bit and 32-bit
-    integers, and 32-bit and 64-bit floating-point numbers. The format is described on the MNIST
-    page of LeCun, Cortes & Burges (1998).
+    Compression is detected from the content, not from the file name. The file consists of
+    `0 0 type ndim` (one byte each), `ndim` sizes (four bytes each, big-endian) and the values in C
+    order, big-endian. The types are unsigned and signed bytes, 16-bit and 32-bit integers, and
+    32-bit and 64-bit floating-point numbers. The format is described on the MNIST page of LeCun,
+    Cortes & Burges (1998).
 
-    No more memory is taken than the array needs, and none if the file is too short for it.
+    The function allocates the memory of the array and no more. It allocates nothing if the file is
+    too short for the array.
 
     **Arguments:**
 
-    - `path`: the file.
+    - `path`: path of the file.
 
-    **Returns:** the values in the byte order of this machine, free to be written to.
+    **Returns:** the values as a writable array in native byte order.
 
-    **Raises:** `FileNotFoundError` where there is no such file; `ValueError` for one that is no IDX
-    file, or is longer or shorter than its header says; `MemoryError` if there is not enough for the
-    array; `TypeError` for what is no path. All name the file.
+    **Raises:** `FileNotFoundError` if the file does not exist. `ValueError` if it is not an IDX
+    file, or is longer or shorter than its header states. `MemoryError` if there is not enough
+    memory for the array. `TypeError` if `path` is not a path. All messages name the file.
     """
     path = checks.path("path", path)
     _check_kind(path)
@@ -71,14 +73,14 @@ def _check_kind(path):
 
 
 def _array(path, file, *, most):
-    """The array in an open file, of which no more than `most` bytes can be read."""
+    """Read the array from an open file that provides at most `most` bytes."""
     dtype, shape = _header(path, file)
     expected = math.prod(shape) * dtype.itemsize
     most -= 4 + 4 * len(shape)
     if expected > most:
         bound = " at most" if isinstance(file, gzip.GzipFile) else ""
         raise _wrong_length(path, dtype, shape, "is cut off", f"{most}{bound}")
-    # NumPy's own limit, for which a size of 0 is none.
+    # NumPy's own limit, which ignores axes of length 0.
     if math.prod(size or 1 for size in shape) * dtype.itemsize > sys.maxsize:
         raise ValueError(f"'{path}' has shape {shape}, too large for an array though it is empty.")
     try:
@@ -96,7 +98,7 @@ def _array(path, file, *, most):
 
 
 def _read_into(values, file):
-    """Fill an array with bytes, and return how many there were."""
+    """Fill an array with bytes from a file. Return the number of bytes."""
     rest = memoryview(values.reshape(-1).view(np.uint8))
     found = 0
     while count := file.readinto(rest[found : found + _CHUNK]):

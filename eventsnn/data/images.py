@@ -1,4 +1,4 @@
-"""Pictures of handwritten digits with their classes, whole and in batches."""
+"""Images of handwritten digits with labels: data sets and batches."""
 
 import dataclasses
 import os
@@ -21,34 +21,36 @@ TestBatch = tuple[
 
 @dataclasses.dataclass(frozen=True)
 class ImageData:
-    """Images to train on and images to test on, no image in both."""
+    """Disjoint training and test sets of images."""
 
     train_images: Float32[np.ndarray, "n_train h w"]
     """Grey values from 0 (background) to 1."""
     train_labels: Int32[np.ndarray, " n_train"]
-    """The class of each, from 0 to `n_classes - 1`."""
+    """Classes, from 0 to `n_classes - 1`."""
     test_images: Float32[np.ndarray, "n_test h w"]
     test_labels: Int32[np.ndarray, " n_test"]
     n_classes: int = 10
 
 
 def load(dataset: str, *, data_dir: str | os.PathLike[str] | None = None) -> ImageData:
-    """A data set of handwritten digits.
+    """Load a data set of handwritten digits.
 
-    - `"digits"`: 1797 images of 8 x 8 pixels, which come with scikit-learn (the test set of
+    - `"digits"`: 1797 images of 8 x 8 pixels, bundled with scikit-learn (the test set of
         Alpaydin & Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning
-        Repository, 1998). The last fifth of each class is for testing: 1442 and 355 images.
-    - `"mnist"`: 60000 and 10000 images of 28 x 28 pixels (LeCun, Bottou, Bengio & Haffner,
-        Proceedings of the IEEE 86:2278, 1998), from files of yours or fetched once: see
+        Repository, 1998). The last fifth of each class is the test set: 1442 training and 355 test
+        images.
+    - `"mnist"`: 60000 training and 10000 test images of 28 x 28 pixels (LeCun, Bottou, Bengio &
+        Haffner, Proceedings of the IEEE 86:2278, 1998), from local files or downloaded once, see
         [`eventsnn.data.mnist.read`][].
 
     **Arguments:**
 
     - `dataset`: `"digits"` or `"mnist"`.
-    - `data_dir`: the folder with the files of MNIST. Default: the folder that the environment
-        variable `EVENTSNN_DATA` names. The digits need none.
+    - `data_dir`: the folder of the MNIST files. Default: None, the folder in the environment
+        variable `EVENTSNN_DATA`, or else a download. Not used for `"digits"`.
 
-    **Raises:** `ValueError` for another name; what [`eventsnn.data.mnist.read`][] raises.
+    **Raises:** `ValueError` for an unknown name, and all errors of
+    [`eventsnn.data.mnist.read`][].
     """
     checks.choice("dataset", dataset, ("digits", "mnist"))
     folder = str | os.PathLike | None
@@ -68,20 +70,22 @@ def batches(
     epochs: int | None = None,
     drop_last: bool = True,
 ) -> Iterator[Batch]:
-    """Batches in an order drawn anew for every epoch; within one no image comes twice.
+    """Yield batches in a random order that differs in every epoch.
+
+    Each image occurs at most once per epoch.
 
     **Arguments:**
 
-    - `key`: of the order: a JAX key or a seed. The order of an epoch depends on nothing else but
-        its number and `n`.
-    - `images`, `labels`: one row a sample, of any shape.
-    - `batch_size`: samples a batch.
-    - `epochs`: how often to go through all; default: without end.
-    - `drop_last`: leave out what is left over at the end of an epoch, so that all batches have one
-        shape. Otherwise the last batch of an epoch may be smaller.
+    - `key`: a JAX key or an integer seed >= 0. The order of an epoch depends only on the key, the
+        number of the epoch and the number of samples.
+    - `images`, `labels`: arrays with one row per sample, of any shape.
+    - `batch_size`: number of samples per batch.
+    - `epochs`: number of epochs. Default: None, no end.
+    - `drop_last`: whether to drop the remaining samples at the end of an epoch, so that all batches
+        have the same shape. If False, the last batch of an epoch may be smaller. Default: True.
 
-    **Raises:** `ValueError` for arrays without one row per sample, for numbers that are no integers
-    >= 1, and for a batch larger than the data set, where no batch could be made.
+    **Raises:** `ValueError` for arrays without one row per sample, for numbers that are not
+    integers >= 1, and with `drop_last` for a batch size larger than the data set.
     """
     x, y = _check(images, labels)
     n, batch_size = len(x), checks.count("batch_size", batch_size)
@@ -95,10 +99,11 @@ def batches(
 def test_batches(
     images: Num[np.ndarray, "n ..."], labels: Shaped[np.ndarray, " n"], batch_size: int
 ) -> Iterator[TestBatch]:
-    """All samples once, in their order, in batches of one shape.
+    """Yield all samples once, in their original order, in batches of the same shape.
 
-    **Returns:** an iterator of `(x, y, valid)`: `valid` is false where the last batch is filled up
-    with zeros. The accuracy is `sum(correct & valid) / sum(valid)`, summed over all batches.
+    **Returns:** an iterator of `(x, y, valid)`. The last batch is padded with zeros, and `valid` is
+    false for the padding. The accuracy is `sum(correct & valid) / sum(valid)`, with both sums over
+    all batches.
 
     **Raises:** `ValueError` for arrays without one row per sample, or `batch_size` < 1.
     """
@@ -129,7 +134,7 @@ def _scaled(train_images, train_labels, test_images, test_labels, *, white):
 
 
 def _check(images, labels) -> tuple[Any, Any]:
-    """Both as arrays, of any dtype of numbers, with one row per sample."""
+    """Convert both to arrays of numbers. Raise unless they have one row per sample."""
     images, labels = (
         checks.numbers(name, value, boolean=True)
         for name, value in (("images", images), ("labels", labels))

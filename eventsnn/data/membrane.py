@@ -1,4 +1,4 @@
-"""Regression of a membrane potential: a ramp goes in, and the potential has to follow a curve."""
+"""Membrane-potential regression: the input is a ramp, the target potential a curve."""
 
 import jax
 import jax.numpy as jnp
@@ -16,26 +16,26 @@ def target(
     mode: str = "linear",
     num_samples: int | None = None,
 ) -> tuple[Series, Series]:
-    r"""A ramp from 0 to a random end, and the potential that should answer it:
+    r"""Sample ramps from 0 to a random end, and the target potentials:
 
     $$x_t = e\,\frac{t}{T-1},\qquad y_t = x_t \;\text{(linear) or}\; \sqrt{s\,x_t}\;\text{(sqrt)}$$
 
-    with $e \sim U(0, 1)$ for each sample and one slope $s \sim U(0, 1)$ for all samples: no
-    network could tell which of several to follow. The task is that of snnTorch's first regression
-    tutorial, after Henkes, Eshraghian & Wessels, Spiking neural networks for nonlinear
+    The end $e \sim U(0, 1)$ is drawn for each sample. The slope $s \sim U(0, 1)$ is the same for
+    all samples, since a network cannot infer it from the ramp. The task is that of snnTorch's first
+    regression tutorial, after Henkes, Eshraghian & Wessels, Spiking neural networks for nonlinear
     regression, arXiv:2210.03515, 2022.
 
     **Arguments:**
 
-    - `key`: of the ends and the slope.
-    - `num_steps`: the number of time steps $T$.
-    - `mode`: `"linear"` or `"sqrt"`.
-    - `num_samples`: how many ramps; default: one, without an axis of its own.
+    - `key`: random key for the ends and the slope.
+    - `num_steps`: the number of time steps $T$. Default: 50.
+    - `mode`: `"linear"` (the default) or `"sqrt"`.
+    - `num_samples`: the number of ramps. Default: None, one ramp without an axis of samples.
 
-    **Returns:** `(inputs, targets)` without units, of shape `(num_steps, 1)`, or
-    `(num_steps, num_samples, 1)`.
+    **Returns:** `(inputs, targets)`, dimensionless, of shape `(num_steps, 1)`, or
+    `(num_steps, num_samples, 1)` with `num_samples`.
 
-    **Raises:** `ValueError` for another mode, or a number that is no integer >= 1.
+    **Raises:** `ValueError` for an unknown mode, or a number that is not an integer >= 1.
     """
     checks.choice("mode", mode, ("linear", "sqrt"))
     num_steps = checks.count("num_steps", num_steps)

@@ -1,4 +1,4 @@
-"""Where the four files of MNIST are: in a folder of yours, or fetched once.
+"""MNIST: reads the four files from a local folder, or downloads them once.
 
 LeCun, Bottou, Bengio & Haffner, Proceedings of the IEEE 86:2278, 1998.
 """
@@ -16,14 +16,14 @@ from . import idx
 MIRROR = "https://ossci-datasets.s3.amazonaws.com/mnist/"
 VARIABLE = "EVENTSNN_DATA"
 
-# Of the files as the mirror has them, gzipped.
+# Checksums of the gzipped files of the mirror.
 SHA256 = {
     "train-images-idx3-ubyte": "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
     "train-labels-idx1-ubyte": "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
     "t10k-images-idx3-ubyte": "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
     "t10k-labels-idx1-ubyte": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
 }
-# The folder itself, one for this data set in it, and how torchvision lays them out.
+# The folder itself, its subfolder for this data set, and the layout of torchvision.
 _SUBFOLDERS = ("", "mnist", "MNIST/raw")
 _BY_HAND = f"put the four files of MNIST in a folder and name it by --data-dir or {VARIABLE}"
 
@@ -31,17 +31,19 @@ Part = tuple[UInt8[np.ndarray, "n h w"], UInt8[np.ndarray, " n"]]
 
 
 def read(data_dir: str | os.PathLike[str] | None = None) -> tuple[Part, Part]:
-    """The images and labels to train on, and those to test on, as they are in the files.
+    """Read the images and labels of the training set and of the test set, as stored in the files.
 
     **Arguments:**
 
     - `data_dir`: the folder with the four files, under any of their usual names, gzipped or not.
-        Default: the folder that the environment variable `EVENTSNN_DATA` names. In both a
-        subfolder `mnist` will do as well. Where neither is given (or there is no file of MNIST in
-        the second), the files are fetched once into this user's cache folder.
+        The files may also be in its subfolder `mnist` or `MNIST/raw`. Default: None, the folder in
+        the environment variable `EVENTSNN_DATA`. If the variable is not set, or its folder has no
+        MNIST file, the files are downloaded once into the cache folder of the user.
 
-    **Raises:** `FileNotFoundError` where a file is missing, `ValueError` for one that is not what
-    its name says or has a wrong checksum, `ConnectionError` where the files cannot be fetched.
+    **Returns:** `(train, test)`, each a pair of images and labels of unsigned bytes.
+
+    **Raises:** `FileNotFoundError` if a file is missing. `ValueError` if the content of a file does
+    not match its name, or a checksum is wrong. `ConnectionError` if the download fails.
     """
     paths = _files(data_dir)
     train, test = (
@@ -67,7 +69,7 @@ def _files(data_dir):
 
 
 def _in_folder(folder, argument, *, none_is_fine=False):
-    with contextlib.suppress(RuntimeError):  # ~name of a user there is not
+    with contextlib.suppress(RuntimeError):  # ~name of an unknown user
         folder = folder.expanduser()
     if not folder.is_dir():
         raise FileNotFoundError(f"{argument} must name a folder, got '{folder}'.")
@@ -82,7 +84,7 @@ def _in_folder(folder, argument, *, none_is_fine=False):
 
 
 def _spelt(folder, name):
-    """The file of that name, also written with a dot (train-images.idx3-ubyte) or gzipped."""
+    """Find the file by its name, also with a dot (train-images.idx3-ubyte) or gzipped."""
     dotted = name.replace("-idx", ".idx")
     for subfolder in _SUBFOLDERS:
         for spelling in (name, dotted, f"{name}.gz", f"{dotted}.gz"):
@@ -92,7 +94,7 @@ def _spelt(folder, name):
 
 
 def _fetch(name):
-    import pooch  # slow to import, and seldom needed
+    import pooch  # slow to import, and rarely needed
 
     file, folder = f"{name}.gz", pathlib.Path(pooch.os_cache("eventsnn"), "mnist")
     try:
@@ -107,7 +109,7 @@ def _fetch(name):
             f"{file}, as fetched from {MIRROR}, has a wrong checksum, expected SHA256 "
             f"{SHA256[name]}; try again, or {_BY_HAND}."
         ) from None
-    except OSError as error:  # requests' own errors are such
+    except OSError as error:  # includes the errors of requests
         raise ConnectionError(
             f"{file} could not be fetched from {MIRROR} into '{folder}' "
             f"({type(error).__name__}); {_BY_HAND}."

@@ -1,8 +1,8 @@
-"""Moving digits: one digit drifts over a larger canvas and bounces off its walls.
+"""Moving digits: one digit moves over a larger canvas and is reflected at its walls.
 
 After Srivastava, Mansimov & Salakhutdinov, Unsupervised Learning of Video Representations using
-LSTMs, ICML 2015, arXiv:1502.04681 (Moving MNIST), with one digit instead of two: the task is to say
-which.
+LSTMs, ICML 2015, arXiv:1502.04681 (Moving MNIST), with one digit instead of two. The task is to
+classify the digit.
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from . import images as stills
 
 NUM_FRAMES = 20
 
-# Pixels; positions in float32 are exact far beyond it.
+# Limit in pixels. Positions in float32 are exact far beyond it.
 _LARGEST_CANVAS = 2**16
 
 Frames = Float[Array, "batch num_frames canvas canvas"]
@@ -26,7 +26,7 @@ Labels = Shaped[np.ndarray, " batch"]
 
 
 def default_canvas(size: int) -> int:
-    """The side of the canvas for images of `size` pixels: 64 for 28 as in the paper, 20 for 8."""
+    """Canvas side length for images of `size` pixels: 64 for 28 as in the paper, 20 for 8."""
     return 4 * round(checks.count("size", size) * 16 / 28)
 
 
@@ -38,30 +38,32 @@ def sequences(
     canvas: int | None = None,
     speed: float | Float[Array, ""] | None = None,
 ) -> Num[Array, "*batch {num_frames} canvas canvas"]:
-    r"""Each image on a path of its own, frame by frame.
+    r"""Make one sequence of frames per image, each with its own random path.
 
-    The upper left corner starts uniformly in the room $r$ that the canvas leaves, and goes
-    straight on in a uniform direction $\theta$ until it is mirrored at a wall:
+    The upper left corner of the image starts at a uniformly distributed position $p_0$ in $[0, r]$,
+    where $r$ is the side of the canvas minus the size of the image. It moves in a straight line in
+    a uniformly distributed direction $\theta$ and is reflected at the walls:
 
     $$p_t = r - \left|r - \left((p_0 + v t (\sin\theta, \cos\theta)) \bmod 2r\right)\right|$$
 
-    The digit is placed on whole pixels, those nearest to $p_t$. (The code of the paper moves the
-    same way, but cuts positions off to whole pixels and stops the digit at a wall for the rest
-    of that frame.)
+    The digit is placed at the whole pixels nearest to $p_t$. The motion is that of the code of the
+    paper, except that its code truncates positions to whole pixels and stops a digit that hits a
+    wall for the rest of that frame.
 
     **Arguments:**
 
-    - `key`: of starts and directions. What the images show does not matter to the motion.
-    - `images`: with 0 as background; they keep their values. To keep training and test apart, take
-        their sequences from different images.
-    - `num_frames`: frames a sequence.
-    - `canvas`: the side of the square canvas in pixels, larger than the images. Default:
-        [`default_canvas`][] of the longer side.
-    - `speed`: $v$ in pixels a frame, any real number. Default: a tenth of the (smaller) room, as in
-        the paper's code: 3.6 for MNIST, 1.2 for the digits.
+    - `key`: random key for starts and directions. The motion does not depend on the content of the
+        images.
+    - `images`: images with the background 0. Their values are kept. Use different images for
+        training and test sequences.
+    - `num_frames`: number of frames per sequence. Default: 20.
+    - `canvas`: side length of the square canvas in pixels, larger than the images. Default: None,
+        [`default_canvas`][] of the longer side of the images.
+    - `speed`: $v$ in pixels per frame, any real number. Default: None, a tenth of the smaller
+        component of $r$, as in the code of the paper: 3.6 for MNIST, 1.2 for the digits.
 
-    **Raises:** `ValueError` for a canvas that leaves no room, `num_frames` < 1, or a speed that is
-    not finite.
+    **Raises:** `ValueError` for a canvas that is not larger than the images, `num_frames` < 1, or a
+    speed that is not finite.
     """
     checks.key("key", key)
     images, num_frames, canvas = _check(images, num_frames, canvas)
@@ -93,10 +95,11 @@ def batches(
     speed: float | None = None,
     epochs: int | None = None,
 ) -> Iterator[tuple[Frames, Labels]]:
-    """Batches of `(frames, labels)`: an image is on a new path each time that it comes.
+    """Yield batches of `(frames, labels)`, with a new path each time an image occurs.
 
-    The frames are made batch by batch, on the device. Arguments as for
-    [`eventsnn.data.images.batches`][] and [`sequences`][].
+    The frames are computed batch by batch, on the device.
+
+    **Arguments:** as for [`eventsnn.data.images.batches`][] and [`sequences`][].
     """
     _, *options = *_check(images, num_frames, canvas), _number(speed)
     key_order, key_motion = jax.random.split(checks.key("key", key))
@@ -115,9 +118,12 @@ def test_batches(
     canvas: int | None = None,
     speed: float | None = None,
 ) -> Iterator[tuple[Frames, Labels, Bool[np.ndarray, " batch"]]]:
-    """One sequence of each image as `(frames, labels, valid)`, in batches of one shape: see
-    [`eventsnn.data.images.test_batches`][]. The same key gives the same sequences, whatever the
+    """Yield one sequence per image as `(frames, labels, valid)`, in batches of the same shape.
+
+    See [`eventsnn.data.images.test_batches`][]. The sequences depend on the key, and not on the
     batch size.
+
+    **Arguments:** as for [`batches`][], without `epochs`.
     """
     _, *options = *_check(images, num_frames, canvas), _number(speed)
     checks.key("key", key)
@@ -142,8 +148,8 @@ def _numbered(key, images, numbers, *, num_frames, canvas, speed):
 
 
 def _corners(key, batch, num_frames, room, speed):
-    """The upper left corner of the digit in each frame, in whole pixels: (*batch, frames, 2)."""
-    # Always in float32, so that neither the type of the images nor x64 changes the motion.
+    """Upper left corner of the digit in each frame, in whole pixels: (*batch, frames, 2)."""
+    # Always in float32, so that neither the dtype of the images nor x64 changes the motion.
     room = np.asarray(room, np.float32)
     speed = jnp.asarray(room.min() / 10 if speed is None else speed, jnp.float32)
     key_start, key_angle = jax.random.split(key)
@@ -155,7 +161,7 @@ def _corners(key, batch, num_frames, room, speed):
 
 
 def _check(images, num_frames, canvas):
-    """All three, with the canvas chosen if not given."""
+    """Check and return all three, with the default canvas for None."""
     images = checks.numbers("images", images, boolean=True)
     num_frames = checks.count("num_frames", num_frames)
     if images.ndim < 2 or 0 in images.shape[-2:]:

@@ -1,7 +1,7 @@
-"""The yin-yang data set: which part of the figure does a point of the plane belong to?
+"""Yin-yang data set: classification of points in the plane by the part of the figure they are in.
 
-Kriener, Göltz & Petrovici, The Yin-Yang dataset, NICE 2022, arXiv:2102.08211. Points are uniform
-within their class, and the three classes are equally likely.
+Kriener, Göltz & Petrovici, The Yin-Yang dataset, NICE 2022, arXiv:2102.08211. Points are uniformly
+distributed within their class, and the three classes are equally likely.
 """
 
 import dataclasses
@@ -21,22 +21,22 @@ from . import images
 R_BIG = 0.5
 R_SMALL = 0.1
 CLASSES = ("yin", "yang", "dot")
-#: The seeds of the published sets.
+#: Seeds of the published sets.
 SEEDS = {"train": 42, "validation": 41, "test": 40}
 
 
 class Samples(NamedTuple):
-    """Points and what they belong to."""
+    """Points and their classes."""
 
     xy: Float[Array | np.ndarray, "n 2"]
-    """Points of the disc of radius 1/2 around (1/2, 1/2), so in [0, 1]."""
+    """Points in the disc of radius 1/2 around (1/2, 1/2), with coordinates in [0, 1]."""
     labels: Int32[Array | np.ndarray, " n"]
-    """0: yin, 1: yang, 2: a dot."""
+    """Classes. 0: yin, 1: yang, 2: dot."""
 
 
 @dataclasses.dataclass(frozen=True)
 class YinYangData:
-    """Draws to train on, to choose by, and to test on; no point is in two of them."""
+    """Disjoint training, validation and test sets."""
 
     train: Samples
     validation: Samples
@@ -44,12 +44,12 @@ class YinYangData:
 
 
 def classify(xy: Float[ArrayLike, "*batch 2"]) -> Int32[Array, "*batch"]:
-    r"""The class of points: 0 (yin), 1 (yang), 2 (a dot); -1 outside of the figure.
+    r"""Return the class of points: 0 (yin), 1 (yang), 2 (dot), or -1 outside the figure.
 
-    With distances $d_l$ and $d_r$ to the centres (1/4, 1/2) and (3/4, 1/2) of the dots, a point is
-    of class 2 where $\min(d_l, d_r) < 1/10$; else of class 1 where $d_l \le 1/4$, or where
-    $y > 1/2$ and $d_r > 1/4$; else of class 0. So yang is the upper half with a bulge downwards on
-    the left, and a rotation by half a turn swaps yin and yang.
+    Let $d_l$ and $d_r$ be the distances to the centres (1/4, 1/2) and (3/4, 1/2) of the dots. A
+    point is in class 2 if $\min(d_l, d_r) < 1/10$. Otherwise it is in class 1 if $d_l \le 1/4$, or
+    if $y > 1/2$ and $d_r > 1/4$. Otherwise it is in class 0. Yang is thus the upper half with a
+    bulge downwards on the left. A rotation by 180 degrees swaps yin and yang.
     """
     xy = _points(xy)
 
@@ -64,7 +64,9 @@ def classify(xy: Float[ArrayLike, "*batch 2"]) -> Int32[Array, "*batch"]:
 
 
 def sample(key: PRNGKeyArray, n: int) -> Samples:
-    """`n` points. For each a class is drawn, then points in the square until one is of that class.
+    """Sample `n` points.
+
+    For each point a class is drawn first, then points in the square until one is in that class.
 
     **Raises:** `ValueError` if `n` is not an integer >= 1.
     """
@@ -74,16 +76,18 @@ def sample(key: PRNGKeyArray, n: int) -> Samples:
 def generate(
     key: PRNGKeyArray, *, train: int = 5000, validation: int = 1000, test: int = 1000
 ) -> YinYangData:
-    """Three sets drawn with different keys: `key` folded with 0 (train), 1 (validation), 2 (test).
+    """Sample new training, validation and test sets.
 
-    Coordinates are continuous, so that (but for a chance of about 1 in 10 million in float32) no
-    point is in two sets. The default sizes are those of the publication.
+    The sets use `key` folded with 0 (training), 1 (validation) and 2 (test). Coordinates are
+    continuous: the probability that a point is in two sets is about 1 in 10 million in float32. The
+    default sizes are those of the publication.
 
     **Arguments:**
 
-    - `train`, `validation`, `test`: how many points.
+    - `key`: a JAX random key.
+    - `train`, `validation`, `test`: numbers of points. Defaults: 5000, 1000 and 1000.
 
-    **Raises:** `ValueError` if one of them is not an integer >= 1.
+    **Raises:** `ValueError` if a number is not an integer >= 1.
     """
     sizes = {"train": train, "validation": validation, "test": test}
     sizes = {name: checks.count(name, n) for name, n in sizes.items()}
@@ -96,21 +100,23 @@ def generate(
 
 
 def published(*, train: int = 5000, validation: int = 1000, test: int = 1000) -> YinYangData:
-    r"""The points of the publication, which are the same for everybody.
+    r"""Return the fixed points of the publication.
 
-    They are made again here as its generator makes them (Kriener, Göltz & Petrovici,
-    arXiv:2102.08211): from NumPy's `RandomState`, with seed 42 to train, 41 to validate and 40 to
-    test, and for each point a class from `randint(3)`, then pairs from `rand(2)` until one is of
-    that class. Coordinates are rounded to JAX's default type at the end.
+    The function reproduces the published generator (Kriener, Göltz & Petrovici,
+    arXiv:2102.08211). It uses NumPy's `RandomState` with seed 42 for training, 41 for validation
+    and 40 for test. For each point it draws a class from `randint(3)`, then pairs from `rand(2)`
+    until one is in that class. At the end coordinates are rounded to the default floating-point
+    type of JAX.
 
-    Of a set of another size the shorter is the beginning of the longer. Which points they happen
-    to be matters a little: see [`generate`][] for others.
+    A smaller set is the beginning of a larger set. Accuracies depend slightly on the choice of
+    points: use [`generate`][] for other points.
 
     **Arguments:**
 
-    - `train`, `validation`, `test`: how many points.
+    - `train`, `validation`, `test`: numbers of points. Defaults: 5000, 1000 and 1000, as
+        published.
 
-    **Raises:** `ValueError` if one of them is not an integer >= 1.
+    **Raises:** `ValueError` if a number is not an integer >= 1.
     """
     sizes = {"train": train, "validation": validation, "test": test}
     sizes = {name: checks.count(name, n) for name, n in sizes.items()}
@@ -120,13 +126,15 @@ def published(*, train: int = 5000, validation: int = 1000, test: int = 1000) ->
 def event_inputs(
     xy: Float[ArrayLike, "*batch 2"], *, t_max: float = 30.0, bias_time: float = 0.0
 ) -> Float[Array, "*batch 5 1"]:
-    r"""One spike in each of five channels: at $t_\max (x, y, 1 - x, 1 - y)$, and at `bias_time`.
+    r"""Encode points as one spike in each of five channels.
+
+    The spike times are $t_\max (x, y, 1 - x, 1 - y)$ and `bias_time`.
 
     **Arguments:**
 
-    - `xy`: points, each coordinate in [0, 1].
-    - `t_max`: the latest spike (ms).
-    - `bias_time`: when the fifth channel spikes, in every sample alike (ms).
+    - `xy`: points, with coordinates in [0, 1].
+    - `t_max`: the latest spike time of the first four channels (ms), > 0. Default: 30.
+    - `bias_time`: spike time of the fifth channel (ms), >= 0, the same in all samples. Default: 0.
 
     **Raises:** `ValueError` for coordinates out of range, `t_max` <= 0, or `bias_time` < 0.
     """
@@ -140,8 +148,11 @@ def event_inputs(
 def batches(
     key: PRNGKeyArray | int, data: Samples, batch_size: int, *, epochs: int | None = None
 ) -> Iterator[Samples]:
-    """Batches in an order drawn anew for every epoch, all of one size: what is left over at the
-    end of an epoch is left out. See [`eventsnn.data.images.batches`][]."""
+    """Yield batches of the same size, in a random order that differs in every epoch.
+
+    The remaining samples at the end of an epoch are dropped. See
+    [`eventsnn.data.images.batches`][].
+    """
     checks.instance("data", data, Samples, "Samples of points and labels")
     xy, labels = (np.asarray(part) for part in data)
     drawn = images.batches(key, xy, labels, batch_size=batch_size, epochs=epochs)
@@ -168,7 +179,7 @@ def _published(seed, n):
 
 
 def _class(x, y):
-    """`classify` of one point in float64, without JAX."""
+    """Equivalent of `classify` for one point in float64, without JAX."""
     left, right, centre = (math.hypot(x - c * R_BIG, y - R_BIG) for c in (0.5, 1.5, 1.0))
     if centre > R_BIG:
         return -1

@@ -1,4 +1,4 @@
-"""The discrete-time mode: neurons in steps, one `lax.scan` over time."""
+"""Discrete-time mode: layers of neurons with a fixed time step, run by one `lax.scan`."""
 
 from .alpha import Alpha as Alpha
 from .alpha import AlphaState as AlphaState

@@ -1,4 +1,4 @@
-"""A membrane that answers a spike with a difference of exponentials."""
+"""Alpha neurons, whose response to a spike is a difference of exponentials."""
 
 from typing import NamedTuple
 
@@ -23,7 +23,7 @@ from .recurrence import linear_recurrence
 
 
 class AlphaState(NamedTuple):
-    """Excitatory and inhibitory current, and the membrane."""
+    """State of an `Alpha` cell: excitatory current, inhibitory current, membrane potential."""
 
     syn_exc: Float[Array, "*neurons"]
     syn_inh: Float[Array, "*neurons"]
@@ -31,33 +31,35 @@ class AlphaState(NamedTuple):
 
 
 class Alpha(AbstractSpikingCell):
-    r"""A neuron whose membrane is the difference of two exponentials:
+    r"""Neuron whose membrane potential is a difference of two exponentials:
 
     $$E_t = \alpha E_{t-1} + X_t, \qquad I_t = \beta I_{t-1} - X_t, \qquad
       U_t = \tau\,(E_t + I_t), \qquad \tau = \frac{\log\alpha}{\log\beta - \log\alpha} + 1$$
 
-    Where a neuron is due a reset ($R_t$ as in [`eventsnn.discrete.Leaky`][]): with `reset="zero"`
-    (the default) $E_t = I_t = U_t = 0$; with `"subtract"` $E_t$ loses $\theta$, $I_t = 0$ and
-    $U_t$ gains $I_{t-1}$.
+    The reset acts at the steps with $R_t = 1$, where $R_t$ is defined as in
+    [`eventsnn.discrete.Leaky`][]. With `reset="zero"` (the default), $E_t = I_t = U_t = 0$. With
+    `"subtract"`, $E_t$ is reduced by $\theta$, $I_t = 0$, and $I_{t-1}$ is added to $U_t$.
 
-    The response to an input of 1, $k$ steps later, is thus
+    The response to an input of 1 after $k$ steps is
     $-\log\beta\,(\alpha^k - \beta^k) / (\log\alpha - \log\beta)$, with the limit
-    $-\log\alpha\, k\, \alpha^k$ for $\beta \to \alpha$. It is computed by
+    $-\log\alpha\, k\, \alpha^k$ for $\beta \to \alpha$. It is computed as
 
     $$U_t = \beta U_{t-1} + g E_{t-1}, \qquad
       g = -\log\beta\, \frac{\alpha - \beta}{\log\alpha - \log\beta}$$
 
-    which is finite, with its derivatives, where learning makes the two rates equal or lets them
-    change places. A reset by subtraction leaves $U = \tau E$, which grows without bound as they
-    approach each other; the default does not.
+    This form and its derivatives stay finite if training makes the two rates equal, or makes
+    $\beta$ larger than $\alpha$. A reset by subtraction leaves $U = \tau E$, which grows without
+    bound as the two rates approach each other. The default reset avoids this.
 
-    The same as `snntorch.Alpha` up to rounding, which grows with $\tau$ there.
+    Equivalent to `snntorch.Alpha` up to rounding errors, which grow with $\tau$ in snnTorch.
 
     **Arguments:** `threshold`, `surrogate` and `inhibition` as in [`eventsnn.discrete.Leaky`][],
     and
 
-    - `alpha`: $\alpha$ in [0, 1], the decay of the excitatory current.
-    - `beta`: $\beta$ in [0, 1], the decay of the inhibitory current, below $\alpha$ to begin with.
+    - `alpha`: $\alpha$ in [0, 1], decay of the excitatory current per step.
+    - `beta`: $\beta$ in [0, 1], decay of the inhibitory current per step. The initial value must be
+        below $\alpha$.
+    - `reset`: `"zero"` (the default), `"subtract"` or `"none"`.
 
     **Raises:** `ValueError` if `beta` is not below `alpha`, and as [`eventsnn.discrete.Leaky`][].
     """
@@ -114,17 +116,20 @@ class Alpha(AbstractSpikingCell):
 
 
 def _response(state, tau):
-    """The membrane without the step of its reset: where that was by subtraction, which leaves no
-    inhibitory current, it starts anew from the excitatory one."""
+    """Membrane potential from which the next step continues.
+
+    A reset by subtraction leaves the inhibitory current at 0. The potential is then recomputed
+    from the currents.
+    """
     restarted = tau * (state.syn_exc + state.syn_inh)
     return jnp.where(state.syn_inh == 0, restarted, state.mem)
 
 
 def _mean_of_exp(x):
-    """The mean of e^s for s in [0, x], (e^x - 1) / x, with a derivative that is right at 0, too."""
+    """Mean of e^s for s in [0, x], (e^x - 1) / x, with the correct derivative at 0."""
     near = jnp.abs(x) < 0.5
     small, large = jnp.where(near, x, 0), jnp.where(near, 1, x)
-    series = jnp.ones_like(x)  # 1 + x/2 (1 + x/3 (1 + ...)), to 1e-16
+    series = jnp.ones_like(x)  # 1 + x/2 (1 + x/3 (1 + ...)), accurate to 1e-16
     for k in range(14, 1, -1):
         series = 1 + small / k * series
     return jnp.where(near, series, jnp.expm1(large) / large)

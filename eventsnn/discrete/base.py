@@ -1,4 +1,4 @@
-"""What a layer of the discrete-time mode is, and what the spiking ones have in common."""
+"""Base classes and shared helpers of the discrete-time cells."""
 
 import abc
 import inspect
@@ -22,32 +22,33 @@ RESETS = ("subtract", "zero", "none")
 
 
 class AbstractCell(eqx.Module):
-    """One step of a layer with a memory: state in, state out, nothing hidden.
+    """Base class of stateful layers: one call is one time step, with explicit state.
 
-    A cell, a stack of layers and a model of your own are all this. It sees one sample;
-    `jax.vmap` makes it a batch: the initial state of a batch `x` of shape `(batch, *features)` is
+    Cells, stacks of layers and user-defined models are subclasses. A call takes one sample. Use
+    `jax.vmap` for a batch: the initial state of a batch `x` of shape `(batch, *features)` is
     `jax.vmap(model.init_state)(x)`.
     """
 
     neuron_parameters: ClassVar[tuple[str, ...]] = ()
-    """Names of fields that describe neurons: [`eventsnn.discrete.trainable`][] leaves them as
-    they are unless it is given their name. All other arrays of a new cell train."""
+    """Names of the fields that are neuron parameters. [`eventsnn.discrete.trainable`][] selects
+    them only by name. It selects all other floating-point arrays of a user-defined cell by
+    default."""
 
     @abc.abstractmethod
     def init_state(self, x: Any) -> PyTree:
-        """The state before the first step, for inputs of the shape and dtype of `x`."""
+        """Return the state before the first step, for inputs of the shape and dtype of `x`."""
 
     @abc.abstractmethod
     def __call__(
         self, x: Any, state: PyTree, *, key: PRNGKeyArray | None = None
     ) -> tuple[Any, PyTree]:
-        """One step.
+        """Compute one step.
 
         **Arguments:**
 
-        - `x`: this step's input.
-        - `state`: as `init_state` or the previous step returned it.
-        - `key`: for what is random (dropout, a stochastic surrogate).
+        - `x`: the input of this step.
+        - `state`: the state returned by `init_state` or by the previous step.
+        - `key`: random key for dropout and stochastic surrogates. Default: None, no key.
 
         **Returns:** the output and the new state.
         """
@@ -55,21 +56,24 @@ class AbstractCell(eqx.Module):
     def in_parallel(
         self, xs: Any, state: PyTree, *, key: PRNGKeyArray | None = None
     ) -> tuple[Any, PyTree] | None:
-        """Outputs and states of all steps, both with time first, without one step waiting for
-        another; None where that cannot be."""
+        """Compute all steps in parallel over time.
+
+        **Returns:** outputs and states of all steps, both with the time axis first. None if the
+        cell cannot be computed in parallel.
+        """
         return None
 
 
-# ------------------------------------------------------------------ layers without memory
+# ------------------------------------------------------------------ stateless layers
 
 
 def call(layer: Any, x: Any, key: PRNGKeyArray | None) -> Any:
-    """Output of a layer without memory. Modules that take a key get one."""
+    """Output of a stateless layer. Pass `key` to modules that accept it."""
     return layer(x, key=key) if takes_key(layer) else layer(x)
 
 
 def takes_key(layer: Any) -> bool:
-    """Whether a layer is a module whose call has an argument `key`."""
+    """Return whether a layer is a module whose call has an argument `key`."""
     if not (isinstance(layer, eqx.Module) and callable(layer)):
         return False
     taken = inspect.signature(layer).parameters.values()
@@ -77,7 +81,7 @@ def takes_key(layer: Any) -> bool:
 
 
 def callable_instance(name: str, value: Any) -> Any:
-    """`value`, refused unless it is callable and not a class."""
+    """Return `value`. Raise unless it is callable and not a class."""
     if isinstance(value, type):
         raise ValueError(
             f"{name} must be an instance, such as {value.__name__}(...), got the class "
@@ -87,12 +91,12 @@ def callable_instance(name: str, value: Any) -> Any:
 
 
 def described(tree: Any) -> str:
-    """The shapes and dtypes of a tree of arrays, in one line."""
+    """Description of the shapes and dtypes of a pytree of arrays, in one line."""
     return eqx.tree_pformat(jax.tree.map(_kind, tree), width=10**6, struct_as_array=True)
 
 
 def kinds(tree: Any) -> Any:
-    """The structure of a tree, and the shapes and dtypes of its arrays."""
+    """Structure of a pytree, and shapes and dtypes of its arrays."""
     leaves, structure = jax.tree.flatten(tree)
     return structure, [_kind(leaf) for leaf in leaves]
 
@@ -102,7 +106,7 @@ def _kind(x):
 
 
 def reason(error: Exception) -> str:
-    """The first line of an error's message, without its full stop."""
+    """First line of an error message, without its full stop."""
     return (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
 
 
@@ -113,7 +117,10 @@ RATE = checks.Range("must lie in [0, 1]", lambda x: (x >= 0) & (x <= 1))
 
 
 def leaf(name: str, values: checks.Range = checks.FINITE) -> Callable[[ArrayLike], Array]:
-    """A converter for a parameter: a floating-point array, a scalar or one value per neuron."""
+    """Make a converter for a parameter, which is a scalar or has one value per neuron.
+
+    The converter returns a floating-point array and raises for values out of range.
+    """
 
     def convert(value: ArrayLike) -> Array:
         return checks.as_floating(checks.within(name, value, values))
@@ -122,7 +129,7 @@ def leaf(name: str, values: checks.Range = checks.FINITE) -> Callable[[ArrayLike
 
 
 def alike(name: str, value: Array, other: str, reference: Array) -> None:
-    """Refuse a parameter whose shape does not broadcast against that of another one."""
+    """Raise if the shape of a parameter does not broadcast against the shape of another one."""
     try:
         np.broadcast_shapes(value.shape, reference.shape)
     except ValueError:
@@ -133,8 +140,10 @@ def alike(name: str, value: Array, other: str, reference: Array) -> None:
 
 
 def like(value: Any, x: Like, name: str) -> Array:
-    """A parameter, unwrapped and in the dtype of `x`, refused unless it is a scalar or fits the
-    axes of `x` one by one."""
+    """Unwrap a parameter and convert it to the dtype of `x`.
+
+    Raise unless it is a scalar, or has as many axes as `x`, each of the same length or of length 1.
+    """
     value = jnp.asarray(value.unwrap() if isinstance(value, AbstractWrapper) else value)
     fits = value.ndim == 0 or (
         value.ndim == len(x.shape)
@@ -150,15 +159,18 @@ def like(value: Any, x: Like, name: str) -> Array:
 
 
 def decay(value: Array, x: Array, name: str) -> Array:
-    """A decay rate limited to [0, 1], whose limits belong to the range: the derivative there is
-    1, where `jnp.clip` would give a half."""
+    """Clip a decay rate to [0, 1].
+
+    The derivative is 1 on the closed interval, including the limits, where `jnp.clip` has the
+    derivative 1/2. It is 0 outside.
+    """
     value = like(value, x, name)
     inside = (value >= 0) & (value <= 1)
     return jnp.where(inside, value, jax.lax.stop_gradient(jnp.clip(value, 0, 1)))
 
 
 def zeros(x: Like) -> Array:
-    """Zeros of the shape and dtype of `x`."""
+    """Array of zeros with the shape and dtype of `x`. Raise unless `x` is one float array."""
     if not hasattr(x, "dtype"):
         raise ValueError(f"inputs of a cell must be one array, got {type(x).__name__}.")
     if not jnp.issubdtype(x.dtype, jnp.floating):
@@ -170,7 +182,7 @@ def zeros(x: Like) -> Array:
 
 
 def reset_name(value: Any) -> ResetName:
-    """`value`, refused unless it is the name of a reset."""
+    """Return `value`. Raise unless it is the name of a reset."""
     return checks.choice("reset", value, RESETS)
 
 
@@ -178,11 +190,11 @@ reset_delay = partial(checks.flag, "reset_delay")
 
 
 class AbstractSpikingCell(AbstractCell):
-    r"""A cell whose membrane $U$ fires where it exceeds a threshold, $S = H(U - \theta)$. At the
-    threshold it does not fire.
+    r"""Base class of spiking cells: a neuron fires if its membrane potential $U$ exceeds the
+    threshold, $S = H(U - \theta)$. At the threshold it does not fire.
 
-    The fields below are keyword arguments of every spiking cell. The reset is a constant for
-    differentiation; through $S$ the derivative of the surrogate passes.
+    The fields below are keyword arguments of every spiking cell. The reset is constant under
+    differentiation. The spikes $S$ have the surrogate gradient.
     """
 
     threshold: Float[Array, "*neurons"] = eqx.field(
@@ -199,15 +211,16 @@ class AbstractSpikingCell(AbstractCell):
     )
 
     def exceeds(self, mem: Array) -> Array:
-        r"""$H(U - \theta)$ as a constant: whether the neuron is due a reset."""
+        r"""Compute $H(U - \theta)$, 1 for neurons to be reset, as a constant without gradient."""
         over = mem > like(self.threshold, mem, "threshold")
         return jax.lax.stop_gradient(over.astype(mem.dtype))
 
     def fire(self, mem: Array, key: PRNGKeyArray | None, *, over_time: bool = False) -> Array:
-        """The spikes of this step, or with `over_time` of all steps, along the first axis.
+        """Compute the spikes from the membrane potentials of one step.
 
-        With `inhibition` only the neuron that exceeds its threshold most may fire; the neurons
-        then have one axis.
+        With `over_time`, `mem` has the potentials of all steps along its first axis. With
+        `inhibition`, only the neuron furthest above its threshold may fire, and the neurons must
+        have exactly one axis.
         """
         one = jax.ShapeDtypeStruct(mem.shape[over_time:], mem.dtype)
         gap = mem - like(self.threshold, one, "threshold")
@@ -221,7 +234,7 @@ class AbstractSpikingCell(AbstractCell):
         return spk
 
     def reset_by(self, mem: Array, spk: Array) -> Array:
-        """The membrane after the resets counted by `spk`."""
+        """Membrane potential after the resets counted by `spk`."""
         if self.reset == "subtract":
             return mem - spk * like(self.threshold, mem, "threshold")
         if self.reset == "zero":

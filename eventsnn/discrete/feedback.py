@@ -1,5 +1,8 @@
-"""From a layer's spikes back to its own input. Any callable will do, `equinox.nn.Linear` and
-`equinox.nn.Conv2d` among them; these are the others."""
+"""Feedback connections from the spikes of a layer to its own input.
+
+Any callable can be a feedback, including `equinox.nn.Linear` and `equinox.nn.Conv2d`. This module
+adds connections that Equinox does not have.
+"""
 
 from collections.abc import Callable
 
@@ -14,30 +17,35 @@ from .base import call, callable_instance, leaf, like
 
 
 class OneToOne(eqx.Module):
-    r"""Each neuron to itself, $v \odot S$.
+    r"""Feedback of each neuron to itself only, $v \odot S$.
 
     **Arguments:**
 
-    - `v`: the weight, a scalar or one value a neuron. Default: 1.
+    - `v`: the weight, a scalar or one value per neuron. Default: 1.
     """
 
     v: Float[Array, "*neurons"] = eqx.field(default=1.0, converter=leaf("v"))
 
     def __call__(self, x: Float[Array, "*neurons"], *, key: object = None) -> Array:
-        """The feedback current of spikes `x`; `key` is there for the company of other layers."""
+        """Feedback current of the spikes `x`.
+
+        `key` is accepted for compatibility with `equinox.nn` layers and ignored.
+        """
         return like(self.v, x, "v") * x
 
 
 class MaskedLinear(eqx.Module):
-    r"""$(M \odot W)\,x + b$: synapses that the mask leaves out neither act nor get a gradient.
+    r"""Linear layer with masked weights, $(M \odot W)\,x + b$.
+
+    Masked synapses have no effect and receive no gradient.
 
     **Arguments:**
 
     - `weight`: $W$, of shape `(out, in)` as in `equinox.nn.Linear`.
-    - `mask`: booleans of the same shape.
-    - `bias`: $b$, of shape `(out,)`. Default: none.
+    - `mask`: $M$, booleans of the same shape. True keeps a synapse.
+    - `bias`: $b$, of shape `(out,)`. Default: None, no bias.
 
-    **Raises:** `ValueError` for shapes that do not fit.
+    **Raises:** `ValueError` if the shapes do not match.
     """
 
     weight: Float[Array, "out in"]
@@ -64,14 +72,14 @@ class MaskedLinear(eqx.Module):
             )
 
     def __call__(self, x: Float[Array, " in"], *, key: object = None) -> Float[Array, " out"]:
-        """The weighted input."""
+        """Output of the layer. `key` is ignored."""
         weight, bias = unwrap((self.weight, self.bias))
         out = jnp.where(self.mask, weight, 0) @ x
         return out if bias is None else out + bias
 
 
 class Frozen(eqx.Module):
-    """A layer whose parameters stay as they are: no gradient enters them.
+    """Wrapper of a layer whose parameters do not train: they receive no gradient.
 
     **Arguments:**
 
@@ -84,6 +92,6 @@ class Frozen(eqx.Module):
         callable_instance("layer", self.layer)
 
     def __call__(self, x: Array, *, key: PRNGKeyArray | None = None) -> Array:
-        """What the layer gives."""
+        """Output of the wrapped layer."""
         arrays, rest = eqx.partition(unwrap(self.layer), eqx.is_array)
         return call(eqx.combine(jax.lax.stop_gradient(arrays), rest), x, key)

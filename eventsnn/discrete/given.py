@@ -1,4 +1,4 @@
-"""What a run is given: inputs over time, a key, layers to record, a state; refused if unusable."""
+"""Validation of the arguments of a run: inputs over time, key, layers to record, state."""
 
 import operator
 from collections.abc import Callable, Sequence
@@ -15,25 +15,25 @@ from .base import described, kinds
 
 
 class Feed(NamedTuple):
-    """Input of a layer: one value per step, or one for all steps."""
+    """Input of a layer: one value per step, or one constant value for all steps."""
 
     x: Any
     constant: bool
     num_steps: int
 
     def first(self) -> Any:
-        """The input of the first step."""
+        """Input of the first step."""
         return self.x if self.constant else jax.tree.map(lambda x: x[0], self.x)
 
     def over_time(self) -> Any:
-        """With a time axis."""
+        """Input of all steps, with the time axis first. A constant input is broadcast."""
         if not self.constant:
             return self.x
         return jax.tree.map(lambda x: jnp.broadcast_to(x, (self.num_steps, *x.shape)), self.x)
 
 
 def feed(xs: Any, num_steps: int | None, *, batch: bool) -> Feed:
-    """Inputs as arrays that agree on the axes of time and batch."""
+    """Convert the inputs to arrays. Raise unless their time and batch axes agree."""
     xs = jax.tree.map(_array, xs, is_leaf=lambda x: isinstance(x, list))
     constant, shapes = num_steps is not None, [x.shape for x in jax.tree.leaves(xs)]
     axes = batch + (not constant)
@@ -52,7 +52,7 @@ def _array(x):
 
 
 def _expected(constant, batch):
-    """The axes of an input, in words."""
+    """Description of the expected axes of an input, for an error message."""
     if constant:
         return "shape (batch, ...), the same for all steps" if batch else "at least one array"
     axes = "shape (T, batch, ...), with the time" if batch else "the time"
@@ -60,7 +60,7 @@ def _expected(constant, batch):
 
 
 def asked(layers: int | Sequence[int], n: int) -> tuple[int, ...]:
-    """The layers to record, counted from the first."""
+    """Indices of the layers to record, as non-negative integers."""
     each = [layers] if isinstance(layers, int | np.integer) else layers
     try:
         found = [_index(i) for i in each]
@@ -78,11 +78,11 @@ def _index(value):
 
 
 def typed_key(key: Any, n: int | None = None) -> PRNGKeyArray | None:
-    """A key of the newer kind: one, or with `n` also one per sample."""
+    """Convert a key to a typed key. Raise unless it is one key, or with `n` one key per sample."""
     if key is None:
         return None
     if jnp.issubdtype(getattr(key, "dtype", np.int64), np.uint32) and key.shape[-1:] == (2,):
-        key = jax.random.wrap_key_data(key)  # of the older kind, plain integers
+        key = jax.random.wrap_key_data(key)  # a raw key, plain integers
     if not jnp.issubdtype(getattr(key, "dtype", np.int64), jax.dtypes.prng_key):
         raise checks.wrong("key", key, "a jax.random key")
     if key.shape not in ((), () if n is None else (n,)):
@@ -92,7 +92,7 @@ def typed_key(key: Any, n: int | None = None) -> PRNGKeyArray | None:
 
 
 def fitting(state: PyTree, init_state: Callable[[Any], PyTree], x: Array, name: str) -> PyTree:
-    """A state, refused unless it is of the kind that `init_state(x)` gives."""
+    """Return `state`. Raise unless its structure, shapes and dtypes match `init_state(x)`."""
     expected = eqx.filter_eval_shape(init_state, x)
     if kinds(state) != kinds(expected):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Lapicque's neuron: leaky integrate-and-fire in the units of an RC circuit."""
+"""Lapicque's neuron: leaky integrate-and-fire with the parameters of an RC circuit."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
@@ -23,24 +23,28 @@ BETWEEN = Range("must lie in (0, 1)", lambda x: (x > 0) & (x < 1))
 
 
 class Lapicque(AbstractSpikingCell):
-    r"""Leaky integrate-and-fire as an RC circuit, by one Euler step of length $T$:
+    r"""Leaky integrate-and-fire neuron as an RC circuit, with one Euler step of length $T$:
 
     $$B_t = \left(1 - \tfrac{T}{RC}\right) U_{t-1} + \tfrac{T}{C} X_t$$
 
-    and $U_t = B_t - R_t\,\theta$ with `reset="subtract"` (the default), $(1 - R_t) B_t$ with
-    `"zero"`, $B_t$ with `"none"`; spikes and $R_t$ as in [`eventsnn.discrete.Leaky`][].
+    The membrane potential is $U_t = B_t - R_t\,\theta$ with `reset="subtract"` (the default),
+    $U_t = (1 - R_t) B_t$ with `"zero"`, and $U_t = B_t$ with `"none"`. Spikes and $R_t$ are defined
+    as in [`eventsnn.discrete.Leaky`][].
 
-    The same as `snntorch.Lapicque` (Lapicque, J. Physiol. Pathol. Gén. 9:620, 1907).
+    Equivalent to `snntorch.Lapicque` (Lapicque, J. Physiol. Pathol. Gén. 9:620, 1907).
 
-    **Arguments:** one of `beta`; `resistance` and `capacitance`; `beta` and one of the two.
+    **Arguments:** `beta` alone, `resistance` and `capacitance`, or `beta` and one of the two.
 
-    - `beta`: the decay of a step in (0, 1), from which follows $RC = -T/\log\beta$.
-    - `resistance`: $R$ > 0. Default: 1, if only `beta` is given.
-    - `capacitance`: $C$ > 0.
+    - `beta`: decay per step, in (0, 1). It sets $RC = -T/\log\beta$. Default: None, computed from
+        `resistance` and `capacitance`.
+    - `resistance`: $R$ > 0. Default: None, computed from the other two, or 1 if only `beta` is
+        given.
+    - `capacitance`: $C$ > 0. Default: None, computed from the other two.
     - `time_step`: $T$ > 0. Default: 1.
     - `threshold`, `surrogate`, `reset`, `inhibition`: as in [`eventsnn.discrete.Leaky`][].
 
-    **Raises:** `ValueError` for another choice of arguments, or values out of range.
+    **Raises:** `ValueError` for any other combination of `beta`, `resistance` and `capacitance`, or
+    values out of range.
     """
 
     resistance: Float[Array, "*neurons"]
@@ -92,7 +96,7 @@ class Lapicque(AbstractSpikingCell):
 
 
 def _circuit(beta, resistance, capacitance, time_step):
-    """R and C from what was given."""
+    """Compute the resistance and the capacitance from the given arguments."""
     ranges = {"beta": BETWEEN, "resistance": POSITIVE, "capacitance": POSITIVE}
     values = {"beta": beta, "resistance": resistance, "capacitance": capacitance}
     given = {

@@ -1,4 +1,4 @@
-"""First-order leaky integrate-and-fire."""
+"""First-order leaky integrate-and-fire neurons."""
 
 from typing import NamedTuple
 
@@ -20,39 +20,44 @@ from .recurrence import linear_recurrence
 
 
 class LeakyState(NamedTuple):
-    """The membrane."""
+    """State of a first-order cell: the membrane potential."""
 
     mem: Float[Array, "*neurons"]
 
 
 class Leaky(AbstractSpikingCell):
-    r"""Leaky integrate-and-fire:
+    r"""Leaky integrate-and-fire neuron:
 
     $$U_t = \beta U_{t-1} + X_t - R_t\,\theta, \qquad S_t = g\,H(U_t - \theta), \qquad
       R_t = H(U_{t-1} - \theta)$$
 
-    with `reset="subtract"`; with `"zero"` $U_t = \beta (1 - R_t) U_{t-1} + X_t$: the input of the
-    step survives; with `"none"` $R_t = 0$. A spike thus resets at the next step. With
-    `reset_delay=False` the membrane is reset in the step of the spike.
+    This is the form for `reset="subtract"`. With `"zero"`,
+    $U_t = \beta (1 - R_t) U_{t-1} + X_t$: the reset does not affect the input of the same step.
+    With `"none"`, $R_t = 0$. The reset acts one step after the spike. With `reset_delay=False` it
+    acts in the step of the spike.
 
-    The same as `snntorch.Leaky` (Eshraghian et al., Proc. IEEE 111:1016, 2023,
-    arXiv:2109.12894), except that there `graded` does nothing under `inhibition`.
+    Equivalent to `snntorch.Leaky` (Eshraghian et al., Proc. IEEE 111:1016, 2023,
+    arXiv:2109.12894), with one exception: in snnTorch, `graded` has no effect with `inhibition`.
 
-    **Arguments:** (a parameter is a scalar or has one value per neuron; an axis of length 1 shares
-    a value along it, so that `(C, 1, 1)` is one value per channel of a feature map)
+    **Arguments:**
 
-    - `beta`: $\beta$ in [0, 1], the decay of a step. If learning takes it out of [0, 1], it acts as
-        the nearer limit and gets no gradient; [`eventsnn.Bounded`][] keeps it inside.
-    - `graded`: $g$, the size of a spike. Default: 1.
-    - `threshold`: $\theta$ > 0. Default: 1. A membrane at its threshold does not fire.
-    - `surrogate`: the derivative of the spike, see [`eventsnn.surrogates`][]. Default: `ATan()`.
+    Each parameter is a scalar or has one value per neuron. An axis of length 1 shares a value along
+    that axis: the shape `(C, 1, 1)` means one value per channel of a feature map.
+
+    - `beta`: $\beta$ in [0, 1], decay per step. If training moves it out of [0, 1], it is clipped
+        and receives no gradient. Use [`eventsnn.Bounded`][] to keep it inside.
+    - `graded`: $g$, amplitude of a spike. Default: 1.
+    - `threshold`: $\theta$ > 0. Default: 1. A neuron exactly at its threshold does not fire.
+    - `surrogate`: the surrogate gradient of the spike, see [`eventsnn.surrogates`][]. Default:
+        `ATan()`.
     - `reset`: `"subtract"` (the default), `"zero"` or `"none"`.
-    - `reset_delay`: whether the reset comes one step after the spike. Default: True.
-    - `inhibition`: only the neuron furthest over threshold fires, for inputs of shape `(n,)`.
-        Default: False.
+    - `reset_delay`: whether the reset acts one step after the spike. Default: True.
+    - `inhibition`: whether only the neuron furthest above its threshold fires. Inputs must then
+        have shape `(n,)`. Default: False.
 
-    **Raises:** `ValueError` for parameters out of range, an unknown `reset`, and at the first step
-    for parameters that do not fit the input, or `inhibition` of inputs with several axes.
+    **Raises:** `ValueError` for parameters out of range or an unknown `reset`. At the first step,
+    `ValueError` for parameters that do not match the input, or for `inhibition` with inputs of
+    several axes.
     """
 
     beta: Float[Array, "*neurons"] = eqx.field(converter=leaf("beta", RATE))
@@ -88,13 +93,13 @@ class Leaky(AbstractSpikingCell):
 
 
 class LeakyIntegrator(AbstractCell):
-    r"""A membrane that never fires, and is its own output:
+    r"""Leaky integrator without spikes, whose output is the membrane potential:
 
     $$U_t = \beta U_{t-1} + X_t$$
 
     **Arguments:**
 
-    - `beta`: $\beta$ in [0, 1], the decay of a step, as in [`eventsnn.discrete.Leaky`][].
+    - `beta`: $\beta$ in [0, 1], decay per step, as in [`eventsnn.discrete.Leaky`][].
     """
 
     beta: Float[Array, "*neurons"] = eqx.field(converter=leaf("beta", RATE))

@@ -1,4 +1,4 @@
-"""Leaky integrate-and-fire with feedback of the layer's own spikes."""
+"""Leaky integrate-and-fire neurons with recurrent feedback."""
 
 from collections.abc import Callable
 from functools import partial
@@ -24,33 +24,33 @@ from .base import (
 
 
 class RLeakyState(NamedTuple):
-    """Last step's spikes, and the membrane."""
+    """State of an `RLeaky` cell: spikes of the last step, membrane potential."""
 
     spk: Float[Array, "*neurons"]
     mem: Float[Array, "*neurons"]
 
 
 class RLeaky(AbstractSpikingCell):
-    r"""Leaky integrate-and-fire whose spikes come back to it one step later:
+    r"""Leaky integrate-and-fire layer with feedback of its spikes, delayed by one step:
 
     $$B_t = \beta U_{t-1} + X_t + V(S_{t-1}), \qquad S_t = H(U_t - \theta), \qquad
       R_t = H(U_{t-1} - \theta)$$
 
-    and $U_t = B_t - R_t\,\theta$ with `reset="subtract"`, $U_t = (1 - R_t) B_t$ with `"zero"`
-    (unlike in [`eventsnn.discrete.Leaky`][], input and feedback of that step are lost too),
-    $U_t = B_t$ with `"none"`. With `reset_delay=False` the membrane is reset in the step of the
-    spike.
+    The membrane potential is $U_t = B_t - R_t\,\theta$ with `reset="subtract"`,
+    $U_t = (1 - R_t) B_t$ with `"zero"`, and $U_t = B_t$ with `"none"`. Unlike in
+    [`eventsnn.discrete.Leaky`][], `"zero"` also discards the input and the feedback of that step.
+    With `reset_delay=False` the reset acts in the step of the spike.
 
-    The same as `snntorch.RLeaky`.
+    Equivalent to `snntorch.RLeaky`.
 
-    **Arguments:** besides those of [`eventsnn.discrete.Leaky`][] (but `graded`)
+    **Arguments:** as for [`eventsnn.discrete.Leaky`][], without `graded`, and
 
-    - `feedback`: $V$, a callable from spikes to currents of the same shape:
-        `equinox.nn.Linear(n, n, key=key)` (all to all),
+    - `feedback`: $V$, a callable from spikes to currents of the same shape. Examples:
+        `equinox.nn.Linear(n, n, key=key)` for all-to-all feedback,
         `equinox.nn.Conv2d(c, c, k, padding=k // 2, key=key)`,
-        [`eventsnn.discrete.OneToOne`][], [`eventsnn.discrete.MaskedLinear`][]. It learns with the
-        rest; [`eventsnn.discrete.Frozen`][] around it keeps it as it is. A module that takes a
-        `key` (dropout) gets a new one at each step.
+        [`eventsnn.discrete.OneToOne`][], [`eventsnn.discrete.MaskedLinear`][]. Its parameters train
+        unless it is wrapped in [`eventsnn.discrete.Frozen`][]. A module that takes a `key`, such as
+        dropout, gets a new key at each step.
     """
 
     beta: Float[Array, "*neurons"] = eqx.field(converter=leaf("beta", RATE))
@@ -73,9 +73,9 @@ class RLeaky(AbstractSpikingCell):
 
 
 def feed_back(feedback: Callable[..., Array], spk: Array, key: PRNGKeyArray | None = None) -> Array:
-    """The feedback current of last step's spikes, refused unless it has their shape."""
+    """Feedback current of the last step's spikes. Raise unless it has the shape of the spikes."""
     expected = f"feedback must map spikes of shape {spk.shape} to currents of that shape, got"
-    key = None if key is None else jax.random.fold_in(key, 1)  # `key` itself is the surrogate's
+    key = None if key is None else jax.random.fold_in(key, 1)  # the surrogate uses `key`
     try:
         current = call(unwrap(feedback), spk, key)
     except (TypeError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""A model over time."""
+"""Runs of a model over time, for one sample or a batch."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -16,14 +16,16 @@ from .sequential import Sequential, named
 
 
 class Run(NamedTuple):
-    """What [`run`][] hands back. Where `layers` names several layers the first two are tuples."""
+    """Result of [`run`][]. If `layers` is a sequence, the first two fields are tuples with one
+    entry per layer."""
 
     spikes: Any
-    """What the layer gave at each step, `(T, *neurons)`: spikes, for a spiking cell."""
+    """Output of the layer at each step, `(T, *neurons)`. For a spiking cell, its spikes."""
     membranes: Any
-    """The layer's membrane after each step, `(T, *neurons)`; None for a layer without one."""
+    """Membrane potential of the layer after each step, `(T, *neurons)`. None for a layer without
+    membrane potential."""
     state: PyTree
-    """The state after the last step, to go on from."""
+    """State after the last step, from which another run can continue."""
 
 
 def run(
@@ -36,37 +38,41 @@ def run(
     key: PRNGKeyArray | None = None,
     parallel: bool = False,
 ) -> Run:
-    """Run one sample through a model, step by step, in one `lax.scan`.
+    """Run a model on one sample, step by step, in one `lax.scan`.
 
-    Layers before the first cell and after the last have no part in the recurrence: they see all
-    steps at once (one large product instead of many small ones), and an input that is the same at
-    every step passes the first of them only once.
+    Layers before the first cell and after the last cell are not part of the recurrence. They are
+    applied to all steps at once, as one large product instead of many small ones. A constant input
+    passes the layers before the first cell only once.
 
-    The run is compiled, once for all models of the same structure and inputs of the same shape
-    (a layer that is a function of your own must be pure, and be the same object at each call).
-    Within another `jax.jit` it is a part of that program. Wrapped parameters
-    ([`eventsnn.constrain`][]) are unwrapped first.
+    The run is compiled once for all models of the same structure and inputs of the same shape. A
+    layer that is a user-defined function must be pure, and the same object at each call. Within
+    another `jax.jit` the run becomes part of that program. Parameters wrapped by
+    [`eventsnn.constrain`][] are unwrapped first.
 
-    For a batch see [`run_batch`][].
+    Use [`run_batch`][] for a batch.
 
     **Arguments:**
 
     - `model`: a cell, a [`eventsnn.discrete.Sequential`][], or your own
         [`eventsnn.discrete.AbstractCell`][].
-    - `xs`: the input of each step, time first; with `num_steps` the input of every step. For a
-        model that takes them, a tuple or dict of arrays, each with the time first. Cells take
-        floating-point numbers: counts of events need `xs.astype(jnp.float32)`.
-    - `num_steps`: how many steps to show a constant input.
-    - `layers`: which layers of a `Sequential` to record, by index, one or several. Default: the
-        last.
-    - `state`: where to start, as an earlier run or `model.init_state(x)` gave it, `x` being the
-        input of one step. Default: the latter.
-    - `key`: for dropout and stochastic surrogates, drawn anew at each step.
-    - `parallel`: go layer by layer instead, each over all steps, and run cells without reset
-        (`reset="none"`, `LeakyIntegrator`) by an associative scan. The same numbers up to
-        rounding; for long sequences on parallel hardware.
+    - `xs`: the input of each step, time axis first. With `num_steps`, one input that is used at all
+        steps. For a model with several inputs, a tuple or dict of such arrays. Cells take
+        floating-point numbers: convert event counts with `xs.astype(jnp.float32)`.
+    - `num_steps`: number of steps of a constant input. Default: None, the length of the time axis
+        of `xs`.
+    - `layers`: index or indices of the layers of a `Sequential` to record. Default: -1, the last
+        layer.
+    - `state`: initial state, from an earlier run or from `model.init_state(x)` with `x` the input
+        of one step. Default: None, the latter.
+    - `key`: random key for dropout and stochastic surrogates. Each step uses a new key. Default:
+        None, no key.
+    - `parallel`: whether to compute layer by layer, each over all steps. Cells without reset
+        (`reset="none"`, `LeakyIntegrator`) then use an associative scan. The results are equal up
+        to rounding. For long sequences on parallel hardware. Default: False.
 
-    **Raises:** `ValueError` for arguments that do not fit.
+    **Returns:** a [`Run`][].
+
+    **Raises:** `ValueError` for invalid arguments.
     """
     found, shown = feed(xs, num_steps, batch=False), _asked(model, layers, parallel)
     out = _compiled(model, found, state, typed_key(key), shown, parallel)
@@ -83,10 +89,11 @@ def run_batch(
     key: PRNGKeyArray | None = None,
     parallel: bool = False,
 ) -> Run:
-    """[`run`][] for a batch, with the axes in the order of the field: time, batch, the rest.
+    """Run a model on a batch. The order of the axes is time, batch, features.
 
-    The order of the first two axes of `xs` cannot be seen from it. Data sets, and the batches of
-    [`eventsnn.train.fit`][], have the sample first; a loss of frames moves the time to the front:
+    The order of the first two axes of `xs` cannot be checked. Data sets and the batches of
+    [`eventsnn.train.fit`][] have the sample axis first. A loss of such data has to move the time
+    axis to the front:
 
     ```python
     def loss(model, batch):
@@ -95,12 +102,14 @@ def run_batch(
         return losses.ce_count(discrete.run_batch(model, xs).spikes, labels)
     ```
 
-    **Arguments:** as for [`run`][], but
+    **Arguments:** as for [`run`][], except for
 
-    - `xs`: `(T, batch, *features)`; with `num_steps` `(batch, *features)`.
-    - `state`: with the batch as its first axis, as an earlier run gave it, or as
-        `jax.vmap(model.init_state)(x)` with `x` of shape `(batch, *features)`.
-    - `key`: one key, of which each sample gets its own, or a key per sample, `(batch,)`.
+    - `xs`: inputs of shape `(T, batch, *features)`, or `(batch, *features)` with `num_steps`.
+    - `state`: initial state with the batch as its first axis, from an earlier run or from
+        `jax.vmap(model.init_state)(x)` with `x` of shape `(batch, *features)`. Default: None, the
+        latter.
+    - `key`: one random key, which is split into one key per sample, or keys of shape `(batch,)`.
+        Default: None, no key.
 
     **Returns:** a [`Run`][] with spikes and membranes of shape `(T, batch, *neurons)`, and a state
     with the batch as its first axis.
@@ -112,7 +121,7 @@ def run_batch(
 
 
 def _asked(model, layers, parallel):
-    """The layers to record, after a check of what shapes the program."""
+    """Check the model and the static arguments. Return the indices of the layers to record."""
     expected = "a cell, or layers in a discrete.Sequential"
     checks.instance("model", model, AbstractCell, expected)
     checks.flag("parallel", parallel)
@@ -149,7 +158,7 @@ def _compiled_batch(model, feed, state, key, asked, parallel):
 
 
 def _over_time(model, feed, state, key, asked, parallel):
-    """A run of one sample that records several layers."""
+    """Run one sample and record several layers."""
     stack = model.layers if isinstance(model, Sequential) else (model,)
     if state is None:
         state = model.init_state(feed.first())
@@ -158,7 +167,7 @@ def _over_time(model, feed, state, key, asked, parallel):
     seen: dict[int, _Seen] = {}
     for start, block in _blocks(stack, apart=parallel):
         inside, stop = feed, start + len(block)
-        # A layer draws the same, whatever block it is in.
+        # The random numbers of a layer do not depend on how the layers are split into blocks.
         keys = None
         if key is not None:
             keys = [jax.random.fold_in(key, start + i) for i in range(len(block))]
@@ -180,15 +189,18 @@ def _over_time(model, feed, state, key, asked, parallel):
 
 
 class _Seen(NamedTuple):
-    """What a layer did over time."""
+    """Recorded outputs and membrane potentials of a layer over time."""
 
     spikes: Any
     membranes: Any
 
 
 def _blocks(stack, *, apart):
-    """Parts to run one after the other, each with the index of its first layer: single layers
-    without memory, and what lies from the first cell to the last (if `apart`: each cell)."""
+    """Yield the blocks of layers to run one after the other, with the index of their first layer.
+
+    The layers from the first cell to the last cell form one block. All other layers are blocks of
+    one layer. With `apart`, every layer is its own block.
+    """
     cells = [i for i, layer in enumerate(stack) if isinstance(layer, AbstractCell)]
     core = range(cells[0], cells[-1] + 1) if cells and not apart else range(0)
     for i, layer in enumerate(stack):
@@ -199,7 +211,7 @@ def _blocks(stack, *, apart):
 
 
 def _memoryless(layer, feed, key, index):
-    """A layer without memory, for all steps at once, or only once if all steps are the same."""
+    """Apply a stateless layer to all steps at once, or only once if all steps are the same."""
 
     def once(x, key):
         with named(index, layer, x):
@@ -212,7 +224,7 @@ def _memoryless(layer, feed, key, index):
 
 
 def _may_be_random(layer):
-    """Whether a layer could use its key: dropout, or a module that is not Equinox's own."""
+    """Return whether a layer may use its key: dropout, or a module from outside `equinox.nn`."""
     if not isinstance(layer, eqx.Module):
         return False
     modules = jax.tree.leaves(layer, is_leaf=lambda x: isinstance(x, eqx.nn.Dropout))
@@ -221,7 +233,7 @@ def _may_be_random(layer):
 
 
 def _scan(block, feed, states, keys, wanted, first):
-    """Layers that hang together in time, step by step."""
+    """Run a block of layers step by step."""
     cells = Sequential(block)
     recorded = sorted({*wanted, len(block) - 1})
     nothing = [None] * len(block)
@@ -240,7 +252,7 @@ def _scan(block, feed, states, keys, wanted, first):
 
 
 def _all_at_once(block, feed, states, keys, wanted, first):
-    """One cell over all steps, by its associative scan if it has one."""
+    """Run one cell over all steps, by its associative scan if it has one."""
     xs = feed.over_time()
     with named(first, block[0], jax.tree.map(lambda x: x[0], xs)):
         found = block[0].in_parallel(xs, states[0], key=keys and keys[0])

@@ -1,4 +1,4 @@
-"""Layers one after the other, some with a memory and some without."""
+"""Stack of stateful and stateless layers."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,19 +15,22 @@ from .base import AbstractCell, call, callable_instance, described, reason
 
 
 class Sequential(AbstractCell):
-    """A stack of layers, itself a cell. What comes out of one layer in a step enters the next in
-    the same step. Layers see one sample: `equinox.nn.Conv2d` sees `(channels, height, width)`.
+    """Stack of layers, which is a cell itself.
+
+    The output of a layer is the input of the next layer in the same step. Each layer gets one
+    sample: the input of `equinox.nn.Conv2d` has shape `(channels, height, width)`.
 
     **Arguments:**
 
     - `layers`: cells, Equinox layers (`equinox.nn.Linear`, `Conv2d`, `Dropout`, pooling, ...) or
         plain functions of an array. A module that takes a `key` gets one.
 
-    A function is a leaf that is no array, as in all of Equinox: a model with one goes through
-    `equinox.filter_jit`, `filter_vmap` and `filter_grad`, not through `jax.jit`.
+    As everywhere in Equinox, a function is a leaf that is not an array. Use
+    `equinox.filter_jit`, `filter_vmap` and `filter_grad` for a model with plain functions, not
+    `jax.jit`.
 
-    **Raises:** `ValueError` for no layers, or one that cannot be used, and at the first step for a
-    layer that cannot take its input.
+    **Raises:** `ValueError` if `layers` is empty or has a layer that cannot be used. At the first
+    step, `ValueError` for a layer that does not accept its input.
     """
 
     layers: tuple[Any, ...]
@@ -45,8 +48,11 @@ class Sequential(AbstractCell):
             callable_instance(f"layers[{i}]", layer)
 
     def init_state(self, x: Any) -> tuple[PyTree, ...]:
-        """One state per layer, None for one without. Shapes are followed from `x` (one sample)
-        through the layers, nothing is computed. For a batch: `jax.vmap(model.init_state)(x)`."""
+        """Return one initial state per layer, None for a stateless layer.
+
+        `x` is one sample. The shapes are inferred layer by layer, without computing outputs. For a
+        batch: `jax.vmap(model.init_state)(x)`.
+        """
         states = []
         key = jax.eval_shape(lambda: jax.random.key(0))
         for i, layer in enumerate(unwrap(self.layers)):
@@ -71,8 +77,10 @@ class Sequential(AbstractCell):
         keys: Sequence[PRNGKeyArray | None],
         first: int | None = 0,
     ) -> tuple[tuple[Any, ...], tuple[PyTree, ...]]:
-        """As calling the model, but with a key per layer, and the outputs of all layers. Errors
-        count layers from `first`; with None they name none."""
+        """Like `__call__`, but takes one key per layer and returns the outputs of every layer.
+
+        `first` is the index of the first layer in error messages. With None they name no layer.
+        """
         layers, outs, states = unwrap(self.layers), [], []
         if not isinstance(state, tuple | list) or len(state) != len(layers):
             raise ValueError(
@@ -88,11 +96,14 @@ class Sequential(AbstractCell):
 
 @contextmanager
 def named(index: int | None, layer: Any, x: Any) -> Iterator[None]:
-    """Name the layer and its input in an error that it raises; with `index` None leave it."""
+    """Add the layer and its input to the message of an error raised inside.
+
+    With `index` None, the error is left unchanged.
+    """
     try:
         yield
     except jax.errors.ConcretizationTypeError:
-        raise  # not about the input, and with advice of its own
+        raise  # not caused by the input, and its own message gives advice
     except (TypeError, ValueError) as error:
         if index is None:
             raise

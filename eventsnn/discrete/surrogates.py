@@ -1,34 +1,36 @@
-r"""Spikes that can be learnt through: a step forwards, a smooth derivative backwards.
+r"""Surrogate gradients: a step function in the forward pass, a surrogate derivative in the backward
+pass.
 
-A surrogate is called with how far the membrane is above its threshold, $x = U - \theta$, and
-returns the spikes
+The argument of a surrogate is the distance of the membrane potential from the threshold,
+$x = U - \theta$. It returns the spikes
 
 $$H(x) = \begin{cases} 1 & x > 0 \\ 0 & x \le 0 \\ \text{NaN} & x \text{ is NaN}
   \end{cases}$$
 
-in the dtype of $x$. A membrane exactly at its threshold does not fire, as in snnTorch. A membrane
-that is NaN gives a spike that is NaN, so that it reaches the loss (in snnTorch it gives none). The
-derivative of the step, zero wherever it exists, is replaced by the surrogate's
-`derivative`, in forward and in reverse mode (Neftci, Mostafa & Zenke, 2019, IEEE Signal
-Processing Magazine 36, 51-63). The replacement is finite for every $x$ but NaN, infinity
-included, in every precision. Second derivatives are its derivative. The parameters of a surrogate
-are a matter of choice: they get no gradient.
+in the dtype of $x$. A neuron exactly at its threshold does not fire, as in snnTorch. A NaN membrane
+potential gives a NaN spike, so that it reaches the loss. In snnTorch it gives no spike.
 
-For numbers, forwards and backwards these are snnTorch's (1.0.0), with its defaults, but for three:
+The derivative of the step function is zero wherever it exists. It is replaced by the method
+`derivative` of the surrogate, in forward and in reverse mode (Neftci, Mostafa & Zenke, 2019, IEEE
+Signal Processing Magazine 36, 51-63). The replacement is finite in every precision, for every $x$
+except NaN, including infinity. Second derivatives are the derivative of the replacement. The
+parameters of a surrogate are hyperparameters and receive no gradient.
+
+Values and gradients, including the defaults, are those of snnTorch 1.0.0 except as noted:
 
 | snnTorch | here | difference |
 |---|---|---|
-| `atan` | [`ATan`][] | none (its docstring has a factor 1/pi too many) |
+| `atan` | [`ATan`][] | none (the snnTorch docstring has a spurious factor 1/pi) |
 | `fast_sigmoid` | [`FastSigmoid`][] | none |
-| `sigmoid` | [`Sigmoid`][] | there NaN where $e^{-kx}$ overflows |
+| `sigmoid` | [`Sigmoid`][] | snnTorch: NaN if $e^{-kx}$ overflows |
 | `straight_through_estimator` | [`StraightThrough`][] | none |
-| `triangular` | [`Triangular`][] | there no triangle, and of the wrong sign above the threshold |
+| `triangular` | [`Triangular`][] | snnTorch: not a triangle, wrong sign above the threshold |
 | `heaviside` | [`Heaviside`][] | none |
 | `spike_rate_escape` | [`SpikeRateEscape`][] | none |
 | `SFS` | [`SparseFastSigmoid`][] | none |
 | `SSO` | [`StochasticSpike`][] | random numbers come from `key` |
-| `LSO` | [`LeakySpike`][] | there every call raises; here what is documented there |
-| `custom_surrogate` | [`Custom`][] | takes x -> derivative; there the gradient is passed, too |
+| `LSO` | [`LeakySpike`][] | snnTorch raises on every call; implemented here as documented there |
+| `custom_surrogate` | [`Custom`][] | takes x -> derivative; snnTorch also passes the gradient |
 """
 
 import abc
@@ -44,23 +46,24 @@ from ..checks import NOT_NEGATIVE, POSITIVE, is_floating, numbers, within, wrong
 
 
 class AbstractSurrogate(eqx.Module):
-    """The step function with a derivative of one's choice; a new one defines `derivative`."""
+    """Base class of surrogates. A subclass defines the method `derivative`."""
 
     @abc.abstractmethod
     def derivative(
         self, x: Float[Array, "*shape"], *, key: PRNGKeyArray | None = None
     ) -> Float[Array, "*shape"]:
-        """What is taken for the derivative of the spike, of the shape of `x`."""
+        """Surrogate derivative of the spike with respect to `x`, of the shape of `x`."""
 
     def __call__(
         self, x: Float[ArrayLike, "*shape"], *, key: PRNGKeyArray | None = None
     ) -> Float[Array, "*shape"]:
-        r"""The spikes.
+        r"""Compute the spikes.
 
         **Arguments:**
 
-        - `x`: how far the membrane is above its threshold, $U - \theta$.
-        - `key`: for a random derivative; the others do not look at it.
+        - `x`: distance of the membrane potential from the threshold, $U - \theta$.
+        - `key`: random key for a stochastic derivative. All others ignore it. Default: None, no
+            key.
 
         **Returns:** 1 where `x` > 0, 0 where `x` <= 0, NaN where `x` is NaN.
 
@@ -86,7 +89,7 @@ def _step_jvp(primals, tangents):
 
 
 class ATan(AbstractSurrogate):
-    r"""The derivative of an arc tangent,
+    r"""Derivative of an arc tangent,
 
     $$\frac{\alpha / 2}{1 + \left(\frac{\pi}{2} \alpha x\right)^2}$$
 
@@ -94,7 +97,8 @@ class ATan(AbstractSurrogate):
 
     **Arguments:**
 
-    - `alpha`: $\alpha$ > 0; the height is $\alpha/2$, the width falls with $\alpha$.
+    - `alpha`: $\alpha$ > 0. The height is $\alpha/2$, and the width is proportional to $1/\alpha$.
+        Default: 2.
     """
 
     alpha: ArrayLike = 2.0
@@ -108,7 +112,7 @@ class ATan(AbstractSurrogate):
 
 
 class FastSigmoid(AbstractSurrogate):
-    r"""The derivative of $x / (1 + k |x|)$,
+    r"""Derivative of the fast sigmoid $x / (1 + k |x|)$,
 
     $$\frac{1}{(1 + k |x|)^2}$$
 
@@ -116,7 +120,7 @@ class FastSigmoid(AbstractSurrogate):
 
     **Arguments:**
 
-    - `slope`: $k$ > 0.
+    - `slope`: $k$ > 0. Default: 25.
     """
 
     slope: ArrayLike = 25.0
@@ -129,7 +133,7 @@ class FastSigmoid(AbstractSurrogate):
 
 
 class Sigmoid(AbstractSurrogate):
-    r"""The derivative of the logistic function $\sigma(k x) = 1 / (1 + e^{-k x})$,
+    r"""Derivative of the logistic function $\sigma(k x) = 1 / (1 + e^{-k x})$,
 
     $$k\, \sigma(k x)\, \sigma(-k x)$$
 
@@ -137,7 +141,7 @@ class Sigmoid(AbstractSurrogate):
 
     **Arguments:**
 
-    - `slope`: $k$ > 0; the height is $k/4$.
+    - `slope`: $k$ > 0. The height is $k/4$. Default: 25.
     """
 
     slope: ArrayLike = 25.0
@@ -151,30 +155,30 @@ class Sigmoid(AbstractSurrogate):
 
 
 class StraightThrough(AbstractSurrogate):
-    """The derivative is 1 everywhere (Bengio, Léonard & Courville, 2013, arXiv:1308.3432)."""
+    """Derivative of 1 everywhere (Bengio, Léonard & Courville, 2013, arXiv:1308.3432)."""
 
     def derivative(self, x: Array, *, key: PRNGKeyArray | None = None) -> Array:
         return jnp.ones_like(x)
 
 
 class Triangular(AbstractSurrogate):
-    r"""A triangle around the threshold,
+    r"""Triangle centred at the threshold,
 
     $$h \max\left(0,\ 1 - \frac{|x|}{w}\right)$$
 
-    As it is, that of Esser et al. (2016, PNAS 113, 11441-11446); with $w = \theta$ and
-    $h = \gamma / \theta$ that of Bellec et al. (2018, NeurIPS, arXiv:1803.09574), where the
-    damping $\gamma$ is 0.3. With $h = 1/w$ its area is 1.
+    The default is the triangle of Esser et al. (2016, PNAS 113, 11441-11446). Bellec et al. (2018,
+    NeurIPS, arXiv:1803.09574) use $w = \theta$ and $h = \gamma / \theta$ with the damping factor
+    $\gamma = 0.3$. With $h = 1/w$ the area is 1.
 
-    snnTorch's `triangular(threshold)` is +threshold below the threshold and -threshold above
-    it. That is not a triangle, and its sign is wrong above, where a gradient that asks for fewer
-    spikes would raise the membrane. [`Custom`][] brings it back for who needs its numbers:
-    `Custom(lambda x: jnp.where(x < 0, 1.0, -1.0).astype(x.dtype))`.
+    snnTorch's `triangular(threshold)` is +threshold below the threshold and -threshold above it.
+    This is not a triangle, and its sign is wrong above the threshold: a gradient step towards fewer
+    spikes would raise the membrane potential. [`Custom`][] reproduces snnTorch's values if you need
+    them: `Custom(lambda x: jnp.where(x < 0, 1.0, -1.0).astype(x.dtype))`.
 
     **Arguments:**
 
-    - `width`: $w$ > 0, half the base of the triangle.
-    - `height`: $h$ > 0, its value at the threshold.
+    - `width`: $w$ > 0, half the base of the triangle. Default: 1.
+    - `height`: $h$ > 0, the value at the threshold. Default: 1.
     """
 
     width: ArrayLike = 1.0
@@ -190,9 +194,9 @@ class Triangular(AbstractSurrogate):
 
 
 class Heaviside(AbstractSurrogate):
-    """The derivative is the spike itself: 1 where it fired, 0 where it did not.
+    """Derivative equal to the spike itself: 1 with a spike, 0 without.
 
-    snnTorch's reasoning is that every spike is followed by a reset.
+    The reasoning of snnTorch is that every spike is followed by a reset.
     """
 
     def derivative(self, x: Array, *, key: PRNGKeyArray | None = None) -> Array:
@@ -200,7 +204,7 @@ class Heaviside(AbstractSurrogate):
 
 
 class SpikeRateEscape(AbstractSurrogate):
-    r"""An escape rate around one unit *above* the threshold,
+    r"""Escape rate centred one unit *above* the threshold,
 
     $$k\, e^{-\beta |x - 1|}$$
 
@@ -208,8 +212,8 @@ class SpikeRateEscape(AbstractSurrogate):
 
     **Arguments:**
 
-    - `beta`: $\beta$ > 0, how fast it falls.
-    - `slope`: $k$ > 0, its value at $x = 1$.
+    - `beta`: $\beta$ > 0, the rate of decay with the distance from $x = 1$. Default: 1.
+    - `slope`: $k$ > 0, the value at $x = 1$. Default: 25.
     """
 
     beta: ArrayLike = 1.0
@@ -225,18 +229,18 @@ class SpikeRateEscape(AbstractSurrogate):
 
 
 class SparseFastSigmoid(AbstractSurrogate):
-    r"""[`FastSigmoid`][] where $x$ is above a boundary, 0 elsewhere,
+    r"""[`FastSigmoid`][] for $x$ above a boundary, 0 below,
 
     $$\frac{1}{(1 + k |x|)^2}\, H(x - B)$$
 
-    (after Perez-Nieves & Goodman, 2021, NeurIPS, arXiv:2105.08810). With the default $B = 1$ a
-    gradient arrives only where the membrane is a whole unit above its threshold; a negative $B$
-    lets neurons below it learn.
+    (after Perez-Nieves & Goodman, 2021, NeurIPS, arXiv:2105.08810). With the default $B = 1$, only
+    neurons more than one unit above their threshold receive a gradient. With a negative $B$,
+    neurons below their threshold receive one, too.
 
     **Arguments:**
 
-    - `slope`: $k$ > 0.
-    - `boundary`: $B$, in units of $x$.
+    - `slope`: $k$ > 0. Default: 25.
+    - `boundary`: $B$, in the unit of $x$. Default: 1.
     """
 
     slope: ArrayLike = 25.0
@@ -252,17 +256,17 @@ class SparseFastSigmoid(AbstractSurrogate):
 
 
 class StochasticSpike(AbstractSurrogate):
-    r"""1 where it fired, a small random number where it did not,
+    r"""Derivative of 1 with a spike, and without a spike a small random number
 
     $$(u - \tfrac12 + \mu)\, s, \qquad u \sim \mathcal U[0, 1)$$
 
-    As snnTorch's SSO, whose names the parameters have: $s$ is a factor, and the variance of the
-    random number is $s^2 / 12$. It needs a `key` at every call, with a new one at each step.
+    The parameters have the names of snnTorch's SSO. `variance` is the factor $s$; the variance of
+    the random number is $s^2 / 12$. Every call needs a `key`. Use a new key at each step.
 
     **Arguments:**
 
-    - `mean`: $\mu$.
-    - `variance`: $s$ >= 0.
+    - `mean`: $\mu$. Default: 0.
+    - `variance`: $s$ >= 0. Default: 0.2.
 
     **Raises:** `ValueError` when called without a `key`.
     """
@@ -284,13 +288,13 @@ class StochasticSpike(AbstractSurrogate):
 
 
 class LeakySpike(AbstractSurrogate):
-    """1 where it fired, a small slope where it did not: a leaky ReLU's derivative.
+    """Derivative of a leaky ReLU: 1 with a spike, a small slope without.
 
-    As snnTorch's LSO is documented.
+    Implements the documented behaviour of snnTorch's LSO.
 
     **Arguments:**
 
-    - `slope`: the derivative below the threshold.
+    - `slope`: the derivative at and below the threshold. Default: 0.1.
     """
 
     slope: ArrayLike = 0.1
@@ -303,13 +307,13 @@ class LeakySpike(AbstractSurrogate):
 
 
 class Custom(AbstractSurrogate):
-    """A derivative of one's own.
+    """Surrogate with a user-defined derivative.
 
     **Arguments:**
 
     - `function`: a callable x -> derivative, elementwise.
 
-    **Raises:** `ValueError` if `function` cannot be called, or is a class.
+    **Raises:** `ValueError` if `function` is not callable, or is a class.
     """
 
     function: Callable[[Array], ArrayLike]
@@ -327,7 +331,7 @@ def _fast_sigmoid(slope, x):
 
 
 def _fitted(slope, x):
-    """A derivative in the shape and dtype of `x`."""
+    """Convert a derivative to the shape and dtype of `x`."""
     try:
         return jnp.broadcast_to(slope.astype(x.dtype), x.shape)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Leaky integrate-and-fire with a synaptic current of its own decay, without and with feedback."""
+"""Leaky integrate-and-fire neurons with synaptic current, without and with recurrent feedback."""
 
 from collections.abc import Callable
 from functools import partial
@@ -22,14 +22,14 @@ from .rleaky import feed_back
 
 
 class SynapticState(NamedTuple):
-    """Synaptic current and membrane."""
+    """State of a `Synaptic` cell: synaptic current, membrane potential."""
 
     syn: Float[Array, "*neurons"]
     mem: Float[Array, "*neurons"]
 
 
 class RSynapticState(NamedTuple):
-    """Last step's spikes, synaptic current and membrane."""
+    """State of an `RSynaptic` cell: last step's spikes, synaptic current, membrane potential."""
 
     spk: Float[Array, "*neurons"]
     syn: Float[Array, "*neurons"]
@@ -37,18 +37,18 @@ class RSynapticState(NamedTuple):
 
 
 class Synaptic(AbstractSpikingCell):
-    r"""Leaky integrate-and-fire driven through a synapse:
+    r"""Leaky integrate-and-fire neuron with an exponentially decaying synaptic current:
 
     $$I_t = \alpha I_{t-1} + X_t, \qquad U_t = \beta U_{t-1} + I_t - R_t\,\theta$$
 
-    with spikes and $R_t$ as in [`eventsnn.discrete.Leaky`][]. With `reset="zero"` a neuron due a
-    reset has $U_t = 0$ after that step; the current goes on.
+    Spikes and $R_t$ are defined as in [`eventsnn.discrete.Leaky`][]. With `reset="zero"`, $U_t = 0$
+    at the steps with $R_t = 1$. The reset does not affect the synaptic current.
 
-    The same as `snntorch.Synaptic`.
+    Equivalent to `snntorch.Synaptic`.
 
-    **Arguments:** besides those of [`eventsnn.discrete.Leaky`][] (but `graded`)
+    **Arguments:** as for [`eventsnn.discrete.Leaky`][], without `graded`, and
 
-    - `alpha`: $\alpha$ in [0, 1], the decay of the current in a step, limited like `beta`.
+    - `alpha`: $\alpha$ in [0, 1], decay of the synaptic current per step, clipped like `beta`.
     """
 
     alpha: Float[Array, "*neurons"] = eqx.field(converter=leaf("alpha", RATE))
@@ -75,14 +75,14 @@ class Synaptic(AbstractSpikingCell):
 
 
 class RSynaptic(AbstractSpikingCell):
-    r"""[`eventsnn.discrete.Synaptic`][] whose spikes come back to its synapse one step later:
+    r"""[`eventsnn.discrete.Synaptic`][] layer with feedback of its spikes, delayed by one step:
 
     $$I_t = \alpha I_{t-1} + X_t + V(S_{t-1})$$
 
-    The same as `snntorch.RSynaptic`, except that `reset_delay=False` does there what it says
-    nowhere (the reset is computed and thrown away), and here what it does in `Synaptic`.
+    Equivalent to `snntorch.RSynaptic`, with one exception: snnTorch's `reset_delay=False` has no
+    effect (the reset is computed and discarded). Here it behaves as in `Synaptic`.
 
-    **Arguments:** those of [`eventsnn.discrete.Synaptic`][], and `feedback` as in
+    **Arguments:** as for [`eventsnn.discrete.Synaptic`][], and `feedback` as for
     [`eventsnn.discrete.RLeaky`][].
     """
 

@@ -1,4 +1,4 @@
-"""Which parameters of a model train."""
+"""Selection of the trainable parameters of a model."""
 
 import equinox as eqx
 import jax
@@ -8,7 +8,7 @@ from .. import checks
 from .base import AbstractCell
 from .feedback import Frozen
 
-#: What describes a cell's neurons, as opposed to what connects them.
+#: Names of the neuron parameters of the cells, as opposed to their connections.
 NEURON_PARAMETERS = (
     "alpha",
     "beta",
@@ -21,25 +21,28 @@ NEURON_PARAMETERS = (
 
 
 def trainable(model: AbstractCell, *names: str) -> PyTree:
-    """A filter for `equinox.partition` and [`eventsnn.train.fit`][]: true for weights and biases,
-    feedback among them, and for the neuron parameters named; a wrapped parameter
-    ([`eventsnn.constrain`][]) goes by its name.
+    """Make a filter of trainable parameters for `equinox.partition` and [`eventsnn.train.fit`][].
+
+    The filter is a pytree of booleans. It is true for weights and biases, including feedback, and
+    for the neuron parameters in `names`. A parameter wrapped by [`eventsnn.constrain`][] is
+    selected by its own name.
 
     ```python
     trainable(model)                        # snnTorch's default
     trainable(model, "beta", "threshold")   # learn_beta=True, learn_threshold=True
     ```
 
-    All parameters are leaves, and this is only one choice of them: `equinox.tree_at` makes
-    another. What is within [`eventsnn.discrete.Frozen`][] stays false.
+    All parameters are leaves. Use `equinox.tree_at` for any other selection. The filter is false
+    for everything within [`eventsnn.discrete.Frozen`][].
 
     **Arguments:**
 
-    - `names`: of `"alpha"`, `"beta"`, `"threshold"`, `"graded"`, `"resistance"`,
-        `"capacitance"`, `"time_step"`, and what the `neuron_parameters` of the model's own cells
-        list: these train in every cell that has them.
+    - `model`: a cell or a pytree of cells.
+    - `names`: neuron parameters that train, in every cell that has them: `"alpha"`, `"beta"`,
+        `"threshold"`, `"graded"`, `"resistance"`, `"capacitance"`, `"time_step"`, and the names in
+        `neuron_parameters` of user-defined cells. Default: no neuron parameters.
 
-    **Raises:** `ValueError` for another name, and a model without parameters.
+    **Raises:** `ValueError` for an unknown name, or a model without parameters.
     """
     if not any(map(eqx.is_inexact_array, jax.tree.leaves(model))):
         raise checks.wrong("model", model, "a cell or a tree with floating-point arrays")
@@ -63,7 +66,7 @@ def trainable(model: AbstractCell, *names: str) -> PyTree:
 
 
 def _cells(tree):
-    """All cells in a tree, cells within cells among them."""
+    """Yield all cells in a pytree, including cells within cells."""
     if isinstance(tree, AbstractCell):
         yield tree
     inner = jax.tree.leaves(tree, is_leaf=lambda x: x is not tree and isinstance(x, AbstractCell))

@@ -1,7 +1,8 @@
-"""Arrays to spike trains, spike times and targets. The time axis comes first.
+"""Encoders: convert arrays to spike trains, spike times and targets. The time axis comes first.
 
-Every function is for one sample or many: an array of any shape, of which each element is one
-channel. All of them run under `jax.jit` with `num_steps` and the options static, and `jax.vmap`.
+Every function takes one sample or a batch: an array of any shape, in which each element is one
+channel. All of them work under `jax.vmap`, and under `jax.jit` with `num_steps` and the options as
+static arguments.
 """
 
 from .targets import levels as levels

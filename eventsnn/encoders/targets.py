@@ -1,4 +1,4 @@
-"""What the outputs should do, step by step: targets for spikes and for membranes."""
+"""Targets of the outputs at each step, for spikes and for membrane potentials."""
 
 from typing import Literal
 
@@ -26,12 +26,18 @@ from .trains import latency
 def one_hot(
     labels: Int[ArrayLike, "*batch"], num_classes: int, *, dtype: DTypeLike = float
 ) -> Float[Array, "*batch {num_classes}"]:
-    """1 at the label, 0 at the other classes.
+    """One-hot code: 1 at the label, 0 at all other classes.
 
-    **Raises:** `ValueError` for labels that are no integers in 0 ... `num_classes` - 1. A label
-    that is out of range under `jax.jit` gives zeros.
+    **Arguments:**
 
-    The counterpart of snnTorch's `to_one_hot`. Its inverse is `jnp.argmax(..., -1)`.
+    - `labels`: integers in 0 ... `num_classes` - 1.
+    - `num_classes`: the number of classes, >= 1.
+    - `dtype`: dtype of the result. Default: the default floating-point type.
+
+    **Raises:** `ValueError` for labels that are not integers in 0 ... `num_classes` - 1. Under
+    `jax.jit` a label out of range gives zeros.
+
+    The counterpart of snnTorch's `to_one_hot`. The inverse is `jnp.argmax(..., -1)`.
     """
     classes, dtype = whole("num_classes", num_classes), real_dtype("dtype", dtype)
     found = numbers("labels", labels, "integers")
@@ -45,13 +51,19 @@ def one_hot(
 def levels(
     spikes: Real[ArrayLike, "*shape"], *, on_target: float = 1.0, off_target: float = 0.0
 ) -> Float[Array, "*shape"]:
-    """`on_target` where there is a spike, `off_target` elsewhere: a target for a membrane.
+    """Membrane-potential target: `on_target` at a spike, `off_target` elsewhere.
 
-    snnTorch raises every value to at least `off_target` instead, so that a negative one has no
-    effect.
+    snnTorch instead raises every value to at least `off_target`, so a negative `off_target` has no
+    effect there.
 
-    **Raises:** `ValueError` for spikes that are no real numbers or NaN, and targets that are not
-    finite or do not broadcast to the shape of the spikes.
+    **Arguments:**
+
+    - `spikes`: a spike train of any shape. Every value > 0 is a spike.
+    - `on_target`, `off_target`: scalars, or arrays that broadcast to the shape of `spikes`.
+        Defaults: 1 and 0.
+
+    **Raises:** `ValueError` for spikes that are not real numbers or are NaN, and for targets that
+    are not finite or do not broadcast to the shape of the spikes.
     """
     spikes = _train(spikes)
     on, off = _values(on_target, off_target, spikes)
@@ -64,21 +76,23 @@ def ramps(
     on_target: float = 1.0,
     off_target: float = 0.0,
 ) -> Float[Array, " time *channels"]:
-    r"""A target for a membrane that rises in a straight line up to each spike:
+    r"""Membrane-potential target that rises linearly up to each spike:
 
     $$y_t = \text{off} + (\text{on} - \text{off}) \frac{t - p - 1}{q - p - 1}$$
 
-    where q is the next spike at or after t, and p the last one before t (-1 if there is none). At
-    a spike it is `on_target`, and after the last one `off_target`.
+    Here $q$ is the step of the next spike at or after $t$, and $p$ is the step of the last spike
+    before $t$, or -1 without one. The target is `on_target` at a spike and `off_target` after the
+    last spike.
 
     **Arguments:**
 
-    - `spikes`: a train, time first; each channel on its own.
+    - `spikes`: a spike train, time axis first. Each channel has its own ramps.
+    - `on_target`, `off_target`: as for [`levels`][].
 
-    The counterpart of snnTorch's `rate_interpolate` and, for a train with one spike a channel, of
-    its `latency_interpolate`.
+    The counterpart of snnTorch's `rate_interpolate`. For a train with one spike per channel it is
+    also the counterpart of `latency_interpolate`.
 
-    **Raises:** as [`levels`][], and `ValueError` for spikes without an axis of time.
+    **Raises:** as [`levels`][], and `ValueError` for spikes without a time axis.
     """
     spikes = _train(spikes)
     if spikes.ndim == 0:
@@ -108,26 +122,30 @@ def targets_rate(
     interpolate: bool = False,
     dtype: DTypeLike = float,
 ) -> Float[Array, "{num_steps} *batch {num_classes}"]:
-    r"""Regular trains: a neuron with rate r spikes in the steps
+    r"""Rate-code targets from regular spike trains: a neuron of rate $r$ spikes at the steps
     $\lfloor t_0 + k / r \rfloor,\ k = 0, 1, \dots$
 
     **Arguments:**
 
     - `labels`: the correct class, an integer in 0 ... `num_classes` - 1.
-    - `correct_rate`, `incorrect_rate`: spikes a step of the correct neuron and of all the others,
-        in [0, 1], the first not less than the second.
-    - `on_target`, `off_target`, `interpolate`: the train's [`levels`][], or its [`ramps`][].
-    - `first_spike_time`: the step $t_0$ of everybody's first spike.
+    - `num_classes`: the number of classes.
+    - `num_steps`: the number of steps.
+    - `correct_rate`, `incorrect_rate`: rates of the correct neuron and of all others, in spikes per
+        step, in [0, 1]. `correct_rate` must not be below `incorrect_rate`. Defaults: 1 and 0.
+    - `on_target`, `off_target`: target values, as for [`levels`][].
+    - `first_spike_time`: $t_0$, the step of the first spike of every neuron. Default: 0.
+    - `interpolate`: whether to return [`ramps`][] instead of [`levels`][]. Default: False.
+    - `dtype`: dtype of the targets. Default: the default floating-point type.
 
-    **Returns:** the targets, always with the time first. (snnTorch leaves it out where the target
-    is the same at every step, skips the ramp where the rates are 1 and 0, and for all other rates
-    returns a wrong shape or fails.)
+    **Returns:** the targets, always with the time axis first. snnTorch omits the time axis if the
+    target is the same at every step, and skips the ramp for the rates 1 and 0. For all other rates
+    it returns a wrong shape or fails.
 
-    **Raises:** `ValueError` for options and labels out of range.
+    **Raises:** `ValueError` for options or labels out of range.
 
     The counterpart of snnTorch's `targets_rate` with the regular pattern. Its Poisson pattern is
-    [`rate`][] of the two probabilities; its uniform one, of which coinciding spikes are lost, has
-    no counterpart.
+    [`rate`][] of the two probabilities. Its uniform pattern loses coinciding spikes and has no
+    counterpart.
     """
     steps = whole("num_steps", num_steps)
     first = whole("first_spike_time", first_spike_time, 0, steps - 1)
@@ -162,13 +180,17 @@ def targets_latency(
     interpolate: bool = False,
     dtype: DTypeLike = float,
 ) -> Float[Array, "{num_steps} *batch {num_classes}"]:
-    """The correct neuron spikes first, the others late: the [`latency`][] code of [`one_hot`][].
+    """Latency-code targets: the [`latency`][] code of [`one_hot`][] labels.
 
-    **Arguments:** as for [`latency`][] and [`targets_rate`][]. With `clip` the other neurons do
-    not spike, also where `interpolate` is true (snnTorch then makes their ramps all the same).
+    The correct neuron spikes first and all others late.
 
-    The counterpart of snnTorch's `targets_latency`, but a neuron whose spike falls behind the last
-    step stays at `off_target` (there, one that would spike at step `num_steps` has a ramp).
+    **Arguments:** as for [`latency`][] and [`targets_rate`][]. With `clip`, the incorrect neurons
+    do not spike, with or without `interpolate`. With `interpolate`, snnTorch gives them ramps
+    nevertheless.
+
+    The counterpart of snnTorch's `targets_latency`, with one difference. Here a neuron whose spike
+    would come after the last step stays at `off_target`. In snnTorch a neuron that would spike at
+    step `num_steps` has a ramp.
     """
     flag("interpolate", interpolate)
     spikes = latency(
@@ -186,14 +208,14 @@ def targets_latency(
 
 
 def _train(spikes) -> Array:
-    """Spikes in floating point, refused where they are NaN: that is neither a spike nor none."""
+    """Convert spikes to floating point. Raise if one of them is NaN."""
     spikes = numbers("spikes", spikes, boolean=True)
     refuse_values("spikes", spikes, lambda v: v == v, "numbers, not NaN")
     return as_floating(spikes)
 
 
 def _values(on_target, off_target, spikes) -> tuple[Array, Array]:
-    """What a train becomes at its spikes and elsewhere."""
+    """Target values at the spikes and elsewhere, checked and converted to arrays."""
     on, off = (
         broadcast(name, value, spikes.shape, "spikes", spikes.dtype)
         for name, value in (("on_target", on_target), ("off_target", off_target))
@@ -202,10 +224,10 @@ def _values(on_target, off_target, spikes) -> tuple[Array, Array]:
 
 
 def _regular(rate: float, steps: int, first: int) -> np.ndarray:
-    """A train of `steps` booleans with a spike every 1 / `rate` steps."""
+    """Spike train of `steps` booleans with a spike every 1 / `rate` steps."""
     train = np.zeros(steps, bool)
     if rate > 0:
-        # Rounded, since a rate such as 0.7 is not exact in binary and 7 / 0.7 has to be 10.
+        # Rounded, since a rate such as 0.7 is not exact in binary, and 7 / 0.7 must be 10.
         times = np.round(first + np.arange(steps) / rate, 6)
         train[times[times < steps].astype(int)] = True
     return train

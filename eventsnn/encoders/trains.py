@@ -1,4 +1,4 @@
-"""Inputs as spike trains or spike times."""
+"""Encoders of inputs as spike trains or spike times."""
 
 from typing import Literal
 
@@ -19,28 +19,32 @@ def rate(
     offset: float = 0.0,
     first_spike_time: int = 0,
 ) -> Float[Array, " time *channels"]:
-    r"""Independent spikes with the values as probabilities:
+    r"""Rate code: independent spikes with probabilities given by the values,
 
     $$S_t \sim \mathrm{Bernoulli}\left(\operatorname{clip}(g x_t + o, 0, 1)\right)$$
 
     **Arguments:**
 
-    - `key`: the draws are made in float32 whatever the dtype of `x`, so that one key gives one
-        train, and a probability below the resolution of bfloat16 stays what it is.
-    - `x`: with `num_steps` one value a channel, the same at every step; without it the values of
-        each step, time first.
-    - `gain`, `offset`: finite numbers, or arrays that broadcast to the shape of `x`.
-    - `first_spike_time`: with `num_steps` the steps before it are silent; without, as many silent
-        steps are put in front, so that the train is longer than `x`.
+    - `key`: a JAX random key. The random numbers are float32 for every dtype of `x`. The train of
+        a key is thus the same for every dtype, and probabilities below the resolution of bfloat16
+        are kept.
+    - `x`: with `num_steps`, one value per channel, used at every step. Without it, the values of
+        each step, time axis first.
+    - `num_steps`: the number of steps. Default: None, the length of the time axis of `x`.
+    - `gain`, `offset`: $g$ and $o$, finite numbers, or arrays that broadcast to the shape of `x`.
+        Defaults: 1 and 0.
+    - `first_spike_time`: number of silent steps at the start. With `num_steps`, they are part of
+        the `num_steps` steps. Without it, they are prepended, and the train is longer than `x`.
+        Default: 0.
 
-    **Returns:** zeros and ones in the dtype of `x`, of shape `(num_steps, *x.shape)`, or
-    `(first_spike_time + len(x), *x.shape[1:])`.
+    **Returns:** zeros and ones in the dtype of `x`, of shape `(num_steps, *x.shape)` with
+    `num_steps`, otherwise `(first_spike_time + len(x), *x.shape[1:])`.
 
-    **Raises:** `ValueError` for NaN, for what is no key, for gains and offsets that are not finite
-    or do not broadcast, and for steps that are not whole numbers in their range.
+    **Raises:** `ValueError` for values that are NaN, an invalid key, a gain or offset that is not
+    finite or does not broadcast, and numbers of steps that are not integers in their range.
 
-    The counterpart of snnTorch's `rate`, which drops gain and offset where the input varies in
-    time. Static probabilities for each class, such as `0.1 + 0.7 * one_hot(labels, 10)`, give its
+    The counterpart of snnTorch's `rate`, which ignores gain and offset if the input varies in time.
+    One constant probability per class, such as `0.1 + 0.7 * one_hot(labels, 10)`, gives snnTorch's
     random target patterns.
     """
     checks.key("key", key)
@@ -73,29 +77,33 @@ def latency_times(
     first_spike_time: float = 0.0,
     last_spike_time: float | None = None,
 ) -> Float[Array, "*shape"]:
-    r"""One spike a channel, the sooner the larger its value. With $t_0$ the `first_spike_time`,
-    $\vartheta$ the `threshold` and $\bar x = \max(x, \vartheta)$:
+    r"""Spike times of a latency code: one spike per channel, earlier for larger values,
 
     $$t_{\log} = t_0 + \tau \ln\frac{\bar x}{\bar x - \vartheta} \qquad
       t_{\text{linear}} = t_0 + \tau (1 - \bar x)$$
 
-    The first is when a leaky membrane under the constant drive x reaches the threshold. It is
-    infinite at the threshold, so there x is taken to be at least $\vartheta + 10^{-7}$.
+    with $t_0$ the `first_spike_time`, $\vartheta$ the `threshold` and
+    $\bar x = \max(x, \vartheta)$. $t_{\log}$ is the time at which a leaky membrane with constant
+    input $x$ reaches the threshold. It diverges at $x = \vartheta$. The log mode therefore uses at
+    least $\vartheta + 10^{-7}$ for $x$.
 
     **Arguments:**
 
     - `x`: values in [0, 1].
-    - `tau`: time constant, in steps or in ms; the times have its unit.
-    - `threshold`: smaller values count as this one, between 0 and 1.
-    - `clip`: smaller values do not spike at all (`inf`).
-    - `last_spike_time`: stretch the times. Linear: `tau` becomes such that x = 0 would spike then.
-        Log: the latest spike of the whole array is then (before `clip`). Use `jax.vmap` to
-        stretch each sample on its own.
+    - `tau`: time constant, > 0, in steps or in ms. The times have the same unit. Default: 1.
+    - `threshold`: a number between 0 and 1. Smaller values of `x` are raised to it. Default: 0.01.
+    - `mode`: `"log"` (the default) or `"linear"`.
+    - `clip`: whether values below the threshold have no spike (`inf`). Default: False.
+    - `first_spike_time`: $t_0$ >= 0, in the unit of `tau`. Default: 0.
+    - `last_spike_time`: stretch the times up to this time, in the unit of `tau`. In linear mode,
+        `tau` is replaced by the value with which x = 0 would spike at this time. In log mode, the
+        latest spike of the whole array, before `clip`, is moved to this time. Use `jax.vmap` to
+        stretch each sample separately. Default: None, no stretching.
 
-    **Returns:** times, `inf` where there is no spike; differentiable. For an `EventNetwork`, a
-    channel's single spike is `in_times = times[:, None]`.
+    **Returns:** spike times, `inf` for no spike. They are differentiable with respect to `x`. The
+    input of an `EventNetwork` with one spike per channel is `in_times = times[:, None]`.
 
-    **Raises:** `ValueError` for values outside [0, 1] and options out of range.
+    **Raises:** `ValueError` for values outside [0, 1] or options out of range.
 
     The counterpart of snnTorch's `latency_code`.
     """
@@ -115,19 +123,20 @@ def latency(
     clip: bool = False,
     first_spike_time: float = 0.0,
 ) -> Float[Array, " {num_steps} *shape"]:
-    """One spike a channel, at its [`latency_times`][] rounded to whole steps (a half to even).
+    """Latency code: spike trains with one spike per channel, at the time from [`latency_times`][].
 
-    A spike after the last step is left out, as by snnTorch's `latency` with `bypass=True`.
+    The times are rounded to the nearest step, and halves to even steps. Spikes after the last step
+    are dropped, as in snnTorch's `latency` with `bypass=True`.
 
-    **Arguments:** as for [`latency_times`][], in steps, and
+    **Arguments:** as for [`latency_times`][], in steps and without `last_spike_time`, and
 
-    - `num_steps`: length of the train.
-    - `normalize`: stretch the times so that the last is in step `num_steps - 1`; `tau` then has
-        no effect. snnTorch's log code stretches a batch as a whole, and so does this function for
-        a batch; under `jax.vmap` no sample's code depends on the others.
+    - `num_steps`: the number of steps.
+    - `normalize`: whether to stretch the times so that the last spike is at step `num_steps - 1`.
+        `tau` then has no effect. In log mode a batch is stretched as a whole, as in snnTorch. Under
+        `jax.vmap` the code of a sample does not depend on the other samples. Default: False.
 
-    **Returns:** zeros and ones in the dtype of `x`. Other values, and targets that rise up to the
-    spike, are made by [`levels`][] and [`ramps`][].
+    **Returns:** zeros and ones in the dtype of `x`, time axis first. Use [`levels`][] for other
+    values, and [`ramps`][] for targets that rise up to the spike.
     """
     x = _intensities(x)
     steps = checks.count("num_steps", num_steps)
@@ -146,23 +155,25 @@ def delta(
     off_spike: bool = False,
     padding: bool = False,
 ) -> Float[Array, " time *channels"]:
-    r"""A spike where the value has grown by the threshold since the step before:
+    r"""Delta modulation: a spike if the value has increased by the threshold since the last step,
 
     $$S_t = [x_t - x_{t-1} \ge \vartheta] - [x_t - x_{t-1} \le -\vartheta]$$
 
     **Arguments:**
 
-    - `xs`: values of each step, time first. Whole numbers are compared in floating point.
-    - `threshold`: a number > 0.
-    - `off_spike`: the second term, -1 where the value has fallen; otherwise there is none.
-    - `padding`: the step before the first is a copy of it, so that nothing spikes at first;
-        otherwise it is 0.
+    - `xs`: values of each step, time axis first. Integers are converted to floating point.
+    - `threshold`: $\vartheta$ > 0. Default: 0.1.
+    - `off_spike`: whether to include the second term, a spike of -1 if the value has decreased.
+        Default: False.
+    - `padding`: the value before the first step. If True, it equals the first value, and no channel
+        spikes at the first step. If False (the default), it is 0.
 
-    **Returns:** 0, 1 and -1 in the dtype of `xs`.
+    **Returns:** 0, 1 and -1 in the dtype of `xs`, or in floating point for integers.
 
-    **Raises:** `ValueError` for values that are not finite, no time axis, and a threshold <= 0.
+    **Raises:** `ValueError` for values that are not finite, a missing time axis, or a threshold
+    <= 0.
 
-    The counterpart of snnTorch's `delta`, which lets differences of unsigned integers wrap around.
+    The counterpart of snnTorch's `delta`, in which differences of unsigned integers wrap around.
     """
     given = checks.numbers("xs", xs, boolean=True)
     if given.ndim == 0 or given.shape[0] == 0:
@@ -176,20 +187,26 @@ def delta(
     return on - (growth <= -threshold).astype(xs.dtype) if off_spike else on
 
 
-# Keeps the logarithm finite at the threshold. It says when the weakest values spike, and so has to
-# be snnTorch's.
+# Keeps the logarithm finite at the threshold. It determines the latest spike time, so the value
+# must be that of snnTorch.
 _ABOVE_THRESHOLD = 1e-7
 
 
 def _intensities(x) -> Array:
-    """Values in [0, 1], in floating point: whole numbers of 8 bits would wrap around."""
+    """Convert values to floating point, since 8-bit integers would wrap around.
+
+    Raise unless they are in [0, 1].
+    """
     given = checks.numbers("x", x, boolean=True)
     checks.refuse_values("x", given, lambda v: (v >= 0) & (v <= 1), "in [0, 1]")
     return checks.as_floating(given)
 
 
 def _latency_times(x, tau, threshold, mode, clip, first, last):
-    """The times in float32 at least: in bfloat16 nothing lies just above the threshold."""
+    """Spike times in float32 or higher precision.
+
+    bfloat16 cannot represent values just above the threshold.
+    """
     tau, first = checks.positive("tau", tau), checks.not_negative("first_spike_time", first)
     between = "a number between 0 and 1"
     threshold = checks.number("threshold", threshold, between, lambda v: 0 < v < 1)
@@ -200,7 +217,7 @@ def _latency_times(x, tau, threshold, mode, clip, first, last):
         last = checks.number("last_spike_time", last, expected, lambda v: v >= first)
     wide = x if jnp.finfo(x.dtype).bits >= 32 else x.astype(jnp.float32)
     if mode == "log":
-        # Not the difference of a maximum: threshold + 1e-7 has one digit left of it in float32.
+        # Not max(x, threshold + 1e-7) - threshold: in float32 only one digit of 1e-7 would remain.
         distance = jnp.maximum(wide - threshold, _ABOVE_THRESHOLD)
         times = tau * jnp.log((distance + threshold) / distance)
         if last is not None:

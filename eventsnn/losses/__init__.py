@@ -1,20 +1,26 @@
-"""Arrays in, a scalar out: the mean over the batch.
+"""Loss functions: arrays in, a scalar out, the mean over the batch.
 
-Those of the event mode take spike times in ms, with `inf` where there is no spike: first spikes of
-shape `(*batch, outputs)` (`time_mse`, `time_mae`, `ttfs_cross_entropy`, `accuracy_ttfs`), trains of
-shape `(*trains, k)` (`van_rossum`), or potentials of shape `(*batch, outputs, times)`, the time
-last (`max_voltage_ce`, `integrated_voltage_ce`). A number of spikes has no gradient with respect to
-their times; `spike_count` and `soft_counts` take a smooth one instead.
+The losses of the event mode take one of three inputs. Spike times are in ms, and `inf` means no
+spike.
 
-All others score the discrete mode, with the semantics of snnTorch 1.0.0 where nothing else is said:
-they take spikes or membranes of shape `(time, *batch, outputs)`, time first, and return float32 or
-more. The loss of each sample alone is `jax.vmap(loss, (1, 0))(spikes, labels)`.
+- First spike times of shape `(*batch, outputs)`: `time_mse`, `time_mae`, `ttfs_cross_entropy`,
+  `accuracy_ttfs`.
+- Spike trains of shape `(*trains, k)`: `van_rossum`, `soft_counts`, `spike_count`. A spike count
+  has no gradient with respect to the spike times. `soft_counts` and `spike_count` therefore use a
+  smooth count.
+- Membrane potentials of shape `(*batch, outputs, times)`, time axis last: `max_voltage_ce`,
+  `integrated_voltage_ce`.
 
-In both modes labels are integers of shape `(*batch)`, where the batch may have any number of axes
-or none.
+All other losses score the discrete mode. They follow snnTorch 1.0.0 unless documented otherwise.
+They take spikes or membrane potentials of shape `(time, *batch, outputs)`, time axis first, and
+return float32 or higher precision. `jax.vmap(loss, (1, 0))(spikes, labels)` returns one loss per
+sample.
 
-With class weights each sample's loss is multiplied by the weight of its class, and the plain mean
-is taken. This is snnTorch's `ce_rate_loss`, `ce_count_loss` and `ce_max_membrane_loss`; its
+In both modes labels are integers of shape `(*batch)`. The batch may have any number of axes, or
+none.
+
+Class weights multiply the loss of each sample by the weight of its class. The plain mean is then
+taken, as in snnTorch's `ce_rate_loss`, `ce_count_loss` and `ce_max_membrane_loss`. snnTorch's
 squared errors multiply along the wrong axis, and its `ce_temporal_loss` divides by the sum of the
 weights.
 """

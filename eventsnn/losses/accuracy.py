@@ -1,4 +1,4 @@
-"""The share of samples whose class the outputs tell."""
+"""Classification accuracy."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
@@ -13,20 +13,21 @@ def accuracy_rate(
     *,
     num_classes: int | None = None,
 ) -> Float[Array, ""]:
-    """The share of samples in which the right output fired most.
+    """Fraction of samples in which the correct output has the largest spike count.
 
-    Of equal counts the first output's wins: a network that is silent answers class 0. A sample
-    with a NaN is wrong.
+    Ties go to the output with the lowest index, so a silent network predicts class 0. A sample
+    with a NaN counts as misclassified.
 
     **Arguments:**
 
-    - `spikes`: time first.
-    - `labels`: the right class of each sample.
-    - `num_classes`: for a population code, see [`eventsnn.losses.ce_count`][].
+    - `spikes`: spikes, time axis first.
+    - `labels`: the correct class of each sample.
+    - `num_classes`: number of classes of a population code, see [`eventsnn.losses.ce_count`][].
+        Default: None, one output per class.
 
     **Returns:** a number in [0, 1].
 
-    **Raises:** `ValueError` if shapes do not fit, or a label is not a class.
+    **Raises:** `ValueError` if the shapes do not match, or a label is out of range.
     """
     counts = sum_populations(jnp.sum(record("spikes", spikes), axis=0), num_classes)
     return _share(jnp.argmax(counts, axis=-1), labels, counts)
@@ -35,12 +36,12 @@ def accuracy_rate(
 def accuracy_temporal(
     spikes: Float[Array, "time *batch num_classes"], labels: Int[Array, "*batch"]
 ) -> Float[Array, ""]:
-    """The share of samples in which the right output fired first.
+    """Fraction of samples in which the correct output fires first.
 
-    Of equal steps the first output's wins. A silent output counts as one that fires at the last
-    step. A sample with a NaN is wrong.
+    Ties go to the output with the lowest index. A silent output counts as firing at the last step.
+    A sample with a NaN counts as misclassified.
 
-    **Arguments:** as for [`accuracy_rate`][].
+    **Arguments:** as for [`accuracy_rate`][], without `num_classes`.
     """
     steps = first_spike_steps(spikes)
     return _share(jnp.argmin(steps, axis=-1), labels, steps)

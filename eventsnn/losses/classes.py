@@ -1,4 +1,4 @@
-"""What the losses of the discrete mode share: records, labels, class weights, populations."""
+"""Shared helpers of the losses: recorded arrays, labels, class weights, population codes."""
 
 import jax
 import jax.numpy as jnp
@@ -11,15 +11,15 @@ from .. import checks
 def sum_populations(
     x: Float[Array, "*shape n_out"], num_classes: int | None
 ) -> Float[Array, "*shape num_classes"]:
-    """The sum over each class's population of outputs.
+    """Sum over the population of outputs of each class.
 
-    The outputs are cut into `num_classes` blocks of consecutive neurons, one a class. Pooled
-    spikes can be handed to every loss, as in `ce_rate(sum_populations(spikes, 10), labels)`.
+    The outputs are split into `num_classes` blocks of consecutive neurons, one block per class.
+    Every loss accepts pooled spikes, for example `ce_rate(sum_populations(spikes, 10), labels)`.
 
     **Arguments:**
 
     - `x`: spikes or counts, with the outputs on the last axis.
-    - `num_classes`: the number of classes; None leaves `x` as it is.
+    - `num_classes`: the number of classes. None returns `x` unchanged.
 
     **Raises:** `ValueError` if `num_classes` does not divide the number of outputs.
     """
@@ -37,7 +37,10 @@ def sum_populations(
 
 
 def record(name: str, value: ArrayLike) -> Float[Array, "time *batch n_out"]:
-    """Spikes or membranes in float32 or more, so that counts and steps are whole numbers."""
+    """Convert spikes or membrane potentials to float32 or higher precision and check the shape.
+
+    In that precision spike counts and step indices are exact integers.
+    """
     x = wide(name, value)
     if x.ndim < 2 or x.size == 0:
         raise ValueError(
@@ -48,7 +51,7 @@ def record(name: str, value: ArrayLike) -> Float[Array, "time *batch n_out"]:
 
 
 def wide(name: str, value: ArrayLike) -> Float[Array, "..."]:
-    """Real numbers in float32 or more."""
+    """Convert real numbers to float32 or higher precision."""
     x = checks.floating(name, value, boolean=True)
     return x.astype(jnp.float32) if jnp.finfo(x.dtype).bits < 32 else x
 
@@ -60,7 +63,7 @@ def class_labels(
     name: str = "labels",
     of: str = "a record of shape (time, *batch, outputs)",
 ) -> Int[Array, "*batch"]:
-    """Labels as int32, refused unless they are one class per sample."""
+    """Convert labels to int32. Raise unless there is one valid class per sample."""
     expected = f"integers of shape {batch}, one for each sample of {of}"
     labels = checks.numbers(name, value, expected)
     if labels.shape != batch or not checks.is_integer(labels):
@@ -75,7 +78,7 @@ def class_labels(
 def on_off(
     labels: Int[Array, "*shape"], num_classes: int, on: ArrayLike, off: ArrayLike, dtype
 ) -> Float[Array, "*shape num_classes"]:
-    """`on` for the class of the label, `off` for the others."""
+    """Array with `on` at the class of the label and `off` at all other classes."""
     right = labels[..., None] == jnp.arange(num_classes, dtype=labels.dtype)
     values = jnp.where(right, jnp.asarray(on, dtype), jnp.asarray(off, dtype))
     return _or_nan(labels[..., None], num_classes, values)
@@ -84,7 +87,7 @@ def on_off(
 def cross_entropy(
     logits: Float[Array, "*shape num_classes"], labels: Int[Array, "*shape"]
 ) -> Float[Array, "*shape"]:
-    """The negative log-likelihood of each label under a softmax of `logits`."""
+    """Negative log-likelihood of each label under a softmax of `logits`."""
     log_p = jax.nn.log_softmax(logits)
     picked = jnp.take_along_axis(log_p, labels[..., None], axis=-1, mode="clip")[..., 0]
     return -_or_nan(labels, logits.shape[-1], picked)
@@ -96,7 +99,7 @@ def weighted(
     weight: Float[ArrayLike, " num_classes"] | None,
     num_classes: int,
 ) -> Float[Array, "*shape"]:
-    """Each sample's loss times the weight of its class."""
+    """Loss of each sample times the weight of its class."""
     if weight is None:
         return losses
     factors = checks.numbers("weight", weight)
@@ -111,5 +114,5 @@ def weighted(
 
 
 def _or_nan(labels, num_classes, values):
-    # Under jit the value of a label cannot be refused, and indexing would take another class.
+    # Under jit a label out of range cannot raise, and indexing would select another class.
     return jnp.where((labels >= 0) & (labels < num_classes), values, jnp.nan)

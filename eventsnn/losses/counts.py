@@ -1,4 +1,4 @@
-"""Losses of how often the outputs fire."""
+"""Spike-count losses of the discrete mode."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Int
@@ -13,23 +13,25 @@ def ce_rate(
     *,
     weight: Float[ArrayLike, " num_classes"] | None = None,
 ) -> Float[Array, ""]:
-    r"""The cross entropy of the spikes of every step, averaged over the steps:
+    r"""Cross entropy of the spikes at each step, averaged over the steps:
 
     $$-\frac1T \sum_t \log \operatorname{softmax}(S_t)_y$$
 
-    It wants the right output to fire at every step, and the others at none. There is no
-    `num_classes` here: with snnTorch's population code this loss still compares single outputs,
-    the first ones. [`sum_populations`][] pools the spikes of each step.
+    The loss is smallest if the correct output fires at every step and all others stay silent.
+
+    There is no argument `num_classes`: with a population code, snnTorch's version of this loss
+    still compares single outputs, the first `num_classes` of them. Pool the spikes of each step
+    with [`sum_populations`][] instead.
 
     **Arguments:**
 
-    - `spikes`: time first.
-    - `labels`: the right class of each sample.
-    - `weight`: a factor for the loss of the samples of each class. Default: 1.
+    - `spikes`: spikes, time axis first.
+    - `labels`: the correct class of each sample.
+    - `weight`: one loss weight per class. Default: None, a weight of 1 for every class.
 
     **Returns:** the mean over the batch.
 
-    **Raises:** `ValueError` if shapes do not fit, or a label is not a class.
+    **Raises:** `ValueError` if the shapes do not match, or a label is out of range.
     """
     spikes = record("spikes", spikes)
     labels = class_labels(labels, spikes.shape[1:-1], spikes.shape[-1])
@@ -45,12 +47,12 @@ def ce_count(
     num_classes: int | None = None,
     weight: Float[ArrayLike, " num_classes"] | None = None,
 ) -> Float[Array, ""]:
-    r"""The cross entropy of the spike counts, $-\log \operatorname{softmax}(\sum_t S_t)_y$.
+    r"""Cross entropy of the spike counts, $-\log \operatorname{softmax}(\sum_t S_t)_y$.
 
     **Arguments:** as for [`ce_rate`][], and
 
-    - `num_classes`: for a population code, in which each class has `n_out / num_classes`
-        consecutive outputs whose counts are added. Default: one output a class.
+    - `num_classes`: number of classes of a population code. Each class has `n_out / num_classes`
+        consecutive outputs, and their counts are added. Default: None, one output per class.
     """
     counts = sum_populations(jnp.sum(record("spikes", spikes), axis=0), num_classes)
     labels = class_labels(labels, counts.shape[:-1], counts.shape[-1])
@@ -67,20 +69,21 @@ def mse_count(
     num_classes: int | None = None,
     weight: Float[ArrayLike, " num_classes"] | None = None,
 ) -> Float[Array, ""]:
-    r"""The squared error of the spike counts, over the number of steps:
+    r"""Mean squared error of the spike counts, divided by the number of steps:
 
     $$\frac1T \operatorname{mean}\left(\sum_t S_t - \hat n\right)^2, \qquad
       \hat n = \lfloor T r \rfloor$$
 
-    where $r$ is `correct_rate` for the output of the right class and `incorrect_rate` for the
-    others (Shrestha & Orchard, 2018, NeurIPS, arXiv:1810.08646). In a population code $\hat n$
-    is $\lfloor T r m \rfloor$ for populations of $m$ outputs.
+    where $r$ is `correct_rate` for the output of the correct class and `incorrect_rate` for the
+    others (Shrestha & Orchard, 2018, NeurIPS, arXiv:1810.08646). In a population code with $m$
+    outputs per class, $\hat n = \lfloor T r m \rfloor$.
 
     **Arguments:** as for [`ce_count`][], and
 
-    - `correct_rate`, `incorrect_rate`: the wanted share of steps with a spike, numbers in [0, 1].
+    - `correct_rate`, `incorrect_rate`: target rates in spikes per step, in [0, 1]. Defaults: 1
+        and 0.
 
-    **Raises:** `ValueError`, also if a rate is not in [0, 1].
+    **Raises:** `ValueError` as for [`ce_count`][], or if a rate is not in [0, 1].
     """
     spikes = record("spikes", spikes)
     counts = sum_populations(jnp.sum(spikes, axis=0), num_classes)

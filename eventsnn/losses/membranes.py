@@ -1,4 +1,4 @@
-"""Losses of the membranes of the outputs."""
+"""Membrane-potential losses of the discrete mode."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Int
@@ -13,18 +13,19 @@ def ce_max_membrane(
     *,
     weight: Float[ArrayLike, " num_classes"] | None = None,
 ) -> Float[Array, ""]:
-    r"""The cross entropy of each membrane's maximum, $-\log\operatorname{softmax}(\max_t U_t)_y$
+    r"""Cross entropy of the maximal membrane potentials,
+    $-\log\operatorname{softmax}(\max_t U_t)_y$
     (Cramer et al., 2022, IEEE Trans. Neural Netw. Learn. Syst. 33, 2744-2757).
 
     **Arguments:**
 
-    - `membranes`: time first.
-    - `labels`: the right class of each sample.
-    - `weight`: a factor for the loss of the samples of each class. Default: 1.
+    - `membranes`: membrane potentials, time axis first.
+    - `labels`: the correct class of each sample.
+    - `weight`: one loss weight per class. Default: None, a weight of 1 for every class.
 
     **Returns:** the mean over the batch.
 
-    **Raises:** `ValueError` if shapes do not fit, or a label is not a class.
+    **Raises:** `ValueError` if the shapes do not match, or a label is out of range.
     """
     membranes = record("membranes", membranes)
     labels = class_labels(labels, membranes.shape[1:-1], membranes.shape[-1])
@@ -38,11 +39,12 @@ def ce_membrane_sum(
     *,
     weight: Float[ArrayLike, " num_classes"] | None = None,
 ) -> Float[Array, ""]:
-    r"""The cross entropy of the membranes of every step, summed over the steps:
+    r"""Cross entropy of the membrane potentials at each step, summed over the steps:
 
     $$-\sum_t \log \operatorname{softmax}(U_t)_y$$
 
-    The loss of snnTorch's tutorial 5. It grows with the number of steps, and so do gradients.
+    This is the loss of snnTorch's tutorial 5. The loss and its gradients grow with the number of
+    steps.
 
     **Arguments:** as for [`ce_max_membrane`][].
     """
@@ -64,24 +66,27 @@ def mse_membrane(
     off_target: float = 0.0,
     weight: Float[ArrayLike, " n_out"] | None = None,
 ) -> Float[Array, ""]:
-    r"""The mean squared error of the membranes over steps, samples and outputs:
+    r"""Mean squared error of the membrane potentials over steps, samples and outputs:
 
     $$\operatorname{mean}(U_t - \hat U_t)^2$$
 
-    snnTorch's own has no way to a negative `off_target`: below a larger `on_target` it becomes 0.
-    Its labels that vary over time have shape `(time,)`, the same for all samples.
+    Two differences from snnTorch: there a negative `off_target` below a larger `on_target` becomes
+    0, and labels that vary over time have shape `(time,)`, the same for all samples.
 
     **Arguments:**
 
-    - `membranes`: time first.
-    - `targets`: integers are labels, one a sample or one a step and sample; floating-point
-        numbers are the membranes wanted, constant or one a step.
-    - `on_target`, `off_target`: with labels, the membrane wanted of the output of the right
-        class and of the others. An array that broadcasts against the outputs will do.
-    - `weight`: with labels, a factor for the samples (and steps) of each class. Default: 1.
+    - `membranes`: membrane potentials, time axis first.
+    - `targets`: labels or target potentials. Integers are labels: one per sample, or one per step
+        and sample. Floating-point numbers are target potentials: one per sample and output, the
+        same at all steps, or one per step, sample and output.
+    - `on_target`, `off_target`: with labels, target potentials of the output of the correct class
+        and of all other outputs. Scalars, or arrays that broadcast against the outputs. Defaults:
+        1 and 0.
+    - `weight`: with labels, one loss weight per class. With labels that vary over time it applies
+        to each step. Default: None, a weight of 1 for every class.
 
-    **Raises:** `ValueError` if shapes do not fit, a label is not a class, or there is a `weight`
-    without labels.
+    **Raises:** `ValueError` if the shapes do not match, a label is out of range, or `weight` is
+    given without labels.
     """
     membranes = record("membranes", membranes)
     found = checks.numbers("targets", targets)
@@ -102,7 +107,7 @@ def mse_membrane(
 
 
 def _wanted(targets, membranes):
-    # Other shapes would broadcast, too, and compare samples with one another.
+    # Other shapes could broadcast as well, and would compare one sample with another.
     if targets.shape not in (membranes.shape, membranes.shape[1:]):
         raise ValueError(
             f"targets must have the shape of membranes, {membranes.shape}, or that of one step, "

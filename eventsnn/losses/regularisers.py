@@ -1,4 +1,4 @@
-"""Prices of activity, to be added to a loss."""
+"""Activity regularisers: terms added to a loss."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +11,7 @@ from .classes import record
 def l1_rate_sparsity(
     spikes: Float[Array, "time *batch n_out"], strength: float = 1e-5
 ) -> Float[Array, ""]:
-    """`strength` times the number of all spikes, of all steps, samples and neurons."""
+    """Product of `strength` and the total spike count over all steps, samples and neurons."""
     spikes = record("spikes", spikes)
     return broadcast("strength", strength, (), "a scalar", spikes.dtype) * jnp.sum(spikes)
 
@@ -19,18 +19,19 @@ def l1_rate_sparsity(
 def target_rate(
     spikes: Float[Array, "time *batch n_out"], rate: Float[ArrayLike, "*n_out"]
 ) -> Float[Array, ""]:
-    r"""The mean squared error of firing rates,
+    r"""Mean squared error of the firing rates,
 
     $$\operatorname{mean}_j (f_j - \hat f_j)^2$$
 
-    where $f_j$ is the share of steps, averaged over the batch as well, in which neuron $j$ fired
-    (Bellec et al., 2018, NeurIPS, arXiv:1803.09574). Single samples may so differ. It reaches
-    silent neurons through the surrogate of their membranes.
+    where $f_j$ is the firing rate of neuron $j$ in spikes per step, averaged over the steps and the
+    batch (Bellec et al., 2018, NeurIPS, arXiv:1803.09574). The rates of single samples may differ
+    from the target. Silent neurons receive a gradient through the surrogate gradient.
 
     **Arguments:**
 
-    - `spikes`: time first, the neurons on the last axis; other axes are samples.
-    - `rate`: $\hat f$ in spikes a step, in [0, 1], for all neurons or for each.
+    - `spikes`: spikes, time axis first and neurons on the last axis. All other axes are samples.
+    - `rate`: $\hat f$, target rates in spikes per step, in [0, 1]. A scalar, or one value per
+        neuron.
 
     **Raises:** `ValueError` if `rate` has another shape or is out of range.
     """
@@ -44,17 +45,18 @@ def rate_range(
     lower: Float[ArrayLike, "*n_out"] = 0.0,
     upper: Float[ArrayLike, "*n_out"] = 1.0,
 ) -> Float[Array, ""]:
-    r"""The mean squared distance of firing rates from a range, in which they cost nothing:
+    r"""Mean squared distance of the firing rates from a range:
 
     $$\operatorname{mean}_j \left(\max(0, l - f_j)^2 + \max(0, f_j - u)^2\right)$$
 
-    with $f_j$ as in [`target_rate`][] (after Zenke & Vogels, 2021, Neural Computation 33, 899-925,
-    who bound the activity from both sides).
+    with $f_j$ as in [`target_rate`][]. Rates within the range add nothing. After Zenke & Vogels
+    (2021, Neural Computation 33, 899-925), who use a lower and an upper bound on the activity.
 
     **Arguments:**
 
     - `spikes`: as for [`target_rate`][].
-    - `lower`, `upper`: $l$ and $u$ in spikes a step, in [0, 1], for all neurons or for each.
+    - `lower`, `upper`: $l$ and $u$, bounds in spikes per step, in [0, 1]. Scalars, or one value
+        per neuron. Defaults: 0 and 1.
 
     **Raises:** `ValueError` if a bound has another shape or is out of range, or `lower` is above
     `upper`.

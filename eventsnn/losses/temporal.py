@@ -1,4 +1,4 @@
-"""Losses of when the outputs fire, in steps."""
+"""Spike-time losses of the discrete mode, in steps."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -14,16 +14,16 @@ from .classes import class_labels, cross_entropy, on_off, record, weighted
 
 
 def first_spike_steps(spikes: Float[Array, "time *batch n_out"]) -> Float[Array, "*batch n_out"]:
-    r"""The step of each output's first spike, counted from 0; the last step if it is silent.
+    r"""Step of each output's first spike, counted from 0. A silent output gets the last step.
 
-    The derivative with respect to the spike at that step is -1, and 0 for all others: more drive
-    means an earlier spike. A silent output has its derivative at the last step, too, so that it
-    can learn to fire. The same as snnTorch's `SpikeTime`.
+    The derivative with respect to the spike at that step is -1, and 0 at all other steps: a
+    stronger drive means an earlier spike. A silent output has the derivative -1 at the last step,
+    so it can learn to fire. Equivalent to snnTorch's `SpikeTime`.
 
     **Arguments:**
 
-    - `spikes`: time first; whatever is not 0 is a spike. With a NaN among an output's spikes
-        its step is NaN.
+    - `spikes`: spikes, time axis first. Every non-zero value is a spike. An output with a NaN among
+        its spikes gets NaN.
 
     **Raises:** `ValueError` if `spikes` has not at least one step and one output.
     """
@@ -33,15 +33,15 @@ def first_spike_steps(spikes: Float[Array, "time *batch n_out"]) -> Float[Array,
 def spike_steps(
     spikes: Float[Array, "time *batch n_out"], count: int
 ) -> Float[Array, "count *batch n_out"]:
-    """The steps of each output's first `count` spikes, and the last step for those it lacks.
+    """Steps of each output's first `count` spikes. Missing spikes get the last step.
 
-    The derivative is that of [`first_spike_steps`][] for each. snnTorch's `multi_spike` differs:
-    there every spike found erases the spikes of *all* outputs and samples at its step.
+    Each spike has the derivative of [`first_spike_steps`][]. snnTorch's `multi_spike` differs:
+    there each spike that is found erases the spikes of *all* outputs and samples at its step.
 
     **Arguments:**
 
-    - `spikes`: time first.
-    - `count`: how many, at least 1.
+    - `spikes`: spikes, time axis first.
+    - `count`: number of spikes per output, >= 1.
 
     **Raises:** `ValueError` if `count` is not from 1 to the number of steps.
     """
@@ -62,28 +62,31 @@ def mse_temporal(
     tolerance: float = 0,
     weight: Float[ArrayLike, " n_out"] | None = None,
 ) -> Float[Array, ""]:
-    r"""The mean squared error of spike times in units of the whole time,
+    r"""Mean squared error of the spike times, in units of the duration of the run,
 
     $$\operatorname{mean}\left(\frac{k - \hat k}{T}\right)^2$$
 
-    with $k$ from [`first_spike_steps`][], or from [`spike_steps`][] for several targets an output.
+    with $k$ from [`first_spike_steps`][], or from [`spike_steps`][] for several targets per output.
 
-    snnTorch turns an `off_target` below 0, its default -1 included, into 0 if `on_target` is
-    larger: there the wrong outputs are asked to fire at once as well. Here -1 is the last step.
+    snnTorch replaces an `off_target` below 0, including its default -1, by 0 if `on_target` is
+    larger. There the incorrect outputs are therefore trained to fire at step 0, too. Here -1 is the
+    last step.
 
     **Arguments:**
 
-    - `spikes`: time first.
-    - `targets`: labels of shape `(*batch)`; or steps of shape `(*batch, n_out)` for the first
-        spikes, or `(count, *batch, n_out)` for the first `count`. A step below 0 counts from the
-        end: -1 is the last.
-    - `on_target`, `off_target`: with labels, the step wanted of the output of the right class and
-        of the others; for several spikes a sequence each, of the same length.
-    - `tolerance`: a spike less than this many steps off costs nothing.
-    - `weight`: with labels, a factor for the samples of each class. Default: 1.
+    - `spikes`: spikes, time axis first.
+    - `targets`: labels of shape `(*batch)`, or target steps. Steps of shape `(*batch, n_out)` are
+        targets of the first spikes, steps of shape `(count, *batch, n_out)` of the first `count`
+        spikes. A negative step counts from the end: -1 is the last step.
+    - `on_target`, `off_target`: with labels, target steps of the output of the correct class and of
+        all other outputs. For several spikes, two sequences of the same length. Defaults: 0 and
+        -1.
+    - `tolerance`: an error of fewer steps than this counts as 0. Default: 0.
+    - `weight`: with labels, one loss weight per class. Default: None, a weight of 1 for every
+        class.
 
-    **Raises:** `ValueError` if shapes or lengths do not fit, a label is not a class, `tolerance`
-    is negative, or there is a `weight` without labels.
+    **Raises:** `ValueError` if shapes or lengths do not match, a label is out of range,
+    `tolerance` is negative, or `weight` is given without labels.
     """
     spikes = record("spikes", spikes)
     checks.not_negative("tolerance", tolerance)
@@ -112,7 +115,7 @@ def ce_temporal(
     inverse: Literal["negate", "reciprocal"] = "negate",
     weight: Float[ArrayLike, " num_classes"] | None = None,
 ) -> Float[Array, ""]:
-    r"""The cross entropy of the first spikes: the earlier, the more likely.
+    r"""Cross entropy of the first spike times, in which an earlier spike means a larger logit:
 
     $$-\log \operatorname{softmax}(-k)_y \qquad \text{or} \qquad
       -\log \operatorname{softmax}\left(\frac{1}{k + 1}\right)_y$$
@@ -121,15 +124,17 @@ def ce_temporal(
 
     **Arguments:**
 
-    - `spikes`: time first.
-    - `labels`: the right class of each sample.
-    - `inverse`: the first form (`"negate"`) or the second (`"reciprocal"`).
-    - `weight`: a factor for the loss of the samples of each class. Default: 1. As in the other
-        losses, their mean is taken; snnTorch divides this one by the sum of the weights.
+    - `spikes`: spikes, time axis first.
+    - `labels`: the correct class of each sample.
+    - `inverse`: `"negate"` (the default) for the first form, `"reciprocal"` for the second.
+    - `weight`: one loss weight per class. Default: None, a weight of 1 for every class. As in the
+        other losses the plain mean over the batch is taken. snnTorch divides this loss by the sum
+        of the weights.
 
     **Returns:** the mean over the batch.
 
-    **Raises:** `ValueError` if shapes do not fit, a label is not a class, or `inverse` is unknown.
+    **Raises:** `ValueError` if the shapes do not match, a label is out of range, or `inverse` is
+    unknown.
     """
     checks.choice("inverse", inverse, ("negate", "reciprocal"))
     steps = first_spike_steps(spikes)
@@ -153,13 +158,13 @@ def _steps_jvp(count, primals, tangents):
 
 
 def _or_nan(spikes, found):
-    """The steps of an output, NaN if one of its spikes is: that is neither a spike nor none."""
+    """Spike steps as floating-point numbers, NaN for an output with a NaN among its spikes."""
     broken = jnp.any(jnp.isnan(spikes), axis=0)
     return jnp.where(broken, jnp.nan, found.astype(spikes.dtype))
 
 
 def _indices(spikes, count):
-    """As many steps as there are before the k-th spike, but at most all but one."""
+    """Indices of the first `count` spikes, at most the index of the last step."""
     fired = jnp.cumsum(spikes != 0, axis=0, dtype=jnp.int32)
     k = jnp.arange(count, dtype=jnp.int32).reshape(-1, *[1] * spikes.ndim)
     before = jnp.sum(fired <= k, axis=1, dtype=jnp.int32)

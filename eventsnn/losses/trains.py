@@ -1,4 +1,4 @@
-"""Distances between spike trains given as times, such as `EventNetwork.spikes` returns."""
+"""Distances between spike trains given as spike times, as `EventNetwork.spikes` returns them."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -14,34 +14,37 @@ def van_rossum(
     *,
     tau: float,
 ) -> Float[Array, ""]:
-    r"""The squared distance of van Rossum (Neural Computation 13:751, 2001): each train becomes a
-    trace that jumps by 1 at a spike and decays, and
+    r"""Squared van Rossum distance (Neural Computation 13:751, 2001).
+
+    Each train is converted to a trace that jumps by 1 at each spike and decays exponentially:
 
     $$D^2 = \frac1\tau \int_0^\infty (f_a - f_b)^2 \,dt, \qquad
     f(t) = \sum_{t_i \le t} e^{-(t - t_i)/\tau}$$
 
-    in closed form, a sum over pairs of spikes (Houghton & Kreuz, Network 23:48, 2012):
+    The closed form is a sum over pairs of spikes (Houghton & Kreuz, Network 23:48, 2012):
 
     $$D^2 = \tfrac12 (n_a - n_b)^2 - \tfrac12 \sum_{ij} s_i s_j
     \left(1 - e^{-|t_i - t_j|/\tau}\right)$$
 
-    with $s = 1$ for the spikes of one train and -1 for those of the other. A missing spike costs
-    1/2, and a spike at a distance of $d$ from its partner $1 - e^{-d/\tau}$.
+    with $s = 1$ for the spikes of train $a$ and $s = -1$ for the spikes of train $b$. A single
+    missing spike contributes 1/2. A pair of spikes at a distance $d$ contributes
+    $1 - e^{-d/\tau}$.
 
-    It is exact and differentiable in all times. Where two spikes coincide it has a kink, whose
-    derivative is 0. The *number* of spikes has no gradient, as everywhere in the event mode: a
-    spike that is missing or in excess is felt only through the others.
+    The distance is exact and differentiable with respect to all spike times. It has a kink where
+    two spikes coincide; the derivative there is set to 0. As everywhere in the event mode, the
+    *number* of spikes has no gradient. A missing or surplus spike therefore only changes the
+    gradients of the other spike times.
 
     **Arguments:**
 
-    - `times_a`, `times_b`: spike times, in any order, padded with `inf`; as many trains in both,
-        but not necessarily as many spikes.
-    - `tau`: the time constant, > 0, in the units of the times. A small one counts spikes that do
-        not coincide, a large one compares numbers of spikes.
+    - `times_a`, `times_b`: spike times, in any order, padded with `inf`. Both have the same number
+        of trains. The numbers of spikes may differ.
+    - `tau`: the time constant, > 0, in the unit of the times. For small values the distance counts
+        the spikes that do not coincide. For large values it compares the spike counts.
 
-    **Returns:** the mean over the trains, without units, in float32 or more.
+    **Returns:** the mean over the trains, dimensionless, in float32 or higher precision.
 
-    **Raises:** `ValueError` if the trains are not as many in both, or `tau` is out of range.
+    **Raises:** `ValueError` if the numbers of trains differ, or `tau` is out of range.
     """
     tau = positive("tau", tau)
     a, b = wide("times_a", times_a), wide("times_b", times_b)
@@ -53,7 +56,7 @@ def van_rossum(
     dtype = np.promote_types(a.dtype, b.dtype)
     times = jnp.concatenate([a.astype(dtype), b.astype(dtype)], axis=-1)
     side = jnp.concatenate([jnp.ones(a.shape[-1:], dtype), -jnp.ones(b.shape[-1:], dtype)])
-    # Of padding, neither the value nor the derivative may become inf - inf. A NaN stays one.
+    # Neither the value nor the derivative of padding may become inf - inf. NaN is kept.
     fired = times != jnp.inf
     sign, times = jnp.where(fired, side, 0), jnp.where(fired, times, 0)
     apart = jnp.abs(times[..., :, None] - times[..., None, :])

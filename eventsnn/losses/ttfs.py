@@ -1,4 +1,4 @@
-"""Classification by the first spike of each output, as `EventNetwork.ttfs` gives them."""
+"""Classification from first spike times, as `EventNetwork.ttfs` returns them."""
 
 import jax
 import jax.numpy as jnp
@@ -17,33 +17,36 @@ def ttfs_cross_entropy(
     tau1: float | None = None,
     alpha: float = 0.0,
 ) -> Float[Array, ""]:
-    r"""The cross entropy of first spikes, and a price of late ones:
+    r"""Cross entropy of the first spike times, plus a penalty for late spikes:
 
     $$\operatorname{mean}\left(-\log \frac{e^{-t_y/\tau_0}}{\sum_k e^{-t_k/\tau_0}}
     + \alpha \left(e^{t_y/\tau_1} - 1\right)\right)$$
 
-    where $t_y$ is the first spike of the right class: it is to come first, and early (Wunderlich &
-    Pehle, Scientific Reports 11:12829, 2021, arXiv:2009.08378).
+    where $t_y$ is the first spike time of the correct class. The first term trains the correct
+    output to fire before the others, the second term to fire early (Wunderlich & Pehle, Scientific
+    Reports 11:12829, 2021, arXiv:2009.08378).
 
-    A silent output counts as one that fires at `t_max`, in the value only: there is no spike that
-    could be shifted, so it passes no gradient back. Where the right class is silent the others
-    pass none either, as in that paper's code. They could only fire later, until they are silent
-    as well: with that gradient a whole network can fall silent for good.
+    The value of the loss treats a silent output as firing at `t_max`. It has no gradient, since
+    there is no spike to shift. If the output of the correct class is silent, the other outputs
+    of that sample have no gradient either, as in the code of that paper. Their gradient would only
+    delay them until they are silent as well, and could silence the whole network permanently.
 
     **Arguments:**
 
-    - `times`: the first spike of the output of each class (ms); `inf` where there is none.
-    - `labels`: the right class of each sample.
-    - `tau0`: by how much the right class should be first (ms).
-    - `t_max`: the time limit of the simulation (ms); what fires later is silent.
-    - `tau1`: what is late (ms). Needed where `alpha` is not 0.
-    - `alpha`: the weight of the second term, >= 0.
+    - `times`: first spike time of the output of each class (ms). `inf` means no spike.
+    - `labels`: the correct class of each sample.
+    - `tau0`: softmax temperature (ms), > 0.
+    - `t_max`: the time limit of the simulation (ms), > 0. Later spikes count as silent.
+    - `tau1`: time scale of the penalty for late spikes (ms), > 0. Default: None, allowed only with
+        `alpha=0`.
+    - `alpha`: weight of the second term, >= 0. Default: 0.
 
-    **Returns:** the mean over the batch, without units, in float32 or more. The first term is
-    stable however small `tau0` is; the second overflows in float32 for `t_max / tau1` above 88.
+    **Returns:** the mean over the batch, dimensionless, in float32 or higher precision. The first
+    term is numerically stable for any `tau0`. The second term overflows in float32 if
+    `t_max / tau1` exceeds 88.
 
-    **Raises:** `ValueError` if shapes do not fit, a label is not a class, a constant is out of
-    range, or `tau1` is missing.
+    **Raises:** `ValueError` if the shapes do not match, a label or a constant is out of range, or
+    `tau1` is missing.
     """
     tau0, t_max = positive("tau0", tau0), positive("t_max", t_max)
     alpha = not_negative("alpha", alpha)
@@ -51,8 +54,8 @@ def ttfs_cross_entropy(
     times, labels = scored("times", times, labels, ("classes",))
     right = jnp.take_along_axis(times, labels[..., None], axis=-1, mode="clip")
     times = jnp.where(right > t_max, jax.lax.stop_gradient(times), times)
-    # Not `minimum`, which halves the gradient of a spike exactly at the limit. A NaN passes
-    # through, so that training sees it.
+    # Not `minimum`, which halves the gradient of a spike exactly at the limit. NaN is kept, so
+    # that training detects it.
     right, times = (jnp.where(t > t_max, t_max, t) for t in (right, times))
     losses = cross_entropy(-times / tau0, labels)
     if alpha > 0:
@@ -65,19 +68,19 @@ def ttfs_cross_entropy(
 def accuracy_ttfs(
     times: Float[ArrayLike, "*batch classes"], labels: Int[ArrayLike, "*batch"]
 ) -> Float[Array, ""]:
-    """The share of samples in which the right output fired first.
+    """Fraction of samples in which the correct output fires first.
 
-    Of equal times the first output's wins. A sample in which nobody fired is wrong, and so is one
-    with a NaN.
+    Ties go to the output with the lowest index. A sample without output spikes or with a NaN counts
+    as misclassified.
 
     **Arguments:**
 
-    - `times`: the first spike of the output of each class; `inf` where there is none.
-    - `labels`: the right class of each sample.
+    - `times`: first spike time of the output of each class. `inf` means no spike.
+    - `labels`: the correct class of each sample.
 
     **Returns:** a number in [0, 1].
 
-    **Raises:** `ValueError` if shapes do not fit, or a label is not a class.
+    **Raises:** `ValueError` if the shapes do not match, or a label is out of range.
     """
     times, labels = scored("times", times, labels, ("classes",))
     answers = jnp.argmin(times, axis=-1).astype(labels.dtype)
@@ -87,9 +90,11 @@ def accuracy_ttfs(
 def scored(
     name: str, value: ArrayLike, labels: ArrayLike, axes: tuple[str, ...]
 ) -> tuple[Float[Array, "..."], Int[Array, "*batch"]]:
-    """A record of the shape (*batch, *axes), in float32 or more, and its labels.
+    """Check an array of shape (*batch, *axes) and its labels. Return both.
 
-    **Raises:** `ValueError` if shapes do not fit, or a label is not a class.
+    The array is returned in float32 or higher precision.
+
+    **Raises:** `ValueError` if the shapes do not match, or a label is out of range.
     """
     x = wide(name, value)
     if x.ndim < len(axes) or x.size == 0:

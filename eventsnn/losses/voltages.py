@@ -1,7 +1,7 @@
-"""Classification by membrane potentials at given times, as `EventNetwork.states_at` gives them.
+"""Classification from membrane potentials at given times, as `EventNetwork.states_at` returns them.
 
-Here the time is the last axis. The losses of traces with the time first, one value a step, are in
-`membranes`.
+Here the time axis is last. The module `membranes` has the losses of the discrete mode, whose time
+axis is first, with one value per step.
 """
 
 import jax.numpy as jnp
@@ -16,19 +16,22 @@ from .ttfs import scored
 def max_voltage_ce(
     voltages: Float[ArrayLike, "*batch classes times"], labels: Int[ArrayLike, "*batch"]
 ) -> Float[Array, ""]:
-    r"""The cross entropy of each output's largest potential,
+    r"""Cross entropy of the maximal membrane potentials,
     $-\log\operatorname{softmax}(\max_t V)_y$ (Wunderlich & Pehle, Scientific Reports 11:12829,
-    2021, arXiv:2009.08378, who find the maximum itself; here it is that of the sampled times).
+    2021, arXiv:2009.08378).
+
+    The maximum is taken over the given times. That paper uses the maximum over continuous time.
 
     **Arguments:**
 
-    - `voltages`: the potential of the output of each class, the time last. An output that spikes
-        has no larger maximum than its threshold, so use one that it does not reach.
-    - `labels`: the right class of each sample.
+    - `voltages`: membrane potential of the output of each class, time axis last. The potential of
+        a neuron that fires never exceeds its threshold. Give the outputs a threshold that they do
+        not reach.
+    - `labels`: the correct class of each sample.
 
-    **Returns:** the mean over the batch, in float32 or more.
+    **Returns:** the mean over the batch, in float32 or higher precision.
 
-    **Raises:** `ValueError` if shapes do not fit, or a label is not a class.
+    **Raises:** `ValueError` if the shapes do not match, or a label is out of range.
     """
     voltages, labels = scored("voltages", voltages, labels, ("classes", "times"))
     return jnp.mean(cross_entropy(jnp.max(voltages, axis=-1), labels))
@@ -40,19 +43,21 @@ def integrated_voltage_ce(
     *,
     times: Float[ArrayLike, " times"],
 ) -> Float[Array, ""]:
-    r"""The cross entropy of each output's potential, integrated over the time:
+    r"""Cross entropy of the membrane potentials integrated over time,
 
     $$-\log\operatorname{softmax}\left(\int V \,dt\right)_y$$
 
-    by the trapezoidal rule between the given times (Nowotny, Turner & Knight, Neuromorphic
-    Computing and Engineering 5:014001, 2025, arXiv:2212.01232). Differentiable in the times, too.
+    (Nowotny, Turner & Knight, Neuromorphic Computing and Engineering 5:014001, 2025,
+    arXiv:2212.01232). The integral uses the trapezoidal rule between the given times. The loss is
+    differentiable with respect to the times, too.
 
     **Arguments:** as for [`max_voltage_ce`][], and
 
-    - `times`: when the potentials were read, at least two and rising. They set the scale of the
-        logits: divide them by their span for the mean potential instead.
+    - `times`: times of the potentials, at least two, strictly increasing. Their unit sets the scale
+        of the logits. Divide the times by their span to use the mean potentials as logits.
 
-    **Raises:** `ValueError` if shapes do not fit, a label is not a class, or the times do not rise.
+    **Raises:** `ValueError` if the shapes do not match, a label is out of range, or the times are
+    not strictly increasing.
     """
     voltages, labels = scored("voltages", voltages, labels, ("classes", "times"))
     times = floating("times", times)

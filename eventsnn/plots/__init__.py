@@ -1,6 +1,6 @@
-"""Pictures: arrays in, a matplotlib `Figure` out. Nothing is shown or saved here.
+"""Plots: functions from arrays to a matplotlib `Figure`, which is neither shown nor saved.
 
-The figures do not pass through pyplot, so they need no display and leave no state behind.
+The figures do not use pyplot. They need no display and leave no global state.
 """
 
 from .errors import convergence as convergence

@@ -1,4 +1,4 @@
-"""How an error falls."""
+"""Plots of convergence."""
 
 import numpy as np
 from jaxtyping import ArrayLike, Float
@@ -18,19 +18,21 @@ def convergence(
     y_label: str = "error (ms)",
     title: str = "",
 ) -> Figure:
-    r"""Errors over step sizes, both logarithmic, beside the slope that they should have.
+    r"""Plot errors against step sizes on logarithmic axes, with a reference line of given order.
 
-    The broad line is $c\,\Delta^p$ through the (logarithmic) middle of the errors.
+    The broad line is $c\,\Delta^p$. It passes through the geometric mean of the errors.
 
     **Arguments:**
 
-    - `dts`: the step sizes $\Delta$, at least two, in any order.
-    - `errors`: of one network at each step size, or of several, a row each: then the line is their
-        median, and the band reaches from the smallest to the largest.
-    - `order`: $p$. Default: 1.
+    - `dts`: the step sizes $\Delta$, at least two, distinct, in any order.
+    - `errors`: errors of one network at each step size, or of several networks with one row per
+        network. For several networks the line is the median, and the band reaches from the smallest
+        to the largest error.
+    - `order`: $p$, the order of the reference line. Default: 1.
+    - `x_label`, `y_label`, `title`: texts of the figure.
 
-    **Raises:** `ValueError` for shapes that do not fit each other, and for steps or errors that
-    are not finite and > 0: a logarithmic axis cannot show them.
+    **Raises:** `ValueError` if the shapes do not match, and for steps or errors that are not finite
+    and > 0, since a logarithmic axis cannot show them.
     """
     order = checks.number("order", order)
     texts(x_label=x_label, y_label=y_label, title=title)
@@ -58,7 +60,7 @@ def convergence(
         axes.fill_between(
             dts, low, high, color=MODEL, alpha=0.15, linewidth=0, label="smallest to largest"
         )
-    # Broad and pale, to be seen also where the errors lie on it.
+    # Broad and pale, so that it is visible where the errors lie on it.
     axes.plot(dts, reference, color=GOAL, linewidth=4, alpha=0.45, label=f"slope {order:g}")
     axes.plot(
         dts,
@@ -84,7 +86,10 @@ def _positive(name, values):
 
 
 def _logarithmic(axes, dts):
-    """Both axes, with plain numbers where they suffice; the ticks of the steps are the steps."""
+    """Set logarithmic axes, with plain numbers as labels if possible.
+
+    Up to 8 step sizes are the ticks of the x axis.
+    """
     axes.set_xscale("log")
     axes.set_yscale("log")
     if len(dts) <= 8:

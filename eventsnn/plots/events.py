@@ -1,4 +1,4 @@
-"""Pictures of event-driven networks. Times are in ms."""
+"""Plots of event-driven networks. Times are in ms."""
 
 from collections.abc import Sequence
 
@@ -25,11 +25,17 @@ from .style import (
 def prediction(
     x: Float[ArrayLike, " n"], target: Float[ArrayLike, " n"], predicted: Float[ArrayLike, " n"]
 ) -> Figure:
-    """Target and first output spike over the input time, and their difference below.
+    """Plot target and first output spike against the input time, and their difference below.
 
-    Where the output is silent (`inf`) the curve has a gap.
+    The curve has a gap if the output is silent.
 
-    **Raises:** `ValueError` unless all three have the shape `(n,)`.
+    **Arguments:**
+
+    - `x`: input spike times (ms).
+    - `target`: target times of the output spike (ms).
+    - `predicted`: first output spike times (ms). `inf` means no spike.
+
+    **Raises:** `ValueError` unless all three have shape `(n,)`.
     """
     named = {"x": x, "target": target, "predicted": predicted}
     arrays = {name: numbers(name, value, "n") for name, value in named.items()}
@@ -58,18 +64,20 @@ def raster(
     target: float | None = None,
     shown: Sequence[int] | None = None,
 ) -> Figure:
-    """The spikes of one sample: neurons in rows, input channels below them.
+    """Plot the spikes of one sample, with one row per neuron and input channels below.
 
     **Arguments:**
 
-    - `times`, `sources`: as in a `Solution`; sources from `n_neurons` on are input channels, and
-        padding (`inf`, -1) is left out.
-    - `outputs`: the output neurons, drawn in another colour.
-    - `target`: when the output should fire, drawn as a line.
-    - `shown`: the sources that get a row, numbered anew in this order, neurons first; by default,
-        all.
+    - `times`, `sources`: event times (ms) and sources, as in a `Solution`. Sources from `n_neurons`
+        on are input channels. Padding (`inf`, -1) is not shown.
+    - `n_neurons`: the number of neurons.
+    - `outputs`: indices of the output neurons, drawn in another colour.
+    - `t_max`: end of the time axis (ms).
+    - `target`: target time of the output spike (ms), drawn as a line. Default: None, no line.
+    - `shown`: the sources that get a row, neurons first. Rows are numbered in this order. Default:
+        None, all sources.
 
-    **Raises:** `ValueError` for times and sources that are no vectors of one length, and for
+    **Raises:** `ValueError` for times and sources that are not vectors of the same length, and for
     options out of range.
     """
     times, sources = numbers("times", times), whole_numbers("sources", sources)
@@ -106,12 +114,12 @@ def raster(
 
 
 def phase(v: Float[ArrayLike, "*shape"]) -> Float[np.ndarray, "*shape"]:
-    r"""The potential of a QIF neuron on a bounded scale:
+    r"""Map the membrane potential of a QIF neuron to a phase in [0, 1]:
 
     $$\phi = \tfrac1\pi \arctan\left((V - \tfrac12)/\pi\right) + \tfrac12$$
 
-    The potential itself runs to $+\infty$ at a spike and returns from $-\infty$. Its phase rises
-    to 1 and returns from 0; the resting potential (V = 0) is at 0.45.
+    At a spike the potential diverges to $+\infty$ and restarts from $-\infty$. The phase rises to 1
+    and restarts from 0. The resting potential V = 0 has the phase 0.45.
     """
     v = numbers("v", v)
     return np.arctan((v - 0.5) / np.pi) / np.pi + 0.5
@@ -125,16 +133,18 @@ def membranes(
     in_times: Float[ArrayLike, "..."] | Sequence[float] = (),
     target: float | None = None,
 ) -> Figure:
-    """The membrane of each neuron over time, one above the other.
+    """Plot the membrane potential of each neuron over time, one neuron above the other.
 
     **Arguments:**
 
-    - `traces`: a value in [0, 1] for each neuron and time, such as [`phase`][] gives.
-    - `outputs`: neurons to draw in another colour.
-    - `in_times`: input spikes, drawn as lines, padding left out.
-    - `target`: when the output should fire, drawn as a line.
+    - `times`: times of the traces (ms).
+    - `traces`: one value in [0, 1] per neuron and time, for example from [`phase`][].
+    - `outputs`: indices of neurons drawn in another colour. Default: none.
+    - `in_times`: input spike times (ms), drawn as lines. Padding is not shown. Default: none.
+    - `target`: target time of the output spike (ms), drawn as a line. Default: None, no line.
 
-    **Raises:** `ValueError` for traces that are not (neurons, times), and for what is no number.
+    **Raises:** `ValueError` for traces that do not have shape (neurons, times), and for values that
+    are not numbers.
     """
     times, traces = numbers("times", times, "times"), numbers("traces", traces, "neurons, times")
     if traces.shape[1] != len(times):

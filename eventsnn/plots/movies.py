@@ -1,4 +1,4 @@
-"""Frames of a sample, as a strip or as a film."""
+"""Frames of a sample, as a strip of images or as an animation."""
 
 import os
 from collections.abc import Sequence
@@ -21,14 +21,15 @@ def frames(
     *,
     row_titles: Sequence[str] | None = None,
 ) -> Figure:
-    """Images side by side, in one row or several, all with one scale of brightness.
+    """Plot images side by side, in one or several rows, with a common colour scale.
 
     **Arguments:**
 
-    - `titles`: one for each column.
-    - `row_titles`: one for each row.
+    - `images`: one row of images, or several rows.
+    - `titles`: one title per column. Default: None, no titles.
+    - `row_titles`: one title per row. Default: None, no titles.
 
-    **Raises:** `ValueError` for other shapes, and unless there is a title each.
+    **Raises:** `ValueError` for other shapes, or a wrong number of titles.
     """
     images = numbers("images", images, "k, height, width", "rows, k, height, width")
     images = images if images.ndim == 4 else images[None]
@@ -56,19 +57,20 @@ def animation(
     title: str = "",
     interval: float = 100.0,
 ) -> FuncAnimation:
-    """A film of images, of spikes that arrive in their raster step by step, or of both.
+    """Animate images, a spike raster that is drawn step by step, or both.
 
     **Arguments:**
 
-    - `images`: one for each step, or a single one that stays.
-    - `spikes`: a train with as many steps.
-    - `interval`: ms from one step to the next.
+    - `images`: one image per step, or a single constant image. Default: None, no images.
+    - `spikes`: a spike train with the same number of steps. Default: None, no raster.
+    - `title`: text before the number of the step. Default: empty.
+    - `interval`: time per step (ms). Default: 100.
 
-    **Returns:** an animation for [`save_gif`][], or for `to_jshtml()` in a notebook. It has to be
-    kept until it is drawn.
+    **Returns:** an animation for [`save_gif`][], or for `to_jshtml()` in a notebook. Keep a
+    reference to it until it is drawn.
 
-    **Raises:** `ValueError` for other shapes, different numbers of steps, and a single image
-    without spikes.
+    **Raises:** `ValueError` for other shapes, different numbers of steps, or a single image without
+    spikes.
     """
     texts(title=title)
     interval = checks.positive("interval", interval)
@@ -93,9 +95,9 @@ def count_animation(
     title: str = "",
     interval: float = 100.0,
 ) -> FuncAnimation:
-    """The bars of [`spike_counts`][] as they grow.
+    """Animate the bars of [`spike_counts`][], with the counts up to each step.
 
-    **Arguments:** as for [`spike_counts`][] and [`animation`][].
+    **Arguments:** as for [`spike_counts`][] and [`animation`][]. `spikes` must be spike trains.
     """
     texts(title=title)
     interval = checks.positive("interval", interval)
@@ -112,9 +114,15 @@ def count_animation(
 
 
 def save_gif(film: FuncAnimation, path: str | os.PathLike, *, fps: int = 10) -> None:
-    """Write an animation as a GIF of `fps` frames per second that repeats for ever.
+    """Write an animation as a GIF file that loops forever.
 
-    **Raises:** `ValueError` for what is no animation, no path, or `fps` < 1.
+    **Arguments:**
+
+    - `film`: the animation.
+    - `path`: path of the file.
+    - `fps`: frames per second, an integer >= 1. Default: 10.
+
+    **Raises:** `ValueError` for an invalid animation, an invalid path, or `fps` < 1.
     """
     checks.instance("film", film, FuncAnimation, "an animation of eventsnn.plots")
     checks.instance("path", path, str | os.PathLike, "a path")
@@ -123,7 +131,7 @@ def save_gif(film: FuncAnimation, path: str | os.PathLike, *, fps: int = 10) -> 
 
 
 def _film(images, spikes):
-    """Frames and train, None for the one that is not given, and their number of steps."""
+    """Check images and spikes. Return frames, train (None if not given) and number of steps."""
     if spikes is None:
         film = numbers("images", images, "time, height, width")
         return film, None, len(film)
@@ -176,7 +184,7 @@ def _animate(figure, draws, steps, interval):
         return ()
 
     update(0)
-    # Without a pyplot window the figure has no canvas that could be animated otherwise.
+    # Without pyplot the figure has no canvas, and an animation needs one.
     FigureCanvasAgg(figure)
     return FuncAnimation(
         figure,
@@ -189,7 +197,10 @@ def _animate(figure, draws, steps, interval):
 
 
 def _scale(images):
-    """One scale for all: grey from zero, or two colours around zero if some are negative."""
+    """Common colour scale of all images.
+
+    Grey from zero, or a diverging scale centred at zero if there are negative values.
+    """
     low, high = images.min(), images.max()
     if low < 0:
         top = max(-low, high)

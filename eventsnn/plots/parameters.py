@@ -1,4 +1,4 @@
-"""What training did to the parameters."""
+"""Plots of parameters during training, and before and after it."""
 
 from collections.abc import Mapping
 
@@ -28,7 +28,12 @@ def parameter_history(
     weights: Float[ArrayLike, "times synapses"],
     biases: Float[ArrayLike, "times neurons"],
 ) -> Figure:
-    """Every weight and every bias over training, coloured by where it started.
+    """Plot every weight and every bias over training, coloured by initial value.
+
+    **Arguments:**
+
+    - `steps`: training steps of the rows.
+    - `weights`, `biases`: values of the parameters, one row per entry of `steps`.
 
     **Raises:** `ValueError` for arrays that do not have one row per step.
     """
@@ -41,7 +46,7 @@ def parameter_history(
     figure = new_figure(6.4, 6.0)
     panels = figure.subplots(2, 1, sharex=True)
     for axes, values, name in zip(panels, (weights, biases), ("weight", "bias"), strict=True):
-        # Drawn in the order in which they start, so that the colours do not depend on the index.
+        # Drawn in the order of the initial values, so that colours do not depend on the index.
         order = np.argsort(values[0], kind="stable")
         shades = colormaps["viridis"](np.linspace(0.0, 0.92, len(order)))
         for shade, column in zip(shades, values[:, order].T, strict=True):
@@ -55,15 +60,15 @@ def parameter_history(
 def weights(
     before: Mapping[str, Float[ArrayLike, "..."]], after: Mapping[str, Float[ArrayLike, "..."]]
 ) -> Figure:
-    """The parameters of each layer before and after training, and their histograms.
+    """Plot the parameters of each layer before and after training, with histograms.
 
-    Matrices are heat maps with one colour scale, white at zero, which leaves out the largest
-    0.5 % of the values; kernels with more axes are drawn as matrices (out, everything else), and
-    vectors such as biases as stems.
+    Matrices are heat maps with a common colour scale. The scale is white at zero and saturates for
+    the largest 0.5 % of the values. Kernels with more axes are drawn as matrices (out, all other
+    axes). Vectors, such as biases, are drawn as stems.
 
     **Arguments:**
 
-    - `before`, `after`: arrays by name, the same names in both.
+    - `before`, `after`: arrays by name, with the same names in both.
 
     **Raises:** `ValueError` for different names or shapes.
     """
@@ -103,11 +108,11 @@ def _sides(before, after):
 
 
 def _heat_maps(figure, row, pair):
-    """Both matrices with the colours of one scale."""
+    """Draw both matrices with a common colour scale."""
     size = np.abs(np.stack(pair))
     size = size[np.isfinite(size)]
     top = (np.percentile(size, 99.5) or size.max()) if size.size else 1.0
-    # Sharp cells where each has its pixels; where not, a mean of those that share one.
+    # Sharp cells if each cell has its own pixels, otherwise the mean of the cells in a pixel.
     smooth = "nearest" if max(pair[0].shape) <= 256 else "auto"
     for axes, matrix in zip(row, pair, strict=False):
         image = axes.imshow(
@@ -121,7 +126,7 @@ def _heat_maps(figure, row, pair):
 
 
 def _stems(row, pair):
-    """Both vectors with one vertical scale."""
+    """Draw both vectors with a common vertical scale."""
     ink = np.concatenate([[0.0], *pair])
     low, high = np.nanmin(ink), np.nanmax(ink)
     margin = 0.08 * (high - low) or 1.0

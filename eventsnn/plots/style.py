@@ -1,4 +1,4 @@
-"""What all pictures share: colours, axes, and the shapes that are refused."""
+"""Shared style of all plots: colours, axes, and argument checks."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -20,12 +20,12 @@ PALETTE = (MODEL, GOAL, INPUT, "#8b5fbf", "#c9922e", INK)
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """A figure of that size in inches."""
+    """Make a figure of the given size in inches."""
     return Figure(figsize=(width, height), dpi=150, layout="constrained")
 
 
 def axis_labels(axes: Axes, x: str, y: str):
-    """Axis labels, a faint grid and no frame."""
+    """Set axis labels and a faint grid, and remove the frame."""
     axes.set_xlabel(x, color=INK)
     axes.set_ylabel(y, color=INK)
     axes.grid(alpha=0.2, linewidth=0.6)
@@ -34,34 +34,34 @@ def axis_labels(axes: Axes, x: str, y: str):
 
 
 def whole_ticks(axis: Axis, nbins: int = 9):
-    """Ticks at whole numbers, in steps of 1, 2, 5, 10, ..."""
+    """Set ticks at integers, in steps of 1, 2, 5, 10, ..."""
     axis.set_major_locator(
         MaxNLocator(nbins=nbins, integer=True, steps=[1, 2, 5, 10], min_n_ticks=1)
     )
 
 
 def headline(axes: Axes, text: str):
-    """A title at the left, above the axes."""
+    """Set a left-aligned title above the axes."""
     if text:
         axes.set_title(text, loc="left", fontsize=10, color=INK)
 
 
 def slanted(axes: Axes, labels: Sequence[str], longest: int):
-    """Turn the labels of the x axis if one is too long to stand beside the next."""
+    """Rotate the labels of the x axis if one has more than `longest` characters."""
     if max(map(len, labels)) > longest:
         for tick in axes.get_xticklabels():
             tick.set(rotation=40, ha="right", rotation_mode="anchor")
 
 
 def picture(axes: Axes):
-    """Axes of an image: no ticks, a thin frame."""
+    """Set the style of image axes: no ticks, a thin frame."""
     axes.set_xticks([])
     axes.set_yticks([])
     axes.spines[:].set(color=MUTED, linewidth=0.5)
 
 
 def goal(axes: Axes, target: float | None):
-    """The target's line, if there is one."""
+    """Draw a vertical line at the target time, unless it is None."""
     if target is not None:
         target = checks.number("target", target)
         axes.axvline(target, color=GOAL, linewidth=1.4, linestyle="--", label="target")
@@ -70,7 +70,7 @@ def goal(axes: Axes, target: float | None):
 def against_target(
     x, target, value, *, name: str, x_label: str, y_label: str, unit: str = "", marker: str = ""
 ) -> Figure:
-    """Target and value above, their difference below."""
+    """Plot target and value in an upper panel, and their difference in a lower panel."""
     figure = new_figure(6.4, 5.2)
     suffix = f" ({unit})" if unit else ""
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
@@ -85,9 +85,10 @@ def against_target(
 
 
 def numbers(name: str, value: Any, *shapes: str) -> np.ndarray:
-    """`value` as floats, refused unless it has as many axes as one of the shapes, none empty.
+    """Convert `value` to floats. Raise unless its number of axes matches one of the shapes.
 
-    A shape is written as in `"time, neurons"`; without one, any will do.
+    Shapes are written like `"time, neurons"`. Empty arrays also raise. Without shapes, any shape is
+    accepted.
     """
     out = np.asarray(checks.numbers(name, value, boolean=True), float)
     axes = {len(shape.split(",")) for shape in shapes}
@@ -98,7 +99,7 @@ def numbers(name: str, value: Any, *shapes: str) -> np.ndarray:
 
 
 def same_shape(**named: np.ndarray):
-    """Refuse arrays of different shapes."""
+    """Raise if arrays have different shapes."""
     shapes = {name: value.shape for name, value in named.items()}
     if len(set(shapes.values())) > 1:
         listed = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
@@ -106,7 +107,10 @@ def same_shape(**named: np.ndarray):
 
 
 def names(argument: str, value: Any, n: int) -> list[str]:
-    """One name for each of `n`; their numbers if none are given."""
+    """Return a list of `n` names. For None, they are the numbers from 0.
+
+    Raise for a wrong number of names.
+    """
     if value is None:
         return [str(i) for i in range(n)]
     if not isinstance(value, Sequence | np.ndarray) or isinstance(value, str | bytes):
@@ -119,7 +123,7 @@ def names(argument: str, value: Any, n: int) -> list[str]:
 
 
 def mapping(argument: str, value: Any) -> Mapping:
-    """`value`, refused unless it is a mapping from names."""
+    """Return `value`. Raise unless it is a mapping whose keys are strings."""
     expected = "a mapping from names to arrays"
     checks.instance(argument, value, Mapping, expected)
     if not all(isinstance(name, str) for name in value):
@@ -128,18 +132,18 @@ def mapping(argument: str, value: Any) -> Mapping:
 
 
 def texts(**named: Any):
-    """Refuse what is not a string."""
+    """Raise if one of the values is not a string."""
     for name, value in named.items():
         checks.instance(name, value, str, "a string")
 
 
 def optional(check: Callable[..., Any], name: str, value: Any, *more: Any) -> Any:
-    """None, or what a check makes of the value."""
+    """Apply a check to the value, unless it is None."""
     return None if value is None else check(name, value, *more)
 
 
 def whole_numbers(name: str, value: Any) -> np.ndarray:
-    """`value` as a vector of integers."""
+    """Convert `value` to a vector of integers."""
     expected = "a sequence of integers"
     out = np.asarray(checks.numbers(name, value, expected))
     if out.ndim != 1 or not (checks.is_integer(out) or out.size == 0):

@@ -1,4 +1,4 @@
-"""How training went."""
+"""Plots of the course and the result of training."""
 
 from collections.abc import Mapping, Sequence
 
@@ -27,9 +27,9 @@ from .style import (
 
 
 def loss_curve(losses: Float[ArrayLike, " steps"]) -> Figure:
-    """The loss of every step on a logarithmic axis, and its running median.
+    """Plot the loss of every step on a logarithmic axis, and its running median.
 
-    **Raises:** `ValueError` for losses that are no vector of numbers.
+    **Raises:** `ValueError` for losses that are not a vector of numbers.
     """
     losses = numbers("losses", losses, "steps")
     steps = np.arange(1, len(losses) + 1)
@@ -58,18 +58,20 @@ def curves(
     window: int | None = None,
     title: str = "",
 ) -> Figure:
-    """Several curves, such as the losses of training and test; long ones with a running mean.
+    """Plot several curves, such as training and test loss, with running means of long curves.
 
     **Arguments:**
 
-    - `named`: the values of each curve by its name.
-    - `x`: where those values are, for the curves that are not at 1, 2, ...: a test loss after
-        each epoch next to a training loss of each step.
-    - `log`: a logarithmic axis, which leaves gaps at values <= 0.
-    - `window`: over how many values to take the running mean; the curve itself is then drawn
-        faintly. 1: no mean. Default: a fortieth of each curve.
+    - `named`: the values of each curve by name.
+    - `x`: the x values of curves by name, for example the steps of a test loss that is computed
+        once per epoch. Default: None. Curves without x values are at 1, 2, ...
+    - `x_label`, `y_label`, `title`: texts of the figure.
+    - `log`: whether the y axis is logarithmic. Values <= 0 then leave gaps. Default: False.
+    - `window`: number of values in the running mean. The curve itself is then drawn faintly. 1
+        means no running mean. Default: None, a fortieth of the length of each curve.
 
-    **Raises:** `ValueError` for curves that are not one-dimensional, and unequal lengths.
+    **Raises:** `ValueError` for curves that are not one-dimensional, or different lengths of a
+    curve and its x values.
     """
     if not mapping("named", named):
         raise ValueError("named must hold at least one curve, got none.")
@@ -122,11 +124,17 @@ def confusion(
     labels: Sequence[str] | None = None,
     title: str = "",
 ) -> Figure:
-    """How often each class (rows) was taken for which (columns).
+    """Plot a confusion matrix, with true classes in rows and predicted classes in columns.
 
-    The colour is the share of the row; the numbers are the entries themselves, up to 20 classes.
+    The colour is the fraction of the row. For up to 20 classes the entries are written as numbers.
 
-    **Raises:** `ValueError` if the matrix is not square, or there is not one label a class.
+    **Arguments:**
+
+    - `matrix`: number of samples of each true class (rows) and predicted class (columns).
+    - `labels`: one name per class. Default: None, the numbers of the classes.
+    - `title`: title of the figure. Default: empty.
+
+    **Raises:** `ValueError` if the matrix is not square, or the number of labels is wrong.
     """
     texts(title=title)
     counts = numbers("matrix", matrix, "classes, classes")
@@ -139,7 +147,7 @@ def confusion(
     size = min(3.0 + 0.32 * n, 9.0)
     figure = new_figure(size + 0.8, size)
     axes = figure.subplots()
-    # The square root makes a confusion of one per cent visible beside the diagonal.
+    # With the square root, one per cent of confusion is visible beside the diagonal.
     image = axes.imshow(share, cmap="Blues", norm=PowerNorm(0.5, 0, 1))
     if n <= 20:
         for (row, column), value in np.ndenumerate(counts):

@@ -1,4 +1,4 @@
-"""Pictures of networks in discrete time: dense trains of one sample, shape (time, neurons)."""
+"""Plots of discrete-time networks: dense spike trains of one sample, shape (time, neurons)."""
 
 from collections.abc import Mapping, Sequence
 
@@ -33,17 +33,19 @@ def spike_raster(
     title: str = "",
     target: int | None = None,
 ) -> Figure:
-    """The spikes of one sample: time steps to the right, neurons upwards.
+    """Plot the spikes of one sample, with time steps on the x axis and neurons on the y axis.
 
     **Arguments:**
 
-    - `spikes`: a train, or several by their layers' names, drawn from above to below over one
-        axis of time. Entries below zero, such as the off-spikes of a delta code, get another
+    - `spikes`: a spike train, or several by layer name. Layers are drawn from top to bottom with a
+        common time axis. Entries below zero, such as the off-spikes of a delta code, get another
         colour.
-    - `target`: the neuron of the (last) layer that ought to spike, its row marked.
+    - `title`: title of the figure. Default: empty.
+    - `target`: index of the target neuron of the last layer, whose row is marked. Default: None, no
+        mark.
 
-    **Raises:** `ValueError` for trains that are not (time, neurons), such as a whole batch, and
-    trains of different lengths.
+    **Raises:** `ValueError` for trains that do not have shape (time, neurons), such as a whole
+    batch, or trains of different lengths.
     """
     texts(title=title)
     layers = spikes if isinstance(spikes, Mapping) else {"neuron": spikes}
@@ -74,9 +76,9 @@ def spike_raster(
 
 
 def draw_spikes(axes: Axes, train: np.ndarray, height: float, width: float = 6.0):
-    """Every spike as a short line. Returns the lines and the step of each, in the order of time.
+    """Draw every spike as a short line. Return the lines and their steps, in temporal order.
 
-    `height` and `width` of the axes in inches say how thick a line can be seen.
+    `height` and `width` are the size of the axes in inches, and set the width of the lines.
     """
     steps, n = train.shape
     half = max(0.4, 0.75 * n / (72 * height))  # a line of 1.5 points at least
@@ -98,15 +100,18 @@ def membrane_traces(
     labels: Sequence[str] | None = None,
     title: str = "",
 ) -> Figure:
-    """The membrane of each of a few neurons, one panel each with one vertical scale.
+    """Plot the membrane potentials of a few neurons, one panel per neuron with a common scale.
 
     **Arguments:**
 
-    - `spikes`: marked above the trace.
-    - `threshold`: a dashed line, for all or for each neuron.
-    - `labels`: names of the neurons; by default their numbers.
+    - `membranes`: membrane potentials, time axis first, of at most 30 neurons.
+    - `spikes`: spikes, marked above the traces. Default: None, no marks.
+    - `threshold`: drawn as a dashed line, one value for all neurons or one per neuron. Default:
+        None, no line.
+    - `labels`: one name per neuron. Default: None, the numbers of the neurons.
+    - `title`: title of the figure. Default: empty.
 
-    **Raises:** `ValueError` for other shapes, and for more than 30 neurons.
+    **Raises:** `ValueError` for other shapes, or more than 30 neurons.
     """
     texts(title=title)
     traces = numbers("membranes", membranes, "time, neurons")
@@ -151,13 +156,16 @@ def spike_counts(
     labels: Sequence[str] | None = None,
     title: str = "",
 ) -> Figure:
-    """How often each output neuron spiked for one sample; the target class in another colour.
+    """Plot the spike counts of the output neurons for one sample.
 
     **Arguments:**
 
-    - `spikes`: the counts, or the trains to be summed.
+    - `spikes`: spike counts, or spike trains, which are summed over time.
+    - `target`: the target class, drawn in another colour. Default: None, no target.
+    - `labels`: one name per class. Default: None, the numbers of the classes.
+    - `title`: title of the figure. Default: empty.
 
-    **Raises:** `ValueError` for other shapes, a target that is no class, or missing labels.
+    **Raises:** `ValueError` for other shapes, a target out of range, or a wrong number of labels.
     """
     texts(title=title)
     counts = numbers("spikes", spikes, "classes", "time, classes")
@@ -171,7 +179,10 @@ def spike_counts(
 
 
 def draw_counts(axes: Axes, counts: np.ndarray, top: float, target: int | None, labels):
-    """Bars up to `top`, the target's in its colour."""
+    """Draw the counts as bars, with the target in another colour.
+
+    `top` is the largest count of the axis.
+    """
     n = len(counts)
     target = optional(checks.index, "target", target, n)
     labels = names("labels", labels, n)
@@ -198,9 +209,9 @@ def target_trace(
     y_label: str = "membrane",
     title: str = "",
 ) -> Figure:
-    """Target and output over time, and their difference below.
+    """Plot target and output over time, and their difference below.
 
-    **Raises:** `ValueError` unless all three have the shape `(time,)`.
+    **Raises:** `ValueError` unless all three have shape `(time,)`.
     """
     texts(x_label=x_label, y_label=y_label, title=title)
     named = {"times": times, "target": target, "output": output}

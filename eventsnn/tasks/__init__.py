@@ -1,4 +1,4 @@
-"""Tasks: data, model, loss, metric and pictures in one place, run by the command line."""
+"""Tasks: data, model, loss, metrics and figures of one experiment, run by the command line."""
 
 from .base import SOLVERS as SOLVERS
 from .base import DataError as DataError

@@ -1,4 +1,4 @@
-"""What every task offers, and what its settings may name."""
+"""Base class of the tasks, their results, and shared settings."""
 
 import abc
 import dataclasses
@@ -35,35 +35,36 @@ SOLVERS: dict[str, Callable[[], dict[str, Any]]] = {
     "tsit5": lambda: _adaptive(diffrax.Tsit5()),
     "dopri5": lambda: _adaptive(diffrax.Dopri5()),
 }
-"""How a network flows between its events: keywords of `EventNetwork` by name. `exact` is the
-neuron's own closed form; the others integrate its equation, with steps of 0.1 ms or adaptively."""
+"""Solvers between events: keyword arguments of `EventNetwork` by name. `exact` is the closed-form
+solution of the neuron. The others integrate its equation numerically, `euler` and `heun` with steps
+of 0.1 ms, `tsit5` and `dopri5` with adaptive steps."""
 
 
-# More gradients than this in a row that are not finite are no accident.
+# More consecutive gradients than this that are not finite indicate a systematic problem.
 _MAX_BAD = 10
 
 
 def finite_steps(optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
-    """The optimizer without the steps whose gradient is not finite.
+    """Wrap an optimiser so that it skips updates with gradients that are not finite.
 
-    A membrane that only just reaches its threshold has an unbounded derivative, and once in some
-    thousand steps an infinite one (in float32).
+    The derivative of a spike time is unbounded if the membrane potential only just reaches the
+    threshold. In float32 it is infinite about once in several thousand steps.
     """
     return optax.apply_if_finite(optimizer, max_consecutive_errors=_MAX_BAD)
 
 
 class DataError(Exception):
-    """The data could not be read: one line that says which file, and why."""
+    """Error in reading the data, with a one-line message that names the file and the reason."""
 
 
 class Pictures(Mapping[str, Any]):
-    """Pictures by name, drawn at the first look at them.
+    """Mapping of figures by name, drawn at the first access.
 
-    What is done with the metrics before is done without the time, memory and faults of drawing.
+    Metrics can thus be saved before drawing, which takes time and memory and may fail.
 
     **Arguments:**
 
-    - `draw`: returns the pictures by name.
+    - `draw`: function without arguments that returns the figures by name.
     """
 
     def __init__(self, draw: Callable[[], Mapping[str, Any]]):
@@ -84,15 +85,15 @@ class Outcome:
     """Results of a run of a task."""
 
     metrics: Mapping[str, float | int | str]
-    """Numbers by name; times in ms."""
+    """Metrics by name. Times are in ms."""
     figures: Mapping[str, "Figure"]
-    """Pictures by file name, without the ending."""
+    """Figures by file name, without suffix."""
     animations: Mapping[str, "FuncAnimation"] = dataclasses.field(default_factory=dict)
-    """Moving pictures by file name, without the ending."""
+    """Animations by file name, without suffix."""
 
 
 MAX_STEPS = 2**31 - 1
-"""Largest number of gradient steps, which are counted in 32 bits."""
+"""Largest number of gradient steps, since they are counted in 32 bits."""
 MAX_EPOCHS = 10**6
 
 _RANGES = {"count": (1, MAX_STEPS), "seed": (0, 2**32 - 1), "text": (None, None)}
@@ -106,13 +107,16 @@ def option(
     choices: Collection[str] | None = None,
     most: int | None = None,
 ) -> Any:
-    """A setting of a task that the command line offers by its name.
+    """Make a setting of a task that is also an option of the command line, with the same name.
 
     **Arguments:**
 
-    - `kind`: a whole number from 1 to 2**31 - 1, a seed from 0 to 2**32 - 1, or text.
-    - `choices`: the values there are; None: any.
-    - `most`: the largest number; None: that of its kind.
+    - `default`: the default value.
+    - `help`: the help text of the command line.
+    - `kind`: `"count"` for an integer from 1 to 2**31 - 1, `"seed"` for an integer from 0 to
+        2**32 - 1, or `"text"` (the default).
+    - `choices`: the allowed values. Default: None, any value.
+    - `most`: the largest number. Default: None, the largest number of `kind`.
     """
     least, largest = _RANGES[kind]
     offered = {"help": help, "kind": kind, "choices": choices and tuple(choices)}
@@ -122,12 +126,12 @@ def option(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Task(abc.ABC):
-    """The settings of a task, which runs itself."""
+    """Base class of tasks: a dataclass of settings with a method `run`."""
 
     name: ClassVar[str]
     summary: ClassVar[str]
     pictures: ClassVar[tuple[str, ...]]
-    """Names of all files that a run may draw, with their endings."""
+    """File names of all figures that a run may draw, with suffixes."""
 
     seed: int = option(0, "of the parameters and the data", kind="seed")
 
@@ -137,20 +141,25 @@ class Task(abc.ABC):
 
     @classmethod
     def options(cls) -> dict[str, dataclasses.Field]:
-        """The settings that the command line offers, by name."""
+        """Return the settings that are options of the command line, by name."""
         return {field.name: field for field in dataclasses.fields(cls) if "kind" in field.metadata}
 
     @abc.abstractmethod
     def quick(self) -> Self:
-        """The same task at a size that shows that it runs, not what it reaches."""
+        """Return the same task at a small size, to check that it runs."""
 
     @abc.abstractmethod
     def run(self, *, progress: bool = True) -> Outcome:
-        """Trains, tests and draws."""
+        """Train, test and draw.
+
+        **Arguments:**
+
+        - `progress`: whether to show a progress bar. Default: True.
+        """
 
 
 def _check(field: dataclasses.Field, value: Any) -> None:
-    """Refuse a value that does not fit the type of a setting, or the range of an option."""
+    """Raise if a value does not match the type of a setting, or the range of an option."""
     of = field.metadata
     union = isinstance(field.type, types.UnionType)
     kinds = typing.get_args(field.type) if union else (field.type,)

@@ -1,4 +1,4 @@
-"""Yin-yang with a small hidden layer whose delays learn."""
+"""Yin-yang classification with a small hidden layer and trained delays."""
 
 import dataclasses
 from collections.abc import Hashable
@@ -31,30 +31,33 @@ SETUP = Setup(
     max_events=100,
     max_steps=140,
 )
-# Without delays and at that price, outputs learn to leave everything to pseudospikes.
+# Without delays, the smaller penalty of `SETUP` leads to outputs that fire only pseudospikes.
 _ALPHA_WITHOUT = 3e-3
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Delays(PointsTask):
-    r"""Points of the yin-yang figure by the first spike, with 30 hidden neurons and delays.
+    r"""Time-to-first-spike classification of yin-yang points, with 30 hidden neurons and delays.
 
-    The question is that of Göltz et al. (*DelGrad*, arXiv:2404.19165): what do delays that learn
-    add to a hidden layer of 30? The set-up is not theirs. Neurons, inputs, pseudospikes and loss
-    are those of [`YinYang`][], and neurons may fire more than once. What is not:
+    The task asks how much trained delays improve a hidden layer of 30 neurons, the question of
+    Göltz et al. (*DelGrad*, arXiv:2404.19165). The set-up differs from that paper. Neurons,
+    inputs, pseudospikes and loss are as in [`YinYang`][], and neurons may fire more than once. The
+    differences from [`YinYang`][] are:
 
-    - Every synapse has a delay of its own, at first uniform in `delay_range` (ms). Delays are
-      wrapped by [`eventsnn.Positive`][]. With `kind="axonal"` all synapses of a source share one.
-    - Weights are at first normally distributed with mean 2.2 and deviation 0.8 (hidden) and 1.5
-      and 0.8 (output), so that nearly every hidden neuron fires. One that never fires never
-      learns, and where there are 30 each is needed.
-    - The simulation ends at 60 ms, since with delays spikes come later.
-    - Weights and delays have learning rates of their own, which fall to 0 with a cosine, and
+    - Every synapse has its own delay, with an initial value uniform in `delay_range` (ms). Delays
+      are wrapped by [`eventsnn.Positive`][]. With `kind="axonal"`, all synapses of a source share
+      one delay.
+    - Initial weights are normally distributed, with mean 2.2 and standard deviation 0.8 (hidden),
+      and with mean 1.5 and standard deviation 0.8 (output). Nearly every hidden neuron then fires.
+      A neuron that never fires receives no gradient, and with only 30 hidden neurons none can be
+      wasted.
+    - The simulation ends at 60 ms, since spikes come later with delays.
+    - Weights and delays have separate learning rates, which decay to 0 with a cosine schedule, and
       gradients are clipped.
-    - Late spikes cost a third (`alpha`).
+    - The weight `alpha` of the penalty for late spikes is a third of its value there.
 
-    With `delays="fixed"` delays are what they are at first. With `delays="none"` there are none,
-    late spikes cost what they do there, and all else is the same.
+    With `delays="fixed"`, delays keep their initial values. With `delays="none"` there are no
+    delays, `alpha` is as in [`YinYang`][], and everything else is the same.
     """
 
     name: ClassVar[str] = "delays"
@@ -93,16 +96,16 @@ class Delays(PointsTask):
         return net if self.delays == "none" else constrain(net, lambda net: net.delays)
 
     def trainable(self, net: EventNetwork) -> EventNetwork:
-        """The filter for `fit`: true for the weights, and for delays that learn."""
+        """Filter of trained parameters for `fit`: the weights, and the delays if they train."""
         if self.delays == "learnt":
             return only(net, lambda net: (net.weights, net.delays))
         return only(net, lambda net: net.weights)
 
     def optimizer(self) -> optax.GradientTransformation:
-        """Adam, at one rate for the weights and another for the delays, which fall to 0.
+        """Adam with separate learning rates for weights and delays, which decay to 0.
 
-        Gradients are clipped first: where a membrane only just reaches its threshold one sample
-        can have a gradient larger than that of all others.
+        Gradients are clipped first: if a membrane potential only just reaches the threshold, the
+        gradient of one sample can exceed the gradients of all others.
         """
         steps, _ = self.n_steps()
         rates = {"weights": self.setup.learning_rate, "delays": self.delay_learning_rate}
@@ -130,7 +133,7 @@ class Delays(PointsTask):
 
 
 def _names(trained: EventNetwork) -> EventNetwork:
-    """What the rate of each trained parameter is called."""
+    """Pytree with the name of the learning rate of each trained parameter."""
     names = jax.tree.map(lambda _: "weights", trained)
     if trained.delays is None:
         return names
@@ -138,10 +141,10 @@ def _names(trained: EventNetwork) -> EventNetwork:
 
 
 def _by_layer(net: EventNetwork) -> dict[str, np.ndarray]:
-    """The delays of the synapses that exist (ms)."""
+    """Delays of the existing synapses by layer (ms)."""
     delays, first = np.asarray(unwrap(net).delays), net.outputs[0]
     inputs, hidden = delays[net.n_neurons :], delays[:first]
     if delays.ndim == 2:
         inputs, hidden = inputs[:, :first], hidden[:, first:]
-    # As a matrix of weights is drawn: a row is a neuron that receives.
+    # In the layout of weight matrices: one row per receiving neuron.
     return {"inputs to hidden (ms)": inputs.T, "hidden to outputs (ms)": hidden.T}

@@ -1,4 +1,4 @@
-"""What the tasks on handwritten digits share: data, training by epochs, and the test."""
+"""Base class of the tasks on handwritten digits: data, training and test."""
 
 import abc
 import dataclasses
@@ -19,9 +19,9 @@ from ..discrete import AbstractCell, OneToOne, Run, Sequential, trainable
 from ..train import FitResult, fit
 from .base import MAX_EPOCHS, MAX_STEPS, DataError, Outcome, Pictures, Task, option
 
-# Steps a dispatch: the largest divisor of an epoch up to here.
+# Upper limit of the steps per dispatch, which divide the steps per epoch.
 _MAX_CHUNK = 40
-# Images in the figures.
+# Number of images in the figures.
 N_SHOWN = 10
 
 Batch = tuple[Float[Array, "batch h w"], Int[Array, " batch"], Int[Array, " batch"]]
@@ -29,10 +29,10 @@ Batch = tuple[Float[Array, "batch h w"], Int[Array, " batch"], Int[Array, " batc
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ImageTask(Task):
-    """Classification of digits by a network of the discrete-time mode.
+    """Base class of digit classification tasks.
 
-    A batch is `(images, labels, seeds)`: a seed a sample, for what is random in the network or
-    in the way the image is shown.
+    A batch is `(images, labels, seeds)`, with one seed per sample. The seed sets the random numbers
+    of the network and of the encoding of the image.
     """
 
     dataset: str = option(
@@ -50,7 +50,7 @@ class ImageTask(Task):
     learning_rate: float = 1e-3
     test_batch_size: int = 500
     average: int | None = None
-    """Of how many of the last steps to test the mean network; None: of the last epoch's."""
+    """Number of last steps in the averaged network that is tested. None: the steps of one epoch."""
 
     pictures: ClassVar[tuple[str, ...]] = (
         "loss.png",
@@ -64,11 +64,11 @@ class ImageTask(Task):
     )
     default_epochs: ClassVar[Mapping[str, int]]
     watches_test: ClassVar[bool] = False
-    """Whether to follow the loss of a test batch at every step."""
+    """True to record the loss of a test batch at every step."""
 
     @abc.abstractmethod
     def build(self, key: PRNGKeyArray, shape: tuple[int, int]) -> Sequential:
-        """The network before training, for images of this shape."""
+        """Build the untrained network for images of the given shape."""
 
     @abc.abstractmethod
     def simulate(
@@ -78,32 +78,32 @@ class ImageTask(Task):
         seeds: Int[Array, " batch"],
         **options: Any,
     ) -> Run:
-        """Shows the images to the network; `options` are `layers` and the like of `run_batch`."""
+        """Run the network on the images. `options` are keyword arguments of `run_batch`."""
 
     @abc.abstractmethod
     def loss(self, model: Sequential, batch: Batch) -> Float[Array, ""]:
-        """What training lowers: a mean over the batch."""
+        """Training loss, a mean over the batch."""
 
     @abc.abstractmethod
     def scores(self, run: Run) -> dict[str, Float[Array, "batch classes"]]:
-        """How much the output speaks for each class, by name of the readout."""
+        """Scores of the classes by name of the readout. The largest score is the prediction."""
 
     def optimizer(self, steps: int) -> optax.GradientTransformation:
-        """For a run of so many steps."""
+        """Optimiser for a run of `steps` steps."""
         return optax.adam(self.learning_rate)
 
     @property
     def readout(self) -> str:
-        """The readout that counts."""
+        """Name of the main readout."""
         return "rate"
 
     def quick(self):
         return dataclasses.replace(self, steps=12, batch_size=32)
 
     def load(self) -> ImageData:
-        """The images.
+        """Load the images.
 
-        **Raises:** `DataError` where they cannot be read.
+        **Raises:** `DataError` if they cannot be read, or do not match the settings.
         """
         if self.data_dir is not None and self.dataset == "digits":
             raise DataError(f"data_dir goes with dataset mnist, got '{self.data_dir}' with digits.")
@@ -121,20 +121,22 @@ class ImageTask(Task):
         return data
 
     def n_steps(self, data: ImageData) -> tuple[int, int]:
-        """Gradient steps in all, and in an epoch."""
+        """Total number of gradient steps, and number of steps per epoch."""
         epoch = len(data.train_labels) // self.batch_size
         return self.steps or epoch * (self.epochs or self.default_epochs[self.dataset]), epoch
 
     def batches(self, data: ImageData, part: Literal["train", "test"]) -> Iterator[Any]:
-        """Batches of one part of the data, without end."""
+        """Yield batches of the training or test set, without end."""
         x, y = getattr(data, f"{part}_images"), getattr(data, f"{part}_labels")
         draws = np.random.default_rng([self.seed, part == "test"])
         for x_batch, y_batch in images.batches(self.seed, x, y, batch_size=self.batch_size):
             yield x_batch, y_batch, draws.integers(2**31, size=self.batch_size, dtype=np.int32)
 
     def train(self, data: ImageData, *, progress: bool = True) -> tuple[Sequential, FitResult]:
-        """The network before training, and what came of it. A snapshot is the network's arrays
-        after an epoch."""
+        """Train a network. Return the untrained network and the result of `fit`.
+
+        The snapshots are the arrays of the network before training and after every epoch.
+        """
         model = self.build(jax.random.key(self.seed), data.train_images.shape[1:])
         steps, epoch = self.n_steps(data)
         parts = ("train", "test") if self.watches_test else ("train",)
@@ -157,7 +159,7 @@ class ImageTask(Task):
         return model, fitted
 
     def test(self, model: Sequential, data: ImageData) -> "Test":
-        """Shows the whole test set."""
+        """Evaluate a network on the whole test set."""
         model = eqx.nn.inference_mode(model)
         found: dict[str, list[np.ndarray]] = {}
         seeds = np.arange(len(data.test_labels), dtype=np.int32)
@@ -172,10 +174,11 @@ class ImageTask(Task):
         return Test(data.test_labels, predicted.pop(self.readout), predicted)
 
     def run(self, *, progress: bool = True) -> Outcome:
-        """Trains, tests and draws.
+        """Train, test and draw.
 
-        `test_accuracy` is that of the mean network of the last `average` steps, over the whole
-        test set; `..._last_step` that of the network after the last, which jumps from step to step.
+        `test_accuracy` is the accuracy of the network averaged over the last `average` steps, on
+        the whole test set. `test_accuracy_last_step` is the accuracy of the network after the last
+        step, which fluctuates from step to step.
         """
         data = self.load()
         before, fitted = self.train(data, progress=progress)
@@ -197,7 +200,7 @@ class ImageTask(Task):
     def draw(
         self, data: ImageData, before: Any, fitted: FitResult, test: "Test"
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Figures and animations by name."""
+        """Draw the figures and animations, by name."""
         from .. import plots  # matplotlib is slow to import, and training does not need it
         from .figures import images as figures
 
@@ -210,7 +213,7 @@ class ImageTask(Task):
             model, shown, seeds
         )
         hidden, output = (np.asarray(spikes[:, 0]) for spikes in run.spikes)
-        hidden = hidden.reshape(len(hidden), -1)  # maps, for a convolution
+        hidden = hidden.reshape(len(hidden), -1)  # feature maps, for a convolution
         drawn = {
             **self.training_figures(data, before, fitted, test),
             **figures.activity(
@@ -232,7 +235,7 @@ class ImageTask(Task):
     def training_figures(
         self, data: ImageData, before: Any, fitted: FitResult, test: "Test"
     ) -> dict[str, Any]:
-        """Figures of the loss, the accuracy after each epoch, and the confusion matrix."""
+        """Draw the loss, the accuracy after each epoch, and the confusion matrix."""
         from .figures import images as figures
 
         losses = {"training batch": fitted.losses}
@@ -256,28 +259,28 @@ def _answers(task, model, images, seeds):
 
 @dataclasses.dataclass(frozen=True)
 class Test:
-    """What a network said of the test set."""
+    """Predictions of a network for the test set."""
 
     labels: Int[np.ndarray, " n"]
     predicted: Int[np.ndarray, " n"]
-    """The predicted classes."""
+    """Classes predicted by the main readout."""
     otherwise: Mapping[str, Int[np.ndarray, " n"]]
-    """The same by other readouts."""
+    """Classes predicted by the other readouts, by name."""
 
     def accuracies(self) -> dict[str, float]:
-        """The share of right answers, that of other readouts under their names."""
+        """Accuracy by suffix: `""` for the main readout, `"_name"` for another readout."""
         named = {"": self.predicted, **{f"_{name}": p for name, p in self.otherwise.items()}}
         return {name: float(np.mean(p == self.labels)) for name, p in named.items()}
 
     def confusion(self, n_classes: int) -> Int[np.ndarray, "classes classes"]:
-        """How often class `i` was taken for class `j`."""
+        """Confusion matrix: number of images of class `i` that were assigned to class `j`."""
         matrix = np.zeros((n_classes, n_classes), int)
         np.add.at(matrix, (self.labels, self.predicted), 1)
         return matrix
 
 
 def _parameters(model: Sequential) -> dict[str, np.ndarray]:
-    """Weights and biases of every layer by name; V is the feedback."""
+    """Weights and biases of every layer by name. V is the feedback."""
     named = {}
     for i, layer in enumerate(model.layers):
         for name, part in (

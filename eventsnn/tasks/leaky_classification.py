@@ -1,4 +1,4 @@
-"""Digits by two layers of leaky neurons, trained on the output membranes at every step."""
+"""Digit classification by two layers of leaky neurons, trained on output membrane potentials."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -15,8 +15,11 @@ from .images import ImageTask
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LeakyClassification(ImageTask):
-    """The image enters as a constant current for `num_steps` steps; the class is the output that
-    fires most. After snnTorch's tutorial 5."""
+    """Digit classification with static images and the loss of snnTorch's tutorial 5.
+
+    The image is a constant input current for `num_steps` steps. The predicted class is the output
+    with the largest spike count.
+    """
 
     name: ClassVar[str] = "leaky-classification"
     summary: ClassVar[str] = "digits by Leaky layers, 1000 hidden, cross-entropy on membranes"

@@ -1,4 +1,4 @@
-"""A membrane between exact spikes learns to follow a curve."""
+"""Membrane-potential regression in the event mode."""
 
 import dataclasses
 import itertools
@@ -22,14 +22,15 @@ _N_SHOWN = 401
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MembraneEvent(Task):
-    r"""A recurrent population of LIF neurons, and a leaky integrator that reads it, whose membrane
-    shall follow a line or the root of one; the counterpart of `membrane-regression` in the event
-    mode.
+    r"""Membrane-potential regression with a recurrent population of LIF neurons and one readout.
 
-    What comes in says only how late it is: each input channel fires once, one after the other. The
-    loss is the mean squared error at `num_steps` moments, where the membrane is known in closed
-    form (`EventNetwork.states_at`). Weights learn, and the time constants of every neuron and
-    synapse, which are kept positive ([`eventsnn.Positive`][]).
+    The readout is a leaky integrator. The target of its membrane potential is a line or the square
+    root of a line. This is the counterpart of `membrane-regression` in the event mode.
+
+    The input encodes the time only: each input channel fires once, one channel after the other. The
+    loss is the mean squared error at `num_steps` times, at which the membrane potential is computed
+    in closed form (`EventNetwork.states_at`). The weights train, and so do the time constants of
+    all membranes and synapses, which are kept positive by [`eventsnn.Positive`][].
     """
 
     name: ClassVar[str] = "membrane-event"
@@ -54,16 +55,16 @@ class MembraneEvent(Task):
 
     @property
     def times(self) -> Float[np.ndarray, " num_steps"]:
-        """When the membrane is looked at (ms)."""
+        """Times at which the membrane potential is evaluated (ms)."""
         return np.linspace(0.0, self.t_max, self.num_steps)
 
     @property
     def in_times(self) -> Float[np.ndarray, "n_inputs 1"]:
-        """One spike a channel, evenly spread from 0 (ms)."""
+        """Input spike times, one per channel, evenly spaced from 0 (ms)."""
         return np.linspace(0.0, self.t_max, self.n_inputs, endpoint=False)[:, None]
 
     def build(self, key: PRNGKeyArray) -> EventNetwork:
-        """The network before training."""
+        """Build the untrained network."""
         n = self.n_hidden
         hidden = LIF(jnp.full(n, self.tau_mem), jnp.full(n, self.tau_syn))
         output = LeakyIntegrator(self.tau_mem, self.tau_syn)
@@ -80,12 +81,12 @@ class MembraneEvent(Task):
         return constrain(net, _time_constants)
 
     def _weights(self, key, shape, dtype):
-        """One input makes a neuron fire now and then; the others weigh little."""
+        """Initial weights. Inputs have large weights: one input spike sometimes elicits a spike."""
         drawn = jax.random.normal(key, shape, dtype) * 0.2
         return drawn.at[self.n_hidden + 1 :].multiply(20.0)
 
     def trainable(self, net: EventNetwork) -> EventNetwork:
-        """The filter for `fit`: true for the weights, and for the time constants if they learn."""
+        """Filter of trained parameters for `fit`: weights, and time constants if they train."""
         spec = eqx.tree_at(lambda net: net.weights, jax.tree.map(lambda _: False, net), True)
         if self.constants == "fixed":
             return spec
@@ -95,16 +96,20 @@ class MembraneEvent(Task):
         )
 
     def follow(self, net: EventNetwork, in_times: Array) -> Float[Array, "batch num_steps"]:
-        """The output membrane at `times`."""
+        """Membrane potential of the output at `times`."""
         return _membrane(net, in_times, jnp.asarray(self.times))
 
     def loss(self, net: EventNetwork, batch: tuple[Array, Array]) -> Float[Array, ""]:
-        """The mean squared error of the membrane."""
+        """Mean squared error of the membrane potential."""
         in_times, target = batch
         return jnp.mean((self.follow(net, in_times) - target) ** 2)
 
     def train(self, *, progress: bool = True) -> tuple[EventNetwork, tuple, FitResult]:
-        """The network before training, its one sample `(in_times, target)`, and what came of it."""
+        """Train a network on one sample.
+
+        **Returns:** the untrained network, the sample `(in_times, target)`, and the result of
+        `fit`.
+        """
         key_net, key_data = jax.random.split(jax.random.key(self.seed))
         net = self.build(key_net)
         _, curve = membrane.target(key_data, num_steps=self.num_steps, mode=self.mode)
@@ -122,8 +127,11 @@ class MembraneEvent(Task):
         return net, sample, fitted
 
     def run(self, *, progress: bool = True) -> Outcome:
-        """`relative_error` is the mean over time of |output - target| / |target|, but for the
-        first moment, where the target is 0; `l1` the mean of |output - target|."""
+        """Train, test and draw.
+
+        `relative_error` is the mean over time of |output - target| / |target|, without the first
+        time, at which the target is 0. `l1` is the mean of |output - target|.
+        """
         before, (in_times, target), fitted = self.train(progress=progress)
         follow = eqx.filter_jit(self.follow)
         error = np.abs(np.asarray(follow(fitted.model, in_times)) - target)

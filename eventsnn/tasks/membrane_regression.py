@@ -1,4 +1,4 @@
-"""A leaky membrane learns to follow a curve."""
+"""Membrane-potential regression in the discrete-time mode."""
 
 import dataclasses
 import itertools
@@ -20,9 +20,11 @@ from .base import Outcome, Pictures, Task, option
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MembraneRegression(Task):
-    """Two layers of leaky neurons with random thresholds and decays, and an output without reset
-    whose membrane shall follow a line or the root of one. Weights, biases and decays learn.
-    After snnTorch's first regression tutorial (Henkes, Eshraghian & Wessels, arXiv:2210.03515).
+    """Membrane-potential regression with two layers of leaky neurons and one output without reset.
+
+    The hidden neurons have random thresholds and decays. The target of the output membrane
+    potential is a line or the square root of a line. Weights, biases and decays train. After
+    snnTorch's first regression tutorial (Henkes, Eshraghian & Wessels, arXiv:2210.03515).
     """
 
     name: ClassVar[str] = "membrane-regression"
@@ -40,7 +42,7 @@ class MembraneRegression(Task):
         return dataclasses.replace(self, steps=10, n_hidden=16)
 
     def build(self, key: PRNGKeyArray) -> Sequential:
-        """The network before training; decays and hidden thresholds are uniform in [0, 1]."""
+        """Build the untrained network. Decays and hidden thresholds are uniform in [0, 1]."""
         n, surrogate = self.n_hidden, FastSigmoid(25.0)
         k = jax.random.split(key, 8)
         uniform = jax.random.uniform
@@ -58,16 +60,19 @@ class MembraneRegression(Task):
     def follow(
         self, model: Sequential, inputs: Float[Array, "batch steps 1"]
     ) -> Float[Array, "batch steps 1"]:
-        """The output membrane over time."""
+        """Membrane potential of the output over time."""
         return jnp.moveaxis(run_batch(model, jnp.moveaxis(inputs, 1, 0)).membranes, 0, 1)
 
     def loss(self, model: Sequential, batch: tuple[Array, Array]) -> Float[Array, ""]:
-        """The mean squared error of the membrane."""
+        """Mean squared error of the membrane potential."""
         inputs, targets = batch
         return jnp.mean((self.follow(model, inputs) - targets) ** 2)
 
     def train(self, *, progress: bool = True) -> tuple[Sequential, tuple, FitResult]:
-        """The network before training, its one sample `(inputs, targets)`, and what came of it."""
+        """Train a network on one sample.
+
+        **Returns:** the untrained network, the sample `(inputs, targets)`, and the result of `fit`.
+        """
         key_net, key_data = jax.random.split(jax.random.key(self.seed))
         model = self.build(key_net)
         curve = membrane.target(key_data, num_steps=self.num_steps, mode=self.mode)
@@ -84,8 +89,11 @@ class MembraneRegression(Task):
         return model, sample, fitted
 
     def run(self, *, progress: bool = True) -> Outcome:
-        """`relative_error` is the mean over time of |output - target| / |target|, but for the
-        first step, where the target is 0; `l1` the mean of |output - target|."""
+        """Train, test and draw.
+
+        `relative_error` is the mean over time of |output - target| / |target|, without the first
+        step, at which the target is 0. `l1` is the mean of |output - target|.
+        """
         before, (inputs, target), fitted = self.train(progress=progress)
         follow = eqx.filter_jit(self.follow)
         untrained, output = (np.asarray(follow(m, inputs)) for m in (before, fitted.model))

@@ -1,4 +1,4 @@
-"""Digits by the times of spikes: the brighter a pixel, the sooner its one spike."""
+"""Digit classification with a latency code: one spike per pixel, earlier for brighter pixels."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -24,30 +24,31 @@ from ..losses import ttfs_cross_entropy
 from .base import finite_steps, option
 from .images import N_SHOWN, Batch, ImageTask
 
-# Hidden neurons, and samples, that share an event loop, at most.
+# Approximate maximum of hidden neurons, and of samples, that share an event loop.
 _GROUP = 35
 _PART = 32
-# From this grey value on a pixel spikes: 2 of 255.
+# Pixels with a larger grey value spike, that is from 2 of 255 on.
 _VISIBLE = 1.5 / 255
-# Times at which the membranes of the outputs are drawn.
+# Number of times at which the membrane potentials of the outputs are drawn.
 _N_TIMES = 401
 
 
 @dataclasses.dataclass(frozen=True)
 class Setup:
-    """What goes with a data set and a readout."""
+    """Settings for one combination of data set and readout."""
 
     n_hidden: int
     hidden: tuple[float, float]
-    """Mean and deviation of the hidden weights at first."""
+    """Mean and standard deviation of the initial hidden weights."""
     output: tuple[float, float]
+    """Mean and standard deviation of the initial output weights."""
     learning_rate: float
     dropout: float
     most_inputs: int
-    """No image has more pixels that spike."""
+    """Upper limit of the number of pixels that spike in one image."""
 
 
-# Wunderlich & Pehle's hidden layer for MNIST.
+# The hidden layer for MNIST is that of Wunderlich & Pehle.
 _DIGITS = Setup(100, (0.35, 0.2), (0.4, 0.9), learning_rate=5e-2, dropout=0.0, most_inputs=64)
 _MNIST = Setup(350, (0.078, 0.045), (0.2, 0.37), learning_rate=2e-2, dropout=0.2, most_inputs=400)
 SETUPS = {
@@ -61,7 +62,7 @@ SETUPS = {
 
 
 class Layers(eqx.Module):
-    """The weights of two feed-forward layers, and which inputs are left out in training."""
+    """Weights of two feed-forward layers, and the dropout of the inputs."""
 
     hidden: Float[Array, "pixels hidden"]
     output: Float[Array, "hidden classes"]
@@ -70,21 +71,25 @@ class Layers(eqx.Module):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MNISTLatency(ImageTask):
-    r"""A layer of LIF neurons reads one spike a pixel, at $t = (1 - p)\,20$ ms for grey values $p$
-    from 0 (which is silent) to 1, and ten outputs read its spikes.
+    r"""Digit classification by one hidden layer of LIF neurons and ten outputs, in the event mode.
 
-    - `readout="voltage"`: leaky integrators; the class is the one with the largest membrane
-        potential of all times, and the loss its cross entropy (Wunderlich & Pehle, Scientific
-        Reports 11:12829, 2021, arXiv:2009.08378, with batches of 5).
-    - `readout="ttfs"`: LIF neurons that fire once; the class is the first that does. Those that
-        are silent until `t_max` are driven on, alone, until they fire as well
-        ([`eventsnn.Pseudospikes`][]).
+    Each pixel fires once, at $t = (1 - p)\,20$ ms for a grey value $p$ in (0, 1]. Background pixels
+    are silent.
 
-    Neurons of a feed-forward layer do not feel each other. So they are simulated in groups, each
-    with no more events than its own and the inputs; and samples with about equally many inputs go
-    together, since a loop ends with its longest sample. The outputs receive the first `max_spikes`
-    spikes of a hidden neuron. Where none fires more often, [`network`][] is the same as one
-    network; in the pictures, which show that, outputs receive all spikes.
+    - `readout="voltage"`: the outputs are leaky integrators. The predicted class is the output with
+        the largest membrane potential over time, and the loss is the cross entropy of these maxima
+        (Wunderlich & Pehle, Scientific Reports 11:12829, 2021, arXiv:2009.08378, with batches of
+        5).
+    - `readout="ttfs"`: the outputs are LIF neurons that fire once. The predicted class is the
+        output that fires first. Outputs that are silent until `t_max` are driven by a current until
+        they fire, see [`eventsnn.Pseudospikes`][].
+
+    Neurons within a feed-forward layer do not interact. The hidden neurons are therefore simulated
+    in groups, and each group has only its own events and the input events. Samples with similar
+    numbers of inputs share an event loop, since a loop ends with its longest sample. The outputs
+    receive the first `max_spikes` spikes of each hidden neuron. If no hidden neuron fires more
+    often, [`network`][] is an equivalent single network. The figures show [`network`][], in which
+    the outputs receive all spikes.
     """
 
     name: ClassVar[str] = "mnist-latency"
@@ -100,7 +105,7 @@ class MNISTLatency(ImageTask):
     batch_size: int = 64
     learning_rate: float | None = None  # pyright: ignore[reportIncompatibleVariableOverride]
     last_rate: float = 0.05
-    """To which part of `learning_rate` it falls."""
+    """Final learning rate, as a fraction of `learning_rate`."""
     dropout: float | None = None
     n_hidden: int | None = None
     tau_mem: float = 20.0
@@ -108,7 +113,7 @@ class MNISTLatency(ImageTask):
     input_t_max: float = 20.0
     t_max: float = 40.0
     max_spikes: int = 5
-    """How many spikes of a hidden neuron the outputs receive."""
+    """Maximum number of spikes per hidden neuron that the outputs receive."""
     tau0: float = 0.25
     tau1: float = 20.0
     alpha: float = 3e-3
@@ -118,7 +123,7 @@ class MNISTLatency(ImageTask):
 
     @property
     def setup(self) -> Setup:
-        """What goes with the data set and the readout, and what was chosen instead."""
+        """Settings of the data set and the readout, overridden by settings that are not None."""
         names = ("n_hidden", "learning_rate", "dropout")
         chosen = {name: getattr(self, name) for name in names}
         chosen = {name: value for name, value in chosen.items() if value is not None}
@@ -144,7 +149,7 @@ class MNISTLatency(ImageTask):
         seeds: Int[Array, " batch"],
         **options: Any,
     ) -> Float[Array, "batch classes"]:
-        """Largest potentials, or first spikes (ms), of the outputs."""
+        """Compute the maximal potentials, or the first spike times (ms), of the outputs."""
         in_times = jax.vmap(lambda x, seed: self.encode(model, x, jax.random.key(seed)))(
             jnp.asarray(images), seeds
         )
@@ -167,14 +172,14 @@ class MNISTLatency(ImageTask):
     def encode(
         self, model: Layers, image: Float[Array, "h w"], key: PRNGKeyArray
     ) -> Float[Array, "pixels 1"]:
-        """The spike of each pixel (ms); inf for the background, and for what is left out."""
+        """Spike time of each pixel (ms), `inf` for the background and for dropped pixels."""
         kept = model.dropout((image > _VISIBLE).astype(image.dtype), key=key)
         return jnp.where(kept > 0, (1 - image) * self.input_t_max, jnp.inf).reshape(-1, 1)
 
     def hidden_spikes(
         self, model: Layers, in_times: Float[Array, "batch pixels 1"]
     ) -> Float[Array, "batch hidden max_spikes"]:
-        """When each hidden neuron fires, padded with inf."""
+        """Compute the spike times of each hidden neuron (ms), padded with `inf`."""
         (pixels, n), batch = model.hidden.shape, len(in_times)
         groups, parts = _pieces(n, _GROUP), _pieces(batch, _PART)
         order = jnp.argsort(jnp.sum(in_times < jnp.inf, axis=(1, 2)))
@@ -191,7 +196,7 @@ class MNISTLatency(ImageTask):
         return found[jnp.argsort(order)]
 
     def hidden_network(self, weights: Float[Array, "pixels group"]) -> EventNetwork:
-        """Some hidden neurons by themselves."""
+        """Network of a group of hidden neurons."""
         group = weights.shape[1]
         return EventNetwork(
             LIF(self.tau_mem, self.tau_syn),
@@ -203,13 +208,13 @@ class MNISTLatency(ImageTask):
 
     @property
     def output_neuron(self) -> AbstractNeuron:
-        """That of the outputs; one that has fired has answered, and rests."""
+        """Output neuron model. With `readout="ttfs"` it is refractory after its first spike."""
         if self.readout == "voltage":
             return LeakyIntegrator(self.tau_mem, self.tau_syn)
         return Refractory(LIF(self.tau_mem, self.tau_syn), 2 * self.t_max)
 
     def output_network(self, model: Layers) -> EventNetwork:
-        """The outputs by themselves, whose inputs are the hidden neurons."""
+        """Network of the outputs, with the hidden neurons as input channels."""
         n, classes = model.output.shape
         return EventNetwork(
             self.output_neuron,
@@ -221,7 +226,7 @@ class MNISTLatency(ImageTask):
         )
 
     def network(self, model: Layers) -> EventNetwork:
-        """Both layers in one network, hidden neurons first; outputs receive all of their spikes."""
+        """Network of both layers, hidden neurons first. The outputs receive all hidden spikes."""
         (pixels, n), classes = model.hidden.shape, model.output.shape[1]
         drive = jnp.zeros(n + classes).at[n:].set(2.0)
         silent = self.readout == "voltage"
@@ -276,7 +281,7 @@ def _weights(model):
 
 
 def _pieces(n: int, size: int) -> int:
-    """In how many equal pieces of at most this size, or a little more, to cut n."""
+    """Number of equal pieces of `n`: the largest divisor of `n` up to n / size, rounded up."""
     return max(k for k in range(1, -(-n // size) + 1) if n % k == 0)
 
 

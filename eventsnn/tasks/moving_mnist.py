@@ -1,4 +1,4 @@
-"""A digit moves through the frames: which is it?"""
+"""Classification of moving digits."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -16,8 +16,12 @@ from .images import ImageTask
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MovingMNIST(ImageTask):
-    """Frames of a canvas on which one digit moves in a straight line and bounces off the walls go,
-    one a step, through a linear layer, dropout and two layers of recurrent leaky neurons."""
+    """Classification of a digit that moves over a canvas, with one frame per time step.
+
+    The digit moves in a straight line and is reflected at the walls, see
+    [`eventsnn.data.moving.sequences`][]. The network has a linear layer with dropout and two layers
+    of recurrent leaky neurons.
+    """
 
     name: ClassVar[str] = "moving-mnist"
     summary: ClassVar[str] = "moving digits by RLeaky layers, 128 hidden, 10 frames"
@@ -44,7 +48,7 @@ class MovingMNIST(ImageTask):
         )
 
     def frames(self, images, seeds):
-        """The digits on their ways, `(num_steps, batch, canvas, canvas)`: one way a seed."""
+        """Frames of the moving digits, `(num_steps, batch, canvas, canvas)`, one path per seed."""
         keys = jax.vmap(jax.random.key)(seeds)
         film = jax.vmap(lambda key, image: moving.sequences(key, image, num_frames=self.num_steps))
         return jnp.moveaxis(film(keys, images), 1, 0)

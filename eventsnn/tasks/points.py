@@ -1,4 +1,4 @@
-"""What the tasks on points of the yin-yang figure share: the output that fires first answers."""
+"""Base class of the yin-yang tasks: time-to-first-spike classification of points."""
 
 import abc
 import dataclasses
@@ -19,9 +19,9 @@ from ..losses import ttfs_cross_entropy
 from ..train import FitResult, fit
 from .base import MAX_EPOCHS, Outcome, Pictures, Task, finite_steps, option
 
-# Steps a dispatch: the largest divisor of an epoch up to here.
+# Upper limit of the steps per dispatch, which divide the steps per epoch.
 _MAX_CHUNK = 40
-# Points per side of the grid over which the network is drawn.
+# Points per side of the grid on which predictions are drawn.
 _GRID = 100
 
 POINTS = ("published", "fresh")
@@ -30,27 +30,30 @@ N_INPUTS, N_CLASSES = 5, len(yin_yang.CLASSES)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Setup:
-    """What goes with a network. Times are in ms."""
+    """Settings that depend on the network. Times are in ms."""
 
     n_hidden: int
     batch_size: int
     learning_rate: float
     alpha: float
-    """The price of late spikes."""
+    """Weight of the penalty for late spikes."""
     bias_time: float
-    """When the fifth input fires, the same for every point."""
+    """Spike time of the fifth input, the same for every point."""
     t_max: float
     drive: float
-    """The current that makes outputs fire in the end which are silent until `t_max`; 0: none."""
+    """Current of the pseudospikes of outputs that are silent until `t_max`. 0: no pseudospikes."""
     duration: float
-    """For how long it does."""
+    """Maximum duration of this current."""
     max_events: int
     max_steps: int
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PointsTask(Task):
-    """Five inputs, a hidden layer and three outputs, trained on which of them fires first."""
+    """Base class of tasks with five inputs, a hidden layer and three outputs.
+
+    The output that fires first is the predicted class.
+    """
 
     pictures: ClassVar[tuple[str, ...]] = ("regions.png", "loss.png", "accuracy.png", "raster.png")
 
@@ -80,19 +83,19 @@ class PointsTask(Task):
     @property
     @abc.abstractmethod
     def default_setup(self) -> Setup:
-        """What goes with the network that was chosen."""
+        """Default settings of the chosen network."""
 
     @abc.abstractmethod
     def build(self, key: PRNGKeyArray) -> EventNetwork:
-        """The network before training."""
+        """Build the untrained network."""
 
     @abc.abstractmethod
     def trainable(self, net: EventNetwork) -> EventNetwork:
-        """The filter for `fit`."""
+        """Filter of trained parameters for `fit`."""
 
     @abc.abstractmethod
     def optimizer(self) -> optax.GradientTransformation:
-        """What makes steps of gradients."""
+        """Optimiser of the trained parameters."""
 
     def quick(self):
         sizes = {"n_train": 320, "n_validation": 100, "n_test": 100, "n_test_fresh": 100}
@@ -100,7 +103,7 @@ class PointsTask(Task):
 
     @property
     def setup(self) -> Setup:
-        """What goes with the network, and what was chosen instead."""
+        """Settings of the network, overridden by settings of the task that are not None."""
         names = ("n_hidden", "batch_size", "learning_rate", "alpha", "bias_time", "drive")
         chosen = {name: getattr(self, name) for name in names}
         chosen = {name: value for name, value in chosen.items() if value is not None}
@@ -108,45 +111,45 @@ class PointsTask(Task):
 
     @property
     def sizes(self) -> tuple[int, int, int]:
-        """Inputs, hidden neurons, outputs."""
+        """Numbers of inputs, hidden neurons and outputs."""
         return N_INPUTS, self.setup.n_hidden, N_CLASSES
 
     def pseudospikes(self) -> Pseudospikes | None:
-        """Those of the outputs, if they are driven."""
+        """Pseudospikes of the outputs, or None without drive."""
         setup = self.setup
         if not setup.drive:
             return None
         return Pseudospikes(np.repeat([0.0, setup.drive], self.sizes[1:]), setup.duration)
 
     def load(self) -> YinYangData:
-        """The points."""
+        """Load or sample the points."""
         sizes = {"train": self.n_train, "validation": self.n_validation, "test": self.n_test}
         if self.points == "published":
             return yin_yang.published(**sizes)
         return yin_yang.generate(self._data_key(), **sizes)
 
     def fresh(self) -> Samples:
-        """More points to test on, drawn anew for every seed whatever the others are."""
+        """Sample additional test points, which depend on the seed, also with published points."""
         key = jax.random.fold_in(self._data_key(), 3)
         return jax.device_get(yin_yang.sample(key, self.n_test_fresh))
 
     def event_inputs(self, xy: Float[ArrayLike, "*batch 2"]) -> Float[Array, "*batch 5 1"]:
-        """The spikes that stand for a point."""
+        """Encode points as input spike times."""
         return yin_yang.event_inputs(xy, t_max=self.input_t_max, bias_time=self.setup.bias_time)
 
     def first_spikes(
         self, net: EventNetwork, xy: Float[ArrayLike, "*batch 2"]
     ) -> Float[Array, "*batch 3"]:
-        """When each output first fires (ms); a time later than `net.t_max` is a pseudospike."""
+        """First spike time of each output (ms). A time after `net.t_max` is a pseudospike."""
         return net.ttfs(self.event_inputs(xy), throw=False)
 
     def spikes_until_t_max(self, net: EventNetwork, batch: Samples) -> Float[Array, "batch 3"]:
-        """First spikes without pseudospikes: inf for an output that is silent until `t_max`."""
+        """First spike times without pseudospikes: `inf` for an output silent until `t_max`."""
         times = self.first_spikes(net, batch.xy)
         return jnp.where(times > net.t_max, jnp.inf, times)
 
     def loss(self, net: EventNetwork, batch: Samples) -> Float[Array, ""]:
-        """The cross entropy of the first spikes, and a price of late ones."""
+        """Cross entropy of the first spike times, plus a penalty for late spikes."""
         late = net.pseudospikes
         last = net.t_max + (0.0 if late is None else late.duration)
         return ttfs_cross_entropy(
@@ -159,12 +162,15 @@ class PointsTask(Task):
         )
 
     def n_steps(self) -> tuple[int, int]:
-        """Gradient steps in all, and in an epoch."""
+        """Total number of gradient steps, and number of steps per epoch."""
         epoch = self.n_train // self.setup.batch_size
         return self.steps or epoch * self.epochs, epoch
 
     def train(self, data: YinYangData, *, progress: bool = True) -> FitResult:
-        """Trains a fresh network. A snapshot is what trains, after every epoch."""
+        """Train a new network.
+
+        The snapshots are the trained parameters before training and after every epoch.
+        """
         key_net, key_order = jax.random.split(jax.random.key(self.seed))
         net = self.build(key_net)
         steps, epoch = self.n_steps()
@@ -184,7 +190,7 @@ class PointsTask(Task):
         )
 
     def predict(self, net: EventNetwork, xy: Float[np.ndarray, "n 2"]) -> np.ndarray:
-        """The class of each point; -1 where no output fires."""
+        """Predicted class of each point, -1 if no output fires until `t_max`."""
         found = []
         for part, _, valid in images.test_batches(xy, xy[:, 0], self.test_batch_size):
             times = np.asarray(_first_spikes(self, net, part))[valid]
@@ -193,15 +199,15 @@ class PointsTask(Task):
         return np.concatenate(found)
 
     def accuracy(self, net: EventNetwork, samples: Samples) -> float:
-        """The share of points whose class fires first; where none fires, the answer is wrong."""
+        """Fraction of points whose correct output fires first. Without spikes a point is wrong."""
         return float(np.mean(self.predict(net, np.asarray(samples.xy)) == samples.labels))
 
     def run(self, *, progress: bool = True) -> Outcome:
-        """Trains, tests and draws.
+        """Train, test and draw.
 
-        `test_accuracy` is that of the network after the last step on the test set, and
-        `test_accuracy_fresh` the same on `n_test_fresh` points drawn for this seed. The validation
-        set is only looked at.
+        `test_accuracy` is the accuracy of the network after the last step on the test set.
+        `test_accuracy_fresh` is its accuracy on `n_test_fresh` new points sampled with the seed.
+        The validation accuracy is reported, and not used for any decision.
         """
         data = self.load()
         fitted = self.train(data, progress=progress)
@@ -221,7 +227,7 @@ class PointsTask(Task):
         return Outcome(metrics, Pictures(lambda: self.figures(fitted, data, accuracies)))
 
     def figures(self, fitted: FitResult, data: YinYangData, accuracies: list[float]) -> dict:
-        """The pictures by name."""
+        """Draw the figures, by name."""
         from .figures import points as figures  # matplotlib is slow to import
 
         net, (xy, labels) = fitted.model, map(np.asarray, data.test)
@@ -264,19 +270,19 @@ def _simulate(net, in_times):
 
 
 def history(fitted: FitResult):
-    """The network before training and after every epoch."""
+    """Yield the network before training and after every epoch."""
     for i in range(len(fitted.snapshot_steps)):
         trained = jax.tree.map(lambda x, i=i: jnp.asarray(x[i]), fitted.snapshots)
         yield eqx.combine(trained, fitted.model)
 
 
 def only(net: EventNetwork, where) -> EventNetwork:
-    """A filter that is true for what `where` picks, and for nothing else."""
+    """Make a filter that is true only for the leaves selected by `where`."""
     return eqx.tree_at(where, jax.tree.map(lambda _: False, net), replace_fn=lambda _: True)
 
 
 def normal(mean: float, deviation: float) -> Initializer:
-    """Draws normally distributed weights."""
+    """Make an initialiser of normally distributed weights."""
 
     def init(key, shape, dtype):
         return mean + deviation * jax.random.normal(key, shape, dtype)

@@ -1,4 +1,4 @@
-"""Digits by recurrent leaky neurons, trained by regression on spike counts or on membranes."""
+"""Digit classification by recurrent leaky neurons, with regression on spike counts or membranes."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -18,12 +18,15 @@ _CHANNELS, _KERNEL = 8, 3
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RLeakyClassification(ImageTask):
-    """The right output shall fire in 80 % of the steps and the others in 20 % (`loss="count"`), or
-    hold their membranes at 1.05 and 0.2 (`"membrane"`). After snnTorch's second regression
-    tutorial.
+    """Digit classification with two recurrent leaky layers, trained with a squared error.
 
-    The feedback is `"linear"` (all to all), `"one-to-one"`, or `"conv"`: there the hidden neurons
-    are 8 maps, fed back through a 3 x 3 convolution, and the outputs all to all.
+    With `objective="count"`, the target of the correct output is a spike in 80 % of the steps, and
+    in 20 % for all other outputs. With `objective="membrane"`, the target membrane potentials are
+    1.05 and 0.2. After snnTorch's second regression tutorial.
+
+    The feedback is `"linear"` (all-to-all), `"one-to-one"` or `"conv"`. With `"conv"`, the hidden
+    neurons form 8 feature maps with feedback through a 3 x 3 convolution, and the outputs have
+    all-to-all feedback.
     """
 
     name: ClassVar[str] = "rleaky-classification"
@@ -86,5 +89,5 @@ class RLeakyClassification(ImageTask):
 
     @property
     def readout(self):
-        """What was trained is what is read: spike counts, or mean membranes."""
+        """Name of the readout, which matches the objective: spike counts or mean membranes."""
         return "rate" if self.objective == "count" else "membrane"

@@ -1,4 +1,4 @@
-"""The spike-time regression: a spike in at x asks for a spike out at 5 sin(2 pi x/10) + x + 30."""
+"""Spike-time regression: the target of an input spike at x is 5 sin(2 pi x/10) + x + 30."""
 
 import dataclasses
 from typing import ClassVar, Self
@@ -18,10 +18,10 @@ from .base import SOLVERS, Outcome, Pictures, Task, option
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TTFSRegression(Task):
-    """A recurrent population of QIF neurons and one output neuron, trained on its first spike.
+    """Regression of the first spike time of one output neuron, with recurrent QIF neurons.
 
-    The weights and biases train; the time constants (ms) stay. Times beyond `t_max` (ms) count as
-    `t_max`.
+    Weights and biases train. The time constants (ms) are fixed. Spike times after `t_max` (ms)
+    count as `t_max`.
     """
 
     name: ClassVar[str] = "ttfs-regression"
@@ -56,15 +56,18 @@ class TTFSRegression(Task):
     average: int = 150
 
     def quick(self) -> Self:
-        """A few steps: the loss falls, the fit is not good yet."""
+        """Return the same task with few steps: the loss falls, but the fit is still poor."""
         return dataclasses.replace(self, steps=20, batch_size=16, average=5)
 
     def mask(self) -> Bool[Array, "sources neurons"]:
-        """Who sends to whom: input to population, population to itself and to the output."""
+        """Connection mask: input to population, population to itself and to the output."""
         return recurrent_mask(inputs=1, hidden=self.n_population, outputs=1)
 
     def build(self, key: PRNGKeyArray) -> EventNetwork:
-        """The network before training: weights uniform in [0, 40] on the mask, biases in +-0.25."""
+        """Build the untrained network.
+
+        Weights are uniform in [0, `weight_max`] within the mask, biases in +- `bias_max`.
+        """
         key_weights, key_bias = jax.random.split(key)
         mask, n = self.mask(), self.n_population
         weights = jax.random.uniform(key_weights, mask.shape, maxval=self.weight_max)
@@ -78,7 +81,7 @@ class TTFSRegression(Task):
         *,
         outputs: tuple[int, ...],
     ) -> EventNetwork:
-        """The network of these parameters, seen at these neurons."""
+        """Build a network with the given parameters and outputs."""
         return EventNetwork(
             neuron=QIF(tau_mem=self.tau_mem, tau_syn=self.tau_syn, bias=bias),
             weights=weights,
@@ -95,12 +98,12 @@ class TTFSRegression(Task):
         net: EventNetwork,
         batch: tuple[Float[Array, "batch 1 2"], Float[Array, "batch 1"]],
     ) -> Float[Array, ""]:
-        """The mean squared error of the output's first spike, in units of `t_max`."""
+        """Mean squared error of the first output spike time, in units of `t_max`."""
         in_times, targets = batch
         return time_mse(net.ttfs(in_times, throw=False), targets, t_max=self.t_max)
 
     def train(self, *, progress: bool = True) -> FitResult:
-        """Trains a fresh network; a snapshot is its `(weights on the mask, biases)`."""
+        """Train a new network. The snapshots are `(weights within the mask, biases)`."""
         key_net, key_data = jax.random.split(jax.random.key(self.seed))
         net = self.build(key_net)
         connected = jnp.nonzero(self.mask())
@@ -118,15 +121,15 @@ class TTFSRegression(Task):
         )
 
     def predict(self, net: EventNetwork, x: Float[Array, " n"]) -> Float[Array, "n 1"]:
-        """When the output first fires for each `x` (ms); `inf` where it does not."""
+        """First output spike time for each `x` (ms), `inf` without a spike."""
         return eqx.filter_jit(_ttfs)(net, regression.event_inputs(x))
 
     def run(self, *, progress: bool = True) -> Outcome:
-        """Trains, tests on the grid and draws.
+        """Train, test on the grid and draw.
 
-        `test_mae` (ms) is that of the mean network of the last `average` steps, and
-        `test_mae_last_step` that of the network after the last: at this constant learning rate
-        the latter jumps from step to step.
+        `test_mae` (ms) is the mean absolute error of the network averaged over the last `average`
+        steps. `test_mae_last_step` (ms) is the error of the network after the last step. It
+        fluctuates from step to step, since the learning rate is constant.
         """
         fitted = self.train(progress=progress)
         x = regression.grid(self.n_test)
@@ -170,7 +173,7 @@ class TTFSRegression(Task):
 
 
 def trainable(net: EventNetwork) -> EventNetwork:
-    """The filter for `fit`: true for the weights and the biases, false for everything else."""
+    """Filter of trained parameters for `fit`: the weights and the biases."""
     nothing = jax.tree.map(lambda _: False, net)
     return eqx.tree_at(lambda net: (net.weights, net.neuron.bias), nothing, (True, True))
 
@@ -180,10 +183,10 @@ def _ttfs(net, in_times):
 
 
 def _record(net, in_times, n_times=1601):
-    """One sample: its events, and the membranes of the outputs at `n_times` times.
+    """Events of one sample, and membrane potentials of the outputs at `n_times` times.
 
-    Up to `t_max` and not just to the first output spike, so an untrained network may reach
-    `max_events` before: the pictures then end there.
+    The simulation runs up to `t_max`, beyond the first output spike. An untrained network may reach
+    `max_events` before. The figures then end at that time.
     """
     times = jnp.linspace(0.0, net.t_max, n_times)
     states = net.states_at(in_times, times, throw=False)

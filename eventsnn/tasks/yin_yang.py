@@ -1,4 +1,4 @@
-"""Yin-yang: the output that fires first says which part of the figure a point belongs to."""
+"""Yin-yang classification by the first output spike."""
 
 import dataclasses
 from typing import ClassVar, Self
@@ -11,7 +11,7 @@ from ..event import LIF, QIF, EventNetwork, feedforward
 from .base import option
 from .points import PointsTask, Setup, normal, only
 
-# The learning rate is multiplied by it after every epoch.
+# Factor of the learning rate per epoch.
 _DECAY = {"lif": 0.95, "qif": 1.0}
 
 SETUPS = {
@@ -44,23 +44,27 @@ SETUPS = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class YinYang(PointsTask):
-    r"""Two feed-forward layers, trained on which output fires first.
+    r"""Time-to-first-spike classification of yin-yang points by two feed-forward layers.
 
-    With `neuron="lif"` network and training are those of Wunderlich & Pehle (Scientific Reports
-    11:12829, 2021, arXiv:2009.08378): weights are jumps of the current in units of the threshold,
-    normally distributed with mean 1.5 and deviation 0.78 (hidden) and 0.93 and 0.1 (output). One
-    spike of weight $w$ lifts a membrane by $0.157 w$ at most, so that a hidden neuron needs
-    several. Three things differ. The fifth input fires amid the others, at 15 ms, and not before
-    all of them at 0 (`bias_time=0.0`). The simulation has a time limit, 40 ms. And an output that
-    is silent until then is driven by a current until it fires, see [`eventsnn.Pseudospikes`][]
-    (`drive=0.0`: it is not), so that the right one can learn to fire. In an answer such a spike
-    does not count.
+    With `neuron="lif"`, network and training are those of Wunderlich & Pehle (Scientific Reports
+    11:12829, 2021, arXiv:2009.08378). Weights are jumps of the synaptic current in units of the
+    threshold. Initial weights are normally distributed, with mean 1.5 and standard deviation 0.78
+    (hidden), and with mean 0.93 and standard deviation 0.1 (output). One spike of weight $w$ raises
+    a membrane potential by at most $0.157 w$, so a hidden neuron fires only after several input
+    spikes. There are three differences from the paper:
 
-    With `neuron="qif"` weights are uniform in [0, 40] and biases, which learn as well, in
-    [-1/2, 1/2]. The fifth input fires at 0, and there are no pseudospikes.
+    - The fifth input fires at 15 ms, among the other inputs. In the paper it fires at 0, before all
+      other inputs (`bias_time=0.0`).
+    - The simulation has a time limit of 40 ms.
+    - A current drives an output that is silent until the time limit until it fires, see
+      [`eventsnn.Pseudospikes`][]. The correct output can thus learn to fire. Predictions ignore
+      these pseudospikes. `drive=0.0` disables them.
 
-    The points are those of the publication, which are the same for everybody, or fresh ones. The
-    published test set is a little easier than fresh points are: `run` reports both accuracies.
+    With `neuron="qif"`, initial weights are uniform in [0, 40]. Biases are uniform in [-1/2, 1/2]
+    and also train. The fifth input fires at 0, and there are no pseudospikes.
+
+    The points are those of the publication, or new points for every seed. The published test set is
+    slightly easier than new points. `run` reports both accuracies.
     """
 
     name: ClassVar[str] = "yin-yang"
@@ -96,7 +100,7 @@ class YinYang(PointsTask):
         )
 
     def trainable(self, net: EventNetwork) -> EventNetwork:
-        """The filter for `fit`: true for the weights, and with QIF neurons for the biases."""
+        """Filter of trained parameters for `fit`: the weights, and the biases of QIF neurons."""
         if self.neuron == "lif":
             return only(net, lambda net: net.weights)
         return only(net, lambda net: (net.weights, net.neuron.bias))

@@ -1,4 +1,4 @@
-"""Training by gradient steps: many steps per dispatch, each spread over the local devices."""
+"""Gradient-based training: many steps per dispatch, each batch split across the local devices."""
 
 from .diagnosis import Diagnosis as Diagnosis
 from .diagnosis import diagnose as diagnose

@@ -1,4 +1,4 @@
-"""Batches: taken one by one, stacked for a dispatch, placed on the devices."""
+"""Handling of batches: iterate, stack for a dispatch, place on the devices."""
 
 import itertools
 from collections.abc import Iterable, Iterator
@@ -13,7 +13,7 @@ from .. import checks
 
 
 def peek(batches: Iterable[Any]) -> tuple[Any, Iterator[Any]]:
-    """The first batch, and an iterator over all of them."""
+    """Return the first batch, and an iterator over all batches including the first."""
     expected = "an iterable of batches, at least one"
     try:
         rest = iter(batches)
@@ -28,10 +28,10 @@ def peek(batches: Iterable[Any]) -> tuple[Any, Iterator[Any]]:
 def feed(
     batches: Iterator[Any], steps: int, chunk: int, sharding: Sharding
 ) -> Iterator[tuple[Any, int]]:
-    """Yield `chunk` batches at a time, stacked and placed, with how many of them are to be run.
+    """Yield stacks of `chunk` batches, placed on the devices, with the number of batches to run.
 
-    **Raises:** `ValueError` for a batch with other shapes than the first, and, after the batches
-    before it, where the batches end early.
+    **Raises:** `ValueError` for a batch whose shapes differ from the first batch, and after the
+    last batch if there are fewer than `steps`.
     """
     first, kind, size = None, None, chunk
     for done in range(0, steps, chunk):
@@ -43,7 +43,7 @@ def feed(
             if _signature(batch) != kind:
                 _check_like(first, batch, done + i + 1)
         if count := len(taken):
-            # The padding is never run: it keeps the shape, hence the compiled program.
+            # The padding is never run. It keeps the shape, and thus the compiled program.
             taken += taken[-1:] * (size - count)
             yield jax.device_put(stack(taken), sharding), count
         if count < wanted:
@@ -51,7 +51,7 @@ def feed(
 
 
 def stack(trees: list[Any]) -> Any:
-    """Pytrees of arrays, stacked along a new first axis in host memory."""
+    """Stack pytrees of arrays along a new first axis in host memory."""
     return jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
 
 

@@ -1,6 +1,6 @@
-"""Findings about a gradient step: what is not finite, what has no gradient, who is silent.
+"""Diagnosis of a gradient step: non-finite values, zero gradients, silent outputs.
 
-[`eventsnn.train.fit`][] uses them, and so can a loop of one's own.
+Used by [`eventsnn.train.fit`][], and available for your own training loops.
 """
 
 import dataclasses
@@ -18,10 +18,10 @@ from .. import checks
 from ..event import EventNetwork, Status
 from ..event.solution import MEMBERS
 
-# How many names, and how many groups of outputs, one line shows.
+# Maximum number of names, and of groups of outputs, in one line.
 _SHOWN = 6
 
-# The arguments of `EventNetwork` that a sample may exhaust, by its status.
+# Arguments of `EventNetwork` that set a limit, by the status of a sample that exceeds it.
 _LIMITS = {
     "max_events": "max_events",
     "max_steps": "max_steps",
@@ -30,41 +30,41 @@ _LIMITS = {
 
 
 class Evidence(NamedTuple):
-    """What the outputs did in one batch."""
+    """Activity of the outputs in one batch."""
 
     silent: Bool[np.ndarray, "batch outputs"]
     times: bool
-    """Whether the outputs were given as spike times."""
+    """True if the outputs were given as spike times."""
     causes: tuple[str, ...] = ()
     advice: tuple[str, ...] = ()
 
     def always_silent(self, outputs: np.ndarray) -> bool:
-        """Whether these outputs are silent in every sample."""
+        """Return whether the given outputs are silent in every sample."""
         known = self.silent.shape[1] > outputs.max()
         return bool(known and self.silent[:, outputs].all())
 
 
 @dataclasses.dataclass(frozen=True)
 class Diagnosis:
-    """The findings of [`diagnose`][]."""
+    """Result of [`diagnose`][]."""
 
     symptoms: tuple[str, ...]
-    """What is wrong with the step: numbers that are not finite, or gradients that are all 0."""
+    """Problems of the step: values that are not finite, or gradients that are all 0."""
     causes: tuple[str, ...]
-    """What the batch and the outputs show: NaN, samples that failed, silent outputs."""
+    """Problems of the batch and the outputs: NaN, failed samples, silent outputs."""
     advice: tuple[str, ...]
-    """What to try."""
+    """Suggestions to fix the problem."""
     silent: Float[np.ndarray, " outputs"] | None
-    """The share of the samples in which each output is silent; `None` without outputs."""
+    """Fraction of samples in which each output is silent. `None` without outputs."""
     finite: bool
-    """Whether the loss, the gradients and the parameters are finite."""
+    """True if the loss, the gradients and the parameters are finite."""
 
     def message(self, where: str = "") -> str:
-        """All findings in one line; empty where there are none.
+        """Format all findings in one line. Return an empty string without findings.
 
         **Arguments:**
 
-        - `where`: put behind what is wrong, for example `"at step 3"`.
+        - `where`: text that follows the symptoms, for example `"at step 3"`. Default: empty.
         """
         parts = [f"{listed(self.symptoms)} {where}".strip()] if self.symptoms else []
         parts += [listed(self.causes)] if self.causes else []
@@ -74,10 +74,17 @@ class Diagnosis:
         return f"{': '.join(parts)}.{tries}"
 
     def report(self, where: str = "") -> None:
-        """Raise or warn where something was found.
+        """Raise an error or issue a warning if there are findings.
 
-        **Raises:** `FloatingPointError` with the [`message`][] if a number of the step is not
-        finite; otherwise, if there is a message, a `UserWarning` is issued.
+        If all values are finite but there are other findings, a `UserWarning` with the
+        [`message`][] is issued.
+
+        **Arguments:**
+
+        - `where`: as for [`message`][].
+
+        **Raises:** `FloatingPointError` with the [`message`][] if the loss, a gradient or a
+        parameter is not finite.
         """
         message = self.message(where)
         if not self.finite:
@@ -94,9 +101,9 @@ def diagnose(
     outputs: ArrayLike | None = None,
     batch: PyTree = None,
 ) -> Diagnosis:
-    """Find out whether a gradient step went wrong, and why.
+    """Check whether a gradient step went wrong, and why.
 
-    For loops of one's own, outside `jax.jit`. All arguments are optional:
+    For your own training loops, outside `jax.jit`. All arguments are optional:
 
     ```python
     model, opt_state, loss = step(model, opt_state, batch)
@@ -107,17 +114,19 @@ def diagnose(
 
     **Arguments:**
 
-    - `loss`: the loss, a scalar.
-    - `model`: the parameters after the step, any pytree: its floating-point arrays should be
+    - `loss`: the loss, a scalar. It should be finite.
+    - `model`: the parameters after the step, any pytree. Its floating-point arrays should be
         finite.
-    - `grads`: the gradients, any pytree: they should be finite, and not all 0 unless the loss is 0.
-    - `outputs`: what the outputs did, of shape `(batch, n_outputs)`. In floating point: spike
-        times, inf for a silent output (`net.ttfs(in_times, throw=False)`,
-        `net.spikes(...)[..., 0]`). As integers or booleans: spike counts, 0 for a silent output
-        (`net.counts(in_times)`; in the discrete-time mode `run.spikes.any(axis=0)`).
-    - `batch`: a pytree of arrays with the batch as their first axis: they should hold no NaN.
+    - `grads`: the gradients, any pytree. They should be finite, and not all 0 unless the loss is 0.
+    - `outputs`: activity of the outputs, of shape `(batch, n_outputs)`. Floating-point numbers are
+        spike times, `inf` for a silent output (`net.ttfs(in_times, throw=False)`,
+        `net.spikes(...)[..., 0]`). Integers or booleans are spike counts, 0 for a silent output
+        (`net.counts(in_times)`, or `run.spikes.any(axis=0)` in the discrete-time mode).
+    - `batch`: a pytree of arrays with the batch as their first axis. They should contain no NaN.
 
-    **Returns:** a [`Diagnosis`][]. It names outputs by their position along the last axis.
+    An argument that is None, the default, is not checked.
+
+    **Returns:** a [`Diagnosis`][]. Outputs are named by their position along the last axis.
 
     **Raises:** `ValueError` for a loss or outputs of another shape, and for traced values.
     """
@@ -140,8 +149,10 @@ def weigh(
     *,
     networks: bool,
 ) -> Diagnosis:
-    """The findings of [`diagnose`][], from what the outputs did; `networks`: whether the model
-    has an event network."""
+    """Make the [`Diagnosis`][] from the evidence of the outputs.
+
+    `networks` states whether the model contains an event network.
+    """
     symptoms = []
     if loss is not None and not np.isfinite(loss):
         symptoms.append(f"the loss is {float(loss)}")
@@ -159,7 +170,7 @@ def weigh(
         if silent.any():
             advice += _advice_for_silence(evidence.times, finite)
     times = evidence is not None and evidence.times
-    if not causes and not finite and not times and not networks:  # in times inf is padding
+    if not causes and not finite and not times and not networks:  # inf is padding in times
         causes = _in_batch(batch, np.isinf, "infinite")
     if not finite and not bad_data:
         advice += ["a lower learning rate", "clipped gradients (optax.clip_by_global_norm)"]
@@ -169,7 +180,7 @@ def weigh(
 
 
 def evidence_of(outputs: ArrayLike) -> Evidence:
-    """What the outputs did, by spike times, counts or booleans of the shape (batch, n_outputs)."""
+    """Evidence from spike times, spike counts or booleans of shape (batch, n_outputs)."""
     expected = "have shape (batch, n_outputs): first spike times, spike counts or booleans"
     x = np.asarray(checks.numbers("outputs", outputs, f"real and {expected}", boolean=True))
     if x.ndim != 2 or not x.size:
@@ -181,19 +192,22 @@ def evidence_of(outputs: ArrayLike) -> Evidence:
 
 
 def no_evidence(error: Exception) -> Evidence:
-    """In place of evidence, why there is none."""
+    """Empty evidence, with the error that prevented it as cause."""
     reason = (str(error) or type(error).__name__).splitlines()[0]
     return Evidence(np.zeros((1, 0), bool), False, (f"outputs cannot be found: {reason}",))
 
 
 def has_network(model: PyTree) -> bool:
-    """Whether there is an event network in a pytree."""
+    """Return whether a pytree contains an event network."""
     return bool(_nets(model))
 
 
 def event_evidence(model: PyTree, batch: PyTree) -> Evidence | None:
-    """What the outputs of the one event network in `model` did, if its input is in the batch: the
-    first floating-point array of the shape (batch, n_inputs, k)."""
+    """Simulate the event network of `model` on its input in the batch. Return the evidence.
+
+    The input is the first floating-point array of shape (batch, n_inputs, k). None unless `model`
+    contains exactly one event network, and the batch its input.
+    """
     nets = _nets(model)
     if len(nets) != 1:
         return None
@@ -207,8 +221,10 @@ def event_evidence(model: PyTree, batch: PyTree) -> Evidence | None:
 
 
 def output_gradients(grads: PyTree) -> Bool[Array, " outputs"]:
-    """Whether each output of the one event network in a tree of gradients has a gradient in the
-    weights that it receives; empty where there is no such network, or its weights do not train."""
+    """Mask of the outputs whose incoming weights have a non-zero gradient.
+
+    Empty unless the pytree of gradients contains exactly one event network, and its weights train.
+    """
     nets = _nets(grads)
     weights = jax.tree.leaves(nets[0].weights) if len(nets) == 1 else []
     if len(weights) != 1 or weights[0].ndim != 2:
@@ -218,13 +234,13 @@ def output_gradients(grads: PyTree) -> Bool[Array, " outputs"]:
 
 
 def paths_of(tree: PyTree, holds: Callable[[Any], Any]) -> list[str]:
-    """The paths (`layers[0].weight`) of the floating-point arrays for which something holds."""
+    """Paths, such as `layers[0].weight`, of the floating-point arrays for which `holds` is true."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return [path_name(path) for path, x in leaves if _is_floating(x) and holds(np.asarray(x))]
 
 
 def path_name(path: Any) -> str:
-    """A path in a pytree as one writes it after the pytree's name: `layers[0].weight`."""
+    """Format a path in a pytree in Python syntax, without leading dot: `layers[0].weight`."""
     return jax.tree_util.keystr(path).removeprefix(".")
 
 
@@ -234,7 +250,7 @@ def _simulated(net, in_times):
     silent = ~np.any(sources == np.asarray(net.outputs), axis=1)
     silent &= ~net.neuron.never_reset(net.n_neurons)[list(net.outputs)]  # a readout never fires
     done = np.asarray(solution.status == Status.completed)
-    # In a sample that has failed, an output with a spike has one, and no other is silent.
+    # In a failed sample, an output without a spike does not count as silent.
     causes, advice = [], []
     for name in MEMBERS[1:]:
         met = np.asarray(solution.status == getattr(Status, name)) & silent.any(axis=1)
@@ -293,7 +309,10 @@ def _in_batch(batch: PyTree, holds: Callable[[Any], Any], what: str) -> list[str
 
 
 def _grouped(shares: np.ndarray, what: str) -> list[str]:
-    """`outputs 0 and 2 are silent in 37 % of the samples of the batch`, the largest share first."""
+    """Format shares as `outputs 0 and 2 are silent in 37 % of the samples of the batch`.
+
+    The largest share comes first.
+    """
     groups: dict[str, list[str]] = {}
     for i in np.argsort(-shares, kind="stable"):
         if shares[i] > 0:
@@ -309,7 +328,7 @@ def _grouped(shares: np.ndarray, what: str) -> list[str]:
 
 
 def outputs_named(names: Iterable[Any]) -> str:
-    """`output 1`, or `outputs 0 and 2`."""
+    """Format outputs as `output 1`, or `outputs 0 and 2`."""
     words = [str(name) for name in names]
     return f"output {words[0]}" if len(words) == 1 else f"outputs {listed(words)}"
 
@@ -329,7 +348,7 @@ def _percent(share: float) -> str:
 
 
 def listed(words: Iterable[str], last: str = "and") -> str:
-    """`a, b and c`, with the number of those that one line has no room for."""
+    """Format words as `a, b and c`. A long list ends with the number of omitted words."""
     words = list(words)
     if len(words) > _SHOWN + 1:
         words = [*words[:_SHOWN], f"{len(words) - _SHOWN} more"]

@@ -1,4 +1,4 @@
-"""Training by gradient steps: many steps per dispatch, each spread over the local devices."""
+"""Training loop: many gradient steps per dispatch, each batch split across the local devices."""
 
 import contextlib
 import dataclasses
@@ -36,29 +36,28 @@ from .step import (
 
 @dataclasses.dataclass(frozen=True)
 class FitResult:
-    """The outcome of [`fit`][], or of its first steps if it did not get to the end."""
+    """Result of [`fit`][], or of the completed steps if training was interrupted."""
 
     model: Any
-    """The trained model, on the first of the devices."""
+    """Trained model, on the first of the devices."""
     average: Any
-    """The same with its trained parameters averaged over the models after each of the last
-    `average` steps (of those that were made); `None` without `average` or such steps."""
+    """Model with its trained parameters averaged over the last `average` steps, as far as they were
+    completed. `None` if none of them was completed, or without `average`."""
     losses: np.ndarray
-    """The loss of each step's batch before that step, of shape `(steps,)`."""
+    """Loss of the batch of each step, before the parameter update, of shape `(steps,)`."""
     monitored: np.ndarray | None
-    """The values of `monitor` there, of shape `(steps,)`; `None` without `monitor`."""
+    """Values of `monitor` before each update, of shape `(steps,)`. `None` without `monitor`."""
     snapshots: PyTree
-    """The values of `snapshot(model)`, stacked along a new first axis; `None` without `snapshot`.
-    """
+    """Values of `snapshot(model)`, stacked along a new first axis. `None` without `snapshot`."""
     snapshot_steps: np.ndarray
-    """The number of steps before each snapshot."""
+    """Number of completed steps at each snapshot."""
     compile_seconds: float
-    """Tracing and compiling, before the first step."""
+    """Time for tracing and compiling, before the first step."""
     steps_per_second: float
-    """Steps per second at the end of training: the median dispatch of the last fifth of the run;
-    0 if there was none."""
+    """Steps per second at the end of training: the median over the dispatches in the last fifth of
+    the run. 0 without a dispatch."""
     n_devices: int
-    """The number of devices that shared each batch."""
+    """Number of devices that shared each batch."""
 
 
 def fit(
@@ -78,46 +77,51 @@ def fit(
     outputs: Callable[[Any, Any], Array] | None = None,
     progress: bool = True,
 ) -> FitResult:
-    """Train `model` for `steps` batches; show loss and speed on the way.
+    """Train a model, one gradient step per batch, with a progress bar of loss and speed.
 
-    `chunk` steps run in one dispatch, so that a small model is not held up by Python between its
-    steps. The model handed in is left as it is.
+    One dispatch runs `chunk` steps, which avoids Python overhead between the steps of a small
+    model. The original model is not modified.
 
     **Arguments:**
 
-    - `batches`: yields at least `steps` batches of the same shapes, in host or device memory; only
-        `steps` are taken.
+    - `model`: the model, a pytree.
+    - `batches`: iterable of at least `steps` batches of the same shapes, in host or device memory.
+        `fit` uses the first `steps` batches.
     - `loss_fn`, `optimizer`, `filter_spec`, `devices`: as for [`make_step`][].
-    - `chunk`: steps per dispatch.
-    - `snapshot`: picks the arrays to record, e.g. `lambda net: net.weights`.
-    - `snapshot_every`: record them every so many steps, a multiple of `chunk` (the default); in
-        any case also before the first step and after the last.
-    - `average`: also give the mean of the models after each of the last so many steps. At a
-        constant step size the parameters end on a walk around the optimum, of
-        which the mean is closer to it than the end (Polyak & Juditsky, SIAM J. Control Optim.
-        30:838, 1992).
-    - `monitor`: a second function `(model, batch) -> scalar`, a mean over the batch like the loss,
-        to record at each step and not to train on: the loss of a test batch that travels with
-        the batch, say.
-    - `outputs`: `(model, batch) -> outputs` as for [`diagnose`][], for the message when training
-        goes wrong; it is called only then. Default: first spikes of the one
-        [`eventsnn.EventNetwork`][] in the model, for the first array of the shape
-        `(batch, n_inputs, k)` in the batch; none where there is no such pair.
-    - `progress`: show a progress bar on stderr.
+    - `steps`: number of gradient steps.
+    - `chunk`: number of steps per dispatch. Default: 20.
+    - `snapshot`: function that selects the arrays to record from the model, for example
+        `lambda net: net.weights`. Default: None, no snapshots.
+    - `snapshot_every`: number of steps between snapshots, a multiple of `chunk`. Default: None,
+        `chunk`. There is always a snapshot before the first step and after the last step.
+    - `average`: number of last steps whose models are averaged for `FitResult.average`. At a
+        constant learning rate the parameters fluctuate around the optimum, and their mean is closer
+        to the optimum than the last iterate (Polyak & Juditsky, SIAM J. Control Optim. 30:838,
+        1992). Default: None, no average.
+    - `monitor`: a second function `(model, batch) -> scalar`, a mean over the batch like the loss.
+        It is recorded at each step and not used for training. It can be the loss of a test batch
+        that is part of `batch`. Default: None, no second function.
+    - `outputs`: function `(model, batch) -> outputs`, with outputs as for [`diagnose`][]. It is
+        called only if training goes wrong, for the error message. Default: None, the first spikes
+        of the only [`eventsnn.EventNetwork`][] in the model, with the first array of shape
+        `(batch, n_inputs, k)` in the batch as input. Without such a network or array, no outputs.
+    - `progress`: whether to show a progress bar on stderr. Default: True.
 
-    **Raises:** `ValueError` for an argument that does not fit, for batches of several shapes and
-    when `batches` ends early; `FloatingPointError` for a trained parameter that is NaN to begin
-    with, and at the first step at which the loss or an updated parameter is not finite. The message
-    names the step, what is not finite, what was found in the batch and its outputs, and what to
-    try.
+    **Returns:** a [`FitResult`][].
 
-    A `UserWarning` with the same contents is issued, once each, where all gradients are exactly 0
-    and the loss is not, and where an output of an event network is silent and has had no gradient
-    for 20 steps (or for all steps of a shorter run).
+    **Raises:** `ValueError` for an invalid argument, for batches of different shapes, and if
+    `batches` ends early. `FloatingPointError` if a trained parameter is NaN before the first step,
+    and at the first step at which the loss or an updated parameter is not finite. The message
+    names the step, the values that are not finite, the findings about the batch and its outputs,
+    and suggestions.
 
-    An exception that ends the training, `KeyboardInterrupt` included, has an attribute `result`: a
-    [`FitResult`][] of the steps so far. Its model is the one before the bad step, or the one after
-    the last completed dispatch:
+    A `UserWarning` with the same contents is issued once if all gradients are exactly 0 and the
+    loss is not. It is also issued once for each output of an event network that is silent and has
+    had no gradient for 20 steps, or for all steps of a shorter run.
+
+    An exception that ends the training, including `KeyboardInterrupt`, has an attribute `result`: a
+    [`FitResult`][] of the completed steps. Its model is the one before the bad step, or the one
+    after the last completed dispatch:
 
     ```python
     try:
@@ -175,7 +179,7 @@ def _train(run, feed, bar):
     while batch is not None:
         launched = run.launch(batch, count)
         try:
-            # The devices are at work now: the time to lay out what comes next.
+            # Prepare the next batches while the devices are busy.
             following = next(feed, (None, 0))
         finally:
             run.finish(launched)
@@ -185,12 +189,15 @@ def _train(run, feed, bar):
 
 
 def _place(arrays, sharding):
-    """The arrays on the devices, of the exact types that a step returns."""
+    """Place the arrays on the devices, with the exact types that a step returns."""
     return jax.tree.map(lambda x: jax.device_put(jnp.asarray(x, dtype=x.dtype), sharding), arrays)
 
 
 def _finite_leaves(trained):
-    """Which of the parameters that train are finite to begin with."""
+    """Return, for each trained parameter, whether it is finite before the first step.
+
+    Raise if one of them is NaN.
+    """
     names = diagnosis.paths_of(trained, lambda x: np.isnan(x).any())
     if names:
         listed = diagnosis.listed(names)
@@ -199,7 +206,7 @@ def _finite_leaves(trained):
 
 
 def _can_show():
-    """Whether there is a stderr for a progress bar (a closed one is None, or closed)."""
+    """Return whether stderr is available for a progress bar."""
     return sys.stderr is not None and not getattr(sys.stderr, "closed", False)
 
 

@@ -1,4 +1,4 @@
-"""The run of a training: dispatches of many steps, what they leave behind, what goes wrong."""
+"""Execution of a training run: dispatches of many steps, their records, and error reports."""
 
 import time
 import warnings
@@ -16,42 +16,42 @@ from . import diagnosis
 from .batches import stack
 from .step import batch_size
 
-# The last part of a run, whose speed is reported: there a network fires as it will once trained.
+# Fraction of the run, at its end, whose speed is reported. Firing rates change during training.
 _END_OF_TRAINING = 0.2
 
-# From so many entries of an array it is seen, as a rule, that not all are 0.
+# Approximate number of entries per array that are checked first for a non-zero value.
 _SAMPLE = 16
 
-# An output that has had no gradient for so many steps is looked at.
+# Number of steps without a gradient after which an output is checked.
 _PATIENCE = 20
 
 
 class State(NamedTuple):
-    """A run after `done` steps."""
+    """State of a run after `done` steps."""
 
     arrays: PyTree
-    """Those of the model and of the optimiser."""
+    """Arrays of the model and of the optimiser state."""
     total: PyTree
-    """The sum of the trained parameters over the steps to be averaged, or None."""
+    """Sum of the trained parameters over the steps to be averaged, or None without average."""
     done: int
 
 
 class Seen(NamedTuple):
-    """What the steps of one dispatch leave behind, one row per step; `ran` of them were made."""
+    """Records of one dispatch, one row per step. The first `ran` rows are valid."""
 
     losses: Float[Array, " chunk"]
     watched: Float[Array, " chunk"] | None
     still: Bool[Array, " chunk"]
-    """Whether all gradients are 0."""
+    """True if all gradients are 0."""
     moved: Bool[Array, "chunk outputs"]
-    """Whether each output of an event network has a gradient; no columns without one."""
+    """True for each output of an event network with a gradient. No columns without a network."""
     ran: Int[Array, ""]
     good: Bool[Array, ""]
-    """Whether the losses are finite, and the parameters after the last step."""
+    """True if all losses, and the parameters after the last step, are finite."""
 
 
 class Launched(NamedTuple):
-    """A dispatch under way."""
+    """Dispatch that has been launched and not yet finished."""
 
     batch: Any
     arrays: PyTree
@@ -63,13 +63,13 @@ class Launched(NamedTuple):
 def many_steps(
     step: Callable, watch: Callable | None, static: PyTree, trained_of: Callable, finite: list[bool]
 ) -> Callable:
-    """`count` steps over stacked batches in one program, and the sum of the trained parameters
-    after each step but the first `skip`.
+    """Make a function that runs `count` steps over stacked batches in one program.
 
-    It stops after a step whose loss is not finite. The parameters are judged only at the end, since
-    to read them at each step takes up to a tenth of its time; where `finite` is false they may be
-    infinite, but not NaN. `count` is an argument, so that the last, shorter chunk needs no program
-    of its own.
+    The function also adds the trained parameters to a sum after each step except the first `skip`
+    steps. It stops after a step whose loss is not finite. The parameters are checked only after the
+    last step, since reading them at each step takes up to a tenth of the time of a step. A
+    parameter whose entry in `finite` is false may be infinite, but not NaN. `count` is a traced
+    argument, so that the shorter last chunk uses the same program.
     """
 
     def run(arrays, total, batches, count, skip):
@@ -113,13 +113,16 @@ def _nothing_seen(chunk, watch, trained):
 def _all_finite(trained, finite):
     good = jnp.asarray(True)
     for x, was_finite in zip(jax.tree.leaves(trained), finite, strict=True):
-        top = jnp.max(jnp.abs(x), initial=0.0)  # NaN where one is
+        top = jnp.max(jnp.abs(x), initial=0.0)  # NaN if one entry is NaN
         good &= jnp.isfinite(top) if was_finite else ~jnp.isnan(top)
     return good
 
 
 def _any_nonzero(tree):
-    """Whether any entry is not 0: some of them are enough as a rule, and cost next to nothing."""
+    """Return whether any entry is not 0.
+
+    A cheap check of a few entries comes first, and is usually sufficient.
+    """
     leaves = [x.reshape(-1) for x in jax.tree.leaves(tree)]
     some = jnp.concatenate([x[:: max(1, x.size // _SAMPLE)] != 0 for x in leaves])
 
@@ -130,7 +133,7 @@ def _any_nonzero(tree):
 
 
 class Record:
-    """What a run leaves behind, as it grows."""
+    """Recorder of the losses, speeds and snapshots of a run."""
 
     def __init__(self, steps, chunk, snapshot_every, average, snapshot):
         self.steps = steps
@@ -162,7 +165,7 @@ class Record:
         return self._losses[-1][-1]
 
     def result(self, done):
-        """The arrays and speeds of a `FitResult` of so many steps, by name."""
+        """Return the fields of a `FitResult` of `done` steps, by name."""
         end = self._rates[-max(1, round(_END_OF_TRAINING * len(self._rates))) :]
         monitored = np.concatenate(self._monitored)[:done] if self._monitored else None
         return {
@@ -176,10 +179,10 @@ class Record:
 
 
 class Run:
-    """A run after its completed dispatches.
+    """Training run, with the state after its completed dispatches.
 
-    No dispatch overwrites the arrays that it starts from. So an interrupted run has a model to hand
-    back, and after a bad step the same program makes the steps before it once more.
+    A dispatch never overwrites its input arrays. An interrupted run therefore still has a model to
+    return. After a bad step, the same program can repeat the steps before it.
     """
 
     def __init__(self, program, static, state, record, outputs, trained_of, devices):
@@ -206,7 +209,7 @@ class Run:
         return Launched(batch, arrays, total, seen, start)
 
     def finish(self, launched):
-        """Wait for a dispatch and take it over; raise or warn where a step went wrong."""
+        """Wait for a dispatch and accept its state. Raise or warn if a step went wrong."""
         seen = jax.tree.map(np.asarray, launched.seen)
         if not seen.good:
             self._stop(launched, seen)
@@ -220,7 +223,7 @@ class Run:
         return len(self._devices)
 
     def models(self):
-        """The model and its average on the first device; None where nothing was averaged."""
+        """Return the model and its average, or None without average, on the first device."""
         arrays, total = jax.device_put(self.state[:2], self._devices[0])
         model, averaged = self._model(arrays), self.state.done - self.record.first_averaged
         if total is None or averaged <= 0:
@@ -240,7 +243,7 @@ class Run:
         self.record.look(self._model(arrays), self.state.done)
 
     def _stop(self, launched, seen):
-        """Take over the steps before the first bad one, and raise for that."""
+        """Accept the steps before the first bad step, and raise an error for that step."""
         batch, done, bad = launched.batch, 0, int(seen.ran)
         while bad - done > 1:
             middle = (done + bad) // 2
@@ -259,7 +262,7 @@ class Run:
             where += f" (its loss is {loss:.6g})"
         evidence, batch = self._evidence(self.state, batch, done)
         self._weigh(loss, failed, None, evidence, batch).report(where)
-        # Where a device rounds differently from run to run, the step made again may be good.
+        # On a device whose rounding differs from run to run, the repeated step may be good.
         raise FloatingPointError(f"the loss or the parameters are not finite {where}.")
 
     def _warn_of_zeros(self, before, batch, seen):
@@ -289,19 +292,19 @@ class Run:
         return f"at step {step} of {self.record.steps}"
 
     def _evidence(self, state, batch, row):
-        """What the outputs did, and the batch of one step of a dispatch."""
+        """Return the evidence of the outputs, and the batch, of one step of a dispatch."""
         batch = jax.device_get(jax.tree.map(lambda x: x[row], batch))
         model = self._model(jax.device_put(state.arrays, self._devices[0]))
         try:
             if self._outputs is None:
                 return diagnosis.event_evidence(model, batch), batch
             return diagnosis.evidence_of(eqx.filter_jit(self._outputs)(model, batch)), batch
-        except Exception as error:  # what is being reported comes first
+        except Exception as error:  # must not hide the error being reported
             return diagnosis.no_evidence(error), batch
 
 
 class Still:
-    """Gradients that are exactly 0, each told of once."""
+    """Tracker of gradients that are exactly 0. Each finding is reported once."""
 
     def __init__(self, steps, n_outputs):
         self._patience = min(_PATIENCE, steps)
@@ -310,7 +313,10 @@ class Still:
         self._moved_at = np.zeros(n_outputs, int)
 
     def row_of_zeros(self, seen):
-        """The first step of a dispatch at which all gradients are 0, and the loss is not."""
+        """Row of the first step of a dispatch at which all gradients are 0 and the loss is not.
+
+        None without such a step, or if one has been reported before.
+        """
         rows = np.flatnonzero(seen.still & (seen.losses != 0))
         if self._zeros_told or not rows.size:
             return None
@@ -318,7 +324,7 @@ class Still:
         return int(rows[0])
 
     def outputs(self, seen, done):
-        """The outputs without a gradient for a while, and after which step that began."""
+        """Return the outputs without a recent gradient, and the last step with a gradient."""
         moved = seen.moved[: int(seen.ran)]
         end = done + len(moved)
         last = end - np.argmax(moved[::-1], axis=0)
@@ -328,16 +334,16 @@ class Still:
         return np.flatnonzero(new), self._moved_at[new].max(initial=0)
 
     def tell(self, evidence):
-        """Leave out outputs that another line has named as silent."""
+        """Mark the outputs that another warning has reported as silent."""
         if evidence is not None and evidence.silent.shape[1:] == self._told.shape:
             self._told |= evidence.silent.all(axis=0)
 
 
 def _new(after, before):
-    """What is new after a step: an entry that was infinite before is nothing new."""
+    """Parameters after a step, with 0 for entries that were infinite before and are not NaN now."""
     return jnp.where(jnp.isinf(before) & ~jnp.isnan(after), 0.0, after)
 
 
 def _warn(message):
-    # The caller of `fit`: behind _warn, _warn_of_*, finish, _train and fit.
+    # Stack level of the caller of `fit`: above _warn, _warn_of_*, finish, _train and fit.
     warnings.warn(message, stacklevel=6)

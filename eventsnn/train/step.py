@@ -1,4 +1,4 @@
-"""One gradient step, spread over the devices."""
+"""Gradient step, with the batch split across the devices."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -22,7 +22,7 @@ REPLICATED = PartitionSpec()
 
 MODEL_FUNCTION = "a function of the model"
 
-# Entries from which on an array is averaged by itself: copying it would cost more.
+# Arrays with more entries than this are averaged separately, since copying them costs more.
 _LARGE = 2**18
 
 
@@ -33,39 +33,40 @@ def make_step(
     filter_spec: PyTree = eqx.is_inexact_array,
     devices: Sequence[jax.Device] | None = None,
 ) -> Step:
-    """One gradient step, as a function for `jax.jit` (or `eqx.filter_jit`) and loops.
+    """Make the function of one gradient step, for your own training loop.
 
-    With several devices the batch is cut along its first axis and each device runs its part on
-    its own, event loop included; only loss and gradients are averaged between them. So the loss
-    must be a *mean* over the batch for the step to be the one a single device would take.
+    Wrap the function in `jax.jit` or `eqx.filter_jit`. With several devices, the batch is split
+    along its first axis. Each device runs its part independently, including the event loop. Only
+    the loss and the gradients are averaged across devices. The loss must therefore be a *mean* over
+    the batch. Otherwise the step differs from a step on a single device.
 
     **Arguments:**
 
-    - `loss_fn`: `loss_fn(model, batch) -> scalar`, a mean over the batch.
-    - `optimizer`: any Optax optimiser, whose state is
+    - `loss_fn`: function `loss_fn(model, batch) -> scalar`, a mean over the batch.
+    - `optimizer`: any Optax optimiser. Its initial state is
         `optimizer.init(eqx.filter(model, filter_spec))`.
-    - `filter_spec`: what trains, as for `equinox.partition`: a pytree of booleans or a function
-        of a leaf. Default: every floating-point array.
-    - `devices`: the devices that share a batch. Default: as many of the local devices as divide
-        the batch evenly.
+    - `filter_spec`: selection of the trained parameters, as for `equinox.partition`: a pytree of
+        booleans or a function of a leaf. Default: every floating-point array.
+    - `devices`: the devices that share a batch. Default: None, the largest number of local devices
+        that divides the batch evenly.
 
-    **Returns:** `step(model, opt_state, batch) -> (model, opt_state, loss)`, where every array in
-    `batch` has the batch as its first axis.
+    **Returns:** `step(model, opt_state, batch) -> (model, opt_state, loss)`. Every array in `batch`
+    has the batch as its first axis.
 
-    **Raises:** `ValueError` for an argument of another kind; the step, as it is traced, for a loss
-    that is no scalar and a batch that the devices cannot share.
+    **Raises:** `ValueError` for an invalid argument. The step raises `ValueError`, when it is
+    traced, if the loss is not a scalar or the devices cannot share the batch evenly.
 
-    A loop of one's own over several CPU devices should wait for a result now and then
-    (`jax.block_until_ready(loss)`, or simply print the loss): XLA's CPU collectives can stall
-    when dozens of programs are queued. [`fit`][] does. [`diagnose`][] names what is wrong with a
-    step whose loss or parameters are not finite.
+    Your own loop over several CPU devices should regularly wait for a result, with
+    `jax.block_until_ready(loss)` or by printing the loss. XLA's CPU collectives can stall if dozens
+    of programs are queued. [`fit`][] waits. Use [`diagnose`][] for a step whose loss or parameters
+    are not finite.
     """
     step = gradient_step(loss_fn, optimizer, filter_spec, devices)
     return lambda model, opt_state, batch: step(model, opt_state, batch)[:3]
 
 
 def gradient_step(loss_fn, optimizer, filter_spec, devices):
-    """As [`make_step`][], with the gradients as a fourth result."""
+    """Like [`make_step`][], but the step also returns the gradients, as a fourth result."""
     loss_fn = scalar("loss_fn", loss_fn)
     if not all(callable(getattr(optimizer, name, None)) for name in ("init", "update")):
         raise checks.wrong("optimizer", optimizer, "an optax.GradientTransformation")
@@ -88,7 +89,7 @@ def gradient_step(loss_fn, optimizer, filter_spec, devices):
 
 
 def scalar(name: str, fn: LossFn) -> LossFn:
-    """The function with its result checked: a scalar in floating point."""
+    """Wrap a function so that it raises unless its result is a floating-point scalar."""
     checks.function(name, fn, MODEL_FUNCTION)
 
     def checked(model, batch):
@@ -107,7 +108,7 @@ def scalar(name: str, fn: LossFn) -> LossFn:
 
 
 def trained_part(model: Any, filter_spec: PyTree) -> PyTree:
-    """The parameters that train: the model with None in place of all else."""
+    """Trained parameters: the model with None in place of everything else."""
     try:
         trained = eqx.filter(model, filter_spec)
     except (TypeError, ValueError) as error:
@@ -129,7 +130,7 @@ def trained_part(model: Any, filter_spec: PyTree) -> PyTree:
 
 
 def data_parallel(fn: Callable, devices: Sequence[jax.Device] | None) -> Callable:
-    """`(model, batch) -> fn(model, batch)`, averaged over the parts of the batch."""
+    """Make a function that splits the batch across devices and averages `fn(model, part)`."""
     devices = device_list(devices)
 
     def shared(model, batch):
@@ -141,8 +142,8 @@ def data_parallel(fn: Callable, devices: Sequence[jax.Device] | None) -> Callabl
         def part(arrays, batch):
             return _mean_over_devices(fn(eqx.combine(arrays, static), batch))
 
-        # check_vma=False: the gradients stay those of each part until the one average above, and
-        # the event loops inside need not say which of their values differ between devices.
+        # check_vma=False: gradients belong to one part of the batch until the average above, and
+        # event loops need not declare which of their values vary across devices.
         specs = (REPLICATED, PartitionSpec(AXIS))
         return jax.shard_map(
             part, mesh=mesh, in_specs=specs, out_specs=REPLICATED, check_vma=False
@@ -152,8 +153,11 @@ def data_parallel(fn: Callable, devices: Sequence[jax.Device] | None) -> Callabl
 
 
 def _mean_over_devices(tree):
-    """`pmean` of all leaves. Small ones travel in one message, since each message has its price:
-    on 4 host devices and a small network, nine of them cost as much as the step."""
+    """Compute `pmean` of all leaves.
+
+    Small leaves are sent in one message, since each message has a fixed cost: on 4 host devices and
+    with a small network, nine messages cost as much as the step.
+    """
     leaves, structure = jax.tree.flatten(tree)
     messages: dict[Any, list[int]] = {}
     for i, leaf in enumerate(leaves):
@@ -169,7 +173,7 @@ def _mean_over_devices(tree):
 
 
 def batch_size(batch: Any, name: str = "batch") -> int:
-    """The length of the first axis, which all arrays of a batch share."""
+    """Length of the first axis, which all arrays of a batch must share."""
     shapes = [np.shape(leaf) for leaf in jax.tree.leaves(batch)]
     sizes = {shape[:1] for shape in shapes}
     if len(sizes) != 1 or sizes <= {(), (0,)}:
@@ -181,7 +185,7 @@ def batch_size(batch: Any, name: str = "batch") -> int:
 
 
 def device_list(devices: Sequence[jax.Device] | None) -> list[jax.Device] | None:
-    """Different devices, or None for those that suit the batch."""
+    """Check the devices and return them as a list. None means: choose them for each batch."""
     if devices is None:
         return None
     known = list(devices) if isinstance(devices, Sequence | np.ndarray) else []
@@ -192,7 +196,7 @@ def device_list(devices: Sequence[jax.Device] | None) -> list[jax.Device] | None
 
 
 def mesh_for(size: int, devices: list[jax.Device] | None) -> Mesh:
-    """The devices that share a batch of this size."""
+    """Mesh of the devices that share a batch of the given size."""
     if devices is None:
         devices = jax.local_devices()
         share = max(n for n in range(1, len(devices) + 1) if size % n == 0)

@@ -1,4 +1,4 @@
-"""Figures of the tasks: functions of arrays that know no task.
+"""Figures of the tasks: functions of arrays, independent of the task classes.
 
-They import matplotlib, which takes long. Tasks therefore import them when they draw.
+They import matplotlib, which is slow. Tasks therefore import them only to draw.
 """

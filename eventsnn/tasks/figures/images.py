@@ -63,7 +63,7 @@ def samples(
     labels: Int[np.ndarray, " n"],
     predicted: Int[np.ndarray, " n"],
 ) -> Figure:
-    """Draw images with their classes and the predicted ones."""
+    """Draw images with their true and predicted classes."""
     return plots.frames(images, _answers(labels, predicted))
 
 

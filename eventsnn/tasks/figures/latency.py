@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from ... import plots
 
-# Rows of each kind in a raster.
+# Maximum number of rows per kind of source in a raster.
 _N_ROWS = 25
 
 
@@ -43,9 +43,9 @@ def raster(
 def membranes(
     times: Float[ArrayLike, " times"], traces: Float[ArrayLike, "classes times"], *, target: int
 ) -> Figure:
-    """Draw the membrane of each output, with the target in colour.
+    """Draw the membrane potential of each output, with the target in another colour.
 
-    All have the same scale, from the lowest to the highest value of all.
+    All outputs have the same scale, from the lowest to the highest value.
     """
     traces = np.asarray(traces)
     low, high = np.nanmin(traces), np.nanmax(traces)
@@ -58,6 +58,6 @@ def membranes(
 
 
 def _some(sources):
-    """At most `_N_ROWS` of the sources, evenly spread."""
+    """Select at most `_N_ROWS` of the sources, evenly spread."""
     chosen = np.linspace(0, max(len(sources) - 1, 0), min(_N_ROWS, len(sources)))
     return sources[np.unique(np.round(chosen).astype(int))]

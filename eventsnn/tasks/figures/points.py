@@ -42,7 +42,8 @@ def regions(
     **Arguments:**
 
     - `xy`: the points, in the unit square. A cross marks those whose prediction is wrong.
-    - `plane`: the predicted class over a grid of the unit square; -1: none, NaN: not drawn.
+    - `plane`: the predicted class on a grid of the unit square. -1 means no class, NaN is not
+        drawn.
     - `classes`: the names of the three classes.
     """
     colours = [style.MODEL, style.GOAL, style.INPUT]
