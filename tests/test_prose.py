@@ -420,8 +420,11 @@ def undocumented(definition):
     for name, method in methods(definition).items():
         if name.startswith("_") and name != "__call__":
             continue
-        inherited = [doc(methods(each)[name]) for each in chain if name in methods(each)]
-        wrong = missing(arguments(method), with_references("\n".join([*inherited, text])))
+        inherited = [doc(methods(each)[name]) for each in chain[1:] if name in methods(each)]
+        if inherited and not doc(method):
+            continue  # an override, documented where the method is defined
+        texts = [doc(method), *inherited, text]
+        wrong = missing(arguments(method), with_references("\n".join(texts)))
         if wrong:
             lines.append(f"{file}:{method.lineno}: {node.name}.{name}: {', '.join(wrong)}")
     return lines
