@@ -42,7 +42,8 @@ TAU, T_MAX = 10.0, 60.0
 
 
 def crossing(weights, times):
-    """First passage of the threshold 1 after all arrivals, and its derivatives by their times."""
+    """First crossing of the threshold 1 after all arrivals, and its derivatives by the arrival
+    times."""
     e = np.exp(np.asarray(times) / TAU)
     a, b = np.sum(weights * e), np.sum(weights * e**2)
     x = (a + np.sqrt(a**2 - 4 * b)) / (2 * b)
@@ -56,8 +57,8 @@ def lif_net(weights, *, tau=TAU, bias: Any = 0.0, **options):
 
 
 def test_an_input_after_a_spike_has_no_part_in_it():
-    """Channel 0 makes neuron 0 fire, which makes neuron 1 fire; channel 1 comes before, or after
-    that. Neuron 2 fires last: the late input is in the record."""
+    """Channel 0 makes neuron 0 fire, which makes neuron 1 fire; channel 1 spikes before or after
+    that. Neuron 2 fires last, so the late input is in the record."""
     drive, link, late = 6.0, 5.0, 3.0
     weights = np.zeros((5, 3))
     weights[0, 1], weights[3, 0], weights[4, 1], weights[4, 2] = link, drive, late, drive
@@ -83,7 +84,7 @@ def test_an_input_after_a_spike_has_no_part_in_it():
 
 
 def test_without_a_mask_every_channel_reaches_every_neuron():
-    """Also if there are more of the one than of the other."""
+    """Also if the numbers of channels and of neurons differ."""
     drive = 5.0 + np.arange(6.0).reshape(3, 2)
     net = lif_net(np.concatenate([np.zeros((2, 2)), drive]), bias=np.zeros(2))
     one_at_a_time = jnp.where(jnp.eye(3, dtype=bool), 1.0, jnp.inf)[..., None]
@@ -92,19 +93,19 @@ def test_without_a_mask_every_channel_reaches_every_neuron():
 
 
 def test_each_output_has_its_own_count():
-    """The fast one fires twelve times before the slow one has fired three times."""
+    """The fast neuron fires twelve times before the slow one has fired three times."""
     bias = np.array([1.05, 2.0])
     period = TAU / 2 * np.log(bias / (bias - 1))
     assert period[0] > 4 * period[1]
     net = lif_net(np.zeros((5, 2)), tau=TAU / 2, bias=bias)
     expected = np.outer(period, np.arange(1, 4))
-    silent = jnp.full((3, 3, 1), jnp.inf)  # of the shape above, which is compiled already
+    silent = jnp.full((3, 3, 1), jnp.inf)  # same shape as above, so already compiled
     for found in spikes(net, silent, 3):
         np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
 def test_a_time_beyond_the_horizon_is_not_answered():
-    """Compiled, where the times cannot be looked at; the others are answered."""
+    """In compiled code the times cannot be checked; the results at valid times are returned."""
     net = lif_net([[0.0], [3.0]])
     times = jnp.array([T_MAX + 1e-6, 9.0, T_MAX])
     x = np.exp(-(np.asarray(times) - 1.0) / TAU)
@@ -114,7 +115,7 @@ def test_a_time_beyond_the_horizon_is_not_answered():
 
 
 def test_a_saved_network_is_the_same_when_loaded():
-    """The file holds every number; the solver is in the code that builds the network."""
+    """The file holds every number; the solver is part of the code that builds the network."""
 
     def build(weight, tau):
         solver = {"solver": dfx.Tsit5(), "dt0": 0.5}
