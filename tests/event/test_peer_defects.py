@@ -1,29 +1,32 @@
-"""What eventax 0.1.0 gets wrong, on this package: `docs/eventax.md` has the cases.
+"""Defects of eventax 0.1.0, tested on eventsnn; `docs/eventax.md` describes the cases.
 
-Most are guarded where they belong, and not repeated here:
+Most cases are covered by other test files and are not repeated here:
 
 - ties, and their gradients: `test_ties.py` (`test_two_mutually_inhibiting_equals_both_fire`,
   `test_a_tie_by_any_solver`, `test_gradients_of_an_uncoupled_tie`);
 - a peak between two steps: `test_spike_times.py` (`test_a_peak_between_two_far_inputs`),
   `test_flows.py` (`test_coarse_steps_do_not_lose_a_double_crossing`);
-- accuracy with nothing set: `test_spike_times.py` (`test_every_spike`, `test_qif_closed_form`);
-- gradients by thresholds and time constants: `test_gradients.py`
+- accuracy with default settings: `test_spike_times.py` (`test_every_spike`,
+  `test_qif_closed_form`);
+- gradients with respect to thresholds and time constants: `test_gradients.py`
   (`test_eventprop_is_central_differences`, also `..._for_any_solver`);
-- states in the order asked: `test_spike_times.py` (`test_states_in_the_order_asked`);
+- states in the given order: `test_spike_times.py` (`test_states_in_the_order_asked`);
 - times beyond the horizon, input times that are NaN, -inf or negative: `test_inputs.py`
   (`test_times_of_states_refused`, `test_input_times_refused`, `test_status_of_input_under_jit`);
-- one sample over the limit, a record cut short: `test_inputs.py`
+- a sample over the limit, a truncated record: `test_inputs.py`
   (`test_a_sample_over_max_events`, `test_throw_names_how_many_and_what_to_raise`);
 - weights that are NaN: `test_inputs.py` (`test_weights_that_are_not_finite_are_reported`);
-- a new model compiles again: `test_batching.py` (`test_a_second_model_does_not_retrace`);
-- an arrival that lifts a neuron over its threshold: `test_delta_synapses.py`
+- recompilation for a new model: `test_batching.py` (`test_a_second_model_does_not_retrace`);
+- an arrival that pushes a neuron over its threshold: `test_delta_synapses.py`
   (`test_who_is_lifted_over_the_threshold_fires_at_the_arrival`);
-- the end of a rest: `test_neurons_compound.py` (`test_current_builds_up_while_the_neuron_rests`);
-- gradients with delays, and of synapses that a mask excludes: `test_delays.py`
+- the end of a refractory period: `test_neurons_compound.py`
+  (`test_current_builds_up_while_the_neuron_rests`);
+- gradients with delays, and of synapses excluded by a mask: `test_delays.py`
   (`test_times_and_gradients_are_those_of_the_reference`).
 
-Here are the others. With tau_mem = 2 tau_syn and nothing else, after arrivals of weight w at s the
-membrane is V = A x - B x^2 in x = exp(-t/tau), A the sum of w exp(s/tau), B of w exp(2 s/tau).
+The other cases follow. With tau_mem = 2 tau_syn and no bias, after arrivals of weight w at times s
+the membrane potential is V = A x - B x^2 in x = exp(-t/tau), A the sum of w exp(s/tau) and B that
+of w exp(2 s/tau).
 """
 
 import io
