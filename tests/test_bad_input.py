@@ -85,7 +85,7 @@ def answer(row, argument, value):
 
 
 def shows(text, value):
-    """Whether a message contains a value, if the value has at most a few characters."""
+    """Check if a message contains a value that has at most a few characters."""
     if isinstance(value, bool | str | bytes | None):
         return repr(value) in text or "()" in text or "bool" in text
     if isinstance(value, int | float) and abs(value) < 1e9:
