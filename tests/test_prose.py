@@ -375,15 +375,18 @@ def by_name():
     return {definition.node.name: definition for definition in public()}
 
 
-def with_references(text, seen=()):
-    """The text, and that of the classes and functions whose arguments it refers to.
+def with_references(text, siblings=(), seen=()):
+    """The text, and that of the classes, functions and sibling methods that it refers to.
 
     A docstring may say "as in [`eventsnn.discrete.Leaky`][]" instead of a list of arguments.
     """
     for name in re.findall(rf"{_REFERENCE}\s+\[`(?:[\w.]*\.)?(\w+)`\]", text):
-        target = by_name().get(name)
-        if target is not None and name not in seen:
-            text += with_references(class_doc(target), (*seen, name))
+        if name in seen:
+            continue
+        if name in siblings:
+            text += with_references(doc(siblings[name]), siblings, (*seen, name))
+        elif name in by_name():
+            text += with_references(class_doc(by_name()[name]), (), (*seen, name))
     return text
 
 
@@ -424,7 +427,7 @@ def undocumented(definition):
         if inherited and not doc(method):
             continue  # an override, documented where the method is defined
         texts = [doc(method), *inherited, text]
-        wrong = missing(arguments(method), with_references("\n".join(texts)))
+        wrong = missing(arguments(method), with_references("\n".join(texts), methods(definition)))
         if wrong:
             lines.append(f"{file}:{method.lineno}: {node.name}.{name}: {', '.join(wrong)}")
     return lines
