@@ -1,15 +1,16 @@
-# Everything here needs only make and a python of at least 3.11.
+# Requirements: make and Python 3.11 or newer.
 #   make demo              train the spike-time regression; pictures and metrics in runs/
-#   make test              run the tests          (more options: make test PYTEST="-k ties -n 0")
-#   make test-newest PYTHON=python3.13            the same, with the newest versions that pip finds
-#   make test-lowest       the same, with the lowest versions that pyproject.toml allows
-#                          (numpy 2.0 and scikit-learn 1.5 are there for Python 3.11 and 3.12 only)
-#   make smoke PYTHON=python3.13                  build the wheel, install and try it, as users do
-#   make lint              style, format and type checks
-#   make bench BENCH="ttfs-regression --peer eventax"
-#   make clean             remove what these commands made
+#   make test              run the tests (pytest options: make test PYTEST="-k ties -n 0")
+#   make test-newest PYTHON=python3.13            run the tests with the newest versions in pip
+#   make test-lowest       run the tests with the lowest versions that pyproject.toml allows
+#                          (numpy 2.0 and scikit-learn 1.5 exist only for Python 3.11 and 3.12)
+#   make smoke PYTHON=python3.13                  build, install and test the wheel
+#   make lint              check style, format and types
+#   make bench BENCH="ttfs-regression --peer eventax"                run a benchmark
+#   make clean             remove all generated files
 #
-# All but the three in the middle install the versions of constraints.txt. Another environment:
+# All commands except test-newest, test-lowest and smoke install the versions in constraints.txt.
+# To use another environment:
 #   make test PYTHON=python3.12 VENV=.venv-3.12 CONSTRAINTS=my-constraints.txt
 
 PYTHON ?= python3
@@ -30,7 +31,7 @@ demo: $(VENV)/.base
 test: $(VENV)/.test
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal $(PYTEST)
 
-# A new environment each time, since the newest versions are those of today.
+# Recreate the environment on every call, because the newest versions change.
 test-newest:
 	rm -rf .venv-newest
 	$(MAKE) test VENV=.venv-newest CONSTRAINTS=
@@ -38,7 +39,7 @@ test-newest:
 test-lowest: .venv-lowest/lowest.txt
 	$(MAKE) test VENV=.venv-lowest CONSTRAINTS=.venv-lowest/lowest.txt
 
-# The source archive, the wheel that is built from it, and what the wheel asks for.
+# Build the source archive, build the wheel from it, and install the wheel with its dependencies.
 SMOKE := .venv-smoke
 
 smoke:
@@ -61,7 +62,7 @@ clean:
 	rm -rf .venv .venv-* .bench-venvs runs build dist .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# Each stamp stands for one set of installed packages: it is renewed when the lists of packages change.
+# Each stamp file marks one set of installed packages; it is updated when the package lists change.
 $(VENV)/.python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	    { echo "eventsnn needs python 3.11 or newer; name one: make PYTHON=python3.12 ..." >&2; exit 1; }

@@ -1,1 +1,1 @@
-"""Benchmarks of eventsnn: `python -m benchmarks list` says which there are."""
+"""Benchmarks of eventsnn; `python -m benchmarks list` lists them."""

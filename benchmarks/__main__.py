@@ -1,4 +1,7 @@
-"""`python -m benchmarks <name> [options]`: a table, then one JSON object on the last line."""
+"""Command line of the benchmarks: `python -m benchmarks <name> [options]`.
+
+Prints a table, then one JSON object on the last line.
+"""
 
 import argparse
 import sys
@@ -29,14 +32,14 @@ MODULES = {
 
 
 class Parser(argparse.ArgumentParser):
-    """Reports a mistake in one line, exit code 2."""
+    """Argument parser that reports an error in one line, with exit code 2."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: error: {message}\n")
 
 
 def positive(text: str) -> int:
-    """A whole number of at least one."""
+    """Parse a whole number of at least one."""
     value = int(text) if text.isascii() and text.isdigit() else 0
     if value < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
@@ -44,7 +47,7 @@ def positive(text: str) -> int:
 
 
 def parser() -> Parser:
-    """The command line."""
+    """Build the command-line parser."""
     top = Parser(prog="benchmarks", description=__doc__, allow_abbrev=False)
     names = top.add_subparsers(dest="name", required=True, metavar="NAME")
     names.add_parser("list", help="the benchmarks there are")
@@ -81,33 +84,33 @@ def parser() -> Parser:
 
 
 def seeds_and_data(sub: Parser) -> None:
-    """The options of a benchmark of ours alone."""
+    """Add the options of a benchmark without a peer."""
     sub.add_argument("--seeds", type=positive, metavar="N", help="default: each task's own number")
     data_folder(sub)
 
 
 def data_folder(sub: Parser) -> None:
-    """Where MNIST is."""
+    """Add the option for the folder of the MNIST files."""
     sub.add_argument(
         "--data-dir", type=Path, metavar="DIR", help=f"MNIST's folder; default: {VARIABLE}"
     )
 
 
 def compare(sub: Parser, peers: list[str]) -> None:
-    """The options of a benchmark that a peer may run too."""
+    """Add the options of a benchmark that a peer can also run."""
     sub.add_argument("--peer", choices=peers, help="the library to compare with")
     sub.add_argument("--rounds", type=positive, metavar="N", help="timed blocks of each library")
     sub.add_argument("--steps", type=positive, metavar="N", help="training steps before 'the end'")
 
 
 def train_to_end(sub: Parser) -> None:
-    """The options of a comparison of errors as well as speeds."""
+    """Add the options of a benchmark that compares both errors and speeds."""
     sub.add_argument("--seeds", type=positive, metavar="N", help="seeds of which to take the error")
     sub.add_argument("--full-peer", action="store_true", help="train the peer to its end too")
 
 
 def options(arguments: argparse.Namespace) -> Any:
-    """The benchmark's defaults, or its quick setting, with what was asked for in place."""
+    """Return the benchmark's default or quick settings, updated with the given options."""
     if arguments.name in TASKS:
         base = discrete.defaults(arguments.name, arguments.quick)
     else:
@@ -118,7 +121,7 @@ def options(arguments: argparse.Namespace) -> Any:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one benchmark; the exit code."""
+    """Run one benchmark and return the exit code."""
     arguments = parser().parse_args(argv)
     if arguments.name == "list":
         print("\n".join(f"{name:24}{text}" for name, text in NAMES.items()))

@@ -1,4 +1,4 @@
-"""The harness's end of the protocol: a worker subprocess that answers one request at a time."""
+"""Harness side of the protocol: a worker subprocess that answers one request at a time."""
 
 import contextlib
 import json
@@ -11,11 +11,11 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 class WorkerError(RuntimeError):
-    """A worker refused a request, or died."""
+    """Error of a worker that rejected a request or died."""
 
 
 def worker_environment() -> dict[str, str]:
-    """The environment without JAX and XLA settings: CPU only, no compilation cache."""
+    """Return the environment without JAX and XLA settings: CPU only, no compilation cache."""
     kept = {
         k: v
         for k, v in os.environ.items()
@@ -25,7 +25,7 @@ def worker_environment() -> dict[str, str]:
 
 
 class Worker:
-    """`python -m module`, run by `python` from the repository's root; `close` ends it."""
+    """Process `python -m module`, started by `python` in the repository root; ended by `close`."""
 
     def __init__(self, python: str | Path, module: str) -> None:
         self.module = module
@@ -58,7 +58,7 @@ class Worker:
         return reply
 
     def close(self) -> None:
-        """End the worker: it leaves when its input ends, after the request it is at."""
+        """End the worker: closes its input, and the worker exits after its current request."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         with contextlib.suppress(BrokenPipeError):

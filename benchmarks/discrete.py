@@ -1,12 +1,12 @@
-"""The discrete-time tasks, ours against a peer: speed, compile time, memory and quality.
+"""Discrete-time tasks, eventsnn against a peer: speed, compile time, memory and quality.
 
-How it is measured. Each library runs in its own environment and process; the two take turns, so
-that they never share the cores. Both get the same images, initial parameters and batches, already
-in memory and in their own arrays when the clock starts. Compile time is the first training call
-minus the same call repeated. Speeds are medians over the rounds, each a block of training steps
-from the same initial state. Then each seed is trained in full and evaluated. The losses of the
-first batches, before any training, show whether both compute the same thing, and so does the score
-that the peer gives to our trained network.
+Method: Each library runs in its own environment and process. The two run alternately, so that they
+never share the cores. Both get the same images, initial parameters and batches, already in memory
+and in their own array type when timing starts. Compile time is the first training call minus the
+same call repeated. Speeds are medians over the rounds; each round is a block of training steps from
+the same initial state. Then each seed is trained in full and evaluated. Two checks show that both
+libraries compute the same: the losses of the first batches before any training, and the score that
+the peer assigns to the network trained by eventsnn.
 """
 
 import sys
@@ -34,13 +34,13 @@ LABELS = {
     "accuracy_of_mean": "test accuracy, mean network",
     "relative_error_of_mean": "relative error, mean network",
 }
-# The part of a full training of which the mean network is evaluated, too.
+# Fraction of a full training over which the mean network is averaged.
 MEAN_OF_LAST = 0.2
 
 
 @dataclass(frozen=True)
 class Options:
-    """What to measure; blocks are numbers of training steps timed at a time."""
+    """Measurement options; blocks are numbers of training steps that are timed together."""
 
     task: str
     seeds: int
@@ -59,7 +59,7 @@ class Options:
 
 
 def defaults(task: str, quick: bool = False) -> Options:
-    """The task's own numbers, or a run that only shows that all works."""
+    """Return the settings of the task, or a short run that only checks that everything works."""
     if quick:
         return Options(task, seeds=1, our_block=4, peer_block=2, rounds=2, steps=8, quick=True)
     own = problems.TASKS[task]
@@ -68,7 +68,7 @@ def defaults(task: str, quick: bool = False) -> Options:
 
 @dataclass(frozen=True)
 class Files:
-    """Where the workers find the problem and each seed's start, and leave what they trained."""
+    """Paths of the problem, of the initial state of each seed, and of the trained parameters."""
 
     problem: Path
     starts: list[Path]
@@ -76,7 +76,8 @@ class Files:
 
 
 def load_images(options: Options) -> images.Images | None:
-    """What the task shows: nothing for the regression, MNIST, or a stand-in for a quick run."""
+    """Load the images of the task: none for the regression, MNIST, or a stand-in for a quick
+    run."""
     if problems.TASKS[options.task].losses == ("mse",):
         return None
     if options.quick:
@@ -85,7 +86,7 @@ def load_images(options: Options) -> images.Images | None:
 
 
 def write(options: Options, shown: images.Images | None, folder: Path) -> tuple[Files, int]:
-    """The files, and how many steps a full training takes."""
+    """Write the files and return the number of steps of a full training."""
     task = problems.TASKS[options.task]
     setting, steps = task.with_loss(options.loss), options.steps or task.steps(shown)
     drawn = max(steps, options.our_block, options.peer_block, COMPARED)
@@ -98,18 +99,19 @@ def write(options: Options, shown: images.Images | None, folder: Path) -> tuple[
 
 
 def first_losses(worker: Worker, start: Path) -> list[float]:
-    """The losses of the first batches, before any training."""
+    """Return the losses of the first batches, before any training."""
     worker.ask("load", path=str(start))
     return worker.ask("losses", first=0, steps=COMPARED)["losses"]
 
 
 def difference(ours: list[float], peer: list[float]) -> float:
-    """The largest relative difference."""
+    """Return the largest relative difference."""
     return max(abs(a - b) / abs(b) for a, b in zip(ours, peer, strict=True))
 
 
 def train_in_full(worker: Worker, start: Path, steps: int, trained: Path) -> dict[str, float]:
-    """From one start to the end: seconds of training, and the figures of the evaluation."""
+    """Train from one initial state to the end; return the seconds of training and the
+    evaluation."""
     worker.ask("load", path=str(start))
     last = max(1, round(MEAN_OF_LAST * steps))
     seconds = worker.ask("train", first=0, steps=steps, mean_last=last)["seconds"]
@@ -121,9 +123,10 @@ def train_in_full(worker: Worker, start: Path, steps: int, trained: Path) -> dic
 def all_seeds(
     name: str, worker: Worker, files: Files, steps: int, after: Callable[[Path], None]
 ) -> dict[str, Any]:
-    """Every seed trained in full; each figure as a list under the library's name, and its median.
+    """Train every seed in full; return a list of each quantity per library, and its median.
 
-    `after` is handed the start of each seed while its trained parameters lie in the file.
+    `after` is called with the initial state of each seed while the trained parameters are in the
+    file.
     """
     runs: list[dict[str, float]] = []
     for start in files.starts:
@@ -141,7 +144,7 @@ def all_seeds(
 def measure(
     workers: dict[str, Worker], options: Options, files: Files, steps: int
 ) -> dict[str, Any]:
-    """All figures, from workers that have just started."""
+    """Measure all quantities, with newly started workers."""
     opened, start, losses = {}, {}, {}
     for name, worker in workers.items():
         opened[name] = worker.ask("open", problem=str(files.problem))
@@ -157,7 +160,8 @@ def measure(
     scores: list[dict[str, float]] = []
 
     def judge(start: Path) -> None:
-        """What the peer makes of our trained network, if it computes the same."""
+        """Return the peer's evaluation of the network trained by eventsnn, if it computes the same
+        model."""
         if "peer" in workers and not opened["peer"]["notes"]:
             for path in (start, files.trained):
                 workers["peer"].ask("load", path=str(path))
@@ -177,7 +181,7 @@ def measure(
 
 
 def run(options: Options) -> dict[str, Any]:
-    """Start the workers, measure, describe the machine."""
+    """Start the workers, measure, and describe the machine."""
     described = machine.describe()
     if described["load_average_before"] > 1:
         say(f"the machine is busy (load {described['load_average_before']}): timings will mislead")
@@ -189,7 +193,7 @@ def run(options: Options) -> dict[str, Any]:
         files, steps = write(options, shown, Path(folder))
         workers = {n: stack.enter_context(closing(Worker(*c))) for n, c in commands.items()}
         figures = measure(workers, options, files, steps)
-    # Each peer and loss has its own place among the results.
+    # Each peer and loss has its own entry in the results.
     parts = (options.task, options.loss, options.peer)
     about = {
         "benchmark": "-".join(part.replace("_", "-") for part in parts if part is not None),
@@ -202,7 +206,8 @@ def run(options: Options) -> dict[str, Any]:
 
 
 def describe(result: dict[str, Any]) -> str:
-    """The figures as a table, one column a library, and what the peer does otherwise."""
+    """Format the results as a table with one column per library, and list deviations of the
+    peer."""
     rows = [
         ("training steps/s", "steps_per_second"),
         ("compile seconds", "compile_seconds"),

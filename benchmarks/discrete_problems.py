@@ -1,8 +1,8 @@
-"""The discrete-time tasks' settings, images, initial parameters and order, from seed and numpy.
+"""Settings, images, initial parameters and sample order of the discrete-time tasks.
 
-All libraries get the same files, so no library's random numbers matter, dropout aside. The
-settings are those of snnTorch's tutorial 5 and regression tutorials; the moving digits take
-those of its network with feedback.
+Everything is drawn from a seed with NumPy. All libraries get the same files, so the results do not
+depend on any library's random numbers, except for dropout. The settings are those of snnTorch's
+tutorial 5 and regression tutorials; the moving digits use those of its network with feedback.
 """
 
 from dataclasses import dataclass, replace
@@ -18,7 +18,7 @@ ALL = ("snntorch", "spyx", "jaxpike")
 
 @dataclass(frozen=True)
 class Task:
-    """A setting, how long it trains, which losses and peers there are, and how to time it."""
+    """Task settings: network, length of training, losses, peers and timing."""
 
     text: str
     setting: Setting
@@ -30,7 +30,8 @@ class Task:
     peer_block: int
 
     def steps(self, images: Images | None) -> int:
-        """Training steps in full: whole batches only; the regression repeats its one sample."""
+        """Number of training steps of a full run: whole batches only; the regression repeats its
+        sample."""
         if images is None:
             return self.epochs
         return self.epochs * (len(images.train_labels) // self.setting.batch)
@@ -120,7 +121,8 @@ TASKS = {
 
 
 def initial(setting: Setting, rng: np.random.Generator) -> Arrays:
-    """Weights (out, in) and biases within +-1/sqrt(in), and the regression's neurons."""
+    """Draw weights (out, in) and biases within +-1/sqrt(in), and the regression's neuron
+    parameters."""
 
     def linear(n_in: int, n_out: int, name: str) -> Arrays:
         bound = 1 / np.sqrt(n_in)
@@ -140,16 +142,19 @@ def initial(setting: Setting, rng: np.random.Generator) -> Arrays:
 
 
 def curve(num_steps: int, rng: np.random.Generator) -> Arrays:
-    """A ramp from zero to a random end, and the root of it times a random slope: (1, time, 1)."""
+    """Draw a ramp from zero to a random end, and the square root of a random multiple of it.
+
+    Both have shape (1, time, 1).
+    """
     end, slope = rng.uniform(0, 1, 2)
     ramp = np.linspace(0, end, num_steps, dtype=np.float32).reshape(1, num_steps, 1)
     return {"x": ramp, "y": np.sqrt(ramp * np.float32(slope))}
 
 
 def bounce(n: int, num_steps: int, room: int, rng: np.random.Generator) -> np.ndarray:
-    """Corners (n, time, 2) of digits that move straight on and bounce at 0 and `room` pixels.
+    """Corners (n, time, 2) of digits that move in straight lines and bounce at 0 and `room` pixels.
 
-    The direction is random, the way of a frame a tenth of the room.
+    The direction is random; the distance per frame is a tenth of the room.
     """
     start, angle = rng.uniform(0, room, (n, 1, 2)), rng.uniform(0, 2 * np.pi, (n, 1))
     velocity = room / 10 * np.stack([np.sin(angle), np.cos(angle)], axis=-1)
@@ -165,7 +170,7 @@ def order(n: int, batch: int, steps: int, rng: np.random.Generator) -> np.ndarra
 
 
 def write(path: Path, setting: Setting, images: Images | None) -> Path:
-    """Save what all seeds share where the workers can read it."""
+    """Save the data common to all seeds in a file for the workers."""
     shared = {} if images is None else dict(vars(images))
     if images is not None and setting.canvas is not None:
         shared["test_corners"] = corners(setting, images, (len(images.test_labels),), 0)
@@ -174,7 +179,7 @@ def write(path: Path, setting: Setting, images: Images | None) -> Path:
 
 
 def corners(setting: Setting, images: Images, shape: tuple[int, ...], seed: int) -> np.ndarray:
-    """Where the digits are, (*shape, time, 2)."""
+    """Positions of the digits, (*shape, time, 2)."""
     room = (setting.canvas or 0) - images.train_images.shape[-1]
     rng = np.random.default_rng([seed, 1])
     made = bounce(int(np.prod(shape)), setting.num_steps, room, rng)
@@ -182,7 +187,7 @@ def corners(setting: Setting, images: Images, shape: tuple[int, ...], seed: int)
 
 
 def start(setting: Setting, images: Images | None, seed: int, steps: int) -> Arrays:
-    """What depends on the seed: the initial parameters and the order of the samples."""
+    """Draw the seed-dependent data: initial parameters and order of the samples."""
     rng = np.random.default_rng(seed)
     made = initial(setting, rng)
     if images is None:
@@ -199,6 +204,6 @@ def start(setting: Setting, images: Images | None, seed: int, steps: int) -> Arr
 
 
 def write_start(path: Path, setting: Setting, images: Images | None, seed: int, steps: int) -> Path:
-    """Save a start where the workers can read it."""
+    """Save an initial state in a file for the workers."""
     np.savez(path, allow_pickle=False, **start(setting, images, seed, steps))
     return path

@@ -1,7 +1,7 @@
-"""The images of the discrete-time benchmarks: MNIST from a folder, or a small stand-in from a seed.
+"""Images of the discrete-time benchmarks: MNIST from a folder, or a small stand-in from a seed.
 
-Read here with numpy alone, so that every library gets the same bytes and none needs another's
-reader.
+The files are read with NumPy alone, so that all libraries get the same bytes and none depends on
+another library's reader.
 """
 
 import gzip
@@ -21,7 +21,7 @@ FILES = {
 
 
 class DataError(RuntimeError):
-    """The data are not there, or are not what they should be."""
+    """Error of missing or malformed data."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Images:
 
 
 def folder_of(given: Path | None) -> Path:
-    """The folder asked for, else the one that the environment names."""
+    """Return the given folder or, by default, the one named by the environment variable."""
     named = os.environ.get(VARIABLE)
     if given is None and not named:
         raise DataError(f"give the folder of MNIST by --data-dir or {VARIABLE}, or try --quick")
@@ -43,7 +43,8 @@ def folder_of(given: Path | None) -> Path:
 
 
 def read_idx(path: Path) -> np.ndarray:
-    """One gzipped IDX file of bytes: two zeros, the type 8, the number of axes, their sizes."""
+    """Read one gzipped IDX file of bytes: two zeros, the type 8, the number of axes, their
+    sizes."""
     try:
         content = gzip.decompress(path.read_bytes())
     except (OSError, EOFError) as error:
@@ -57,7 +58,7 @@ def read_idx(path: Path) -> np.ndarray:
 
 
 def mnist(folder: Path) -> Images:
-    """The four files of MNIST, also from the folder's own folder `mnist`."""
+    """Read the four MNIST files, from the folder or its subfolder `mnist`."""
     inner = folder / "mnist"
     folder = inner if inner.is_dir() else folder
     missing = [name for name in FILES.values() if not (folder / name).is_file()]
@@ -67,7 +68,7 @@ def mnist(folder: Path) -> Images:
 
 
 def synthetic(n_train: int = 512, n_test: int = 256, seed: int = 0) -> Images:
-    """Ten smooth shapes in noise: learnt in a few steps, of MNIST's size and range."""
+    """Draw ten smooth shapes with noise, of MNIST's size and range; learnable in a few steps."""
     rng = np.random.default_rng(seed)
     shapes = np.kron(rng.random((10, 7, 7)) < 0.3, np.ones((4, 4)))
 

@@ -1,4 +1,4 @@
-"""What the figures were measured on."""
+"""Description of the machine on which the results were measured."""
 
 import os
 import platform
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def _first_match(path: str, pattern: str) -> str | None:
-    """The first group of `pattern` in a file, or None where there is no such file or line."""
+    """Return the first group of `pattern` in a file, or None without such a file or line."""
     try:
         found = re.search(pattern, Path(path).read_text(), re.MULTILINE)
     except OSError:
@@ -18,14 +18,15 @@ def _first_match(path: str, pattern: str) -> str | None:
 
 
 def cores() -> int:
-    """Logical cores that this process may use."""
+    """Number of logical cores available to this process."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def describe() -> dict[str, Any]:
-    """CPU model, cores, memory, load before the run, Python and jax. No host name, no paths."""
+    """Describe CPU model, cores, memory, load before the run, Python and JAX, without host or
+    paths."""
     kilobytes = _first_match("/proc/meminfo", r"^MemTotal:\s*(\d+) kB")
     return {
         "cpu": _first_match("/proc/cpuinfo", r"^model name\s*:\s*(.+)$")
@@ -41,7 +42,7 @@ def describe() -> dict[str, Any]:
 
 
 def slug(machine: dict[str, Any]) -> str:
-    """A short name of the machine for file names, e.g. `amd-epyc-4-cores`."""
+    """Return a short machine name for file names, e.g. `amd-epyc-4-cores`."""
     return re.sub(r"[^a-z0-9]+", "-", f"{machine['cpu']} {machine['cores']} cores".lower()).strip(
         "-"
     )

@@ -1,14 +1,14 @@
-"""eventsnn and eventax on the same networks: where they must agree, and where eventax is not right.
+"""eventsnn and eventax on the same networks: required agreement, and incorrect results of eventax.
 
-First part: networks drawn from seeds (`parity_problems`), in float64; eventax with Tsit5 at a
-short step, crossings found to rounding. First spikes, the first three spikes, potentials, and the
-derivatives of a random functional of each by weights, input times and every parameter of the
-neurons must agree to the tolerances given there.
+First part: networks drawn from seeds (`parity_problems`), in float64; eventax with Tsit5 at a short
+step, crossings accurate to rounding. First spikes, the first three spikes, potentials, and the
+derivatives of a random functional of each with respect to weights, input times and all neuron
+parameters must agree to the tolerances given there.
 
-Second part: small cases with a known answer (`parity_cases`): we must give it. That eventax does
-not is checked too, since `docs/eventax.md` says so.
+Second part: small cases with a known result (`parity_cases`). eventsnn must return it. The
+deviation of eventax is checked as well, because `docs/eventax.md` states it.
 
-If anything of this fails, so does the run.
+The run fails if any of these checks fails.
 """
 
 import tempfile
@@ -32,16 +32,16 @@ PEERS_WORKER = "benchmarks.workers.parity_worker"
 OURS = "benchmarks.workers.parity_ours"
 WHO = ("peer", "ours", "truth")
 ANSWERS = ("ttfs", "spikes", "states")
-#: Below these, in ms or units of the potential and per unit of the parameter, differences count as
-#: they are: a derivative that all but vanishes has no digits of its own.
+#: Absolute floors, in ms or units of the potential and per unit of the parameter. Below them,
+#: differences are absolute: a derivative close to zero has no significant digits.
 ANSWER_FLOOR, DERIVATIVE_FLOOR = 1.0, 0.01
-#: How far we may be from the truth; how far the peer has to be before it counts as not right.
+#: Largest error allowed for eventsnn; smallest error of the peer that counts as incorrect.
 EXACT, WRONG = 1e-9, 1e-4
 
 
 @dataclass(frozen=True)
 class Options:
-    """Which networks, by a part of their names, and how many seeds of each."""
+    """Selection of networks, by parts of their names, and the number of seeds per network."""
 
     only: str = ""
     seeds: int = 3
@@ -51,9 +51,10 @@ QUICK = Options(only="LIF feed-forward", seeds=1)
 
 
 def difference(ours: np.ndarray, theirs: np.ndarray, floor: float) -> float:
-    """The largest difference, as a fraction of the largest entry, or of `floor` if that is more.
+    """Return the largest difference, as a fraction of the largest entry, or of `floor` if that is
+    larger.
 
-    inf where one is finite and the other is not, or where anything is NaN.
+    The result is inf if one value is finite and the other is not, or if any value is NaN.
     """
     known = np.isfinite(ours)
     if np.isnan([*ours.flat, *theirs.flat]).any() or not np.array_equal(known, np.isfinite(theirs)):
@@ -63,7 +64,7 @@ def difference(ours: np.ndarray, theirs: np.ndarray, floor: float) -> float:
 
 
 def compare(ours: problems.Arrays, theirs: problems.Arrays) -> dict[str, float]:
-    """The largest difference of each answer, and of the derivatives by each kind of parameter."""
+    """Return the largest difference of each result and of the derivatives by kind of parameter."""
     found = {name: difference(ours[name], theirs[name], ANSWER_FLOOR) for name in ANSWERS}
     for key in ours:
         if key not in ANSWERS:
@@ -76,7 +77,7 @@ def compare(ours: problems.Arrays, theirs: problems.Arrays) -> dict[str, float]:
 def both(
     workers: dict[str, Worker], name: str, seed: int, folder: Path
 ) -> tuple[problems.Arrays, problems.Arrays]:
-    """Our answers and derivatives, and the peer's, for one network."""
+    """Return results and derivatives of eventsnn and of the peer for one network."""
     problem, solved = folder / "problem.npz", {}
     np.savez(problem, allow_pickle=False, **problems.make(name, seed))
     for who, worker in workers.items():
@@ -88,7 +89,7 @@ def both(
 
 
 def networks(workers: dict[str, Worker], options: Options, folder: Path) -> list[dict[str, Any]]:
-    """A row for each quantity of each kind of network: the largest difference over the seeds."""
+    """Compute one row per quantity and kind of network: the largest difference over the seeds."""
     rows = []
     for name, kind in problems.KINDS.items():
         if options.only not in name:
@@ -108,7 +109,7 @@ def networks(workers: dict[str, Worker], options: Options, folder: Path) -> list
 def one_row(
     name: str, kind: problems.Kind, quantity: str, apart: float, spikes: int
 ) -> dict[str, Any]:
-    """How far apart the two are, and whether that is allowed; silent networks agree on nothing."""
+    """Compare the two results with the tolerance; networks without any spike count as a failure."""
     allowed = kind.tolerances[quantity not in ANSWERS]
     return {
         "network": name,
@@ -121,7 +122,7 @@ def one_row(
 
 
 def judged(case: cases.Case, ours: cases.Answer, theirs: cases.Answer) -> dict[str, Any]:
-    """One small case. `holds` if we are right and the peer is not."""
+    """Evaluate one small case. `holds` is true if eventsnn is correct and the peer is not."""
     right = cases.same(ours, case.truth, EXACT)
     wrong = not cases.same(theirs, case.truth, WRONG)
     shown = {"peer": theirs, "ours": ours, "truth": case.truth}
@@ -150,7 +151,7 @@ def small_cases(workers: dict[str, Worker]) -> list[dict[str, Any]]:
 
 
 def run(options: Options) -> dict[str, Any]:
-    """Ask both; `agrees` says whether all is as it should be."""
+    """Run both libraries; `agrees` is true if all checks pass."""
     described = machine.describe()
     commands = {"ours": (Path(executable), OURS), "peer": (peers.ensure(PEER), PEERS_WORKER)}
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
@@ -169,7 +170,7 @@ def run(options: Options) -> dict[str, Any]:
 
 
 def describe(result: dict[str, Any]) -> str:
-    """Both parts as tables."""
+    """Format both parts as tables."""
     lines = [
         (
             row["quantity"],

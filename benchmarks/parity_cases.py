@@ -1,10 +1,11 @@
-"""Small cases in which the peer is not right, and what is: closed forms, with nothing but math.
+"""Small cases in which the peer is incorrect, with closed-form reference values from `math` alone.
 
-Where nothing else is said the neurons are LIF with `tau_mem` = 2 `tau_syn` = 10 ms, threshold 1,
-reset and start at 0, no bias, up to 60 ms. After arrivals of weight w at times s such a membrane is
-V = A x - B x^2 in x = exp(-t/10), with A the sum of w exp(s/10) and B that of w exp(2 s/10).
+Unless stated otherwise the neurons are LIF with `tau_mem` = 2 `tau_syn` = 10 ms, threshold 1, reset
+and initial potential 0, no bias, up to 60 ms. After arrivals of weight w at times s the membrane
+potential is V = A x - B x^2 in x = exp(-t/10), where A is the sum of w exp(s/10) and B the sum of w
+exp(2 s/10).
 
-`Case.truth` is a list of numbers, or in words what should be said.
+`Case.truth` is a list of numbers, or a string that describes the expected result.
 """
 
 from dataclasses import dataclass
@@ -19,7 +20,8 @@ Answer = list[float] | str
 
 @dataclass(frozen=True)
 class Case:
-    """`name` is that of the functions of the two workers; `of` says what the numbers are."""
+    """Case definition: `name` is the name of the functions of both workers; `of` describes the
+    numbers."""
 
     name: str
     text: str
@@ -28,7 +30,7 @@ class Case:
 
 
 def crossing(weights: list[float], times: list[float]) -> tuple[float, list[float], list[float]]:
-    """First time at threshold after all arrivals, its derivatives by weights and by times."""
+    """First crossing after all arrivals, with its derivatives with respect to weights and times."""
     e = [exp(s / TAU) for s in times]
     a = sum(w * f for w, f in zip(weights, e, strict=True))
     b = sum(w * f * f for w, f in zip(weights, e, strict=True))
@@ -42,19 +44,20 @@ def crossing(weights: list[float], times: list[float]) -> tuple[float, list[floa
 
 
 def peak(weight: float, tau: float) -> float:
-    """The first time at threshold 1 after one arrival at 0, for another time constant."""
+    """First crossing of threshold 1 after one arrival at 0, for a different time constant."""
     return -tau * log((1 + sqrt(1 - 4 / weight)) / 2)
 
 
 def potential(weight: float, t: float) -> float:
-    """The membrane a time t after one arrival, if it does not fire."""
+    """Membrane potential at time t after one arrival, without a spike."""
     return weight * (exp(-t / TAU) - exp(-2 * t / TAU))
 
 
 def chain(weights: list[list[float]], late: float) -> list[float]:
-    """Derivatives of the second neuron's first spike by the two input times, `late` the second's.
+    """Derivatives of the second neuron's first spike with respect to the two input times.
 
-    The first channel drives the first neuron, which drives the second, as does the second channel.
+    The first channel drives the first neuron, which drives the second; the second channel, with
+    input time `late`, also drives the second.
     """
     first, _, _ = crossing([weights[2][0]], [1.0])
     alone, _, _ = crossing([weights[0][1]], [first])
@@ -74,12 +77,12 @@ PAIR = [[0.0, 0.0], [0.0, 0.0], [8.0, 8.0], [8.0, 8.0]]
 TWO = [[0.0, 0.0], [0.0, 0.0], [8.0, 9.0]]
 DELAYED = [[0.0, 6.0], [0.0, 0.0], [8.0, 0.0]]
 DELAYS = [[0.0, 2.0], [0.0, 0.0], [1.0, 0.0]]
-BIASES = [2.0, 3.0]  # neurons that fire by themselves, each with a period of its own
+BIASES = [2.0, 3.0]  # neurons that fire spontaneously, with different periods
 PERIODS = [TAU * log(b / (b - 1)) for b in BIASES]
 REST = 3.3
 LATE = {"eventprop_early": 5.0, "eventprop_late": 20.0}
 LOOKS = [2.0, 9.0, 5.0]
-# Two samples of two channels: one spike, and nothing or nine.
+# Two samples with two channels: one has one spike, the other none or nine.
 LIMIT = [[[1.0] + [inf] * 8, [inf] * 9], [[1.0] + [inf] * 8, [0.1 * k for k in range(9)]]]
 BAD = {"minus_infinity": -inf, "not_a_number": nan, "negative": -5.0}
 
@@ -200,7 +203,7 @@ CASES = [
 
 
 def same(found: Answer, truth: Answer, tolerance: float) -> bool:
-    """Whether an answer is the truth: the same words, or numbers as close as that."""
+    """Compare a result with the reference: equal strings, or numbers within the tolerance."""
     if isinstance(truth, str) or isinstance(found, str):
         return found == truth
     return len(found) == len(truth) and all(

@@ -1,7 +1,7 @@
-"""Networks that both libraries shall answer alike: numbers only, from a seed and numpy.
+"""Networks on which both libraries must agree, drawn from a seed with NumPy.
 
-Names of parameters are ours; each worker translates. A `Kind` says what is drawn, how finely the
-peer is to integrate, and how far apart the answers may be.
+Parameter names are those of eventsnn; each worker translates them. A `Kind` defines the random
+distribution, the accuracy of the peer, and the tolerances of the results.
 """
 
 from collections.abc import Callable
@@ -20,17 +20,17 @@ Arrays = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Kind:
-    """A neuron model in a recurrent network, or (`layers`) a feed-forward one.
+    """Neuron model in a recurrent network or, with `layers`, in a feed-forward one.
 
-    `weights` is the mean of the input weights; recurrent ones have mean 0 and a third of that as
-    their spread. With `inhibitory` all are negative.
+    `weights` is the mean of the input weights; recurrent weights have mean 0 and a third of
+    `weights` as standard deviation. With `inhibitory`, all weights are negative.
 
-    The peer's settings: `step` (the longest one, if `adaptive`), `root`, how closely it finds a
-    crossing, and with `eventprop` its own EventProp. Then derivatives are taken by weights and
-    biases only: those by input times are not right there, and there are none by the constants,
-    which are the same for all seeds.
+    Settings of the peer: `step` (the longest step if `adaptive`), `root`, the accuracy of a
+    crossing, and with `eventprop` its own EventProp. In that case derivatives are taken only with
+    respect to weights and biases: those with respect to input times are incorrect there, and there
+    are none with respect to the constants, which are the same for all seeds.
 
-    Tolerances: of times and potentials, and of derivatives; see `parity.difference`.
+    The tolerances are those of times and potentials, and of derivatives; see `parity.difference`.
     """
 
     model: str
@@ -109,7 +109,8 @@ KINDS = {
 
 
 def connections(kind: Kind) -> np.ndarray:
-    """Rows are sources, neurons first. No self-connections; layers are numbered in order."""
+    """Connection mask without self-connections; rows are sources, neurons first, numbered by
+    layer."""
     n = sum(LAYERS)
     mask = np.zeros((n + N_IN, n), bool)
     if kind.layers:
@@ -122,13 +123,14 @@ def connections(kind: Kind) -> np.ndarray:
 
 
 def outputs(kind: Kind) -> list[int]:
-    """The last layer, or all neurons."""
+    """Indices of the outputs: the last layer, or all neurons."""
     n = sum(LAYERS)
     return list(range(n - LAYERS[-1] if kind.layers else 0, n))
 
 
 def make(name: str, seed: int) -> Arrays:
-    """One network with its input, the times to look at it, and a functional of each answer."""
+    """Draw one network with its input, the times of the potentials, and a functional of each
+    result."""
     kind = KINDS[name]
     rng = np.random.default_rng([seed, *name.encode()])
     mask = connections(kind)
@@ -152,7 +154,7 @@ def make(name: str, seed: int) -> Arrays:
 
 
 def split(name: str, problem: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What derivatives are taken by, and the rest."""
+    """Split the parameters into those that derivatives are taken with respect to, and the rest."""
     keys = {"weights", "neuron_bias"}
     if not KINDS[name].eventprop:
         keys |= {"in_times"} | {key for key in problem if key.startswith("neuron_")}
@@ -162,9 +164,9 @@ def split(name: str, problem: dict[str, Any]) -> tuple[dict[str, Any], dict[str,
 
 
 def with_derivatives(ask: Callable[[Any, Any], Any], of: Any, rest: Any) -> dict[str, Any]:
-    """The answers of `ask(of, rest)`, and the derivatives of a functional of each by `of`.
+    """Results of `ask(of, rest)`, and derivatives of a functional of each with respect to `of`.
 
-    What did not happen (inf) has no part in the functional.
+    Missing spikes (inf) are excluded from the functional.
     """
     found, transpose = jax.vjp(lambda of: ask(of, rest), of)
     out = dict(found)

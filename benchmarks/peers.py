@@ -1,4 +1,4 @@
-"""Virtual environments of the libraries compared with, under `.bench-venvs/` in the repository."""
+"""Virtual environments of the peer libraries, under `.bench-venvs/` in the repository."""
 
 import os
 import subprocess
@@ -12,21 +12,21 @@ VENVS = ROOT / ".bench-venvs"
 
 
 def available() -> list[str]:
-    """The peers that have pinned requirements."""
+    """Peers with pinned requirements."""
     return sorted(path.stem for path in REQUIREMENTS.glob("*.txt"))
 
 
 def python_of(venv: Path) -> Path:
-    """The interpreter of a virtual environment."""
+    """Path of the interpreter of a virtual environment."""
     return venv / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
 
 def ensure(peer: str, venvs: Path = VENVS) -> Path:
-    """The peer's interpreter, its environment made first if need be.
+    """Return the peer's interpreter; create its environment if necessary.
 
-    An environment that is there is kept; its packages are installed again only where the
-    requirements changed since (or where an earlier installation did not finish): the stamp is a
-    copy of them, written last.
+    An existing environment is reused. Its packages are reinstalled only if the requirements have
+    changed or an earlier installation did not finish: the stamp is a copy of the requirements that
+    is written last.
     """
     wanted = (REQUIREMENTS / f"{peer}.txt").read_text()
     venv = venvs / peer

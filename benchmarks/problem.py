@@ -1,8 +1,8 @@
-"""The spike-time regression's setting, initial state and data, from a seed and numpy alone.
+"""Setting, initial state and data of the spike-time regression, from a seed with NumPy alone.
 
-Both libraries get the same file, so neither's random numbers matter. Setting: 20 recurrent QIF
-neurons without self-connections and one output; input spikes at 0 and x; target 5 sin(2 pi x / 10)
-+ x + 30.
+Both libraries get the same file, so the results do not depend on either library's random numbers.
+Setting: 20 recurrent QIF neurons without self-connections and one output; input spikes at 0 and x;
+target 5 sin(2 pi x / 10) + x + 30.
 """
 
 from pathlib import Path
@@ -32,12 +32,12 @@ def connections() -> np.ndarray:
 
 
 def target(x: np.ndarray) -> np.ndarray:
-    """The time in ms at which the output shall fire."""
+    """Target time of the output spike, in ms."""
     return 5.0 * np.sin(2 * np.pi * x / 10) + x + 30.0
 
 
 def make(seed: int, steps: int = STEPS) -> dict[str, np.ndarray]:
-    """What a worker needs to train `steps` steps: setting, mask, initial state, data, test grid."""
+    """Draw the data for `steps` training steps: setting, mask, initial state, data, test grid."""
     rng = np.random.default_rng(seed)
     mask = connections()
     weights = mask * rng.uniform(0.0, 40.0, mask.shape)
@@ -57,6 +57,6 @@ def make(seed: int, steps: int = STEPS) -> dict[str, np.ndarray]:
 
 
 def write(path: Path, seed: int, steps: int = STEPS) -> Path:
-    """Save the problem where the workers can read it."""
+    """Save the problem in a file for the workers."""
     np.savez(path, allow_pickle=False, **make(seed, steps))
     return path

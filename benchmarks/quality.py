@@ -1,6 +1,7 @@
-"""What the tasks reach, over seeds.
+"""Test results of the tasks over several seeds.
 
-Each run is `eventsnn run TASK ...` in a process of its own; the figures are those of its last line.
+Each run is `eventsnn run TASK ...` in a separate process; the values are those of its last output
+line.
 """
 
 import json
@@ -21,7 +22,7 @@ from .ttfs_regression import say
 
 @dataclass(frozen=True)
 class Case:
-    """A task with its options, the metric that counts, and how many seeds."""
+    """Task with its options, its main metric, and the number of seeds."""
 
     task: str
     options: tuple[str, ...]
@@ -53,7 +54,8 @@ CASES = {
 
 @dataclass(frozen=True)
 class Options:
-    """Which cases, by parts of their names; how many seeds each, by default its own number."""
+    """Selection of cases, by parts of their names, and the number of seeds (default: one per
+    case)."""
 
     only: tuple[str, ...] = ()
     seeds: int | None = None
@@ -65,7 +67,7 @@ QUICK = Options(seeds=1, quick=True)
 
 
 def command(case: Case, seed: int, options: Options, out: str) -> list[str]:
-    """The command line of one run."""
+    """Command line of one run."""
     line = ["run", case.task, *case.options, "--seed", str(seed), "--out", out]
     if options.quick:
         return [*line, "--quick"]
@@ -75,7 +77,7 @@ def command(case: Case, seed: int, options: Options, out: str) -> list[str]:
 
 
 def one_run(case: Case, seed: int, options: Options) -> dict[str, Any]:
-    """The metrics of one run, and its seconds from start to end."""
+    """Metrics of one run, and its wall time in seconds."""
     program = "import sys; from eventsnn.cli import main; sys.exit(main())"
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as out:
@@ -94,7 +96,7 @@ def one_run(case: Case, seed: int, options: Options) -> dict[str, Any]:
 
 
 def summary(case: Case, runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """The figures of all seeds."""
+    """Statistics over all seeds."""
     others = {k for k in runs[0] if k.startswith(case.metric) and k != case.metric}
     return {
         "metric": case.metric,
@@ -106,7 +108,7 @@ def summary(case: Case, runs: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def of_seeds(values: list[float]) -> dict[str, Any]:
-    """One figure of all seeds."""
+    """Statistics of one metric over all seeds."""
     return {
         "values": values,
         "mean": statistics.mean(values),
@@ -116,7 +118,7 @@ def of_seeds(values: list[float]) -> dict[str, Any]:
 
 
 def run(options: Options) -> dict[str, Any]:
-    """All cases, one run after the other."""
+    """Run all cases sequentially."""
     described, found = machine.describe(), {}
     for name, case in CASES.items():
         if options.only and not any(part in name for part in options.only):
@@ -135,7 +137,7 @@ def run(options: Options) -> dict[str, Any]:
 
 
 def describe(result: dict[str, Any]) -> str:
-    """One line a case, and one for each of its other figures."""
+    """Format one line per case, and one per additional metric."""
     shown = ("mean", "sd", "median", "steps_per_second", "seconds")
     rows = []
     for name, case in result["cases"].items():

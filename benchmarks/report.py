@@ -1,4 +1,4 @@
-"""Tables and JSON lines: the parts of a benchmark's answer that need no clock."""
+"""Tables and JSON lines: the parts of a report that need no timing."""
 
 import json
 import math
@@ -12,12 +12,12 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def ratio(ours: float | None, peer: float | None) -> float | None:
-    """`ours / peer`, or None where one is missing or the peer's is zero."""
+    """Return `ours / peer`, or None if one is missing or the peer's value is zero."""
     return ours / peer if ours is not None and peer else None
 
 
 def finite(value: Any) -> Any:
-    """The same nested value, floats to six digits, and None for NaN and infinities."""
+    """Round floats to six digits and replace NaN and infinities by None, in nested values."""
     if isinstance(value, dict):
         return {key: finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -28,12 +28,12 @@ def finite(value: Any) -> Any:
 
 
 def json_line(result: dict[str, Any]) -> str:
-    """One line of strict JSON."""
+    """Format as one line of strict JSON."""
     return json.dumps(finite(result), allow_nan=False)
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """Right-aligned columns, the first one left-aligned; None prints as a dash."""
+    """Format right-aligned columns, the first one left-aligned; None is printed as a dash."""
     cells = [list(header)] + [[_cell(value) for value in row] for row in rows]
     widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
     lines = [
@@ -53,7 +53,7 @@ def _cell(value: Any) -> str:
 
 
 def save(result: dict[str, Any], directory: Path = RESULTS) -> Path:
-    """Write the result into the repository's collection, one file a benchmark and machine."""
+    """Save the result in the repository's collection, one file per benchmark and machine."""
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / f"{result['benchmark']}-{slug(result['machine'])}.json"
     path.write_text(json.dumps(finite(result), allow_nan=False, indent=1) + "\n")

@@ -1,10 +1,10 @@
-"""Time and memory of a gradient step over the number of neurons, of events, and precision.
+"""Time and memory of a gradient step against the number of neurons, of events, and the precision.
 
-How it is measured. One process a size, one after the other, on one host device: a recurrent QIF
-network (see `workers/scaling_worker.py`) with exactly the events asked for in every sample of the
-batch. Time is the median of the steps after the first, memory what XLA plans for the step's
-temporaries, and the largest resident size of the process. Growth is at most linear where time and
-memory grow by no more than the events do, or than the neurons, whose square the weights grow with.
+Method: One process per size, sequentially, on one host device: a recurrent QIF network (see
+`workers/scaling_worker.py`) with exactly the given number of events in every sample of the batch.
+Time is the median of the steps after the first. Memory is the size that XLA plans for the
+temporaries of the step, and the peak resident size of the process. Growth is at most linear if time
+and memory grow by no more than the number of events, or of neurons (for the weights, its square).
 """
 
 import sys
@@ -21,7 +21,7 @@ WORKER = "benchmarks.workers.scaling_worker"
 
 @dataclass(frozen=True)
 class Options:
-    """The sizes to measure; `rounds` timed steps each."""
+    """Sizes to measure, with `rounds` timed steps each."""
 
     neurons: tuple[int, ...] = (20, 100, 500, 2000)
     events: tuple[int, ...] = (50, 100, 200)
@@ -34,7 +34,7 @@ QUICK = Options(neurons=(20, 100), events=(10, 20), dtypes=("float32",), batch=4
 
 
 def measure(n: int, events: int, dtype: str, options: Options) -> dict[str, Any]:
-    """One size, in a process of its own."""
+    """Measure one size in a separate process."""
     with closing(Worker(sys.executable, WORKER)) as worker:
         row = worker.ask(
             "measure", n=n, events=events, dtype=dtype, batch=options.batch, rounds=options.rounds
@@ -45,7 +45,7 @@ def measure(n: int, events: int, dtype: str, options: Options) -> dict[str, Any]
 
 
 def growth(rows: list[dict[str, Any]], along: str) -> list[dict[str, Any]]:
-    """By how much time and temporary memory grow from the smallest to the largest `along`.
+    """Growth of time and temporary memory from the smallest to the largest value of `along`.
 
     One line for each combination of the other two of `n`, `events` and `dtype`.
     """
@@ -61,7 +61,7 @@ def growth(rows: list[dict[str, Any]], along: str) -> list[dict[str, Any]]:
 
 
 def run(options: Options) -> dict[str, Any]:
-    """All sizes, one after the other."""
+    """Measure all sizes sequentially."""
     described = machine.describe()
     sizes = [(n, e, d) for d in options.dtypes for n in options.neurons for e in options.events]
     rows = [measure(*size, options) for size in sizes]
@@ -75,7 +75,8 @@ def run(options: Options) -> dict[str, Any]:
 
 
 def describe(result: dict[str, Any]) -> str:
-    """Three tables: every size, and how time and memory grow with the events and the neurons."""
+    """Format three tables: all sizes, and the growth of time and memory with events and with
+    neurons."""
     columns = {
         "n": "n",
         "dtype": "dtype",

@@ -1,11 +1,11 @@
-"""The spike-time regression, ours against a peer: speed, compile time, memory and error.
+"""Spike-time regression, eventsnn against a peer: speed, compile time, memory and error.
 
-How it is measured. Each library runs in its own environment and process; the two take turns, so
-that they never share the cores. Both get the same initial state and the same batches. Compile time
-is the first training call minus the same call repeated. "At the end of training" means: our network
-after the last step, weights, biases and Adam's moments, is loaded into both, and each trains a
-block of steps from there, alternately; every block starts from that same state. Speeds are medians
-over the rounds.
+Method: Each library runs in its own environment and process. The two run alternately, so that they
+never share the cores. Both get the same initial state and the same batches. Compile time is the
+first training call minus the same call repeated. "At the end of training": the network trained by
+eventsnn (weights, biases and Adam's moments after the last step) is loaded into both libraries, and
+each trains blocks of steps from there, alternately; every block starts from that same state. Speeds
+are medians over the rounds.
 """
 
 import sys
@@ -26,7 +26,7 @@ PEERS = {"eventax": "benchmarks.workers.eventax_worker"}
 
 @dataclass(frozen=True)
 class Options:
-    """What to measure; blocks are numbers of training steps timed at a time."""
+    """Measurement options; blocks are numbers of training steps that are timed together."""
 
     peer: str | None = None
     rounds: int = 5
@@ -41,7 +41,7 @@ class Options:
 
     @property
     def data_steps(self) -> int:
-        """Batches of data to draw: enough for the training and for a block."""
+        """Number of batches to draw: enough for the training and for a block."""
         return max(self.steps, self.our_block, self.peer_block)
 
 
@@ -49,12 +49,12 @@ QUICK = Options(rounds=2, steps=40, seeds=1, our_block=20, peer_block=2)
 
 
 def say(text: str) -> None:
-    """Progress, on standard error."""
+    """Print progress on standard error."""
     print(text, file=sys.stderr, flush=True)
 
 
 def measure_start(worker: Worker, initial: Path, steps: int) -> dict[str, float]:
-    """Train the first `steps` steps twice: the first call compiles, the second is the speed."""
+    """Train the first `steps` steps twice: the first call compiles, the second is timed."""
     worker.ask("load", path=str(initial))
     first = worker.ask("train", first=0, steps=steps)["seconds"]
     worker.ask("load", path=str(initial))
@@ -63,7 +63,7 @@ def measure_start(worker: Worker, initial: Path, steps: int) -> dict[str, float]
 
 
 def measure_block(worker: Worker, trained: Path, steps: int) -> float:
-    """Steps a second over one block, from the trained state."""
+    """Training steps per second over one block, from the trained state."""
     worker.ask("load", path=str(trained))
     return steps / worker.ask("train", first=0, steps=steps)["seconds"]
 
@@ -71,7 +71,8 @@ def measure_block(worker: Worker, trained: Path, steps: int) -> float:
 def take_turns(
     workers: dict[str, Worker], trained: Path, options: Options
 ) -> dict[str, list[float]]:
-    """Each library's steps a second at the trained state, a block a round, in turns."""
+    """Training steps per second of each library from the trained state, one block per round,
+    alternately."""
     rates: dict[str, list[float]] = {name: [] for name in workers}
     for turn in range(options.rounds):
         for name, worker in workers.items():
@@ -82,7 +83,8 @@ def take_turns(
 
 
 def train_to_end(worker: Worker, initial: Path, steps: int, end: Path) -> float:
-    """Train all `steps` from the initial state and save the state reached; the test error in ms."""
+    """Train all `steps` from the initial state and save the final state; return the test error in
+    ms."""
     worker.ask("load", path=str(initial))
     worker.ask("train", first=0, steps=steps)
     worker.ask("save", path=str(end))
@@ -90,7 +92,8 @@ def train_to_end(worker: Worker, initial: Path, steps: int, end: Path) -> float:
 
 
 def our_runs(ours: Worker, options: Options) -> dict[str, Any]:
-    """The task as `eventsnn run` runs it, for each seed: its error, and the speed it reports."""
+    """Run the task as `eventsnn run` does, for each seed; return the errors and the reported
+    speeds."""
     runs = []
     for seed in range(options.seeds):
         runs.append(ours.ask("run_task", seed=seed, steps=options.steps))
@@ -104,7 +107,8 @@ def our_runs(ours: Worker, options: Options) -> dict[str, Any]:
 
 
 def full_peer(worker: Worker, data: Path, options: Options, end: Path) -> dict[str, float]:
-    """The peer trained from scratch to its own end: its error, and its speed there."""
+    """Train the peer from the initial state to its own end; return its error and its speed
+    there."""
     error = train_to_end(worker, data, options.steps, end)
     rates = [measure_block(worker, end, options.peer_block) for _ in range(options.rounds)]
     return {"peer_test_mae": error, "peer_own_end_steps_per_second": median(rates)}
@@ -113,7 +117,7 @@ def full_peer(worker: Worker, data: Path, options: Options, end: Path) -> dict[s
 def summarise(
     start: dict[str, dict[str, float]], rates: dict[str, list[float]], memory: dict[str, float]
 ) -> dict[str, Any]:
-    """The figures of each library under `ours_` and `peer_`, and the two ratios."""
+    """Collect the values of each library as `ours_*` and `peer_*`, and the two ratios."""
     result: dict[str, Any] = {}
     for name in rates:
         result |= {f"{name}_steps_per_second": median(rates[name])}
@@ -125,7 +129,7 @@ def summarise(
 
 
 def measure(workers: dict[str, Worker], options: Options, folder: Path) -> dict[str, Any]:
-    """All figures, from workers that have just started."""
+    """Measure all quantities, with newly started workers."""
     data = problem.write(folder / "seed0.npz", 0, options.data_steps)
     start = {}
     for name, worker in workers.items():
@@ -144,7 +148,7 @@ def measure(workers: dict[str, Worker], options: Options, folder: Path) -> dict[
 
 
 def run(options: Options) -> dict[str, Any]:
-    """Start the workers, measure, describe the machine."""
+    """Start the workers, measure, and describe the machine."""
     described = machine.describe()
     commands = {"ours": (Path(sys.executable), OURS)}
     if options.peer is not None:
@@ -157,7 +161,7 @@ def run(options: Options) -> dict[str, Any]:
 
 
 def describe(result: dict[str, Any]) -> str:
-    """The figures as a table, one column a library."""
+    """Format the results as a table with one column per library."""
     rows = [
         ("steps/s at the end of training", "steps_per_second"),
         ("steps/s at the start", "start_steps_per_second"),

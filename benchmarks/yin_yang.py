@@ -1,10 +1,10 @@
-"""Yin-Yang with QIF neurons 5-20-3, ours against a peer: steps/s, compile time and memory.
+"""Yin-Yang with QIF neurons 5-20-3, eventsnn against a peer: steps/s, compile time and memory.
 
-How it is measured: as the spike-time regression (see `ttfs_regression`), each library in its own
-environment and process, taking turns, from our network after its last step. The peer computes in
-float64, and so do we; what float32 gives beside it is a third column. The losses of the first
-batch and the test accuracy of our network in either library show that both compute the same thing.
-What the task reaches over seeds is in `quality`.
+Method: as in the spike-time regression (see `ttfs_regression`), each library in its own environment
+and process, alternately, from the network trained by eventsnn. The peer computes in float64, and so
+does eventsnn; its results in float32 are a third column. The losses of the first batch, and the
+test accuracy of the trained network in both libraries, show that both compute the same. `quality`
+measures the test results of the task over seeds.
 """
 
 import sys
@@ -27,7 +27,7 @@ DTYPES = {"ours": "float64", "ours_float32": "float32", "peer": "float64"}
 
 @dataclass(frozen=True)
 class Options:
-    """What to measure; blocks are numbers of training steps timed at a time."""
+    """Measurement options; blocks are numbers of training steps that are timed together."""
 
     peer: str | None = None
     rounds: int = 5
@@ -40,7 +40,7 @@ class Options:
 
     @property
     def data_steps(self) -> int:
-        """Batches of data to draw: enough for the training and for a block."""
+        """Number of batches to draw: enough for the training and for a block."""
         return max(self.steps, self.our_block, self.peer_block)
 
 
@@ -48,13 +48,13 @@ QUICK = Options(rounds=2, steps=20, our_block=20, peer_block=1)
 
 
 def first_loss(worker: Worker, initial: Path) -> float:
-    """The loss of the first batch, before any training."""
+    """Loss of the first batch, before any training."""
     worker.ask("load", path=str(initial))
     return worker.ask("train", first=0, steps=1)["loss"]
 
 
 def measure(workers: dict[str, Worker], options: Options, folder: Path) -> dict[str, Any]:
-    """All figures, from workers that have just started."""
+    """Measure all quantities, with newly started workers."""
     data = problem.write(folder / "seed0.npz", 0, options.data_steps)
     start, losses, accuracy = {}, {}, {}
     for name, worker in workers.items():
@@ -75,7 +75,7 @@ def measure(workers: dict[str, Worker], options: Options, folder: Path) -> dict[
 
 
 def run(options: Options) -> dict[str, Any]:
-    """Start the workers, measure, describe the machine."""
+    """Start the workers, measure, and describe the machine."""
     described = machine.describe()
     ours = (Path(sys.executable), OURS)
     commands: dict[str, tuple[Path, str]] = {"ours": ours, "ours_float32": ours}
@@ -89,7 +89,7 @@ def run(options: Options) -> dict[str, Any]:
 
 
 def describe(result: dict[str, Any]) -> str:
-    """The figures as a table, one column a library and precision."""
+    """Format the results as a table with one column per library and precision."""
     rows = [
         ("steps/s at the end of training", "steps_per_second"),
         ("steps/s at the start", "start_steps_per_second"),

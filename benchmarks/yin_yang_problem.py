@@ -1,7 +1,8 @@
-"""Yin-Yang with QIF neurons: setting, initial state and data, from a seed and numpy alone.
+"""Yin-Yang with QIF neurons: setting, initial state and data, from a seed with NumPy alone.
 
-All get the same file, so nobody's random numbers matter. Setting: five inputs, 20 hidden QIF
-neurons, three outputs; the published points in an order drawn anew for every epoch.
+All libraries get the same file, so the results do not depend on any library's random numbers.
+Setting: five inputs, 20 hidden QIF neurons, three outputs; the published points in an order that is
+drawn anew for every epoch.
 """
 
 from pathlib import Path
@@ -28,7 +29,7 @@ SETTING = {
 
 
 def connections() -> np.ndarray:
-    """Mask (28, 23), rows are sources: inputs to the hidden neurons, these to the outputs."""
+    """Mask (28, 23), rows are sources: inputs to the hidden neurons, and these to the outputs."""
     n_in, hidden, n_out = SIZES
     mask = np.zeros((hidden + n_out + n_in, hidden + n_out), bool)
     mask[:hidden, hidden:] = True
@@ -37,7 +38,7 @@ def connections() -> np.ndarray:
 
 
 def make(seed: int, steps: int = STEPS) -> dict[str, np.ndarray]:
-    """What a worker needs to train `steps` steps: setting, mask, initial state, data, test set."""
+    """Draw the data for `steps` training steps: setting, mask, initial state, data, test set."""
     rng = np.random.default_rng(seed)
     mask, data = connections(), yin_yang.published()
     (x, y), (x_test, y_test) = (map(np.asarray, part) for part in (data.train, data.test))
@@ -57,6 +58,6 @@ def make(seed: int, steps: int = STEPS) -> dict[str, np.ndarray]:
 
 
 def write(path: Path, seed: int, steps: int = STEPS) -> Path:
-    """Save the problem where the workers can read it."""
+    """Save the problem in a file for the workers."""
     np.savez(path, allow_pickle=False, **make(seed, steps))
     return path

@@ -1,4 +1,4 @@
-"""Every test runs in float64 with strict promotion; warnings are errors (pyproject.toml)."""
+"""Shared configuration: float64 with strict promotion; warnings are errors (pyproject.toml)."""
 
 import ast
 import contextlib
@@ -17,18 +17,18 @@ import pytest
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
-# JAX makes many small objects while it traces, and looking through them all takes a tenth of the
-# time of the tests; they are collected after each file.
+# JAX creates many small objects during tracing, and scanning them all takes a tenth of the time of
+# the tests; garbage is collected after each file instead.
 gc.set_threshold(200_000, 50, 1000)
 
-GB_PER_WORKER = 2  # at most
-GB_OF_PROGRAMS = 1.2  # and of everything else in a worker, before they are dropped
+GB_PER_WORKER = 2  # maximum
+GB_OF_PROGRAMS = 1.2  # programs and all other memory of a worker; above it, programs are dropped
 MEMORY = pytest.StashKey["Memory"]()
 
 
 @pytest.fixture
 def getkey():
-    """A function that gives a new key at every call; the same ones in every run."""
+    """Function that returns a new key at every call; the sequence is the same in every run."""
     key = jax.random.key(0)
 
     def next_key():
@@ -41,8 +41,10 @@ def getkey():
 
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_teardown(item, nextitem):
-    """Drop all compiled programs after the last test of a file, or when they take much memory, and
-    return their memory to the system, which glibc does only when asked."""
+    """Drop all compiled programs after the last test of a file, or when a worker uses much memory.
+
+    Their memory is returned to the system explicitly, because glibc does not do so by itself.
+    """
     if nextitem and nextitem.path == item.path and resident_gb(psutil.Process()) < GB_OF_PROGRAMS:
         return
     jax.clear_caches()
@@ -52,9 +54,12 @@ def pytest_runtest_teardown(item, nextitem):
 
 
 def pytest_configure(config):
-    """Compile quickly, here and in the processes that tests start: compiling takes most of the
-    time. XLA reads the flags once, when JAX opens its devices, and ends a process that has a flag
-    unknown to it; hence a process of its own finds out which are known."""
+    """Compile with few optimisations, here and in the processes that tests start.
+
+    Compilation takes most of the time. XLA reads the flags once, when JAX opens its devices, and
+    ends a process that has an unknown flag; a separate process therefore finds out which flags are
+    known.
+    """
     if hasattr(config, "workerinput"):
         return
     config.stash[MEMORY] = Memory()
@@ -72,8 +77,10 @@ def pytest_configure(config):
 
 
 class Memory(threading.Thread):
-    """Measure, twice per second, the memory of this process and of all processes below it: the
-    workers and what their tests start. Pages that they share count for each of them."""
+    """Memory monitor: twice per second, measures this process and its descendants.
+
+    These are the workers and the processes that tests start. Shared pages count once per process.
+    """
 
     peak = 0.0
 

@@ -1,4 +1,4 @@
-"""Print the lowest versions that pyproject.toml allows for the tests, as constraints for pip."""
+"""Print the lowest versions that pyproject.toml allows for the tests, as pip constraints."""
 
 import pathlib
 import re

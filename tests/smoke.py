@@ -1,4 +1,4 @@
-"""Try the installed package in about a minute, with nothing but what it depends on: `make smoke`.
+"""Test the installed package in about a minute, with only its dependencies installed: `make smoke`.
 
 Every function whose name starts with `check_` runs; the first failure ends the process.
 """
@@ -82,7 +82,7 @@ def check_a_training_run():
 
 
 def command(*arguments):
-    """What `eventsnn` prints, as a user starts it."""
+    """Output of the command `eventsnn`, started as a user starts it."""
     script = pathlib.Path(sysconfig.get_path("scripts"), "eventsnn")
     run = subprocess.run([script, *arguments], capture_output=True, text=True, timeout=300)
     assert run.returncode == 0, run.stderr

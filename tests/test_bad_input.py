@@ -1,4 +1,4 @@
-"""Bad input to every public callable: one line that names argument, value and expectation."""
+"""Bad input to every public callable: one-line errors with argument, value and expectation."""
 
 import inspect
 import pathlib
@@ -18,7 +18,7 @@ from eventsnn import data, discrete, encoders, losses, plots, surrogates, train
 from helpers.bad_calls import NO_ROW, ROWS
 
 PACKAGE = pathlib.Path(esn.__file__).parent
-#: Modules whose public names are those that they define, or those that they export.
+#: Modules whose public names are their own definitions, or their exports.
 DEFINING = {
     **{f"data.{name}": module for name, module in vars(data).items() if inspect.ismodule(module)},
 }
@@ -26,7 +26,7 @@ EXPORTING = {
     **{"": esn, "losses": losses, "encoders": encoders, "plots": plots},
     **{"discrete": discrete, "surrogates": surrogates, "train": train},
 }
-SHORT = ("losses", "encoders")  # rows go by the bare name
+SHORT = ("losses", "encoders")  # table rows have the bare name
 
 
 def public():
@@ -65,7 +65,7 @@ def test_the_good_values_are_accepted(name):
 
 
 def answer(row, argument, value):
-    """What is wrong with the answer to a bad value; None if nothing is."""
+    """Describe the error in the response to a bad value; None if it is as required."""
     good = {name: arg.good for name, arg in row.args.items()}
     try:
         row.call(**good | {argument: value})
@@ -85,7 +85,7 @@ def answer(row, argument, value):
 
 
 def shows(text, value):
-    """Whether a message shows a value, where that is one of a few characters."""
+    """Check if a message contains a value that has at most a few characters."""
     if isinstance(value, bool | str | bytes | None):
         return repr(value) in text or "()" in text or "bool" in text
     if isinstance(value, int | float) and abs(value) < 1e9:
@@ -141,4 +141,4 @@ def test_long_values_are_shortened():
 def test_known_values_are_refused_under_jit():
     with pytest.raises(ValueError, match=r"^tau_mem must be > 0, got -1\.0"):
         jax.eval_shape(lambda: esn.LIF(-1.0, 5.0))
-    jax.eval_shape(lambda tau: esn.LIF(tau, 5.0), 1.0)  # a status of the run says so
+    jax.eval_shape(lambda tau: esn.LIF(tau, 5.0), 1.0)  # reported by a status of the run

@@ -1,4 +1,4 @@
-"""The benchmark harness, without its clock: command line, protocol, tables and ratios."""
+"""Benchmark harness without timing: command line, protocol, tables and ratios."""
 
 import gzip
 import json
@@ -262,7 +262,7 @@ def test_the_yin_yang_problem_is_the_task():
     assert made["weights"].shape == net.weights.shape
     assert 0 <= made["weights"].min() < made["weights"].max() <= 40
     assert np.abs(made["bias"]).max() <= 0.5
-    # 19 batches are an epoch, in which no point comes twice.
+    # An epoch has 19 batches, in which no point occurs twice.
     epoch = made["x"][: 19 * yin_yang_problem.BATCH]
     assert len(made["x"]) == len(made["y"]) == 20 * yin_yang_problem.BATCH
     assert len(np.unique(epoch, axis=0)) == len(epoch)
@@ -317,7 +317,7 @@ def test_a_start_is_what_the_task_says(name):
         assert np.allclose(made["x"], made["x"].max() * ramp(50), rtol=1e-6)
         assert np.allclose(made["y"] ** 2, made["y"].max() ** 2 * ramp(50), rtol=1e-6)
         return
-    # 512 images are four batches: no image is seen twice in an epoch.
+    # 512 images are four batches: no image occurs twice in an epoch.
     epochs = np.sort(made["order"][:8].reshape(2, -1))
     assert np.array_equal(epochs, np.broadcast_to(np.arange(512), (2, 512)))
     assert ("test_order" in made) == setting.test_pass
@@ -332,7 +332,7 @@ def test_moving_digits_stay_on_the_canvas_and_bounce():
     steps = np.diff(corners.astype(int), axis=1)
     assert corners.min() == 0
     assert corners.max() == 36
-    # At most 3.6 pixels a frame and rounding; each path turns on the way.
+    # At most 3.6 pixels per frame, plus rounding; each path changes direction.
     assert np.hypot(*np.moveaxis(steps, -1, 0)).max() <= 3.6 + 2**0.5
     assert np.all((steps.max(axis=(1, 2)) > 0) & (steps.min(axis=(1, 2)) < 0))
     image = np.arange(1, 5, dtype=np.uint8).reshape(1, 2, 2)
@@ -351,7 +351,7 @@ def test_errors_of_a_curve_leave_out_its_first_step():
 @pytest.mark.parametrize("name", problems.TASKS)
 @jax.numpy_dtype_promotion("standard")  # for Adam's bias correction, inside Optax
 def test_our_worker_trains_each_task(name, tmp_path):
-    """Small layers; losses fall, the trained parameters are saved and taken in again."""
+    """Small layers; losses decrease, and the trained parameters are saved and loaded again."""
     shown = None if name == "membrane-regression" else images.synthetic()
     setting = problems.TASKS[name].with_loss(problems.TASKS[name].losses[-1])
     setting = replace(setting, sizes=(setting.sizes[0], 20, *setting.sizes[2:]), num_steps=6)

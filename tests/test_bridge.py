@@ -1,4 +1,4 @@
-"""The scan of an event network gives the event mode's numbers as the step goes to zero."""
+"""The scan of an event network converges to the event mode as the step goes to zero."""
 
 import re
 
@@ -29,20 +29,20 @@ DTS = (0.1, 0.05, 0.025, 0.0125, 0.00625)
 TAU_MEM = np.array([8.0, 10.0, 12.0, 9.0, 20.0, 15.0])
 TIMES = jnp.linspace(0.0, T_MAX, 401)  # multiples of the longest step
 
-# Networks that fire as often in the longest steps as they do. In others a membrane passes so
-# close to its threshold that it takes a shorter step to see on which side.
+# Networks whose spikes also exist at the longest steps. In others a membrane potential passes so
+# close to its threshold that only a shorter step decides whether it fires.
 SEEDS = (0, 3, 9, 11, 12, 14, 16)
 LAYERED_SEEDS = (0, 3, 4, 9, 10, 11, 12, 13, 14, 16, 17, 18, 19)
 
 
-# A scan of these steps is compiled once for all networks, whatever their parameters.
+# A scan of these steps is compiled once for all networks, independently of their parameters.
 @eqx.filter_jit
 def ask(scan, in_times):
     return scan.spikes(in_times, K), scan.states_at(in_times, TIMES)
 
 
 def recurrent(model, seed, **options):
-    """Neurons with parameters of their own; synapses and an input are masked."""
+    """Heterogeneous neurons; some synapses and an input are masked."""
     params = problem(model, seed, ratio=RATIOS["mixed"], tau_mem=TAU_MEM, until=T_MAX)
     options = {"t_max": T_MAX, "outputs": (4, 0, 5, 1, 2, 3)} | options
     return network(Case(model, "exact"), params, **options), jnp.asarray(params["in_times"])
@@ -51,20 +51,20 @@ def recurrent(model, seed, **options):
 def forward(seed):
     """The same neurons in layers of 3, 2 and 1."""
     params = problem(LIF_SET, seed, ratio=RATIOS["mixed"], tau_mem=TAU_MEM, until=T_MAX)
-    params["weights"] = np.abs(params["weights"])  # also where there is no synapse
+    params["weights"] = np.abs(params["weights"])  # also at masked synapses
     mask = esn.feedforward_mask((N_IN, 3, 2, 1))
     options = {"mask": mask, "t_max": T_MAX, "outputs": (4, 0, 5, 1, 2, 3)}
     return network(Case(LIF_SET, "exact"), params, **options), jnp.asarray(params["in_times"])
 
 
 def orders(errors):
-    """The slope of each network's errors, (networks, steps), over the steps."""
+    """Slope of each network's errors, (networks, steps), over the steps, on logarithmic axes."""
     return np.polyfit(np.log(DTS), np.log(errors).T, 1)[0]
 
 
 def of_first_order(errors):
-    """Half the step, half the error: for a network up to the luck of where its spikes lie in
-    their steps, and closely over all of them."""
+    """Check first-order convergence: approximately for each network, because the positions of
+    spikes within steps vary, and closely for the mean of all networks."""
     slopes, mean = orders(errors), np.mean(errors, axis=0)
     assert np.all(np.abs(slopes - 1) < 0.3), slopes
     assert abs(np.mean(slopes) - 1) < 0.06, slopes
@@ -72,7 +72,8 @@ def of_first_order(errors):
 
 
 def spike_errors(net, in_times, first=False):
-    """Of each step the distances of all spikes, or of each neuron's first. All are there."""
+    """Errors per step size, of all spikes or of each neuron's first spike; all spikes must
+    exist."""
     exact = np.asarray(jitted.spikes(net, in_times, K))
     fired = np.isfinite(exact)
     assert fired.sum() >= 10 and fired.sum(axis=1).max() < K
@@ -111,7 +112,7 @@ def test_membranes_converge_at_first_order(model):
         net, in_times = recurrent(model, seed)
         exact = jitted.states_at(net, in_times, TIMES)
         spikes = np.asarray(jitted.spikes(net, in_times, K))
-        # Not where one mode has reset and the other has not yet.
+        # Excludes times at which only one mode has been reset.
         apart = np.all(np.abs(spikes[..., None] - TIMES) > 0.7, axis=1)
         found = [ask(esn.discretise(net, dt), in_times)[1] for dt in DTS]
         errors.append([np.mean(np.abs(v - exact)[apart]) for v in found])
@@ -119,8 +120,10 @@ def test_membranes_converge_at_first_order(model):
 
 
 def test_gradients_of_silent_membranes_converge():
-    """Without spikes there is nothing to replace: both modes have the same derivative. And with
-    inputs at the ends of steps, whose charge is exact, the error is of second order."""
+    """Without spikes no surrogate is needed: both modes have the same derivative.
+
+    With inputs at the ends of steps, whose charge is exact, the error is of second order.
+    """
     rng = np.random.default_rng(0)
     net, in_times = recurrent(LIF_SET, 0)
     in_times = jnp.round(in_times, 1)
@@ -188,14 +191,14 @@ def test_a_step_is_an_exponential_euler_step():
     scan, dt, neuron = esn.discretise(net, DTS[0]), DTS[0], net.neuron
     weights = np.where(MASK, net.weights, 0)
     keep, decay = np.exp(-dt / np.array([neuron.tau_mem, neuron.tau_syn]))
-    charge = (1 - decay) * neuron.tau_syn / dt  # so that a spike's steps add up to its integral
+    charge = (1 - decay) * neuron.tau_syn / dt  # preserves the integral of a spike's current
     v, current, spikes = np.array(neuron.v_init), np.zeros(N), np.zeros(N)
     trains, membranes = [], []
     for count in np.asarray(scan.bin(in_times)):
         current = decay * current + charge * (np.concatenate([spikes, count]) @ weights)
         drop = np.where(v > neuron.threshold, neuron.threshold - neuron.v_reset, 0)
         v = keep * v + (1 - keep) * (current + neuron.bias) - drop
-        # The leak is towards the reset potential, the drop to it one step after the spike.
+        # The leak is towards the reset potential, the reset one step after the spike.
         spikes = (v > neuron.threshold).astype(float)
         trains.append(spikes)
         membranes.append(v)
@@ -206,7 +209,7 @@ def test_a_step_is_an_exponential_euler_step():
 
 
 def lone(dtype=jnp.float64, t_max=2.0, inputs=2, **neuron):
-    """One neuron that fires by itself."""
+    """One neuron that fires spontaneously."""
     neuron = esn.LIF(**{"tau_mem": 10.0, "tau_syn": 5.0, "bias": 20.0} | neuron)
     weights = jnp.ones((1 + inputs, 1), dtype).at[0].set(0)
     return esn.EventNetwork(neuron, weights, outputs=(0,), t_max=t_max, max_events=50)
@@ -215,7 +218,7 @@ def lone(dtype=jnp.float64, t_max=2.0, inputs=2, **neuron):
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 def test_inputs_are_counted_in_the_steps_they_fall_into(dtype):
     scan = esn.discretise(lone(dtype), 0.1)
-    # 3 * 0.1 is not 0.3, and the latter begins a step all the same. The last never arrive.
+    # 3 * 0.1 is not 0.3, yet the spike at 0.3 counts as the start of a step. The last never arrive.
     in_times = jnp.array([[0.3, 0.05, 0.0, 0.35], [1.99, 2.0, jnp.inf, 7.0]], dtype)
     counts = np.zeros((20, 2))
     counts[0, 0] = counts[3, 0] = 2
@@ -271,7 +274,7 @@ def test_a_batch_is_a_loop():
     np.testing.assert_array_equal(ttfs, found[0][..., 0])
 
 
-# The membrane keeps 0.99 in a step, which bfloat16 knows to 0.004.
+# The membrane potential decays by 0.99 per step, which bfloat16 resolves to 0.004.
 @pytest.mark.parametrize(("dtype", "rtol"), [(jnp.float32, 1e-6), (jnp.bfloat16, 0.2)])
 def test_the_dtype_is_that_of_the_weights(dtype, rtol):
     in_times, times = jnp.zeros((2, 1)), jnp.array([0.4])
@@ -344,7 +347,7 @@ def test_weights_that_are_nan_are_refused_where_there_is_a_synapse():
 
 
 def test_nan_is_no_silence():
-    """Under jit nothing can be refused: what is NaN gives times that are NaN, in its sample."""
+    """Under jit no error can be raised: NaN parameters give NaN times, in their sample."""
     net = lone()
     times = jnp.zeros((4, 2, 1)).at[1, 0, 0].set(jnp.nan).at[2, 1, 0].set(-1.0)
 

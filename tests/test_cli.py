@@ -22,7 +22,7 @@ from eventsnn.results import SPACE, Folder
 from eventsnn.tasks import TASKS, DataError, Outcome, Pictures
 
 PICTURES = {"prediction", "loss", "parameters", "raster", "membranes"}
-OPTIONS = {  # of each task, none of them the default
+OPTIONS = {  # for each task, none of them the default
     "ttfs-regression": {"steps": 7, "seed": 5, "solver": "tsit5"},
     "yin-yang": {"steps": 7, "seed": 5, "epochs": 2, "neuron": "qif", "points": "fresh"},
     "delays": {
@@ -53,7 +53,7 @@ for _name in OF_DIGITS:
 
 @pytest.fixture(scope="module")
 def quick(tmp_path_factory, pytestconfig):
-    """One short run in a process of its own, looked at by several tests."""
+    """One short run in a separate process, used by several tests."""
     out = tmp_path_factory.mktemp("run") / "new" / "folder"
     command = "import sys; from eventsnn.cli import main; sys.exit(main())"
     arguments = ["run", "ttfs-regression", "--quick", "--steps", "12", "--seed", "3"]
@@ -72,7 +72,7 @@ def quick(tmp_path_factory, pytestconfig):
 
 def test_a_run_ends_with_its_metrics_as_one_json_line(quick):
     run, out = quick
-    assert run.stdout.count("\n") == 1  # and nothing else is on stdout
+    assert run.stdout.count("\n") == 1  # stdout contains nothing else
     metrics = json.loads(run.stdout)
     assert metrics == json.loads((out / "metrics.json").read_text())
     assert metrics["seed"] == 3
@@ -165,7 +165,7 @@ def test_what_is_asked_for_goes_to_stdout(arguments, capsys):
 
 
 class Full:
-    """A stream that cannot be written, like /dev/full or a closed pipe."""
+    """Stream that cannot be written, like /dev/full or a closed pipe."""
 
     def write(self, text):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -186,7 +186,7 @@ def test_stdout_that_cannot_be_written_is_one_line_and_code_1(arguments, monkeyp
 
 
 def bad_values(field):
-    """Values that the option refuses, by what is known of it."""
+    """Invalid values of an option, from its declaration."""
     of = field.metadata
     if of["choices"]:
         return ["", "--", "nothing", of["choices"][0].upper(), f" {of['choices'][0]}", "a\nb"]
@@ -194,7 +194,7 @@ def bad_values(field):
         return ["", "--"]
     ends = [str(of["least"] - 1), str(of["most"] + 1), "3" * 30, "9" * 5000]
     words = ["", "--", " 5", "5 ", "+5", "1.5", "1e3", "0x10", "1_000", "nan", "None", "a\nb"]
-    return [*ends, *words, "\uff15", "\u0665", "\u00b2"]  # digits, but not of ASCII
+    return [*ends, *words, "\uff15", "\u0665", "\u00b2"]  # digits, but not ASCII
 
 
 CASES = [
@@ -247,7 +247,7 @@ def test_the_ends_of_every_range_are_accepted(name, in_process, monkeypatch):
 
 
 def wrong(field):
-    """Values that a setting refuses, by its type and range."""
+    """Invalid values of a setting, from its type and range."""
     types = typing.get_args(field.type)
     types = types if type(None) in types else (field.type,)
     nothing = [] if type(None) in types else [None]
@@ -296,7 +296,7 @@ def test_a_folder_that_cannot_be_used_is_one_line_and_code_2(spoil, tmp_path, mo
 
 @pytest.fixture
 def limit():
-    """Limit the size of the files that this process writes, as a full disk does."""
+    """Limit the size of files that this process writes, to emulate a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     resource.setrlimit(resource.RLIMIT_FSIZE, before)
@@ -318,7 +318,7 @@ def test_a_folder_without_room_is_refused_before_the_training(limit, tmp_path, m
 
 @pytest.fixture
 def in_process(monkeypatch, tmp_path):
-    """The command line on the devices that the tests have; pictures go to a folder of the test."""
+    """Command line on the devices of the tests; pictures are written to a temporary folder."""
     monkeypatch.setattr("eventsnn.cpu.prepare_cpu", lambda: None)
     monkeypatch.delenv("EVENTSNN_DATA", raising=False)
 
@@ -359,13 +359,13 @@ def test_options_reach_the_task_and_the_metrics(name, in_process, monkeypatch, t
     assert metrics == json.loads(capsys.readouterr().out.splitlines()[-1])
     assert metrics["task"] == name and metrics["test_accuracy"] == 0.5
     assert {key: metrics[key] for key in given} == given
-    # Unless they are given, a quick run has settings of its own.
+    # Unless they are given, a quick run uses its own settings.
     assert in_process(name, "--quick") == 0 and in_process(name, "--quick", "--steps=9") == 0
     assert [task.steps for task in seen[1:]] == [TASKS[name]().quick().steps, 9]
 
 
 def old_results(out):
-    """A run of another task left its results."""
+    """Results folder of an earlier run of another task."""
     out.mkdir()
     for name in ("metrics.json", "loss.png", "regions.png", "sample.gif", "mine.png"):
         (out / name).write_text("old")
@@ -390,7 +390,7 @@ def test_a_disk_that_is_full_at_the_end_loses_no_numbers(
     assert shown.err.startswith(f"eventsnn: error: cannot write all results to '{tmp_path / 'out'}")
     assert f"(written: {', '.join(written) or 'nothing'}): {os.strerror(errno.EFBIG)}" in shown.err
     left = {path.name: path.read_text() for path in (tmp_path / "out").iterdir()}
-    if not written:  # all of the earlier run, and nothing else
+    if not written:  # all files of the earlier run, and nothing else
         assert left == dict.fromkeys(
             ["metrics.json", "loss.png", "regions.png", "sample.gif", "mine.png"], "old"
         )
@@ -493,14 +493,14 @@ def test_a_run_that_fails_is_one_line(error, code, shown, in_process, monkeypatc
 
 
 def as_idx(array):
-    """The bytes of an IDX file of unsigned bytes."""
+    """Bytes of an IDX file of unsigned bytes."""
     header = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes()
     return header + array.astype(np.uint8).tobytes()
 
 
 @pytest.fixture
 def mnist(tmp_path):
-    """The four files, tiny; one of them gzipped."""
+    """The four MNIST files with few images; one of them gzipped."""
     rng = np.random.default_rng(0)
     folder = tmp_path / "data"
     folder.mkdir()
@@ -516,7 +516,7 @@ def mnist(tmp_path):
 
 def test_a_run_on_files_of_ones_own(mnist, in_process, monkeypatch, tmp_path, capsys):
     arguments = ("leaky-classification", "--dataset=mnist", "--quick", "--steps=2", "--x64")
-    monkeypatch.setenv("EVENTSNN_DATA", str(tmp_path / "nowhere"))  # the option comes first
+    monkeypatch.setenv("EVENTSNN_DATA", str(tmp_path / "nowhere"))  # the option has precedence
     monkeypatch.setattr("eventsnn.tasks.images.ImageTask.draw", lambda *_: ({}, {}))  # slow
     assert in_process(*arguments, f"--data-dir={mnist}") == 0
     metrics = json.loads(capsys.readouterr().out.splitlines()[-1])

@@ -1,4 +1,4 @@
-"""Parameters that keep their range while they are learnt."""
+"""Parameters constrained to a range during training."""
 
 import equinox as eqx
 import jax
@@ -47,7 +47,7 @@ def test_gradients_pass_through_the_wrapper():
 
 
 def test_what_is_learnt_stays_positive():
-    """The loss pulls all delays to 0, where plain parameters go past, and the wrapped do not."""
+    """The loss pulls all delays to 0; plain parameters become negative, wrapped ones do not."""
     delays = jnp.array([0.5, 1.5, 0.2, 0.25])
 
     def learn(net):
@@ -84,7 +84,7 @@ def test_small_and_large_values_survive():
 
 
 def test_a_wrapped_leaf_can_be_handed_on():
-    """A network of other options, built from the leaves of a constrained one."""
+    """A network with other options, built from the leaves of a constrained one."""
     positive = jnp.array([[0.1, 0.5], [0.3, 0.2], [2.0, 1.0], [1.0, 2.5]])
     net = eqx.tree_at(lambda net: net.weights, network(delays=jnp.ones(4)), positive)
     net = esn.constrain(net, lambda net: (net.delays, where(net)))

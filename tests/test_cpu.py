@@ -1,4 +1,4 @@
-"""XLA's options: those that an XLA does not know are left out, and end no process."""
+"""XLA options: options unknown to the installed XLA are left out and do not end the process."""
 
 import os
 import subprocess
@@ -14,7 +14,7 @@ from eventsnn.cpu import compiler_options, known_options
 def test_options_that_this_xla_does_not_know_are_left_out():
     options = {"xla_no_such_option": 1, "xla_backend_optimization_level": 1, "xla_nor_this": True}
     assert known_options(options) == {"xla_backend_optimization_level": 1}
-    # One that was known to some versions only.
+    # An option known to some versions only.
     emitters = {"xla_cpu_use_fusion_emitters": False}
     assert known_options(emitters) in ({}, emitters)
     for found in (known_options(options | emitters), compiler_options()):
@@ -25,7 +25,7 @@ def test_the_vectors_of_a_cpu_are_an_option_that_this_xla_knows():
     assert compiler_options() == {"xla_cpu_prefer_vector_width": 512}
 
 
-# What `prepare_cpu` relies on: in XLA_FLAGS an unknown option ends the process, but not within the
+# Assumption of `prepare_cpu`: an unknown option in XLA_FLAGS ends the process, but not among the
 # extra options of a backend.
 PREPARED = """
 import eventsnn, jax, os

@@ -1,4 +1,4 @@
-"""Data sets: files are read or refused, batches see every sample, digits keep their shape."""
+"""Data sets: valid and invalid files, complete batches, unchanged digits."""
 
 import gzip
 import os
@@ -23,7 +23,7 @@ REAL = os.environ.get(mnist.VARIABLE)
 
 
 def as_idx(array):
-    """The bytes of an IDX file, written out from the description of the format."""
+    """Bytes of an IDX file, written from the description of the format."""
     code = CODES[array.dtype.str[1:]]
     sizes = b"".join(size.to_bytes(4, "big") for size in array.shape)
     return (
@@ -96,7 +96,7 @@ def test_idx_reads_no_values_at_all(tmp_path):
 
 
 def header(code, *sizes):
-    """The first bytes of a file, of whatever sizes."""
+    """Header of an IDX file with the given sizes."""
     return bytes([0, 0, code, len(sizes)]) + b"".join(size.to_bytes(4, "big") for size in sizes)
 
 
@@ -126,7 +126,7 @@ HUGE = header(0x0E, MOST, MOST, MOST)
         (gzip.compress(GOOD)[:-8] + bytes(8), "broken gzip"),  # its own checksum
         (gzip.compress(GOOD)[:10] + b"\xff" * 20, "broken gzip"),
     ],
-    ids=lambda value: value if isinstance(value, str) else "file",  # gzip writes the time of day
+    ids=lambda value: value if isinstance(value, str) else "file",  # gzip writes the current time
 )
 def test_idx_refuses(tmp_path, content, expected):
     path = tmp_path / "some-file"
@@ -157,7 +157,7 @@ def test_what_is_no_path_is_refused_by_its_name(path):
 
 
 def test_an_idx_file_takes_no_more_memory_than_its_array(tmp_path):
-    """A gzip file of 32 kB holds 32 MB, of which its header promises 10 bytes; or 4 GB."""
+    """A gzip file of 32 kB holds 32 MB, although its header announces 10 bytes, or 4 GB."""
     for promised, expected in ((10, "is too long"), (MOST, "is cut off")):
         packer = zlib.compressobj(9, zlib.DEFLATED, 31)
         parts = [header(0x08, promised), *[bytes(2**20)] * 32]
@@ -174,7 +174,7 @@ def test_an_idx_file_takes_no_more_memory_than_its_array(tmp_path):
 def test_an_array_that_memory_has_no_room_for_is_one_line(tmp_path, monkeypatch):
     path = write(tmp_path, little_mnist()) / NAMES[0]
     path.write_bytes(header(0x08, MOST))
-    os.truncate(path, 8 + MOST)  # of zeros that take no room on the disk
+    os.truncate(path, 8 + MOST)  # zeros that take no space on disk
 
     def empty(shape, dtype):
         raise MemoryError
@@ -224,7 +224,7 @@ def test_mnist_by_the_environment(tmp_path, monkeypatch):
     arrays, others = little_mnist(), little_mnist(n_train=4)
     monkeypatch.setenv(mnist.VARIABLE, str(write(tmp_path / "a" / "mnist", arrays).parent))
     is_little_mnist(images.load("mnist"), arrays)
-    # What is asked for by name comes first.
+    # An explicit name has precedence.
     is_little_mnist(images.load("mnist", data_dir=write(tmp_path / "b", others)), others)
 
 
@@ -241,7 +241,7 @@ def test_mnist_names_what_is_missing(tmp_path, monkeypatch):
     monkeypatch.setenv(mnist.VARIABLE, str(folder))
     with pytest.raises(FileNotFoundError, match=f"{mnist.VARIABLE}.*{expected}"):
         images.load("mnist")
-    # Neither an empty folder by name nor a misspelt one is a reason to fetch anything.
+    # Neither an explicitly named empty folder nor a misspelt one triggers a download.
     (tmp_path / "empty").mkdir()
     with pytest.raises(FileNotFoundError, match=rf"has no {', '.join(NAMES)}.*expected"):
         images.load("mnist", data_dir=tmp_path / "empty")
@@ -288,9 +288,9 @@ def test_the_real_mnist():
 
 @pytest.fixture
 def mirror(tmp_path, monkeypatch):
-    """A folder that stands for the mirror, a cache of its own, and the list of what was fetched.
+    """Folder that replaces the mirror, a separate cache, and the list of downloads.
 
-    Only the transfer is replaced; the checksums and the cache are pooch's.
+    Only the transfer is replaced; checksums and cache are those of pooch.
     """
     arrays = little_mnist()
     folder = write(tmp_path / "mirror", arrays, "{}.gz")
@@ -322,7 +322,7 @@ def test_mnist_is_fetched_once(mirror, tmp_path, monkeypatch):
     monkeypatch.setenv(mnist.VARIABLE, str(tmp_path / "for-other-data"))
     is_little_mnist(images.load("mnist"), arrays)
     assert sorted(fetched) == sorted(f"{name}.gz" for name in NAMES)
-    shutil.rmtree(folder)  # and from now on there is no network
+    shutil.rmtree(folder)  # without network from here on
     is_little_mnist(images.load("mnist"), arrays)
     assert len(fetched) == 4
 
@@ -395,7 +395,7 @@ Y = np.arange(11, dtype=np.int32)
 
 
 def in_order(*args, **options):
-    """The numbers of the samples, batch by batch; each image is checked to be with its label."""
+    """Numbers of the samples, batch by batch; checks that each image has its own label."""
     out = []
     for x, y in images.batches(*args, X, Y, **options):
         assert x.dtype == np.float32 and y.dtype == np.int32 and x.shape == (len(y), 2, 3)
@@ -411,7 +411,7 @@ def test_every_epoch_is_a_new_order_of_all(getkey):
     epochs = [[*a, *b, *c] for a, b, c in (found[:3], found[3:6], found[6:])]
     assert all(sorted(epoch) == Y.tolist() for epoch in epochs)
     assert len(set(map(tuple, [*epochs, Y.tolist()]))) == 4
-    # What is left over is dropped, the rest stays as it is.
+    # The remainder is dropped, the samples are unchanged.
     assert in_order(key, batch_size=4, epochs=3) == [b for b in found if len(b) == 4]
 
 
@@ -463,7 +463,7 @@ def test_batches_refuse():
 
 
 def corners(frames, shape):
-    """Where the digit is in each frame; its image is full, so that its edges can be seen."""
+    """Position of the digit in each frame; its image is full, so that its edges can be found."""
     seen = np.asarray(frames) != 0
     rows, columns = seen.any(-1), seen.any(-2)
     assert np.all(rows.sum(-1) == shape[0]) and np.all(columns.sum(-1) == shape[1])
@@ -486,14 +486,14 @@ def test_the_digit_moves_as_a_whole(getkey):
         for t in range(40):
             y, x = at[i, t]
             np.testing.assert_array_equal(frames[i, t, y : y + 5, x : x + 4], FULL[i])
-    # Nothing else is on the canvas.
+    # The rest of the canvas is empty.
     np.testing.assert_allclose(
         frames.sum((-2, -1)), np.broadcast_to(FULL.sum((-2, -1))[:, None], (400, 40)), rtol=1e-5
     )
 
 
 def test_the_path_is_a_straight_line_mirrored_at_the_walls(getkey):
-    room, pace = 200, 23.0  # a canvas so wide that the rounding to pixels hardly counts
+    room, pace = 200, 23.0  # a canvas so wide that the rounding to pixels is negligible
     dots = np.ones((40, 1, 1), np.uint8)
     at = corners(FILM(getkey(), dots, num_frames=25, canvas=room + 1, speed=pace), (1, 1))
     before, now, after = at[:, :-2], at[:, 1:-1], at[:, 2:]
@@ -519,7 +519,7 @@ def test_places_are_uniform_at_all_times(getkey):
     at = corners(full(getkey(), 3.3), (5, 4))
     room = np.array([11, 12])
     assert at.min() == 0 and np.all(at.max((0, 1)) == room)
-    for t in (0, 17, 39):  # the mean of 400 uniform places, within four standard errors
+    for t in (0, 17, 39):  # the mean of 400 uniform positions, within four standard errors
         np.testing.assert_array_less(np.abs(at[:, t].mean(0) - room / 2), 4 * room / np.sqrt(4800))
     first = at[:, 1] - at[:, 0]
     assert all((np.sign(first) == (a, b)).all(1).sum() > 50 for a in (-1, 1) for b in (-1, 1))
@@ -569,7 +569,7 @@ def test_moving_batches(getkey, digits):
         assert frames.shape == (50, 3, 20, 20) and frames.dtype == jnp.float32
         np.testing.assert_array_equal(frames, same)
         np.testing.assert_array_equal(labels, same_labels)
-    # The digits are those of the labels, and on a new path each time.
+    # The digits are those of the labels, and on a new path in each epoch.
     shown = {image.tobytes(): label for image, label in zip(cropped(x), y, strict=True)}
     frames, labels = np.concatenate([f for f, _ in found]), np.concatenate([y for _, y in found])
     for image, label in zip(cropped(frames[:, 0]), labels, strict=True):
@@ -579,7 +579,7 @@ def test_moving_batches(getkey, digits):
 
 
 def cropped(x):
-    """Each image without the empty rows and columns around it."""
+    """Each image without the empty rows and columns around the digit."""
     out = []
     for image in np.asarray(x):
         rows, columns = np.flatnonzero(image.any(1)), np.flatnonzero(image.any(0))
@@ -611,7 +611,7 @@ def test_moving_refuses(getkey):
     ):
         with pytest.raises(ValueError, match=expected):
             moving.sequences(key, ones, **options)
-        for function in (moving.batches, moving.test_batches):  # at once, not at the first batch
+        for function in (moving.batches, moving.test_batches):  # raises before the first batch
             with pytest.raises(ValueError, match=expected):
                 function(key, ones, np.zeros(4, np.int32), batch_size=2, **options)
     with pytest.raises(ValueError, match=r"images must have shape \(..., h, w\), got shape \(8,\)"):

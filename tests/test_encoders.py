@@ -1,6 +1,6 @@
-"""Spike encoders, against snnTorch's where those are sound, and against what is meant where not.
+"""Spike encoders against snnTorch's if those are correct, otherwise against their definition.
 
-`fixtures/encoders.npz` is remade by `fixtures/make_encoders.py`.
+`fixtures/make_encoders.py` regenerates `fixtures/encoders.npz`.
 """
 
 import pathlib
@@ -50,15 +50,15 @@ def test_latency_is_snntorchs():
         np.testing.assert_array_equal(ours, clipped)
         last = STEPS - 1 if normalize else None
         ours = encoders.latency_times(X, last_spike_time=last, **options)
-        # snnTorch rounds the sum of the threshold and 1e-7 before it takes their difference.
+        # snnTorch rounds the sum of the threshold and 1e-7 before it computes their difference.
         np.testing.assert_allclose(ours, times, rtol=1e-8, atol=1e-12)
         n_spikes += train.sum() - clipped.sum()
-    assert n_spikes > 50  # clip takes some away
+    assert n_spikes > 50  # clip removes some
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_latency_in_low_precision(dtype):
-    """The multiples of 1/512 that bfloat16 holds give the same steps as float64."""
+    """Multiples of 1/512 that are exact in bfloat16 give the same steps as in float64."""
     x = jnp.asarray(np.r_[0, 1, 2, 4, 7, 13, 100, 128, 129, 200, 256, 384, 510, 512] / 512)
     np.testing.assert_array_equal(x.astype(dtype).astype(x.dtype), x)
     for mode in ("log", "linear"):
@@ -83,7 +83,7 @@ def test_latency_clip_gives_inf():
 
 
 def test_latency_normalized_alike():
-    """Nothing to stretch: every spike is at the first step, not at 0 / 0."""
+    """Equal values cannot be stretched: every spike is at the first step, without 0 / 0."""
     for mode in ("log", "linear"):
         train = encoders.latency(jnp.ones(3), 1, mode=mode, normalize=True)
         np.testing.assert_array_equal(train, jnp.ones((1, 3)))
@@ -100,7 +100,7 @@ def test_latency_of_a_sample_depends_on_no_other():
 
 
 def test_gradient_of_latency_times():
-    """dt/dx = -tau threshold / (x (x - threshold)); none where clipped or saturated."""
+    """dt/dx = -tau threshold / (x (x - threshold)); zero where clipped or saturated."""
     x = jnp.array([0.005, 0.3, 0.8])
     for clip in (False, True):
         slope = jax.grad(lambda x, c=clip: jnp.where((t := _times(x, c)) < 99, t, 0).sum())(x)
@@ -125,7 +125,7 @@ def test_rate_statistics(getkey):
         spikes = np.asarray(spikes, float)
         assert set(np.unique(spikes)) == {0.0, 1.0}
         error = np.abs(spikes.mean(0) - np.clip(np.asarray(p.astype(dtype), float), 0, 1))
-        # Five standard deviations; none at all where the outcome is certain.
+        # Five standard deviations; zero where the outcome is certain.
         assert np.all(error <= 5 * np.sqrt(expected * (1 - expected) / n))
     middle = spikes[:, 2] - 0.25
     lagged = np.mean(middle[1:] * middle[:-1])
@@ -145,7 +145,7 @@ def test_rate_that_varies_in_time(getkey):
     spikes = encoders.rate(getkey(), xs, first_spike_time=1)
     np.testing.assert_array_equal(spikes[:3], [[0, 0], [0, 1], [1, 0]])
     assert spikes.shape == (4, 2)
-    halved = encoders.rate(getkey(), xs, gain=0.5, offset=0.5)  # 1 stays certain
+    halved = encoders.rate(getkey(), xs, gain=0.5, offset=0.5)  # a probability of 1 remains certain
     np.testing.assert_array_equal(halved[xs == 1], jnp.ones(3))
 
 
@@ -201,7 +201,7 @@ def test_ramps_are_snntorchs(which):
     for channel, steps in enumerate(times):
         spikes[list(steps), channel] = 1
     ours = encoders.ramps(jnp.asarray(spikes), on_target=on, off_target=off)
-    # The last four have one spike at most, as of a latency code; the very last one after the end.
+    # The last four have at most one spike, as in a latency code; the last one after the end.
     expected = np.hstack([SNNTORCH["ramps"][which].T, SNNTORCH["single_ramps"][which]])
     np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-6)
     np.testing.assert_array_equal(ours[spikes == 1], on)
@@ -219,7 +219,7 @@ def test_targets_are_snntorchs():
 
 
 def test_targets_of_both_rates():
-    """What snnTorch means: each neuron the train, or the ramps, of its own rate."""
+    """Intended behaviour of snnTorch: each neuron has the train, or the ramps, of its own rate."""
     levels = dict(on_target=1.5, off_target=-0.5)
     rates = dict(correct_rate=0.5, incorrect_rate=0.2)
     half, fifth = np.zeros((STEPS, 1, 1)), np.zeros((STEPS, 1, 1))
@@ -233,7 +233,7 @@ def test_targets_of_both_rates():
 
 
 def test_clipped_ramps_and_negative_levels():
-    """The incorrect neurons stay off, at a level below zero as well."""
+    """Incorrect neurons stay off, also at a level below zero."""
     options = dict(clip=True, interpolate=True, off_target=-1.0, first_spike_time=2)
     ours = encoders.targets_latency(LABELS, 5, STEPS, **options)
     np.testing.assert_array_equal(ours[:, 0, 0], -jnp.ones(STEPS))

@@ -1,4 +1,4 @@
-"""Imports point one way, so that each file can be read with only what is below it in mind."""
+"""The import graph of the package is acyclic, so that a file depends only on the files below it."""
 
 import ast
 import graphlib
@@ -17,7 +17,7 @@ MODULES = {
 }
 
 # Each part of the package, and the parts that it may import. A part is a file, or a folder without
-# the parts within it that have a line of their own.
+# the parts within it that have their own entry.
 ENGINE = {
     "event.engine.record": set(),
     "event.engine.batching": set(),
@@ -45,7 +45,7 @@ EVENT = {
     "event.trainable": {"checks"},
     "event.neurons": {"checks"},
     "event.flows": {"checks", "event.doubles", "event.neurons"},
-    # The event loop is handed to the adjoint, which never imports it.
+    # The adjoint gets the event loop as an argument and never imports it.
     "event.adjoint": {"checks", "event.neurons", *ENGINE} - {"event.engine.loop"},
     "event.pseudospikes": {"checks", "event.neurons"},
     "event.network": {
@@ -74,7 +74,7 @@ MAY_IMPORT = {
     **ENGINE,
     **EVENT,
     "event": {*EVENT},
-    # The discrete-time mode knows nothing of events; the bridge knows both.
+    # The discrete-time mode does not import the event mode; the bridge imports both.
     "discrete": {"checks", "constraints"},
     "surrogates": {"discrete"},
     "bridge": {"checks", "constraints", "discrete", "event"},
@@ -103,7 +103,7 @@ LIGHT = {  # besides the standard library
 
 
 def part_of(module):
-    """The part with the longest name that the module's name starts with."""
+    """Part with the longest name that is a prefix of the module's name."""
     names = module.split(".")
     prefixes = [".".join(names[:n]) for n in range(len(names), 0, -1)]
     return next((prefix for prefix in prefixes if prefix in MAY_IMPORT), None)
@@ -124,7 +124,7 @@ def imports(module, *, inside_functions):
 
 
 def top_level(tree):
-    """Statements that run at import: not the bodies of functions."""
+    """Statements that run at import, without the bodies of functions."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
             continue
@@ -135,10 +135,10 @@ def top_level(tree):
 
 
 def imported_files(module):
-    """Modules of the package that a module imports anywhere: in functions and for annotations, too.
+    """Modules of the package imported anywhere in a module, also in functions and for annotations.
 
-    An import from a package is one of its `__init__`, unless the name is a module. That Python
-    runs the `__init__` of every folder above an imported file does not count.
+    An import from a package is one of its `__init__`, unless the name is a module. The `__init__`
+    files that Python runs in the folders above an imported file are not counted.
     """
     for name in imports(module, inside_functions=True):
         root, *names = name.split(".")

@@ -1,4 +1,4 @@
-"""What the pictures hold. None of them goes through pyplot, which would keep them alive."""
+"""Content of the figures. None of them uses pyplot, which would keep them alive."""
 
 import ast
 import itertools
@@ -72,7 +72,7 @@ def test_raster_of_layers_of_any_size(spikes):
     assert len(above.collections[0].get_segments()) == hidden.sum()
     heights = [np.ptp(s[:, 1]) for s in above.collections[0].get_segments()]
     pixels = np.min(heights) / 1000 * above.get_window_extent().height
-    assert pixels > 1.5  # can be seen, a thousand rows or not
+    assert pixels > 1.5  # visible, for few rows and for a thousand
     assert texts(below) == ["target"] and below.patches[0].get_y() == 1.5
 
 
@@ -204,7 +204,7 @@ def test_weights():
     np.testing.assert_array_equal(tops, after["b"])
     assert grid[1, 0].get_ylim() == grid[1, 1].get_ylim()
     filled = sum(bar.get_height() for bar in grid[0, 2].patches[:-1])
-    assert filled == 63  # every weight from before is in the histogram
+    assert filled == 63  # all initial weights are in the histogram
 
 
 def test_weights_after_training_diverged():
@@ -239,7 +239,7 @@ def film():
 
 
 def shown(path):
-    """The size and the frames of a GIF."""
+    """Size and frames of a GIF."""
     with Image.open(path) as gif:
         assert gif.format == "GIF"
         out = []
@@ -258,7 +258,7 @@ def test_frames(film):
     figure = drawn(plots.frames(film.reshape(3, 4, 6, 8) - 0.5, row_titles=["x", "y", "z"]))
     assert len(figure.axes) == 12 and figure.axes[4].get_ylabel() == "y"
     low, high = figure.axes[0].images[0].get_clim()
-    assert low == -high  # zero is in the middle of the two colours
+    assert low == -high  # zero is in the middle of the colour map
 
 
 def test_gif_of_images_and_spikes(film, spikes, tmp_path):
@@ -267,14 +267,14 @@ def test_gif_of_images_and_spikes(film, spikes, tmp_path):
     pictures = shown(tmp_path / "both.gif")
     assert len(pictures) == T
     assert all(np.any(a != b) for a, b in itertools.pairwise(pictures))
-    # The right half, but for the moving line, gathers more and more ink.
+    # The right half, except for the moving line, contains more and more ink.
     half = pictures[0].shape[1] // 2
     ink = [np.sum(np.abs(p[:, half:] - [34, 48, 60]).sum(-1) < 40) for p in pictures]
     assert ink[-1] > ink[T // 2] > ink[0]
 
 
 def test_gif_of_images_that_do_not_change(spikes, tmp_path):
-    """Each step is a frame, also where nothing happens."""
+    """Each step is a frame, even if nothing changes."""
     movie = plots.animation(np.ones((6, 8)), spikes=np.zeros_like(spikes))
     plots.save_gif(movie, tmp_path / "still.gif")
     assert len(shown(tmp_path / "still.gif")) == T
@@ -329,7 +329,7 @@ def test_convergence_of_several_networks():
     (axes,) = drawn(figure).axes
     reference, measured = axes.lines
     np.testing.assert_allclose(measured.get_ydata(), np.sqrt(dts))
-    # Through the middle of the errors, with the slope that they should have.
+    # Through the middle of the errors, with the expected slope.
     lines = np.log([reference.get_ydata(), measured.get_ydata()])
     np.testing.assert_allclose(lines[0].mean(), lines[1].mean())
     np.testing.assert_allclose(np.diff(lines[0]), np.diff(np.log(dts)))

@@ -1,4 +1,4 @@
-"""The process of the command line: Ctrl-C at chosen moments; streams that are closed or full."""
+"""Process of the command line: Ctrl-C at chosen moments; closed and full streams."""
 
 import json
 import os
@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-# Each process interrupts itself at one moment, and goes on if nothing ends it. It takes the default
-# handler first: in the background pytest may have been told to ignore Ctrl-C.
+# Each process interrupts itself at one moment and continues if nothing ends it. It restores the
+# default handler first, because in the background pytest may ignore Ctrl-C.
 INTERRUPT = """
 import os, signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -25,7 +25,7 @@ class Finder:
 
 sys.meta_path.insert(0, Finder)
 """
-# A task that takes no time; what it does is in the hook of the moment.
+# A task that takes no time; its effects are in the hook of each moment.
 TASK = """
 from eventsnn.tasks import TASKS, Outcome, Pictures
 
@@ -73,7 +73,7 @@ def hook(now):
 """
 MAIN = "from eventsnn.cli import main; sys.exit(main())"
 
-MOMENTS = {  # and the files that are left, None for no folder
+MOMENTS = {  # and the remaining files, None for no folder
     "first import": (AT_IMPORT.format(module="jax"), None),
     "last import": (AT_IMPORT.format(module="eventsnn.tasks.yin_yang"), None),
     "compiling": (TASK + TRACED, []),

@@ -1,4 +1,4 @@
-"""The README's examples run, and give what they say."""
+"""The README's examples run and give the stated results."""
 
 import pathlib
 import re

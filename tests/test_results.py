@@ -1,4 +1,4 @@
-"""The folder of a run's results: whole files, files of one run, one run at a time."""
+"""Results folder of a run: complete files, files of one run, one run at a time."""
 
 import contextlib
 import os
@@ -43,7 +43,7 @@ def test_metrics_take_the_place_of_an_earlier_run(out):
 def test_a_file_that_is_not_finished_leaves_everything_as_it_was(name, out):
     def half(path):
         path.write_text("hal")
-        assert path.suffix == pathlib.Path(name).suffix  # Formats are known by it.
+        assert path.suffix == pathlib.Path(name).suffix  # The suffix determines the format.
         raise OSError("no room")
 
     with Folder(out, ["loss.png"]) as folder, pytest.raises(OSError, match="no room"):
@@ -80,7 +80,7 @@ def test_a_folder_is_for_one_run_at_a_time_and_free_once_that_is_killed(out):
         Folder(out)
     with Folder(out) as folder:
         assert folder.locked
-    assert content(out) == OLD  # The lock is no file.
+    assert content(out) == OLD  # The lock is not a file.
 
 
 def test_a_file_system_without_locks_is_said_so(out, monkeypatch):
@@ -94,7 +94,7 @@ def test_a_file_system_without_locks_is_said_so(out, monkeypatch):
 
 def test_a_folder_that_was_refused_is_given_back(out, monkeypatch):
     open_files = len(os.listdir("/dev/fd"))
-    monkeypatch.setattr(results, "SPACE", 2**60)  # more than there is memory for
+    monkeypatch.setattr(results, "SPACE", 2**60)  # larger than the available memory
     for _ in range(3):
         with contextlib.suppress(MemoryError):
             Folder(out)

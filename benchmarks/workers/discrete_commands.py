@@ -1,4 +1,4 @@
-"""The commands of a discrete-time worker, given what its library must be able to do."""
+"""Commands of a discrete-time worker, implemented on the `Library` interface."""
 
 import time
 from typing import Any, Protocol
@@ -10,40 +10,42 @@ from .protocol import peak_memory_mb, serve
 
 
 class Library(Protocol):
-    """One library's side. Batches come as numpy arrays, samples first, see `Chunk`."""
+    """Interface of a library. Batches are NumPy arrays, samples first; see `Chunk`."""
 
     def open(self, setting: Setting) -> dict[str, Any]:
-        """Take in the task. The answer says whether the library `compiles`, its number of
-        `threads` if known, and in `notes` where it computes another thing than the task's."""
+        """Set up the task. The reply states whether the library `compiles`, its number of `threads`
+        if known, and in `notes` any deviation from the task."""
         ...
 
     def load(self, parameters: Arrays) -> None:
-        """Start from these parameters, with a fresh optimiser."""
+        """Set the parameters, with a new optimiser state."""
         ...
 
     def parameters(self) -> Arrays:
-        """What `load` would take to get here again, the optimiser aside."""
+        """Current parameters, in the format of `load`, without the optimiser state."""
         ...
 
     def place(self, chunk: Chunk) -> Any:
-        """The batches in the library's memory; not timed."""
+        """Copy the batches to the library's memory; not timed."""
         ...
 
     def train(self, placed: Any) -> tuple[np.ndarray, np.ndarray]:
-        """One training step a batch, done when this returns: losses, and those of test batches."""
+        """Train one step per batch, synchronously; return the losses, and those of the test
+        batches."""
         ...
 
     def loss(self, x: np.ndarray, y: np.ndarray) -> float:
-        """The loss of one batch, without training and without dropout."""
+        """Loss of one batch, without training and without dropout."""
         ...
 
     def predict(self, x: np.ndarray) -> np.ndarray:
-        """Scores (batch, classes), or for the regression the membrane (batch, time, 1)."""
+        """Scores (batch, classes) or, for the regression, membrane potentials (batch, time, 1)."""
         ...
 
 
 class Commands:
-    """open, then load, train, losses, evaluate and save as often as wanted."""
+    """Worker commands: `open` once, then `load`, `train`, `losses`, `evaluate` and `save` in any
+    order."""
 
     def __init__(self, library: Library) -> None:
         self.library = library
@@ -61,10 +63,10 @@ class Commands:
         return {}
 
     def train(self, first: int, steps: int, mean_last: int = 0) -> dict[str, Any]:
-        """Train steps `first` to `first + steps`; laying out the batches is not timed.
+        """Train steps `first` to `first + steps`; the preparation of the data is not timed.
 
-        The mean of the parameters, taken after each dispatch of the last `mean_last` steps, is
-        kept for `evaluate_mean`.
+        The mean of the parameters after each dispatch of the last `mean_last` steps is kept for
+        `evaluate_mean`.
         """
         seconds, losses, test_losses = 0.0, [], []
         self.seen: list[Arrays] = []
@@ -80,12 +82,12 @@ class Commands:
         return {"seconds": seconds, "losses": losses, "test_losses": test_losses}
 
     def losses(self, first: int, steps: int) -> dict[str, Any]:
-        """The losses of some batches with the parameters as they are."""
+        """Losses of several batches with the current parameters."""
         chunks = self.data.chunks(first, steps, largest=1)
         return {"losses": [self.library.loss(chunk.x[0], chunk.y[0]) for chunk in chunks]}
 
     def evaluate(self) -> dict[str, Any]:
-        """Accuracy over all test images, or the errors of the membrane on the curve."""
+        """Accuracy on all test images, or the errors of the membrane potential on the curve."""
         if self.data.setting.loss == "mse":
             return curve_errors(self.library.predict(self.data.order["x"]), self.data.order["y"])
         correct = total = 0
@@ -95,7 +97,7 @@ class Commands:
         return {"accuracy": correct / total}
 
     def evaluate_mean(self) -> dict[str, Any]:
-        """The same of the mean network; where there is none, of the network as it is."""
+        """Evaluation of the mean network or, without one, of the current network."""
         if self.seen:
             names = self.seen[0]
             mean = {name: np.mean([p[name] for p in self.seen], axis=0) for name in names}
@@ -114,7 +116,7 @@ def curve_errors(membrane: np.ndarray, target: np.ndarray) -> dict[str, float]:
 
 
 def serve_library(library: Library) -> None:
-    """Answer the harness until it leaves."""
+    """Answer requests of the harness until its input ends."""
     commands = Commands(library)
     names = ("open", "load", "save", "train", "losses", "evaluate", "evaluate_mean", "memory")
     serve({name: getattr(commands, name) for name in names})

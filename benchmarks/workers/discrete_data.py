@@ -1,8 +1,8 @@
-"""What a worker of the discrete-time benchmarks reads: the setting, batches and a start.
+"""Input of the discrete-time workers: setting, batches and initial state.
 
-A problem file holds the setting and, for the image tasks, all images; a start file holds what
-depends on the seed: the initial parameters and the order of the samples, or the one curve of the
-regression. Only numpy is used, so that every environment can run it.
+A problem file holds the setting and, for the image tasks, all images. A start file holds the
+seed-dependent data: the initial parameters, and the order of the samples or the curve of the
+regression. Only NumPy is used, so that every environment can run this module.
 """
 
 import json
@@ -18,12 +18,13 @@ Arrays = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Setting:
-    """One task. `sizes` are the numbers of neurons, input first; `beta` None: drawn, and trained.
+    """Settings of one task. `sizes`: numbers of neurons, input first; `beta` None: drawn and
+    trained.
 
-    `loss` is one of `ce_membrane` (cross-entropy of the output membranes, summed over the steps),
-    `mse_count`, `mse_membrane`, `mse` (of the membrane against a curve). With `test_pass` each
-    training step is followed by the loss of a batch of test images. With `canvas` each image moves
-    over a square of that side, and a sample has a frame a step.
+    `loss` is one of `ce_membrane` (cross-entropy of the output membrane potentials, summed over the
+    steps), `mse_count`, `mse_membrane`, `mse` (of the membrane potential against a curve). With
+    `test_pass`, each training step is followed by the loss of a batch of test images. With
+    `canvas`, each image moves over a square of that side, and a sample has one frame per step.
     """
 
     task: str
@@ -39,7 +40,7 @@ class Setting:
     canvas: int | None = None
 
     def text(self) -> np.ndarray:
-        """As an array for a problem file."""
+        """JSON text of the setting as an array for a problem file."""
         return np.asarray(json.dumps(asdict(self)))
 
     @classmethod
@@ -49,11 +50,11 @@ class Setting:
 
 
 class Chunk(NamedTuple):
-    """Batches of some training steps in float32, the first axis being the step.
+    """Batches of several training steps in float32; the first axis is the training step.
 
-    `x` is (steps, batch, features) where every time step sees the same image, else (steps, batch,
-    time, features); `y` is (steps, batch) of classes, or (steps, batch, time, 1). `test_x` and
-    `test_y` are the batches of the pass over test images, or None.
+    `x` is (steps, batch, features) if every time step has the same image, else (steps, batch, time,
+    features); `y` is (steps, batch) of classes, or (steps, batch, time, 1). `test_x` and `test_y`
+    are the batches of the test pass, or None.
     """
 
     x: np.ndarray
@@ -68,9 +69,9 @@ def read(path: str | Path) -> Arrays:
 
 
 def frames(images: np.ndarray, corners: np.ndarray, side: int) -> np.ndarray:
-    """Images (batch, h, w) on empty squares, the upper left corner at `corners` (batch, time, 2).
+    """Place images (batch, h, w) on empty squares, upper left corner at `corners` (batch, time, 2).
 
-    Gives (batch, time, side * side).
+    Returns an array (batch, time, side * side).
     """
     n, times, _ = corners.shape
     _, height, width = images.shape
@@ -83,22 +84,22 @@ def frames(images: np.ndarray, corners: np.ndarray, side: int) -> np.ndarray:
 
 
 def chunk_size(steps: int, largest: int) -> int:
-    """The largest divisor of `steps` up to `largest`, so that all chunks have one shape."""
+    """Largest divisor of `steps` up to `largest`, so that all chunks have the same shape."""
     return max(size for size in range(1, min(steps, largest) + 1) if steps % size == 0)
 
 
 class Data:
-    """The batches of a problem, in the order of the start last loaded."""
+    """Batches of a problem, in the order of the start file loaded last."""
 
     def __init__(self, problem: str) -> None:
         self.problem = read(problem)
         self.setting = Setting.parse(self.problem["setting"])
         self.order: Arrays = {}
-        # Frames are large: few batches of them at a time.
+        # Frames are large, so only a few batches of them are made together.
         self.largest_chunk = 30 if self.setting.canvas is None else 4
 
     def load(self, path: str) -> Arrays:
-        """The parameters of a start; its order of samples too, if it has one."""
+        """Load the parameters of a start file, and its order of samples if there is one."""
         values = read(path)
         names = {name for name in values if name in ("x", "y") or "order" in name}
         names |= {name for name in values if name == "corners"}
@@ -107,7 +108,7 @@ class Data:
         return {name: value for name, value in values.items() if name not in names}
 
     def chunks(self, first: int, steps: int, largest: int | None = None) -> Iterator[Chunk]:
-        """The batches of steps `first` to `first + steps`, some steps at a time."""
+        """Batches of steps `first` to `first + steps`, in chunks."""
         size = chunk_size(steps, largest or self.largest_chunk)
         for begin in range(first, first + steps, size):
             yield self.chunk(slice(begin, begin + size))
@@ -123,7 +124,7 @@ class Data:
         return Chunk(x, y, *self.images("test", self.order["test_order"][steps], None))
 
     def tests(self, size: int = 250) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """All test images with their classes, `size` at a time."""
+        """All test images with their classes, in batches of `size`."""
         for begin in range(0, len(self.problem["test_labels"]), size):
             at = np.arange(begin, min(begin + size, len(self.problem["test_labels"])))
             corners = self.problem["test_corners"][at][None] if self.setting.canvas else None
@@ -133,7 +134,7 @@ class Data:
     def images(
         self, kind: str, index: np.ndarray, corners: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Flat images between 0 and 1, moving over the canvas where there is one, and classes."""
+        """Flat images between 0 and 1, moving if there is a canvas, and their classes."""
         pixels, labels = self.problem[f"{kind}_images"], self.problem[f"{kind}_labels"]
         if self.setting.canvas is None or corners is None:
             x = pixels[index].reshape(*index.shape, -1)

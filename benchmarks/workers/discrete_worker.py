@@ -1,8 +1,8 @@
-"""eventsnn on the discrete-time tasks: `discrete.run` and `train.make_step`.
+"""Worker of eventsnn for the discrete-time tasks: `discrete.run` and `train.make_step`.
 
-As in `eventsnn.train.fit`, a chunk of steps runs in one dispatch, and the batch is split over as
-many host devices as there are cores; unlike there, each step can be followed by a pass over test
-images, and the state can be put back without compiling again.
+As in `eventsnn.train.fit`, a chunk of steps runs in one dispatch, and each batch is split over one
+host device per core. Unlike in `fit`, each step can be followed by a test pass, and the state can
+be reset without recompilation.
 """
 
 from typing import Any
@@ -24,14 +24,14 @@ from .discrete_data import Arrays, Chunk, Setting
 
 
 def linear(weight: np.ndarray, bias: np.ndarray) -> eqx.nn.Linear:
-    """A layer with these parameters."""
+    """Linear layer with the given parameters."""
     layer = eqx.nn.Linear(weight.shape[1], weight.shape[0], key=jax.random.key(0))
     where = lambda layer: (layer.weight, layer.bias)  # noqa: E731
     return eqx.tree_at(where, layer, (jnp.asarray(weight), jnp.asarray(bias)))
 
 
 def cell(setting: Setting, i: int, parameters: Arrays) -> Any:
-    """The neurons of layer `i`."""
+    """Neurons of layer `i`."""
     if setting.beta is None:
         beta, threshold = (jnp.asarray(parameters[f"{name}_{i}"]) for name in ("beta", "threshold"))
         if i == len(setting.sizes) - 1:
@@ -45,7 +45,7 @@ def cell(setting: Setting, i: int, parameters: Arrays) -> Any:
 
 
 def build(setting: Setting, parameters: Arrays) -> discrete.Sequential:
-    """Linear and neurons, layer by layer; dropout, if any, between the first two."""
+    """Build linear layers and neurons, with dropout, if any, between the first two layers."""
     layers: list[Any] = []
     for i in range(1, len(setting.sizes)):
         layers.append(linear(parameters[f"weight_{i}"], parameters[f"bias_{i}"]))
@@ -56,7 +56,7 @@ def build(setting: Setting, parameters: Arrays) -> discrete.Sequential:
 
 
 def named(setting: Setting, model: discrete.Sequential) -> Arrays:
-    """The parameters under the start file's names."""
+    """Parameters by their names in the start file."""
     layers = [layer for layer in model.layers if not isinstance(layer, eqx.nn.Dropout)]
     found: dict[str, Any] = {}
     for i in range(1, len(setting.sizes)):
@@ -66,7 +66,7 @@ def named(setting: Setting, model: discrete.Sequential) -> Arrays:
             feedback = neurons.feedback
             found |= {f"feedback_weight_{i}": feedback.weight, f"feedback_bias_{i}": feedback.bias}
         if setting.beta is None:
-            # An integrator has no threshold; the start file's is one.
+            # An integrator has no threshold; the start file contains one.
             ones = np.ones(setting.sizes[i], np.float32)
             found[f"beta_{i}"] = neurons.beta
             found[f"threshold_{i}"] = getattr(neurons, "threshold", ones)
@@ -76,7 +76,7 @@ def named(setting: Setting, model: discrete.Sequential) -> Arrays:
 def simulate(
     setting: Setting, model: Any, x: jax.Array, keys: jax.Array | None
 ) -> tuple[jax.Array, jax.Array]:
-    """Spikes and membranes of the output, (time, batch, outputs), for samples first in `x`."""
+    """Output spikes and membrane potentials, (time, batch, outputs), for `x` with samples first."""
     num_steps = setting.num_steps if x.ndim == 2 else None
 
     def one(x: jax.Array, key: jax.Array | None) -> Any:
@@ -86,7 +86,7 @@ def simulate(
 
 
 def loss_of(setting: Setting, model: Any, batch: Any) -> jax.Array:
-    """The task's loss of a batch (x, y, keys), the keys being None for no dropout."""
+    """Task loss of a batch (x, y, keys); keys are None without dropout."""
     x, y, keys = batch
     model = eqx.nn.inference_mode(model, keys is None)
     spikes, membranes = simulate(setting, model, x, keys)
@@ -100,13 +100,13 @@ def loss_of(setting: Setting, model: Any, batch: Any) -> jax.Array:
 
 
 def sharing(batch_size: int) -> list[jax.Device]:
-    """As many devices as divide the batch evenly."""
+    """Sharding over the largest number of devices that divides the batch evenly."""
     devices = jax.devices()
     return devices[: max(n for n in range(1, len(devices) + 1) if batch_size % n == 0)]
 
 
 class Eventsnn:
-    """The library's side of the commands."""
+    """Implementation of the `Library` interface."""
 
     def open(self, setting: Setting) -> dict[str, Any]:
         self.setting = setting
@@ -133,14 +133,15 @@ class Eventsnn:
         if self.steps is None:
             self.steps = self.chunk_of_steps(static, spec, optimiser)
         place = NamedSharding(self.mesh, PartitionSpec())
-        # Copies of the exact types that a step returns, for they are overwritten.
+        # Copies with the exact types that a step returns, because their buffers are overwritten.
         self.arrays = jax.tree.map(
             lambda x: jax.device_put(jnp.array(x, x.dtype, copy=True), place), arrays
         )
         self.static = static
 
     def chunk_of_steps(self, static: Any, spec: Any, optimiser: Any) -> Any:
-        """`(arrays of model and Adam state, batches) -> (arrays, losses)` as one program."""
+        """Compile `(arrays of model and Adam state, batches) -> (arrays, losses)` as one
+        program."""
 
         def loss(model: Any, batch: Any) -> jax.Array:
             return loss_of(self.setting, model, batch)
@@ -162,7 +163,7 @@ class Eventsnn:
         )
 
     def test_loss(self, model: Any, batch: Any) -> jax.Array:
-        """The loss of a batch that the devices share, as in `make_step`."""
+        """Loss of a batch that is sharded over the devices, as in `make_step`."""
         arrays, static = eqx.partition(model, eqx.is_array)
 
         def part(arrays: Any, batch: Any) -> jax.Array:
@@ -183,7 +184,7 @@ class Eventsnn:
         return named(self.setting, self.model)
 
     def place(self, chunk: Chunk) -> Any:
-        """The batches on the devices, each batch split over them."""
+        """Copy the batches to the devices, each batch sharded over them."""
         keys = None
         if self.setting.dropout:
             self.key, now = jax.random.split(self.key)
@@ -208,7 +209,7 @@ class Eventsnn:
 
 
 def as_int(y: Any) -> np.ndarray:
-    """Classes in 32 bits; curves as they are."""
+    """Convert classes to 32-bit integers; leave curves unchanged."""
     return y.astype(np.int32) if np.issubdtype(y.dtype, np.integer) else y
 
 

@@ -1,8 +1,8 @@
-"""eventax on the spike-time regression, set up as in its own notebook.
+"""Worker of eventax for the spike-time regression, configured as in eventax's own notebook.
 
-One thing differs, for the notebook does not run as written: the optimiser is initialised on the
-model's inexact arrays, not on the whole model. Solver (Euler), step (0.1), root finder and adjoint
-are the notebook's or the defaults.
+There is one difference, because the notebook does not run as written: the optimiser is initialised
+on the inexact arrays of the model, not on the whole model. Solver (Euler), step (0.1), root finder
+and adjoint are those of the notebook or the defaults.
 """
 
 import time
@@ -21,7 +21,7 @@ from .protocol import peak_memory_mb, serve
 
 
 def build(problem: dict[str, np.ndarray]) -> EvNN:
-    """The notebook's network; `load` replaces its random weights by the problem's."""
+    """Build the notebook's network; `load` replaces its random weights by those of the problem."""
     rows, n = problem["mask"].shape
     return EvNN(
         neuron_model=QIF,
@@ -44,19 +44,19 @@ def build(problem: dict[str, np.ndarray]) -> EvNN:
 
 
 def as_events(x: jax.Array) -> jax.Array:
-    """A spike at 0 and one at x, for each sample: (batch, 1 channel, 2)."""
+    """Input spikes at 0 and x for each sample: (batch, 1 channel, 2)."""
     return jnp.stack([jnp.zeros_like(x), x], axis=-1)[:, None, :]
 
 
 @eqx.filter_value_and_grad
 def loss_and_grad(model: EvNN, in_times: jax.Array, target_times: jax.Array) -> jax.Array:
-    """The notebook's loss: squared error of times over 80, silence counted as 80."""
+    """Loss of the notebook: squared error of times over 80; silent outputs count as 80."""
     first_spikes = jax.vmap(model.ttfs)(in_times)
     return jnp.mean((jnp.minimum(first_spikes, 80) / 80 - target_times[:, None] / 80) ** 2)
 
 
 class Trainer:
-    """The commands: open, then load, train, evaluate and save as often as wanted."""
+    """Worker commands: `open` once, then `load`, `train`, `evaluate` and `save` in any order."""
 
     def open(self, problem: str) -> dict[str, Any]:
         with np.load(problem) as file:
@@ -66,7 +66,7 @@ class Trainer:
         return self.prepare(build(self.problem), loss_and_grad)
 
     def prepare(self, model: EvNN, loss_and_grad: Any) -> dict[str, Any]:
-        """The training step of this model and `(model, inputs, targets) -> (loss, gradient)`."""
+        """Training step of this model, and `(model, inputs, targets) -> (loss, gradient)`."""
         self.model = model
         optimiser = optax.adam(float(self.problem["learning_rate"]))
         self.fresh = optimiser.init(eqx.filter(self.model, eqx.is_inexact_array))
@@ -89,11 +89,12 @@ class Trainer:
         return {}
 
     def events(self, x: jax.Array) -> jax.Array:
-        """The spikes that stand for each of `x`."""
+        """Input spikes for each of `x`."""
         return as_events(x)
 
     def train(self, first: int, steps: int) -> dict[str, Any]:
-        """Steps `first` to `first + steps` of the data's order, until all their work is done."""
+        """Train steps `first` to `first + steps` of the data's order and wait for their
+        completion."""
         start = time.perf_counter()
         for i in range(first, first + steps):
             at = slice(i * self.batch, (i + 1) * self.batch)
@@ -104,7 +105,7 @@ class Trainer:
         return {"seconds": time.perf_counter() - start, "loss": float(loss)}
 
     def evaluate(self) -> dict[str, Any]:
-        """Mean absolute error in ms on the test grid, silence counted as t_max."""
+        """Mean absolute error in ms on the test grid; silent outputs count as t_max."""
         in_times = as_events(jnp.asarray(self.problem["x_test"]))
         times = eqx.filter_jit(lambda model: jax.vmap(model.ttfs)(in_times))(self.model)[:, 0]
         times = np.minimum(np.asarray(times), self.problem["t_max"])

@@ -1,8 +1,8 @@
-"""eventsnn on the spike-time regression: its own task and training step.
+"""Worker of eventsnn for the spike-time regression: its own task and training step.
 
-As in `eventsnn.train.fit`, the batch is split over as many host devices as there are cores, and a
-chunk of steps runs in one dispatch. Unlike `fit`, the state can be put back without compiling
-again, and Adam's moments can be saved.
+As in `eventsnn.train.fit`, each batch is split over one host device per core, and a chunk of steps
+runs in one dispatch. Unlike in `fit`, the state can be reset without recompilation, and Adam's
+moments can be saved.
 """
 
 import time
@@ -29,7 +29,8 @@ CHUNK = 20
 
 
 class Trainer:
-    """The commands: open, then load, train, evaluate and save at will; run_task at any time."""
+    """Worker commands: `open` once, then `load`, `train`, `evaluate`, `save`; `run_task` at any
+    time."""
 
     def open(self, problem: str) -> dict[str, Any]:
         with np.load(problem) as file:
@@ -52,7 +53,8 @@ class Trainer:
         return {"devices": [str(device) for device in devices]}
 
     def chunk_of_steps(self, devices: list[jax.Device]) -> Any:
-        """`(arrays of model and Adam state, batches) -> (arrays, losses)` as one program."""
+        """Compile `(arrays of model and Adam state, batches) -> (arrays, losses)` as one
+        program."""
         optimiser, spec = optax.adam(self.task.learning_rate), trainable(self.model)
         self.fresh = optimiser.init(eqx.filter(self.model, spec))
         step = make_step(self.task.loss, optimiser, filter_spec=spec, devices=devices)
@@ -73,7 +75,7 @@ class Trainer:
     def load(self, path: str) -> dict[str, Any]:
         arrays = eqx.filter(state.read(path, self.model, self.fresh, self.where), eqx.is_array)
         place = NamedSharding(self.mesh, PartitionSpec())
-        # Copies of the exact types that a step returns, for they are overwritten.
+        # Copies with the exact types that a step returns, because their buffers are overwritten.
         self.arrays = jax.tree.map(
             lambda x: jax.device_put(jnp.array(x, x.dtype, copy=True), place), arrays
         )
@@ -85,10 +87,12 @@ class Trainer:
         return {}
 
     def train(self, first: int, steps: int) -> dict[str, Any]:
-        """Steps `first` to `first + steps` of the data's order; laying out the data counts.
+        """Train steps `first` to `first + steps` of the data's order; includes the preparation of
+        the data.
 
-        As in `fit`, the next chunk is laid out while the devices work, and launched when they are
-        done: XLA's CPU client stalls when some fifty programs that communicate are queued.
+        As in `fit`, the next chunk is prepared while the devices compute, and launched when they
+        have finished: XLA's CPU client stalls when about fifty programs with communication are
+        queued.
         """
         start = time.perf_counter()
         end = first + steps
@@ -100,20 +104,21 @@ class Trainer:
         return {"seconds": time.perf_counter() - start, "loss": float(losses[-1])}
 
     def lay_out(self, first: int, end: int) -> Any:
-        """A chunk of batches on the devices, each batch split over them; empty at the end."""
+        """Chunk of batches on the devices, each batch sharded over them; empty at the end."""
         place = NamedSharding(self.mesh, PartitionSpec(None, "batch"))
         chunk = slice(first, min(first + CHUNK, end))
         return jax.device_put(tuple(a[chunk] for a in self.batches), place)
 
     def evaluate(self) -> dict[str, Any]:
-        """Mean absolute error in ms on the test grid, silence counted as t_max."""
+        """Mean absolute error in ms on the test grid; silent outputs count as t_max."""
         model = eqx.combine(jax.device_put(self.arrays, self.mesh.devices[0]), self.static)[0]
         return {
             "test_mae": test_mae(self.task, model, self.problem["x_test"], self.problem["y_test"])
         }
 
     def run_task(self, seed: int, steps: int) -> dict[str, Any]:
-        """The task as `eventsnn run` runs it, with its own initial state and data for this seed."""
+        """Run the task as `eventsnn run` does, with its own initial state and data for this
+        seed."""
         task = TTFSRegression(seed=seed, steps=steps)
         fitted = task.train(progress=False)
         x = regression.grid(task.n_test)
@@ -135,7 +140,7 @@ def as_batches(x: np.ndarray, y: np.ndarray, size: int) -> tuple[np.ndarray, np.
 
 
 def sharing(batch_size: int) -> list[jax.Device]:
-    """As many devices as divide the batch evenly."""
+    """Sharding over the largest number of devices that divides the batch evenly."""
     devices = jax.devices()
     return devices[: max(n for n in range(1, len(devices) + 1) if batch_size % n == 0)]
 

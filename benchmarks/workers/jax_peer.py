@@ -1,7 +1,7 @@
-"""What the workers of the JAX peers share: the tasks' losses, and many training steps a dispatch.
+"""Code shared by the workers of the JAX peers: losses of the tasks, and chunks of training steps.
 
-Many steps run in one program, a scan, as the fastest of these libraries' own loops does; a loop
-over single compiled steps would add Python's time to theirs.
+Many steps run in one program, a scan, as in the fastest training loops of these libraries; a loop
+over single compiled steps would add Python overhead.
 """
 
 from collections.abc import Callable
@@ -39,7 +39,8 @@ def loss_of(name: str) -> Callable[..., jax.Array]:
 
 
 class Training:
-    """Adam on `loss(parameters, x, y)`, with a pass over a test batch after each step if asked."""
+    """Adam on `loss(parameters, x, y)`, optionally with a pass over a test batch after each
+    step."""
 
     def __init__(self, loss: Callable[..., jax.Array], rate: float, test_pass: bool) -> None:
         self.optimiser = optax.adam(rate)
@@ -57,7 +58,7 @@ class Training:
         self.loss = jax.jit(loss)
 
     def start(self, parameters: Any) -> None:
-        """Begin here, with a fresh optimiser."""
+        """Set the parameters, with a new optimiser state."""
         self.carry = (parameters, self.optimiser.init(parameters))
 
     @property
@@ -65,13 +66,13 @@ class Training:
         return self.carry[0]
 
     def run(self, placed: Any) -> tuple[np.ndarray, np.ndarray]:
-        """All steps of a chunk, until they are done; the losses."""
+        """Run all steps of a chunk, wait for their completion, and return the losses."""
         self.carry, (losses, of_test) = self.steps(self.carry, placed)
         jax.block_until_ready((self.carry, losses, of_test))
         return np.asarray(losses), np.asarray([] if of_test is None else of_test)
 
 
 def place(chunk: Chunk) -> Any:
-    """The batches in JAX's memory."""
+    """Copy the batches to JAX arrays."""
     batches = jax.tree.map(lambda a: jnp.asarray(a, a.dtype if a.dtype == "f4" else "i4"), chunk)
     return jax.block_until_ready(tuple(batches))

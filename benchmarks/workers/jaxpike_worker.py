@@ -1,9 +1,9 @@
-"""jaxpike on the two classification tasks: `unroll`, its own way through time.
+"""Worker of jaxpike for the two classification tasks, with `unroll`, its own loop over time.
 
-The image being the same at every step, the first layer's product is computed once, before. Its
-neurons weigh their input by 1 - beta. So weights and biases are divided by that on the way in
-and multiplied on the way out, and so is the learning rate: Adam's steps are then the task's. Time
-constants are those of the decay rates and stay fixed.
+The image is the same at every step, so the product of the first layer is computed once, in advance.
+jaxpike's neurons weight their input by 1 - beta. Weights and biases are therefore divided by this
+factor on input and multiplied on output, and so is the learning rate: Adam's steps are then those
+of the task. Time constants correspond to the decay rates and are fixed.
 """
 
 import math
@@ -28,7 +28,7 @@ FIRST_STEP = "the bias of the feedback is missing in the first step"
 
 
 class Net(eqx.Module):
-    """A dense layer for the image, and the rest: neurons, dense, neurons."""
+    """Dense layer applied to the image, and the remaining layers: neurons, dense, neurons."""
 
     first: Any
     rest: Any
@@ -52,12 +52,12 @@ class Net(eqx.Module):
         self.rest = jp.Graph(nodes, edges, "lif_2")
 
     def __call__(self, x: jax.Array, num_steps: int) -> jax.Array:
-        """Spikes, or membranes of the readout, time first."""
+        """Spikes, or membrane potentials of the readout, time first."""
         _, current = self.first(None, x)
         return jp.unroll(self.rest, jnp.broadcast_to(current, (num_steps, *current.shape)))[0]
 
     def dense(self) -> dict[str, Any]:
-        """The layers with weights under the start file's names."""
+        """Layers with weights, by their names in the start file."""
         if isinstance(self.rest, jp.Sequential):
             return {"{}_1": self.first, "{}_2": self.rest.layers[1]}
         nodes = self.rest.nodes
@@ -65,12 +65,12 @@ class Net(eqx.Module):
         return found | {f"feedback_{{}}_{i}": nodes[f"feedback_{i}"] for i in (1, 2)}
 
     def weights(self) -> list[Any]:
-        """What trains: weight and bias of each of these layers."""
+        """Trained parameters: weight and bias of each of these layers."""
         return [getattr(layer, k) for layer in self.dense().values() for k in ("weight", "bias")]
 
 
 class Jaxpike:
-    """The library's side of the commands."""
+    """Implementation of the `Library` interface."""
 
     def open(self, setting: Setting) -> dict[str, Any]:
         if setting.loss not in ("ce_membrane", "mse_count") or setting.canvas is not None:

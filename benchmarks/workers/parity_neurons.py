@@ -1,4 +1,4 @@
-"""The peer's adaptive neuron, written as a user writes a neuron of their own."""
+"""The peer's adaptive neuron, implemented as a custom neuron."""
 
 from typing import NamedTuple
 
@@ -9,18 +9,19 @@ import eventsnn as esn
 
 
 class ALIFState(NamedTuple):
-    """Membrane potential, and its threshold."""
+    """Membrane potential and threshold."""
 
     v: jax.Array
     threshold: jax.Array
 
 
 class PeerALIF(esn.AbstractNeuron):
-    r"""The peer's adaptive neuron, which is not ours.
+    r"""Adaptive neuron of the peer, which differs from `eventsnn.ALIF`.
 
-    $\tau_m \dot V = -V + b, \tau_a \dot\theta = \theta_0 - \theta$; an arrival moves $V$ itself by
-    its weight; a spike takes $\theta$ from $V$, then adds $\beta/\tau_a$ to $\theta$. (Ours has a
-    synaptic current; a spike sets $V$ or takes $\theta_0$ from it, and adds $\beta$ to $\theta$.)
+    $\tau_m \dot V = -V + b, \tau_a \dot\theta = \theta_0 - \theta$; an arrival increments $V$ by
+    its weight; a spike subtracts $\theta$ from $V$, then adds $\beta/\tau_a$ to $\theta$.
+    (`eventsnn.ALIF` has a synaptic current; a spike resets $V$ or subtracts $\theta_0$ from it, and
+    adds $\beta$ to $\theta$.)
     """
 
     tau_mem: jax.Array

@@ -1,4 +1,4 @@
-"""eventsnn in the cases of `parity_cases`, a function each, named as there."""
+"""Cases of `parity_cases` in eventsnn: one function per case, with the name of the case."""
 
 import io
 from collections.abc import Callable
@@ -23,7 +23,7 @@ def lif(tau: float = cases.TAU, bias: Any = 0.0) -> esn.LIF:
 
 
 def build(weights: Any, neuron: esn.AbstractNeuron | None = None, **options: Any) -> Any:
-    """A network of these weights; all neurons are outputs."""
+    """Build a network with the given weights; all neurons are outputs."""
     weights = jnp.asarray(weights)
     arguments = {"outputs": range(weights.shape[1]), "t_max": cases.T_MAX} | options
     return esn.EventNetwork(neuron or lif(), weights, **arguments)
@@ -47,7 +47,7 @@ def at(late: float) -> Any:
 
 
 def of_neuron() -> esn.LIF:
-    """The derivative of the first spike by the neuron's parameters."""
+    """Derivative of the first spike with respect to the neuron's parameters."""
     return eqx.filter_grad(lambda net: net.ttfs(ONCE)[0])(build(cases.ONE)).neuron
 
 
@@ -155,7 +155,7 @@ def refractory() -> Any:
 
 
 def delayed(delays: Any) -> Any:
-    """The network of the delay cases; the one place that names the argument `delays`."""
+    """Network of the delay cases; the only place that uses the argument `delays`."""
     weights = jnp.asarray(cases.DELAYED)
     return build(weights, mask=weights != 0, delays=jnp.asarray(delays))
 

@@ -1,4 +1,4 @@
-"""eventsnn on the networks and cases of the parity check, in float64."""
+"""Worker of eventsnn for the networks and cases of the parity check, in float64."""
 
 from typing import Any
 
@@ -21,14 +21,14 @@ NEURONS = {
     "Izhikevich": esn.Izhikevich,
     "ALIF": PeerALIF,
 }
-# LIF starts at 0 in the peer, whatever its reset.
+# In the peer, LIF starts at 0, independently of its reset potential.
 STARTS = {"LIF": {"v_init": 0.0}}
 ODE = {"solver": diffrax.Dopri8(), "dt0": 0.1}
 SOLVERS = {"EIF": ODE | {"dt0": 0.02}, "Izhikevich": ODE | {"dt0": 0.01}, "ALIF": ODE}
 
 
 def network(name: str, of: dict[str, Any]) -> esn.EventNetwork:
-    """The network of a kind, also from traced numbers."""
+    """Build the network of a kind, also from traced numbers."""
     kind = problems.KINDS[name]
     neuron = {key.removeprefix("neuron_"): v for key, v in of.items() if key.startswith("neuron_")}
     return esn.EventNetwork(
@@ -43,7 +43,7 @@ def network(name: str, of: dict[str, Any]) -> esn.EventNetwork:
 
 
 def asked(name: str, of: dict[str, Any], rest: dict[str, Any]) -> dict[str, Any]:
-    """The three answers."""
+    """Results of the three queries."""
     values = of | rest
     net, in_times = network(name, values), values["in_times"]
     return {
@@ -54,13 +54,13 @@ def asked(name: str, of: dict[str, Any], rest: dict[str, Any]) -> dict[str, Any]
 
 
 class Ours:
-    """The commands: `solve` for the networks."""
+    """Worker commands: `solve` for the networks, `answer` for the cases."""
 
     def __init__(self) -> None:
         self.compiled: dict[str, Any] = {}
 
     def solve(self, name: str, problem: str, out: str) -> dict[str, Any]:
-        """Answers, and derivatives of a functional of each, of the network in a file."""
+        """Results, and derivatives of a functional of each, for the network in a file."""
         with np.load(problem) as file:
             of, rest = problems.split(name, {key: jnp.asarray(file[key]) for key in file.files})
         if name not in self.compiled:
@@ -74,7 +74,7 @@ class Ours:
 
 
 def answer(case: str) -> dict[str, Any]:
-    """What it says in a small case."""
+    """Result of a small case."""
     return {"answer": parity_our_cases.ALL[case]()}
 
 

@@ -1,4 +1,4 @@
-"""eventax in the cases of `parity_cases`, a function each, named as there."""
+"""Cases of `parity_cases` in eventax: one function per case, with the name of the case."""
 
 import tempfile
 from collections.abc import Callable
@@ -29,7 +29,7 @@ SILENT = jnp.array([[inf]])
 
 
 def build(weights: Any, model: Any = models.LIF, accurate: bool = True, **options: Any) -> EvNN:
-    """A network of these weights: all synapses, LIF, set up for accuracy unless told otherwise."""
+    """Build a network with the given weights: all synapses, LIF, accurate settings by default."""
     weights = jnp.asarray(weights, float)
     rows, n = weights.shape
     arguments = {
@@ -55,7 +55,7 @@ def numbers(values: Any) -> list[float]:
 
 
 def raised(call: Callable[[], Any]) -> str:
-    """The name of the error that a call ends in, or what it returned."""
+    """Name of the error that a call raises, or its return value."""
     try:
         return f"{numbers(call())}"
     except Exception as error:
@@ -72,7 +72,7 @@ def eventprop_at(late: float) -> list[float]:
 
 
 class WithThreshold(models.LIF):
-    """LIF whose threshold is a leaf."""
+    """LIF model whose threshold is a leaf."""
 
     level: jax.Array
 

@@ -1,8 +1,8 @@
-"""eventax on the networks and cases of the parity check.
+"""Worker of eventax for the networks and cases of the parity check.
 
-Set up for accuracy: float64, Tsit5 at a short step, crossings found to 1e-13. Its constants
-(thresholds, time constants) are static; here they are made leaves by a subclass, so that one
-network serves all seeds and derivatives by them can be compared. Nothing else is changed.
+Accurate settings: float64, Tsit5 at a short step, crossings to 1e-13. The constants of eventax
+(thresholds, time constants) are static; a subclass converts them into leaves, so that one network
+serves all seeds and derivatives with respect to them can be compared. Nothing else is changed.
 """
 
 import functools as ft
@@ -22,7 +22,7 @@ from .. import parity_problems as problems
 from . import parity_peer_cases
 from .protocol import serve
 
-# Our names of the constants: the keyword of its constructor, and the attribute.
+# Names of the constants in eventsnn: the keyword of eventax's constructor, and the attribute.
 CONSTANTS = {
     "LIF": {
         "tau_mem": ("tmem", "tmem"),
@@ -59,14 +59,14 @@ OTHERS: dict[str, dict[str, Any]] = {"EIF": {"spike_time_tol": None}}
 
 
 class Constant(eqx.Module):
-    """Stands in for eventax's `StaticArray`: the same attribute, but a leaf."""
+    """Replacement of eventax's `StaticArray`: the same attribute, but a leaf."""
 
     value: jax.Array
 
 
 @ft.cache
 def with_leaves(name: str) -> type:
-    """The model of that name with its constants as leaves."""
+    """Model of the given name with its constants as leaves."""
     model = getattr(models, name)
     attributes = [attribute for _, attribute in CONSTANTS[name].values()]
 
@@ -80,12 +80,12 @@ def with_leaves(name: str) -> type:
 
 
 def model_of(kind: problems.Kind) -> type:
-    """With its EventProp the constants have to stay static."""
+    """Model class; with eventax's EventProp, the constants have to stay static."""
     return getattr(models, kind.model) if kind.eventprop else with_leaves(kind.model)
 
 
 def network(name: str, values: dict[str, Any]) -> EvNN:
-    """The network of a kind, from concrete numbers."""
+    """Build the network of a kind, from concrete numbers."""
     kind = problems.KINDS[name]
     mask = jnp.asarray(problems.connections(kind), float)
     neuron = {
@@ -115,7 +115,7 @@ def network(name: str, values: dict[str, Any]) -> EvNN:
 
 
 def leaves(name: str, net: EvNN) -> dict[str, Any]:
-    """The parameters that are leaves, under our names."""
+    """Parameters that are leaves, by their names in eventsnn."""
     model, kind = net.neuron_model, problems.KINDS[name]
     constants = {} if kind.eventprop else CONSTANTS[kind.model]
     constants = {
@@ -126,7 +126,7 @@ def leaves(name: str, net: EvNN) -> dict[str, Any]:
 
 
 def compiled(name: str, values: dict[str, Any]) -> Any:
-    """`(of, rest) -> answers and derivatives` for all networks of a kind."""
+    """Compiled `(of, rest) -> results and derivatives`, for all networks of a kind."""
     template = network(name, values)
     keys = list(leaves(name, template))
 
@@ -138,7 +138,7 @@ def compiled(name: str, values: dict[str, Any]) -> Any:
             [values[key] for key in keys],
         )
         in_times = values["in_times"]
-        # Its limit counts the spikes of all outputs together.
+        # The limit of eventax counts the spikes of all outputs together.
         spikes = net.spikes_until_t(in_times, net.max_solver_time, 100)
         return {
             "ttfs": net.ttfs(in_times),
@@ -150,13 +150,13 @@ def compiled(name: str, values: dict[str, Any]) -> Any:
 
 
 class Peer:
-    """The commands: `solve` for the networks."""
+    """Worker commands: `solve` for the networks, `answer` for the cases."""
 
     def __init__(self) -> None:
         self.compiled: dict[str, Any] = {}
 
     def solve(self, name: str, problem: str, out: str) -> dict[str, Any]:
-        """Answers, and derivatives of a functional of each, of the network in a file."""
+        """Results, and derivatives of a functional of each, for the network in a file."""
         with np.load(problem) as file:
             of, rest = problems.split(name, {key: jnp.asarray(file[key]) for key in file.files})
         if name not in self.compiled:
@@ -166,7 +166,7 @@ class Peer:
 
 
 def answer(case: str) -> dict[str, Any]:
-    """What it says in a small case."""
+    """Result of a small case."""
     return {"answer": parity_peer_cases.ALL[case]()}
 
 

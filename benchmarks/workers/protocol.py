@@ -1,7 +1,8 @@
-"""The worker's end of the harness's protocol: one JSON line in, one JSON line out.
+"""Worker side of the harness's protocol: one JSON line in, one JSON line out.
 
-A request is `{"command": name, ...arguments}`; the reply is `{"ok": true, ...answer}` or `{"ok":
-false, "error": message}`. Only the standard library is used, so that every environment can run it.
+A request is `{"command": name, ...arguments}`; the reply is `{"ok": true, ...result}` or `{"ok":
+false, "error": message}`. Only the standard library is used, so that every environment can run this
+module.
 """
 
 import json
@@ -16,7 +17,7 @@ Handler = Callable[..., dict[str, Any]]
 
 
 def answer(line: str, commands: Mapping[str, Handler]) -> dict[str, Any]:
-    """Carry out one request. Every failure becomes a reply, so that the harness can name it."""
+    """Carry out one request. Every failure becomes a reply, so that the harness can report it."""
     try:
         request = json.loads(line)
         name = request.pop("command")
@@ -33,7 +34,8 @@ def answer(line: str, commands: Mapping[str, Handler]) -> dict[str, Any]:
 def serve(commands: Mapping[str, Handler], requests: IO[str] = sys.stdin) -> None:
     """Answer requests until the input ends.
 
-    Standard output is kept for replies alone: what a library prints goes to standard error.
+    Standard output is reserved for replies: output printed by a library is redirected to standard
+    error.
     """
     with os.fdopen(os.dup(1), "w") as replies:
         os.dup2(2, 1)
@@ -42,6 +44,6 @@ def serve(commands: Mapping[str, Handler], requests: IO[str] = sys.stdin) -> Non
 
 
 def peak_memory_mb() -> float:
-    """Largest resident size of this process so far, compiler included, in MB (10^6 bytes)."""
+    """Peak resident size of this process, compiler included, in MB (10^6 bytes)."""
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6

@@ -1,9 +1,9 @@
 """One gradient step of a network of a given size.
 
-A recurrent QIF network in which every neuron is driven over threshold, so that it goes on firing
-for ever; the simulation ends when each sample has had the number of events asked for. The step is
-the value and gradient, with respect to weights and biases, of the sum of all event times. One
-process measures one size: its peak memory is its own.
+The network is a recurrent QIF network in which every neuron is driven over threshold and fires
+indefinitely; the simulation ends when each sample has reached the given number of events. The step
+is the value and gradient, with respect to weights and biases, of the sum of all event times. One
+process measures one size, so that the peak memory is that of this size.
 """
 
 import time
@@ -19,14 +19,15 @@ import eventsnn as esn
 
 from .protocol import peak_memory_mb, serve
 
-# Time constants in ms. A neuron alone fires about every 20 ms.
+# Time constants in ms. An isolated neuron fires about every 20 ms.
 TAU_MEM, TAU_SYN, T_MAX = 20.0, 5.0, 1e4
 BIAS = (5.0, 10.0)
 WEIGHT = 5.0
 
 
 def build(n: int, events: int, dtype: str) -> esn.EventNetwork:
-    """`n` neurons, all-to-all without self-connections, one input; weights shrink with sqrt(n)."""
+    """Build `n` neurons, all-to-all without self-connections, one input; weights scale as
+    1/sqrt(n)."""
     rng = np.random.default_rng(n)
     mask = np.concatenate([~np.eye(n, dtype=bool), np.ones((1, n), bool)])
     weights = mask * rng.normal(0.0, WEIGHT / np.sqrt(n), mask.shape)
@@ -42,13 +43,13 @@ def build(n: int, events: int, dtype: str) -> esn.EventNetwork:
 
 
 def loss(trained: Any, fixed: Any, in_times: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """The sum of all event times of the batch, and the loop's counts."""
+    """Sum of all event times of the batch, and the counts of the loop."""
     solution = eqx.combine(trained, fixed).simulate(in_times, throw=False)
     return jnp.sum(jnp.where(jnp.isfinite(solution.times), solution.times, 0.0)), solution.stats
 
 
 def measure(n: int, events: int, dtype: str, batch: int, rounds: int) -> dict[str, Any]:
-    """Compile, then the median of `rounds` steps; temporary memory is as XLA plans it."""
+    """Compile, then measure the median of `rounds` steps; temporary memory is as planned by XLA."""
     jax.config.update("jax_enable_x64", dtype == "float64")
     net = build(n, events, dtype)
     nothing = jax.tree.map(lambda _: False, net)

@@ -1,7 +1,8 @@
-"""snnTorch on the discrete-time tasks, as in its own tutorials: a Python loop over time steps.
+"""Worker of snnTorch for the discrete-time tasks, as in its tutorials: a Python loop over time
+steps.
 
-Threads and all else are torch's defaults. The batches lie in memory as tensors, so that no data
-loader slows it. The moving digits pass their states on explicitly, which is the same as
+Threads and all other settings are torch's defaults. The batches are tensors in memory, so that no
+data loader adds to the time. The moving digits pass their states explicitly, which is equivalent to
 `init_hidden`.
 """
 
@@ -18,7 +19,7 @@ from .discrete_data import Arrays, Chunk, Setting
 
 
 class LeakyNet(nn.Module):
-    """Two layers of Leaky neurons; the image is there at every step."""
+    """Two layers of Leaky neurons; the image is the input at every step."""
 
     def __init__(self, setting: Setting) -> None:
         super().__init__()
@@ -39,7 +40,7 @@ class LeakyNet(nn.Module):
 
 
 class RLeakyNet(nn.Module):
-    """Two layers with linear feedback; one image for all steps, or a frame a step."""
+    """Two layers with linear feedback; one image for all steps, or one frame per step."""
 
     def __init__(self, setting: Setting) -> None:
         super().__init__()
@@ -97,7 +98,7 @@ class CurveNet(nn.Module):
 
 
 def cross_entropy_of_each_step(membranes: Any, targets: Any) -> Any:
-    """The tutorial's sum over the time steps."""
+    """Loss of the tutorial: the sum of the cross-entropy over the time steps."""
     loss, total = nn.CrossEntropyLoss(), torch.zeros(1)
     for membrane in membranes:
         total = total + loss(membrane, targets)
@@ -105,7 +106,8 @@ def cross_entropy_of_each_step(membranes: Any, targets: Any) -> Any:
 
 
 def loss_of(name: str) -> Any:
-    """`(spikes, membranes, targets) -> loss`, of snnTorch's own functions where it has one."""
+    """Return `(spikes, membranes, targets) -> loss`, with snnTorch's own functions where
+    available."""
     if name == "mse_count":
         count = functional.mse_count_loss(correct_rate=0.8, incorrect_rate=0.2)
         return lambda spikes, membranes, y: count(spikes, y)
@@ -118,7 +120,7 @@ def loss_of(name: str) -> Any:
 
 
 class SnnTorch:
-    """The library's side of the commands."""
+    """Implementation of the `Library` interface."""
 
     def open(self, setting: Setting) -> dict[str, Any]:
         self.setting = setting
@@ -128,7 +130,7 @@ class SnnTorch:
         return {"compiles": False, "threads": torch.get_num_threads(), "notes": []}
 
     def names(self) -> dict[str, Any]:
-        """The network's tensors under the start file's names."""
+        """Tensors of the network by their names in the start file."""
         found = {}
         for i in range(1, len(self.setting.sizes)):
             layer, cell = getattr(self.net, f"fc{i}"), getattr(self.net, f"lif{i}")
@@ -154,7 +156,8 @@ class SnnTorch:
         return {name: tensor.detach().numpy().copy() for name, tensor in self.names().items()}
 
     def place(self, chunk: Chunk) -> list[Any]:
-        """Tensors for each step; frames and curves with time first, one block of memory a frame."""
+        """Tensors for each step; frames and curves with time first, one block of memory per
+        frame."""
         pairs = [self.tensors(x, y) for x, y in zip(chunk.x, chunk.y, strict=True)]
         if chunk.test_x is None or chunk.test_y is None:
             return [(pair, None) for pair in pairs]

@@ -1,8 +1,8 @@
-"""spyx on the two classification tasks: its `Sequential` of neurons, scanned over the steps.
+"""Worker of spyx for the two classification tasks: its `Sequential` of neurons, scanned over steps.
 
-The scan is the one of `spyx.nn.run`, but hands out membranes as well, which the losses need. The
-image being the same at every step, the first layer's product is computed once, outside. Surrogate
-and trained parameters are made those of the task.
+The scan is that of `spyx.nn.run`, but also returns membrane potentials, which the losses need. The
+image is the same at every step, so the product of the first layer is computed once, outside the
+scan. Surrogate and trained parameters are set to those of the task.
 """
 
 from typing import Any
@@ -25,12 +25,12 @@ NO_FEEDBACK_BIAS = "the feedback has no bias"
 
 
 def atan(x: jax.Array) -> jax.Array:
-    """The task's surrogate derivative; spyx's own `arctan` divides it by pi."""
+    """Surrogate derivative of the task; spyx's own `arctan` divides it by pi."""
     return 1 / (1 + (jnp.pi * x) ** 2)
 
 
 class Net(nnx.Module):
-    """A linear layer for the image, and the rest: neurons, linear, neurons."""
+    """Linear layer applied to the image, and the remaining layers: neurons, linear, neurons."""
 
     def __init__(self, setting: Setting) -> None:
         n_in, hidden, n_out = setting.sizes
@@ -47,7 +47,7 @@ class Net(nnx.Module):
         )
 
     def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Spikes and membranes of the output, time first."""
+        """Spikes and membrane potentials of the output, time first."""
         current = self.first(x)
 
         def step(state: Any, _: None) -> Any:
@@ -59,7 +59,7 @@ class Net(nnx.Module):
 
 
 class Spyx:
-    """The library's side of the commands."""
+    """Implementation of the `Library` interface."""
 
     def open(self, setting: Setting) -> dict[str, Any]:
         if setting.canvas is not None or setting.beta is None:
@@ -85,7 +85,7 @@ class Spyx:
         }
 
     def named(self, state: Any) -> dict[str, Any]:
-        """The parameters under the start file's names; spyx's matrices are (in, out)."""
+        """Parameters by their names in the start file; spyx's matrices are (in, out)."""
         cells = state["rest"]["layers"]
         found = {}
         for i, linear in enumerate((state["first"], cells[1]), 1):
@@ -101,7 +101,7 @@ class Spyx:
         self.training.start(self.state)
 
     def parameters(self) -> Arrays:
-        """Matrices as in the start file; the missing biases are zeros."""
+        """Matrices as in the start file; missing biases are zero."""
         named = self.named(self.training.parameters)
         values = {name: np.asarray(v.get_value()).T for name, v in named.items()}
         if self.setting.recurrent:

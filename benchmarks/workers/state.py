@@ -1,8 +1,8 @@
-"""Parameters and Adam's moments as one .npz file, so that both libraries can start from it.
+"""Parameters and Adam's moments as one .npz file, the common initial state of both libraries.
 
 The file holds `weights` and `bias`, and may hold `count`, `mu_weights`, `mu_bias`, `nu_weights`,
-`nu_bias`; without those the optimiser starts afresh. `where(model)` names the two trained leaves of
-a library's model.
+`nu_bias`; without these the optimiser starts with a new state. `where(model)` returns the two
+trained leaves of a library's model.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,8 @@ Where = Callable[[Any], tuple[Any, Any]]
 
 
 def read(path: str, model: Any, fresh: Any, where: Where) -> tuple[Any, Any]:
-    """`model` and its Adam state with the file's values; `fresh` is the initial Adam state."""
+    """Return `model` and its Adam state with the values of the file; `fresh` is the initial Adam
+    state."""
     with np.load(path) as file:
         values = {name: file[name] for name in file.files}
 

@@ -1,7 +1,7 @@
-"""eventax on Yin-Yang with QIF neurons, in float64 and with steps of 0.05 ms.
+"""Worker of eventax for Yin-Yang with QIF neurons, in float64 and with steps of 0.05 ms.
 
-Solver (Euler), root finder and adjoint are its defaults. The loss is the task's: silence counts as
-the time limit, in the value only.
+Solver (Euler), root finder and adjoint are the defaults. The loss is that of the task: silent
+outputs count as the time limit, in the value only.
 """
 
 from typing import Any
@@ -18,7 +18,7 @@ from .protocol import serve
 
 
 def build(problem: dict[str, np.ndarray], dtype: Any) -> FFEvNN:
-    """The network; `load` replaces its random weights by the problem's."""
+    """Build the network; `load` replaces its random weights by those of the problem."""
     rows, n = problem["mask"].shape
     return FFEvNN(
         layers=[n - 3, 3],
@@ -39,7 +39,7 @@ def build(problem: dict[str, np.ndarray], dtype: Any) -> FFEvNN:
 
 
 class YinYangTrainer(Trainer):
-    """The commands of the spike-time regression, with another network, loss and score."""
+    """Worker commands of the spike-time regression, with another network, loss and score."""
 
     def open(self, problem: str, dtype: str) -> dict[str, Any]:
         jax.config.update("jax_enable_x64", dtype == "float64")
@@ -65,7 +65,7 @@ class YinYangTrainer(Trainer):
         return t[:, :, None]
 
     def evaluate(self) -> dict[str, Any]:
-        """The share of test points whose class fires first."""
+        """Fraction of test points whose class fires first."""
         ttfs = eqx.filter_jit(lambda model, in_times: jax.vmap(model.ttfs)(in_times))
         times = np.asarray(ttfs(self.model, self.events(jnp.asarray(self.problem["x_test"]))))
         right = times.argmin(axis=1) == self.problem["y_test"]

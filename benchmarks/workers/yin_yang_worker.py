@@ -1,4 +1,4 @@
-"""eventsnn on Yin-Yang with QIF neurons: its own task, in float64 or float32."""
+"""Worker of eventsnn for Yin-Yang with QIF neurons: its own task, in float64 or float32."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ from .protocol import serve
 
 
 class YinYangTrainer(Trainer):
-    """The commands of the spike-time regression, but for its runs of the task."""
+    """Worker commands of the spike-time regression, without `run_task`."""
 
     def open(self, problem: str, dtype: str) -> dict[str, Any]:
         jax.config.update("jax_enable_x64", dtype == "float64")
@@ -50,11 +50,11 @@ class YinYangTrainer(Trainer):
         return {"devices": [str(device) for device in devices]}
 
     def lay_out(self, first: int, end: int) -> Any:
-        """As there; a batch is points and labels."""
+        """Chunk of batches, as in the base class; a batch consists of points and labels."""
         return Samples(*super().lay_out(first, end))
 
     def evaluate(self) -> dict[str, Any]:
-        """The share of test points whose class fires first."""
+        """Fraction of test points whose class fires first."""
         model = eqx.combine(jax.device_put(self.arrays, self.mesh.devices[0]), self.static)[0]
         test = Samples(self.problem["x_test"], self.problem["y_test"])
         return {"test_accuracy": self.task.accuracy(model, test)}

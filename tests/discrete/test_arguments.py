@@ -1,5 +1,7 @@
-"""What the discrete-time mode takes and refuses: parameters, inputs, states, keys and layers. Each
-refusal is one line that names what is wrong."""
+"""Valid and invalid arguments of the discrete-time mode: parameters, inputs, states, keys, layers.
+
+Every error is one line that names the problem.
+"""
 
 import re
 from functools import partial
@@ -27,7 +29,7 @@ def refused(message, error=ValueError):
 
 
 def one_line(call):
-    """The message of a refusal."""
+    """Message of an error, which must be one line."""
     with pytest.raises(ValueError) as caught:
         call()
     message = str(caught.value)
@@ -37,7 +39,7 @@ def one_line(call):
 
 # ------------------------------------------------------------------ parameters of cells
 
-BUILD = {  # a cell from one parameter
+BUILD = {  # constructs a cell from one parameter
     "threshold": [
         lambda x: discrete.Leaky(0.9, threshold=x),
         lambda x: discrete.RLeaky(0.9, discrete.OneToOne(), threshold=x),
@@ -144,7 +146,7 @@ def test_a_class_in_place_of_an_instance_is_refused():
 
 
 def test_parameters_are_one_a_neuron_or_shared_along_whole_axes(rng):
-    """Three values along the width of a feature map would be an accident."""
+    """Three values that happen to match the width of a feature map must not be accepted."""
     xs = jnp.asarray(rng.uniform(0.2, 0.8, (T, 3, 3, 3)))
     for shape in ((3,), (3, 3), (1, 3, 3, 3), (3, 1, 2), (1,)):
         with refused("one value per neuron, for inputs of shape (3, 3, 3), got shape"):
@@ -233,7 +235,7 @@ def test_errors_of_tracing_are_left_as_they_are():
 
 
 class Keyless(eqx.Module):
-    """A module whose call takes no key."""
+    """Module whose call takes no key."""
 
     gain: float
 
@@ -251,7 +253,8 @@ def test_a_module_without_a_key_is_a_layer_and_a_feedback():
 
 
 def test_feedback_gets_a_new_key_at_each_step():
-    """Every neuron fires at every step, so the membrane shows what dropout lets come back."""
+    """Every neuron fires at every step, so the membrane potential shows which feedback dropout
+    keeps."""
     layer = eqx.nn.Dropout(0.5)
     cells = [
         discrete.RLeaky(0.0, layer, threshold=0.5, reset="none"),
@@ -273,7 +276,7 @@ def test_feedback_gets_a_new_key_at_each_step():
 
 
 class Gated(discrete.AbstractCell):
-    """A leaky integrator that keeps its state where a mask is 0."""
+    """Leaky integrator whose state is unchanged where a mask is 0."""
 
     rho: jax.Array
     weight: jax.Array
@@ -300,13 +303,13 @@ def test_inputs_may_be_trees(rng):
     np.testing.assert_allclose(out.membranes, expected, rtol=1e-12)
     one = discrete.run(cell, {"drive": drive[:, 0], "mask": mask[:, 0]})
     np.testing.assert_allclose(one.membranes, np.array(expected)[:, 0], rtol=1e-12)
-    # A layer before it, a pair in place of a dict, and one input for all steps.
+    # A layer before the cell, a pair instead of a dict, and one input for all steps.
     model = discrete.Sequential([lambda x: {"drive": -x[0], "mask": x[1]}, cell])
     pair = discrete.run_batch(model, (-drive, mask), state=(None, out.state))
     assert pair.spikes.shape == (T, B, 4)
     constant = discrete.run_batch(model, (drive[0], np.ones(B, bool)), num_steps=3)
     np.testing.assert_allclose(constant.spikes[2], -2 * 1.75 * drive[0], rtol=1e-12)
-    # A list is an array.
+    # A list is accepted as an array.
     listed = discrete.run(discrete.Leaky(0.9), [[0.5, 0.25], [0.1, 0.2]])
     np.testing.assert_allclose(listed.membranes[1], [0.55, 0.425])
 

@@ -1,6 +1,5 @@
-"""What the cells of the discrete-time mode do over time: in batches, in other precisions, all steps
-at once, with layers between them, dropout and feedback. The numbers of one cell: test_parity.py.
-"""
+"""Behaviour of the cells over time: batches, other precisions, parallel evaluation of all steps,
+layers between cells, dropout and feedback. `test_parity.py` checks the values of single cells."""
 
 import itertools
 import re
@@ -41,13 +40,13 @@ def normal(rng, *shape):
 
 
 def agree(ours, expected, rtol=1e-12, atol=1e-12):
-    """All leaves are close (spikes, 0 or 1, are then equal)."""
+    """Check that all leaves are close (spikes, 0 or 1, are then equal)."""
     for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(a, b, rtol=rtol, atol=atol)
 
 
 def at(tree, change):
-    """A tree with its arrays changed."""
+    """Apply a function to the arrays of a tree."""
     return jax.tree.map(lambda x: change(x) if eqx.is_inexact_array(x) else x, tree)
 
 
@@ -88,7 +87,8 @@ def test_a_batch_is_a_loop_over_samples(model, rng):
 
 
 def test_a_static_input_is_a_repeated_one(model, xs):
-    # With few binary digits a sum is exact in any order: the first layer may do it only once.
+    # With few binary digits a sum is exact in any order, so the first layer may be computed only
+    # once.
     exact = lambda w: jnp.round(w * 64) / 64  # noqa: E731
     model = eqx.tree_at(lambda model: model.layers[0], model, replace_fn=lambda to: at(to, exact))
     x = exact(xs[0])
@@ -152,7 +152,7 @@ def test_parameters_are_scalars_or_one_a_neuron(model, xs):
 @pytest.mark.parametrize("name", CELLS)
 def test_a_step_keeps_shapes_and_dtypes(name, reset, dtype, rng):
     cell, x = CELLS[name](rng, reset=reset), jax.ShapeDtypeStruct((N,), dtype)
-    if name == "RLeaky":  # Equinox's layers have a dtype of their own, cells do not
+    if name == "RLeaky":  # Equinox's layers have a fixed dtype, cells do not
         cell = cast(cell, dtype)
     state = cell.init_state(x)
     spk, after = eqx.filter_eval_shape(cell, x, state)
@@ -162,7 +162,7 @@ def test_a_step_keeps_shapes_and_dtypes(name, reset, dtype, rng):
     assert kinds(state) == type(state)(*[((N,), dtype)] * len(state))
 
 
-@pytest.mark.parametrize("name", sorted(set(CELLS) - {"RLeaky"}))  # whose feedback is a matrix
+@pytest.mark.parametrize("name", sorted(set(CELLS) - {"RLeaky"}))  # matrix feedback
 def test_a_cell_takes_any_shape(name, rng):
     cell, x = CELLS[name](rng), jax.ShapeDtypeStruct((2, 3, 5), float)
     spk, after = eqx.filter_eval_shape(cell, x, cell.init_state(x))
@@ -185,7 +185,7 @@ def test_inhibition_lets_at_most_one_neuron_fire(rng):
     for name, (one, free) in solve(pairs, xs).items():
         fired = np.asarray(one.spikes > 0)
         assert np.all(fired.sum(-1) <= 1) and fired.sum() > 3, name
-        # In the first step, where nothing was reset: who is furthest over threshold.
+        # In the first step, where nothing was reset: the neuron furthest above threshold.
         furthest = np.eye(N)[np.argmax(free.membranes[0], -1)]
         np.testing.assert_array_equal(one.spikes[0], free.spikes[0] * furthest, err_msg=name)
 
@@ -210,8 +210,10 @@ def test_a_linear_recurrence(rng):
 
 
 def test_in_parallel_is_step_by_step(rng):
-    """Cells without reset in a stack (RLeaky and RSynaptic among them, which feed back and so
-    have to go through it step by step), from a given state, forwards and backwards."""
+    """Cells without reset in a stack, from a given state, forwards and backwards.
+
+    RLeaky and RSynaptic are among them; their feedback requires evaluation step by step.
+    """
     model = stack(N_IN, rng, reset="none")
     xs, weights = normal(rng, 5, N_IN), normal(rng, 2, 5, N)
     state = jax.tree.map(lambda x: normal(rng, *x.shape), model.init_state(xs[0]))
@@ -256,7 +258,7 @@ def test_only_what_has_to_waits_for_the_last_step(name, rng):
 
 
 def equations(function, *shapes):
-    """Each equation of a function's program, and whether it is in a loop."""
+    """Yield each equation of a function's jaxpr, and whether it is inside a loop."""
 
     def walk(jaxpr, inside):
         for eqn in jaxpr.eqns:
@@ -275,7 +277,7 @@ def equations(function, *shapes):
 
 
 def products(function, *shapes):
-    """Shapes of the factors of each matrix product, and whether it is in a loop."""
+    """Shapes of the factors of each matrix product, and whether it is inside a loop."""
     return [
         ({v.aval.shape for v in eqn.invars}, inside)
         for eqn, inside in equations(function, *shapes)
@@ -284,11 +286,11 @@ def products(function, *shapes):
 
 
 def test_only_layers_between_cells_are_in_the_loop(rng):
-    sizes = (N_IN, 7, 8, 9)  # so that a product is known by its shapes
+    sizes = (N_IN, 7, 8, 9)  # distinct shapes, so that each product can be identified
     first, middle, last = (linear(a, b, rng) for a, b in itertools.pairwise(sizes))
     cell = discrete.Leaky(0.9)
     model = discrete.Sequential([jnp.tanh, first, cell, middle, cell, last, jnp.tanh])
-    # Once; in each of the steps; and for all steps in one product.
+    # Once; at each step inside the loop; and for all steps in one product.
     constant = products(lambda x: discrete.run(model, x, num_steps=T).spikes, (N_IN,))
     assert constant == [({(7, 4), (4,)}, False), ({(8, 7), (7,)}, True), ({(9, 8), (T, 8)}, False)]
     moving = products(lambda x: discrete.run(model, x).spikes, (T, N_IN))
@@ -310,7 +312,7 @@ def test_a_random_layer_is_drawn_at_each_step_of_a_constant_input(rng, getkey):
     )
     assert found == {(7, 4), (T, 4)} and not inside
     assert len(np.unique(run(model, x, num_steps=T, key=getkey()).spikes, axis=0)) > T // 2
-    # What draws nothing is computed once, key or no key.
+    # A layer that draws no random numbers is computed once, with or without a key.
     model = eqx.tree_at(lambda m: m.layers[0], model, linear(N_IN, N_IN, rng))
     found = products(
         lambda x: discrete.run(model, x, num_steps=T, key=jax.random.key(0)).spikes, (N_IN,)
@@ -362,7 +364,7 @@ def test_maps():
 
 
 def test_a_batch_with_keys_states_and_several_layers(rng, getkey):
-    """run_batch, vmap of run, and a loop over samples."""
+    """Agreement of run_batch, vmap of run, and a loop over samples."""
     layers = [linear(N_IN, N, rng), eqx.nn.Dropout(0.4), discrete.Leaky(0.8)]
     layers += [eqx.nn.Dropout(0.4), linear(N, N, rng), discrete.Synaptic(0.5, 0.7)]
     model, x, key = discrete.Sequential(layers), normal(rng, B, N_IN), getkey()
@@ -399,7 +401,7 @@ def test_a_batch_with_keys_states_and_several_layers(rng, getkey):
 
 
 class Branches(discrete.AbstractCell):
-    """The same input to fast and slow neurons; a key that only one of them needs."""
+    """The same input to fast and slow neurons; only one of them needs a key."""
 
     fast: discrete.Leaky
     slow: discrete.Synaptic
@@ -414,7 +416,7 @@ class Branches(discrete.AbstractCell):
 
 
 class Total(discrete.AbstractCell):
-    """All that ever came in, as a membrane."""
+    """Sum of all inputs so far, returned as a membrane potential."""
 
     class State(NamedTuple):
         mem: jax.Array
@@ -434,7 +436,7 @@ def test_a_model_of_ones_own(xs):
     agree(out.spikes, {"fast": fast.spikes, "slow": slow.spikes})
     assert out.membranes is None and np.any(fast.spikes != slow.spikes)
     agree(out.state, (fast.state, slow.state))
-    # Among other layers, itself a layer of a stack in a stack.
+    # Among other layers, and itself a layer of a stack within a stack.
     twice = discrete.Sequential([jnp.negative, own])
     model = discrete.Sequential([jnp.negative, twice, Total(), lambda x: 2 * x])
     found = run(model, xs, layers=(1, 2, 3))
@@ -449,7 +451,7 @@ def test_a_model_of_ones_own(xs):
 
 
 def names(model, *args):
-    """What a filter lets train, by name, and what it does not."""
+    """Names of the parameters that a filter selects, and of those that it does not."""
     flags = jax.tree_util.tree_leaves_with_path(discrete.trainable(model, *args))
     leaves = jax.tree_util.tree_leaves_with_path(model)
     assert [path for path, _ in flags] == [path for path, _ in leaves]
@@ -503,7 +505,7 @@ def test_an_unknown_name_does_not_train():
 
 
 def test_dropout_is_drawn_at_each_step(rng, getkey):
-    # One before the first cell, one between cells: both see the same numbers at every step.
+    # One before the first cell, one between cells: both use the same mask at every step.
     cell, x = discrete.LeakyIntegrator(0.0), jnp.ones((2, N_IN))
     layers = [linear(N_IN, 20, rng), eqx.nn.Dropout(0.5), cell, jnp.ones_like]
     model = discrete.Sequential([*layers, eqx.nn.Dropout(0.5), cell])
@@ -513,14 +515,14 @@ def test_dropout_is_drawn_at_each_step(rng, getkey):
     for seen, full, kept in zip(out.spikes, dense, masks, strict=True):
         agree(seen, np.where(kept, 2 * full, 0).reshape(seen.shape))
         assert 0.4 < kept.mean() < 0.6
-    assert len(np.unique(np.concatenate(masks), axis=0)) == 4 * T  # no mask is used again
+    assert len(np.unique(np.concatenate(masks), axis=0)) == 4 * T  # no mask is reused
     still = run_batch(eqx.nn.inference_mode(model), x, num_steps=T, layers=(1, 4))
     for seen, full in zip(still.spikes, dense, strict=True):
         agree(seen, np.broadcast_to(full, seen.shape))
 
 
 def of_feedback(feedback, xs):
-    """Output of a recurrent cell, and gradients of its feedback and of its input."""
+    """Output of a recurrent cell, and gradients with respect to its feedback and its input."""
 
     def value(given):
         feedback, xs = given

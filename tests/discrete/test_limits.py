@@ -1,5 +1,5 @@
-"""The discrete-time mode at its limits: membranes exactly at the threshold, NaNs, rates that meet,
-parameters that learning keeps in a range; and how often a run is traced and compiled."""
+"""Limiting cases of the discrete-time mode: membrane potentials exactly at the threshold, NaNs,
+equal rates, parameters constrained during training; and the number of traces and compilations."""
 
 import functools
 
@@ -41,7 +41,7 @@ def with_threshold(cell, threshold):
 
 @eqx.filter_jit
 def of_thresholds(cells, thresholds, xs):
-    """Runs of each cell with each of its thresholds, in one program."""
+    """Run each cell with each of its thresholds, in one program."""
     return {
         name: [discrete.run(with_threshold(cell, theta), xs) for theta in thresholds[name]]
         for name, cell in cells.items()
@@ -50,7 +50,7 @@ def of_thresholds(cells, thresholds, xs):
 
 @pytest.mark.parametrize("reset", ["subtract", "zero", "none"])
 def test_a_membrane_at_its_threshold_neither_fires_nor_resets(reset, rng):
-    """As in snnTorch, whose spike is mem - threshold > 0."""
+    """As in snnTorch, where a spike is mem - threshold > 0."""
     cells = {name: cell(rng, reset=reset) for name, cell in CELLS.items()}
     xs = jnp.asarray(rng.uniform(0.1, 1.0, (T, N)))
     high = jnp.full(N, 1e9)
@@ -62,8 +62,8 @@ def test_a_membrane_at_its_threshold_neither_fires_nor_resets(reset, rng):
         assert np.all(peaks[name] > 0.1), name
         np.testing.assert_array_equal(at.spikes, 0, err_msg=name)
         np.testing.assert_array_equal(at.membranes, free[name][0].membranes, err_msg=name)
-        # The next smaller threshold is exceeded where each neuron's membrane is highest; with
-        # feedback only up to the first spike of all.
+        # The next smaller threshold is exceeded where the membrane potential of a neuron is
+        # highest; with feedback only up to the first spike.
         highest = np.argmax(free[name][0].membranes, axis=0)
         fired = np.asarray(under.spikes > 0)
         some = highest == np.min(highest) if name.startswith("R") else np.full(N, True)
@@ -76,7 +76,7 @@ def test_a_membrane_at_its_threshold_neither_fires_nor_resets(reset, rng):
 
 def test_a_membrane_that_is_nan_is_no_silent_neuron(rng):
     """NaN as input of one neuron of one sample: its spikes are NaN from that step on, all others
-    as before."""
+    are unchanged."""
     cells = {name: cell(rng) for name, cell in CELLS.items() if name != "RLeaky"}
     cells["RLeaky"] = discrete.RLeaky(0.8, discrete.OneToOne(-0.5))
     xs = jnp.asarray(rng.uniform(0.1, 1.0, (T, B, N)))
@@ -89,7 +89,7 @@ def test_a_membrane_that_is_nan_is_no_silent_neuron(rng):
     clean, found = solve(xs), solve(bad)
     for name in cells:
         hit = np.zeros((T, B, N), bool)
-        hit[3 + (name == "Alpha") :, 1, 2] = True  # whose input acts a step later
+        hit[3 + (name == "Alpha") :, 1, 2] = True  # cells whose input takes effect one step later
         np.testing.assert_array_equal(np.isnan(found[name].membranes), hit, err_msg=name)
         np.testing.assert_array_equal(np.isnan(found[name].spikes), hit, err_msg=name)
         np.testing.assert_array_equal(found[name].spikes[~hit], clean[name].spikes[~hit])
@@ -126,7 +126,7 @@ EDGES = [(0.9, 0.0), (1.0, 0.5), (1.0, 1.0), (0.0, 0.4), (0.5, 1.0)]
 
 
 def response(alpha, beta, k):
-    """The membrane k steps after an input of 1, without spikes, in mpmath."""
+    """Membrane potential k steps after an input of 1, without spikes, computed with mpmath."""
     alpha, beta = mpmath.mpf(alpha), mpmath.mpf(beta)
     if beta == 0:
         return alpha**k if k else mpmath.mpf(0)
@@ -139,7 +139,7 @@ def response(alpha, beta, k):
 
 
 def cell_of(alpha, beta, **options):
-    """Any rates: a learnt one may be anywhere."""
+    """Cell with arbitrary rates, because trained rates may take any value."""
     cell = discrete.Alpha(0.9, 0.3, **options)
     return eqx.tree_at(lambda cell: (cell.alpha, cell.beta), cell, (alpha, beta))
 
@@ -149,7 +149,8 @@ WEIGHTS = np.cos(np.arange(T))
 
 @functools.partial(jax.jit, static_argnames=("reset", "parallel"))
 def responses(alphas, betas, reset, parallel):
-    """Membranes after a pulse, and gradients of their weighted sum with respect to the rates."""
+    """Membrane potentials after a pulse, and gradients of their weighted sum with respect to the
+    rates."""
 
     def total(rates):
         cell = cell_of(*rates, reset=reset, threshold=1e9)
@@ -170,7 +171,7 @@ def test_alpha_responds_as_the_closed_form_at_any_rates(reset, parallel):
         expected = [[float(response(*p, k)) for k in range(T)] for p in PAIRS + EDGES]
         np.testing.assert_allclose(mem, expected, rtol=1e-11, atol=1e-15)
         for i, (alpha, beta) in enumerate(PAIRS):
-            pair = alpha, beta + 1e-12 * (alpha == beta)  # where mpmath can take differences
+            pair = alpha, beta + 1e-12 * (alpha == beta)  # for differences with mpmath
 
             def total(a, b):
                 return sum(mpmath.mpf(w) * response(a, b, k) for k, w in enumerate(WEIGHTS))
@@ -182,7 +183,7 @@ def test_alpha_responds_as_the_closed_form_at_any_rates(reset, parallel):
 
 
 def test_alpha_of_rates_that_are_equal_when_rounded():
-    """0.9 and 0.899 are one number in bfloat16."""
+    """0.9 and 0.899 are equal in bfloat16."""
     rates = (jnp.full(1, rate, jnp.bfloat16) for rate in (0.9, 0.899))
     gradients, mem = responses(*rates, "zero", False)
     exact = [float(response(0.8984375, 0.8984375, k)) for k in range(T)]
@@ -208,7 +209,8 @@ def test_alpha_with_equal_rates_has_finite_gradients_through_spikes(reset, rng):
 
 
 def test_alpha_goes_on_from_a_state_after_a_reset_by_subtraction(rng):
-    """The membrane then starts anew from the excitatory current: by the definition, in NumPy."""
+    """The membrane potential restarts from the excitatory current; compared with the definition in
+    NumPy."""
     xs, (a, b) = rng.uniform(0.0, 0.6, (2 * T, N)), (0.9, 0.7)
     tau, exc, inh, mem = np.log(a) / (np.log(b) - np.log(a)) + 1, *np.zeros((3, N))
     expected = []
@@ -231,7 +233,7 @@ def test_alpha_goes_on_from_a_state_after_a_reset_by_subtraction(rng):
 
 
 def constrained(model):
-    """Thresholds positive, rates between 0 and 1, and a weight matrix of synapses, too."""
+    """Constrain thresholds to positive values, rates to [0, 1] and weights to [-5, 5]."""
     spiking = [c for c in model.layers if isinstance(c, discrete.AbstractSpikingCell)]
     picks = [i for i, layer in enumerate(model.layers) if layer in spiking]
     model = esn.constrain(model, lambda m: [m.layers[i].threshold for i in picks])
@@ -258,7 +260,7 @@ def test_a_constrained_model_is_the_same_model(rng):
     batch = jnp.stack([xs, -xs], 1)
     run_batch = eqx.filter_jit(discrete.run_batch)
     agree(run_batch(wrapped, batch)[:2], run_batch(model, batch)[:2])
-    # Each cell by itself.
+    # Each cell separately.
     for i in range(1, len(model.layers), 2):
         x = jnp.linspace(0.1, 1.0, N)
         agree(step(wrapped.layers[i], x), step(model.layers[i], x))
@@ -275,7 +277,7 @@ def test_a_constrained_model_is_the_same_model(rng):
 
 
 def test_a_rate_beyond_its_range_is_stuck_and_a_bounded_one_comes_back():
-    """Adam-like steps of a constant size, first up, then down."""
+    """Steps of constant size, as by Adam, first upwards, then downwards."""
 
     @jax.jit
     @jax.grad
@@ -339,7 +341,7 @@ jax.monitoring.register_event_duration_secs_listener(count_compilations)
 
 
 def compilations(function, *args):
-    """How many programs are compiled by a call, without its result."""
+    """Number of programs compiled by a call, whose result is discarded."""
     before = len(COMPILATIONS)
     jax.block_until_ready(jax.tree.leaves(eqx.filter(function(*args), eqx.is_array)))
     return len(COMPILATIONS) - before
@@ -365,7 +367,7 @@ def test_streaming_compiles_once():
             compilations(lambda i=i, s=state: discrete.run_batch(models[i % 3], frame, state=s))
         )
         state = discrete.run_batch(models[i % 3], frame, state=state).state
-    # Without a state and with one; the models differ only in their numbers.
+    # Without a state and with one; the models differ only in their parameter values.
     assert counts[0] > 0 and counts[2:] == [0] * 4
     for call in (
         lambda m: discrete.run_batch(m, frame, state=state, layers=np.int64(3)),
@@ -412,7 +414,7 @@ def test_a_scan_of_an_event_network_compiles_once():
 
 
 def traced():
-    """A model, and a list of the inputs with which it is traced."""
+    """Model, and a list of the inputs with which it is traced."""
     notes = []
 
     def layer(x):
@@ -427,7 +429,7 @@ def test_a_jit_around_a_run_is_one_program():
     around = jax.jit(lambda xs: discrete.run_batch(model, xs).spikes)
     assert compilations(around, jnp.ones((T, B, N))) == 1
     seen = len(notes)
-    assert seen > 0 and compilations(around, 2 * jnp.ones((T, B, N))) <= 1  # the product's
+    assert seen > 0 and compilations(around, 2 * jnp.ones((T, B, N))) <= 1  # of the matrix product
     assert len(notes) == seen
     lowered = around.lower(jnp.ones((T, B, N))).compile()
     assert "while" in lowered.as_text()
@@ -450,12 +452,12 @@ def test_what_is_refused_is_not_traced():
         with pytest.raises(ValueError) as caught:
             call()
         assert type(caught.value) is ValueError and "\n" not in str(caught.value)
-        assert not getattr(caught.value, "__notes__", [])  # what JAX adds while it traces
+        assert not getattr(caught.value, "__notes__", [])  # added by JAX during tracing
     assert not notes
 
 
 class Normalised(discrete.AbstractCell):
-    """A layer that subtracts the mean over the batch."""
+    """Layer that subtracts the mean over the batch."""
 
     def init_state(self, x):
         return None

@@ -1,7 +1,7 @@
-"""The cells of the discrete-time mode give snnTorch's numbers: spikes, states and gradients.
+"""Cells of the discrete-time mode against snnTorch: spikes, states and gradients.
 
-`fixtures/cells.npz` holds what snnTorch computed; with torch 2.13.0, snnTorch 1.0.0 and NumPy
-installed, `python tests/fixtures/make_cells.py` makes it anew.
+`fixtures/cells.npz` holds the results of snnTorch; with torch 2.13.0, snnTorch 1.0.0 and NumPy
+installed, `python tests/fixtures/make_cells.py` regenerates it.
 """
 
 import json
@@ -25,7 +25,7 @@ CLOSE = {"rtol": 1e-5, "atol": 1e-5}
 
 
 class Fixtures:
-    """Cases by name, with their arrays cut out of the flat vectors of the file."""
+    """Cases by name, with their arrays extracted from the flat vectors of the file."""
 
     def __init__(self):
         with np.load(pathlib.Path(__file__).parents[1] / "fixtures" / "cells.npz") as file:
@@ -40,12 +40,13 @@ class Fixtures:
         return {name: self._cut("bits", place) for name, place in case["spikes"].items()}
 
     def differentiated(self, case):
-        """The arrays of which there are gradients, besides a cell's input."""
+        """Names of the arrays with gradients, besides a cell's input."""
         arrays = self.arrays(case)
         return {n: x for n, x in arrays.items() if f"grad_{n}" in arrays}
 
     def functional(self, case):
-        """The input, and the weights of spikes and membranes in the scalar that is derived."""
+        """Input, and the weights of spikes and membrane potentials in the scalar that is
+        differentiated."""
         kind = "image" if case["feedback"] == "conv" else "vector"
         x, a, b = (self.file[f"{kind}_{name}"] for name in "xab")
         return x[case["input"]], a, b
@@ -58,7 +59,7 @@ class Fixtures:
 
 FIXTURES = Fixtures()
 NETWORKS = ("network-Leaky", "network-RLeaky")
-# Where snnTorch's reset_delay=False has no effect, ours has one.
+# snnTorch's reset_delay=False has no effect; in eventsnn it has one.
 NOT_LIKE_THEM = ("RSynaptic-subtract-at_once-linear", "RSynaptic-zero-at_once-linear")
 CELLS = [name for name in FIXTURES.cases if name not in NETWORKS + NOT_LIKE_THEM]
 
@@ -67,7 +68,7 @@ CELLS = [name for name in FIXTURES.cases if name not in NETWORKS + NOT_LIKE_THEM
 
 
 def layer(kind, *sizes, weight, bias):
-    """An Equinox layer with given weights; nothing is drawn."""
+    """Equinox layer with given weights, without random initialisation."""
     shapes = eqx.filter_eval_shape(kind, *sizes, key=jax.random.key(0))
     bias = bias.reshape(shapes.bias.shape)
     return eqx.tree_at(lambda to: (to.weight, to.bias), shapes, (weight, bias))
@@ -85,7 +86,7 @@ def feedback(kind, given):
 
 
 def build(case, parameters):
-    """Our cell for a case."""
+    """Build the eventsnn cell for a case."""
     given = dict(parameters)
     if case["feedback"]:
         given["feedback"] = feedback(case["feedback"], given)
@@ -155,7 +156,7 @@ def test_every_case_is_compared():
 
 
 def rsynaptic_by_hand(stored, x, reset, *, at_once):
-    """Spikes and membranes of RSynaptic, written out."""
+    """Spikes and membrane potentials of RSynaptic, computed explicitly."""
     alpha, beta, theta = stored["alpha"], stored["beta"], stored["threshold"]
     spk, syn, mem = np.zeros((3, *x.shape[1:]), np.float32)
     spikes, membranes = [], []
@@ -166,7 +167,8 @@ def rsynaptic_by_hand(stored, x, reset, *, at_once):
         mem = mem - over * theta if reset == "subtract" else np.where(over, 0, mem)
         spk = (mem > theta).astype(np.float32)
         if at_once:
-            # What is due later is done now; what was done for the last step is not done twice.
+            # A reset due in the next step is done now; a reset done for the last step is not
+            # repeated.
             change = spk - over
             mem = mem - change * (theta if reset == "subtract" else mem)
         spikes.append(spk)
@@ -194,7 +196,7 @@ def test_rsynaptic_resets_at_once_where_theirs_does_not(name):
 
 
 def two_layers(p):
-    """Linear, cell, linear, cell, of parameters whose names end in 0 or 1."""
+    """Linear, cell, linear, cell, with parameters whose names end in 0 or 1."""
     layers = []
     for k in "01":
         n_out, n_in = p["weight" + k].shape

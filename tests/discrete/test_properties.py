@@ -1,5 +1,6 @@
-"""Laws of the discrete-time mode, for parameters and inputs drawn by hypothesis: the same draws in
-every run. The model is all cells one after the other, whose neurons differ.
+"""Properties of the discrete-time mode for parameters and inputs drawn by hypothesis.
+
+The draws are the same in every run. The model is a stack of all cells with heterogeneous neurons.
 """
 
 import equinox as eqx
@@ -23,7 +24,7 @@ def run(model, xs, state=None):
 
 
 def property_of(examples=25, **more):
-    """A test of a seed and more."""
+    """Decorate a test of a seed and further drawn arguments."""
 
     def decorate(test):
         settled = settings(
@@ -40,19 +41,19 @@ def property_of(examples=25, **more):
 
 
 def changed(tree, change):
-    """A tree with its arrays of real numbers changed."""
+    """Apply a function to the real arrays of a tree."""
     return jax.tree.map(
         lambda x: jnp.asarray(change(np.asarray(x))) if eqx.is_inexact_array(x) else x, tree
     )
 
 
 def of_layers(model, change):
-    """A model with layers changed by a function of an index and a layer."""
+    """Apply a function of index and layer to the layers of a model."""
     return discrete.Sequential([change(k, layer) for k, layer in enumerate(model.layers)])
 
 
 def drawn(seed):
-    """A model, inputs for it, and a generator for what a test changes in them."""
+    """Draw a model and its inputs; also return a generator for the changes that a test makes."""
     rng = np.random.default_rng(seed)
 
     def vary(x):
@@ -101,7 +102,8 @@ def test_a_sample_does_not_depend_on_the_others(seed):
 
 @property_of(factor=st.sampled_from([4.0, 3.0, 0.1]))
 def test_potentials_scale_with_thresholds_and_currents(seed, factor):
-    """Currents are what layers and feedback give; a layer takes spikes, whose size is fixed."""
+    """Currents are the outputs of layers and feedback; the input of a layer is spikes of fixed
+    size."""
     model, xs, _ = drawn(seed)
 
     def scale(k, layer):
@@ -115,7 +117,7 @@ def test_potentials_scale_with_thresholds_and_currents(seed, factor):
 
     spikes, membranes = spikes_and_membranes(run(model, xs))
     found = spikes_and_membranes(run(of_layers(model, scale), xs))
-    scaled = np.concatenate([spikes[:-1], factor * spikes[-1:]])  # the last is an integrator
+    scaled = np.concatenate([spikes[:-1], factor * spikes[-1:]])  # the last cell is an integrator
     assert_equal_runs(found, (scaled, factor * membranes))
 
 
@@ -139,7 +141,7 @@ def test_a_later_input_has_no_influence_on_what_was(seed, step):
 
 @property_of(who=st.integers(0, N - 1))
 def test_the_weights_of_a_silent_neuron_have_no_influence(seed, who):
-    """One of each cell's, with a threshold out of reach."""
+    """One silent neuron per cell, with a threshold that is out of reach."""
     model, xs, rng = drawn(seed)
 
     def silence(k, layer):
@@ -166,7 +168,7 @@ def test_float32_is_close_to_float64(seed):
     """The spikes are equal, unless a relative change of the weights by 1e-5 changes them."""
     model, xs, _ = drawn(seed)
     spikes, membranes = spikes_and_membranes(run(model, xs))
-    fires = spikes[:-1] > 0  # the last is an integrator
+    fires = spikes[:-1] > 0  # the last cell is an integrator
     for e in (1e-5, -1e-5):
         moved = run(of_layers(model, lambda k, x, e=e: changed(x, lambda x: x * (1 + e))), xs)
         assume(np.array_equal(np.stack(moved.spikes[:-1]) > 0, fires))

@@ -1,5 +1,7 @@
-"""Surrogates against snnTorch 1.0.0: numbers in `fixtures/functional.npz`, made by
-`fixtures/make_functional.py` in an environment with snnTorch, see there."""
+"""Surrogates against snnTorch 1.0.0: values in `fixtures/functional.npz`.
+
+`fixtures/make_functional.py` generates the file in an environment with snnTorch.
+"""
 
 import pathlib
 from typing import Any
@@ -56,7 +58,7 @@ def spikes_and_slopes(surrogate, x, key=None):
     return spikes, pull(jnp.ones_like(x))[0]
 
 
-# Every surrogate in one compilation a dtype.
+# Every surrogate in one compilation per dtype.
 of_peers = jax.jit(lambda x: {name: spikes_and_slopes(s, x) for name, s in PEERS.items()})
 of_all = jax.jit(lambda x: {name: spikes_and_slopes(s, x, KEY) for name, s in ALL.items()})
 
@@ -86,7 +88,7 @@ def test_what_snntorch_gets_wrong():
     assert overflow.any() and np.isnan(FIXTURE["sigmoid_grad"][overflow]).all()
     np.testing.assert_allclose(spikes_and_slopes(sg.Sigmoid(), jnp.asarray(X))[1][overflow], 0)
     assert FIXTURE["lso_raises"]
-    # A slope below 0 above the threshold, so not a triangle.
+    # The slope is negative above the threshold, so this is not a triangle.
     assert np.all(FIXTURE["triangular_grad"][X > 0] == -1)
 
 
@@ -111,7 +113,7 @@ def test_stochastic_spike():
     np.testing.assert_array_equal(spikes, x > 0)
     assert np.all(slopes[x > 0] == 1)
     noise = np.sort(slopes[x <= 0])
-    # Uniform in (-0.25, 0.75) x 0.4; Kolmogorov-Smirnov at the level 1e-6.
+    # Uniform in (-0.25, 0.75) x 0.4; Kolmogorov-Smirnov test at the level 1e-6.
     expected = (np.arange(noise.size) + 0.5) / noise.size
     assert np.max(np.abs(noise / 0.4 + 0.25 - expected)) < 2.7 / np.sqrt(noise.size)
     assert noise[0] >= -0.1 and noise[-1] < 0.3
@@ -152,7 +154,7 @@ def test_nan_stays_nan_and_the_threshold_itself_is_silent(name, dtype):
 def test_bfloat16_is_float32_rounded(name):
     x = jnp.asarray(X, jnp.bfloat16)
     rounded, exact = (of_all(x)[name][1] for x in (x, x.astype(jnp.float32)))
-    # An exponent of up to 10 loses 2^-9 of itself; beyond, e^-10 is nothing.
+    # An exponent of up to 10 has a relative error of 2^-9; beyond, e^-10 is negligible.
     np.testing.assert_allclose(np.asarray(rounded, np.float32), exact, rtol=0.03, atol=2e-3)
 
 
@@ -160,7 +162,7 @@ def test_bfloat16_is_float32_rounded(name):
 
 
 def each_way(surrogate, x, keys):
-    """Spikes, derivatives in both modes, and the replacement itself, under vmap."""
+    """Spikes, derivatives in both modes, and the surrogate derivative itself, under vmap."""
 
     def fire(x, key):
         return surrogate(x, key=key)

@@ -1,4 +1,5 @@
-"""A batch axis, `vmap` and a loop are the same; so are eager and compiled; none compiles twice."""
+"""Equality of batch axes, `vmap` and loops, and of eager and compiled calls, without
+recompilation."""
 
 import functools as ft
 import gc
@@ -98,7 +99,7 @@ def test_a_second_model_does_not_retrace(getkey):
 
 
 def test_a_second_call_does_not_compile(getkey, caplog):
-    """Without jit around it, too."""
+    """Also without an enclosing jit."""
     compiled = []
     for seed in (2, 3, 4):
         net, x = small(EXACT[0], seed), inputs(getkey())
@@ -106,7 +107,7 @@ def test_a_second_call_does_not_compile(getkey, caplog):
         with jax.log_compiles():
             net.ttfs(x)
         compiled.append([r.getMessage() for r in caplog.records if "Compiling" in r.getMessage()])
-    assert compiled[0]  # the first call does, and the log shows it
+    assert compiled[0]  # the first call compiles, and the log shows it
     assert compiled[1:] == [[], []]
 
 
@@ -120,7 +121,7 @@ def test_float32(case, getkey):
 
 
 def test_default_precision(getkey):
-    """What a user has who sets nothing: float32, and no 64-bit number anywhere."""
+    """Default settings of a user: float32, and no 64-bit number anywhere."""
     expected = small(EXACT[0]).ttfs(jnp.array([[3.0, 1.0, 7.0], [2.0, 9.0, jnp.inf]]))
     with jax.enable_x64(False):
         net = small(EXACT[0])
@@ -144,7 +145,7 @@ QUERIES = {
 
 @pytest.mark.parametrize("name", QUERIES)
 def test_no_sample(name):
-    """Of the axes of a batch any may have length 0."""
+    """Any axis of a batch may have length 0."""
     (query, shape), net = QUERIES[name], small(EXACT[0])
     for axes in ((0,), (0, 3), (3, 0)):
         x = jnp.zeros((*axes, N_IN, K))
@@ -178,7 +179,7 @@ def programs():
 
 
 def test_programs_that_are_no_longer_used_are_dropped(monkeypatch):
-    """Calls that are not under jit keep what they compiled, but not of every t_max there was."""
+    """Calls without jit keep their compiled programs, but not for every past value of t_max."""
     monkeypatch.setattr(batching, "program", ft.lru_cache(2)(program.__wrapped__))
     x = inputs(jax.random.key(0))
     jax.clear_caches()
@@ -197,7 +198,7 @@ def test_programs_that_are_no_longer_used_are_dropped(monkeypatch):
 
 
 def test_gradients_that_are_not_under_jit_do_not_compile_twice(caplog):
-    """By Autodiff: its loop over the rows is a program, too."""
+    """With Autodiff, whose loop over the rows is also a program."""
     compiled = []
     for seed in (2, 3):
         net, x = small(EXACT[0], seed, adjoint=esn.Autodiff()), inputs(jax.random.key(0))

@@ -1,4 +1,4 @@
-"""Numbers of single neurons that have a closed form, for what no other test looks at."""
+"""Single neurons with a closed form, for quantities that no other test covers."""
 
 import equinox as eqx
 import jax
@@ -26,9 +26,9 @@ def peak_time(tau_mem, tau_syn):
 
 
 def test_the_maximum_may_lie_before_or_after_an_arrival():
-    """Neuron 0 turns between two of its arrivals, neuron 1 after its last. The two arrivals at
-    neuron 2 end a segment at 3 ms, so the next one has the turn of neuron 0, then its second
-    arrival; the delays of all arrivals differ."""
+    """Neuron 0 has its maximum between two of its arrivals, neuron 1 after its last. The two
+    arrivals at neuron 2 end a segment at 3 ms, so the next segment contains the maximum of neuron
+    0, then its second arrival; the delays of all arrivals differ."""
     tau_mem, tau_syn = 10.0, 4.0
     weights = jnp.array([[0.0] * 3] * 3 + [[0.6, 0.2, 0.1], [-0.3, 0.7, 0.1]])
     delays = jnp.zeros((5, 3)).at[3:].set(jnp.array([[1.0, 1.5, 2.0], [20.0, 21.0, 3.0]]))
@@ -37,7 +37,7 @@ def test_the_maximum_may_lie_before_or_after_an_arrival():
     )
     at = peak_time(tau_mem, tau_syn)
     first = 0.6 * response(at, tau_mem, tau_syn)
-    # V of neuron 1 after both: c exp(-t/tau_mem) - d exp(-t/tau_syn), t from the second.
+    # V of neuron 1 after both: c exp(-t/tau_mem) - d exp(-t/tau_syn), t from the second arrival.
     lag, ratio = 21.0 - 1.5, tau_syn / (tau_mem - tau_syn)
     c = ratio * (0.2 * np.exp(-lag / tau_mem) + 0.7)
     d = ratio * (0.2 * np.exp(-lag / tau_syn) + 0.7)
@@ -52,7 +52,7 @@ def test_the_maximum_may_lie_before_or_after_an_arrival():
 
 def test_the_integral_includes_the_refractory_period():
     """A constant current; V is held at its reset. The last period ends before, at, or after t_max,
-    and one begins at t_max."""
+    and one period starts at t_max."""
     tau, bias, t_max = 10.0, 2.0, 20.0
 
     @jax.jit
@@ -83,7 +83,7 @@ def test_the_integral_includes_the_refractory_period():
 
 
 def test_inputs_after_t_max_do_not_act_on_pseudospikes():
-    """From t_max on only the drive acts, on a neuron at rest."""
+    """After t_max only the drive acts, on a neuron at rest."""
     net = esn.EventNetwork(
         esn.LIF(10.0, 5.0),
         jnp.array([[0.0], [40.0]]),
@@ -119,8 +119,8 @@ def slow_gradient(bias):
 
 
 def test_min_speed_bounds_the_gradient_of_a_slow_crossing():
-    """V = b (1 - exp(-t/tau)) reaches theta with the speed (b - theta)/tau, and dt/dtheta is one
-    over it; where that is below `min_speed`, one over `min_speed`."""
+    """V = b (1 - exp(-t/tau)) reaches theta with the speed (b - theta)/tau, and dt/dtheta is the
+    inverse of the speed; below `min_speed`, it is the inverse of `min_speed`."""
     for bias in BIAS:
         speed = max((bias - THRESHOLD) / TAU, MIN_SPEED)
         grads = slow_gradient(jnp.array([bias, -1.0]))
@@ -128,7 +128,7 @@ def test_min_speed_bounds_the_gradient_of_a_slow_crossing():
 
 
 def test_min_speed_leaves_the_gradients_of_other_neurons_exact():
-    """A neuron without synapses fires before the slow one, of which it is independent."""
+    """A neuron without synapses fires before the slow one and is independent of it."""
     grads = slow_gradient(BIAS[jnp.array([0, 2])])
     np.testing.assert_allclose(grads, [TAU / 2.0, 1 / MIN_SPEED], rtol=1e-9)
 

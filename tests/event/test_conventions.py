@@ -1,4 +1,4 @@
-"""What happens when: each rule of docs/events.md, for every flow and for both modes."""
+"""Rules of docs/events.md, for every flow and for both modes."""
 
 import math
 
@@ -36,13 +36,13 @@ CASES = [
 
 
 def alone(neuron, t_max, **options):
-    """A network of one neuron without inputs."""
+    """Network of one neuron without inputs."""
     return esn.EventNetwork(neuron, jnp.zeros((1, 1)), outputs=(0,), t_max=t_max, **options)
 
 
 @pytest.mark.parametrize(("model", "options"), CASES)
 def test_a_potential_that_approaches_its_threshold_never_fires(model, options):
-    """V = b (1 - exp(-t/tau)) < b."""
+    """The membrane potential is V = b (1 - exp(-t/tau)) < b."""
     for scale in (1.0, 0.7, 3.0):
         net = alone(model(bias=scale, threshold=scale), 500.0, **options)
         assert ttfs(net, NO_INPUT) == jnp.inf
@@ -65,9 +65,11 @@ APPROACHES = [
 
 @pytest.mark.parametrize(("model", "options", "delays"), APPROACHES)
 def test_a_potential_at_its_threshold_waits_for_an_input(model, options, delays):
-    """Neurons relax to their threshold for tens of time constants, from below. Neither the steps
-    of a solver nor the spikes of another neuron make them fire, nor does a little inhibition or
-    excitation at first. A late input does, at once."""
+    """Neurons relax to their threshold for tens of time constants, from below.
+
+    Neither solver steps, nor spikes of another neuron, nor weak early inhibition or excitation make
+    them fire. A late input makes them fire at once.
+    """
     n, late = 6, 900.0
     tau = jnp.array([6.0, 8.0, 10.0, 13.0, 17.0, 25.0, 20.0])
     neuron = model(bias=jnp.array([1.0] * n + [1.5]))
@@ -90,7 +92,7 @@ def test_a_potential_at_its_threshold_waits_for_an_input(model, options, delays)
 @pytest.mark.parametrize("t_max", [374.0, 2e4])
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 def test_no_horizon_makes_it_fire(t_max, dtype):
-    """Nor does inhibition, or excitation that is too weak, before."""
+    """Inhibition, or excitation that is too weak, does not make it fire earlier either."""
     for bias, v_reset in [(1.0, 0.0), (1.0, -7.3), (-0.5, -1.0), (1e3, 0.0)]:
         neuron = lif(bias=bias, threshold=bias, v_reset=v_reset)
         weights = jnp.asarray([[0.0], [-2.0], [0.01 * abs(bias)]], dtype)
@@ -102,7 +104,7 @@ def test_a_silent_neuron_at_rheobase_does_not_spoil_gradients():
     weights = jnp.zeros((3, 2)).at[2, 1].set(8.0).at[0, 1].set(1.0)
     net = esn.EventNetwork(lif(bias=jnp.array([1.0, 0.0])), weights, outputs=(1,), t_max=400.0)
     grads = eqx.filter_jit(eqx.filter_grad(lambda n: n.ttfs(jnp.array([[380.0]]))[0]))(net)
-    # V = w (e^{-t/10} - e^{-t/5}) with w = 8: a quadratic in e^{-t/10}.
+    # V = w (e^{-t/10} - e^{-t/5}) with w = 8 is quadratic in e^{-t/10}.
     z = lambda w: (1 + math.sqrt(1 - 4 / w)) / 2  # noqa: E731
     slope = (-10 * math.log(z(8 + 1e-6)) + 10 * math.log(z(8 - 1e-6))) / 2e-6
     np.testing.assert_allclose(grads.weights[2, 1], slope, rtol=1e-8)
@@ -137,7 +139,7 @@ def test_a_crossing_at_t_max_counts(model, options):
     """T = tau log(b/(b - 1)); the adaptive neuron has no adaptation before its first spike."""
     time = float(ttfs(alone(model(bias=2.0), 20.0, **options), NO_INPUT)[0])
     np.testing.assert_allclose(time, 10 * math.log(2.0), rtol=1e-6)
-    if options:  # of a solver, steps that end elsewhere have another rounding
+    if options:  # steps of a solver that end elsewhere are rounded differently
         assert np.isfinite(ttfs(alone(model(bias=2.0), time * (1 + 1e-5), **options), NO_INPUT))
         assert np.isinf(ttfs(alone(model(bias=2.0), time * (1 - 1e-5), **options), NO_INPUT))
     else:
@@ -149,7 +151,8 @@ def test_a_crossing_at_t_max_counts(model, options):
 @pytest.mark.parametrize(("model", "options"), CASES)
 @pytest.mark.parametrize("delays", [None, 1.0], ids=["instant", "delayed"])
 def test_a_crossing_comes_before_an_arrival_at_the_same_instant(model, options, delays):
-    """Inhibition that arrives at the crossing does not undo it; a little sooner, it does."""
+    """Inhibition that arrives at the crossing does not prevent the spike; slightly earlier, it
+    does."""
     time = float(ttfs(alone(model(bias=2.0), 20.0, **options), NO_INPUT)[0])
     late = 0.0 if delays is None else delays
     net = esn.EventNetwork(
@@ -160,7 +163,7 @@ def test_a_crossing_comes_before_an_arrival_at_the_same_instant(model, options, 
         delays=None if delays is None else jnp.full(2, delays),
         **options,
     )
-    # What a solver computes depends on where its steps end, to its own precision.
+    # The result of a solver depends on where its steps end, within its precision.
     sooner, within = (1e-3, 1e-6) if options else (1e-6, 1e-12)
     assert ttfs(net, jnp.array([[time - late - sooner]])) == jnp.inf
     if not options:
@@ -203,7 +206,7 @@ def test_a_model_without_a_reset_is_named():
 
 @pytest.mark.parametrize("delays", [None, 1.0])
 def test_totals_of_a_sample_that_was_cut_short_are_refused(delays):
-    """Two spikes of six, and the integral of a part, are not the answer."""
+    """Two of six spikes, and the integral over a part of the time, are not valid results."""
     neuron, options = lif(bias=2.0), {"t_max": 45.0}
     if delays is not None:
         options["delays"] = jnp.full(1, delays)
@@ -222,13 +225,13 @@ def test_totals_of_a_sample_that_was_cut_short_are_refused(delays):
 
 
 def test_with_delays_the_record_has_room_for_all_input_spikes():
-    """600 input spikes, of which every spike of the neuron used to take a place."""
+    """600 input spikes; in an earlier version, every spike of the neuron took the place of one."""
     rng = np.random.default_rng(0)
     x = jnp.asarray(np.sort(rng.uniform(0, 1000.0, (1, 600))))
     options = {"outputs": (0,), "t_max": 1000.0, "max_events": 300}
     delayed = esn.EventNetwork(lif(), jnp.array([[0.0], [0.9]]), delays=jnp.ones(2), **options)
     direct = esn.EventNetwork(lif(), jnp.array([[0.0], [0.9]]), **options | {"max_events": 1000})
-    # The neuron receives the same, 1 ms later: what reaches it by 999 ms.
+    # The neuron receives the same 1 ms later, so only arrivals up to 999 ms count.
     expected = np.asarray(direct.spikes(x, 300, throw=False))[0]
     expected = expected[expected <= 999.0] + 1.0
     sol = delayed.simulate(x)

@@ -1,8 +1,8 @@
-"""Spikes that are under way for a while: times, gradients and what cannot be, with delays.
+"""Times, gradients and errors of networks with transmission delays.
 
-Times are compared with `helpers.reference_delays`, which follows each neuron by itself. Gradients
-are compared with central differences of fourth order of the package's own times, entry by entry,
-and with Autodiff.
+Times are compared with `helpers.reference_delays`, which simulates each neuron separately.
+Gradients are compared with central differences of fourth order of the package's own times, entry by
+entry, and with Autodiff.
 """
 
 import functools as ft
@@ -36,7 +36,8 @@ SOLVER = {"solver": esn.ODEFlow(RK4(), dt0=0.05, nodes=1), "max_steps": 1000}
 
 
 class TwoPorts(esn.AbstractNeuron):
-    """tau V' = -V + I, and I' = -I/5 for port 0; what comes in at port 1 moves V itself."""
+    """Neuron with two ports: tau V' = -V + I, I' = -I/5 for port 0; input at port 1 increments
+    V."""
 
     tau: jax.Array
     threshold: jax.Array
@@ -67,14 +68,15 @@ class TwoPortsReference(rd.LIF):
 
 
 class Case(NamedTuple):
-    """Neurons by two functions of the same parameters; parameters by a function of a generator."""
+    """Neurons, given by two functions of the same parameters, and a function that draws the
+    parameters."""
 
     name: str
     axonal: bool
     neuron: Callable
     reference: Callable
     parameters: Callable
-    scale: Any  # of the weights: a number, or one for each column
+    scale: Any  # scale of the weights: a number, or one per column
     options: Mapping[str, Any] = MappingProxyType({})
     ports: int = 1
 
@@ -126,7 +128,7 @@ def _four_kinds(rng):
 
 
 def mixture(tau_mem, tau_syn, period, bias):
-    """Two LIF neurons with a period of rest, a QIF neuron and a theta neuron."""
+    """Two LIF neurons with a refractory period, a QIF neuron and a theta neuron."""
     lif = esn.Refractory(esn.LIF(tau_mem[:2], tau_syn[:2]), period)
     qif, theta = esn.QIF(tau_mem[2:3], tau_syn[2:3]), esn.Theta(tau_mem[3:], bias)
     return esn.Mixture([(lif, 2), (qif, 1), (theta, 1)])
@@ -174,7 +176,7 @@ CASES = [LIF, LIF_AXONAL, LIF_BY_SOLVER, QIF, DELTA, PORTS, MIXTURE]
 
 
 def problem(case, seed=0):
-    """Parameters by name, and `weights`, `delays`, `in_times`."""
+    """Parameters by name, with `weights`, `delays`, `in_times`."""
     rng = np.random.default_rng(seed)
     columns = case.ports * N
     weights = case.scale * rng.normal(0.0, 1.0, (N + N_IN, columns))
@@ -182,7 +184,7 @@ def problem(case, seed=0):
     delays = rng.uniform(0.5, 7.0, N + N_IN if case.axonal else (N + N_IN, N))
     in_times = rng.uniform(0.0, 12.0, (N_IN, K))
     params = {"weights": weights, "delays": delays, "in_times": in_times}
-    arrays = jax.tree.map(np.asarray, params | case.parameters(rng))  # of numbers, too
+    arrays = jax.tree.map(np.asarray, params | case.parameters(rng))  # including plain numbers
     return jax.tree.map(jnp.asarray, arrays)
 
 
@@ -206,7 +208,7 @@ def network(case, params, adjoint=None, **options):
 
 
 def loss(case, adjoint, read, params, functional):
-    """A linear functional of what is read, and what is read."""
+    """Linear functional of the results, and the results."""
     net = network(case, params, adjoint)
     if read == "spikes":
         values = net.spikes(params["in_times"], COUNT, throw=False)
@@ -217,7 +219,7 @@ def loss(case, adjoint, read, params, functional):
 
 @ft.cache
 def compiled(key, adjoint, read):
-    """Loss, what is read, and the gradients, in one function."""
+    """Loss, results and gradients in one compiled function."""
     grad = jax.value_and_grad(ft.partial(loss, BY_NAME[key], adjoint, read), has_aux=True)
     return quick(grad)
 
@@ -258,7 +260,7 @@ def padded(trains):
 
 
 def along(case, params, functional, read, name, way):
-    """The central difference of a parameter in one direction."""
+    """Central difference with respect to a parameter in one direction."""
 
     def at(s):
         moved = params | {name: params[name] + s * STEP * way}
@@ -268,8 +270,8 @@ def along(case, params, functional, read, name, way):
 
 
 def assert_differences(case, params, functional, grads, read="spikes", rtol=3e-8):
-    """Entry by entry for LIF neurons; for others along one random direction in each parameter,
-    since a run takes longer."""
+    """Entry by entry for LIF neurons; for other neurons along one random direction per parameter,
+    because a run takes longer."""
     rng, entries = np.random.default_rng(5), case.neuron is esn.LIF and not case.options
     for name, grad in grads.items():
         ways = np.eye(grad.size) if entries else [rng.normal(size=grad.shape)]
@@ -285,7 +287,8 @@ def assert_differences(case, params, functional, grads, read="spikes", rtol=3e-8
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_times_and_gradients_are_those_of_the_reference(case):
-    """Three networks' times against the reference, and one's gradients against differences."""
+    """Times of three networks against the reference; gradients of one network against
+    differences."""
     for seed in range(3):
         params, functional = problem(case, seed), functional_of()
         times, sources, _ = by_reference(case, params)
@@ -334,7 +337,7 @@ def test_eventprop_is_autodiff(case, read):
 
 
 def test_no_delay_is_a_delay_of_zero():
-    """Also in the gradients, and for both kinds of delays."""
+    """Zero delays equal no delays, also in the gradients and for both kinds of delays."""
     params, functional = problem(LIF), functional_of()
     without = {k: v for k, v in params.items() if k != "delays"}
     none = quick(jax.value_and_grad(ft.partial(loss, LIF, None, "spikes"), has_aux=True))
@@ -366,7 +369,7 @@ def test_at_zero_the_derivative_is_the_one_to_the_right(case):
 
 @pytest.mark.parametrize("case", [LIF, LIF_AXONAL], ids=str)
 def test_arrivals_at_one_instant(case):
-    """Equal delays, whole numbers, two inputs at one time, in any order of the channels."""
+    """Equal integer delays, two inputs at the same time, in any order of the channels."""
     functional = functional_of()
     for seed, delay in itertools.product((0, 1), (None, 3.0)):
         params = problem(case, seed)
@@ -385,7 +388,8 @@ def test_arrivals_at_one_instant(case):
 
 
 def test_an_arrival_at_the_instant_of_a_crossing_comes_after_it():
-    """Strong inhibition that reaches a neuron as it fires does not undo that; sooner, it does."""
+    """Strong inhibition that reaches a neuron as it fires does not prevent the spike; earlier, it
+    does."""
 
     @quick
     def spikes(delay):
@@ -402,7 +406,7 @@ def test_an_arrival_at_the_instant_of_a_crossing_comes_after_it():
 
 
 def test_a_crossing_soon_after_an_arrival():
-    """However soon: the search for it begins at the arrival."""
+    """For any interval, however short: the search for the crossing starts at the arrival."""
 
     def first(delayed, at):
         in_times = jnp.stack([jnp.array([4.0]), at[None] - 1.0])
@@ -427,7 +431,7 @@ def test_a_crossing_soon_after_an_arrival():
 
 
 def fanned_out(n, axonal=False):
-    """One input spike, which is under way to each neuron for another time."""
+    """One input spike that reaches each neuron after a different delay."""
     weights = jnp.zeros((n + 1, n)).at[n].set(jnp.linspace(2.0, 6.0, n))
     delays = jnp.zeros((n + 1, n)).at[n].set(jnp.linspace(1.0, 9.0, n))
     return esn.EventNetwork(
@@ -459,7 +463,8 @@ def test_what_would_arrive_after_t_max_never_does():
 
 
 def bursts(queue_capacity, delay=10.0):
-    """One neuron that fires after each input spike, and another that hears of it later."""
+    """One neuron that fires after each input spike, and a second one that receives its spikes
+    later."""
     return esn.EventNetwork(
         esn.LIF(10.0, 2.0),
         jnp.array([[0.0, 1.0], [0.0, 0.0], [12.0, 0.0]]),

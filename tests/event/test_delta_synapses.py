@@ -1,7 +1,7 @@
-"""Synapses that move the membrane itself: an arrival can lift a neuron over its threshold, which
-then fires at the time of the arrival. A user's neuron, on the ODE flow.
+"""Synapses that increment the membrane potential: an arrival can push a neuron over its threshold.
 
-The reference steps from event to event by the closed form of the membrane, in NumPy.
+The neuron then fires at the time of the arrival. A custom neuron, on the ODE flow. The reference
+steps from event to event with the closed form of the membrane potential, in NumPy.
 """
 
 import diffrax
@@ -15,7 +15,7 @@ import eventsnn as esn
 from helpers.delta_lif import DeltaLIF
 
 T_MAX = 40.0
-WEIGHTS = np.array(  # two neurons' spikes lift others, which lift the next
+WEIGHTS = np.array(  # spikes of two neurons push others over threshold, which push the next ones
     [[0.0, 0.55, 0.2], [0.3, 0.0, 0.6], [0.1, 0.2, 0.0], [0.7, 0.4, 0.1], [0.5, 0.1, 0.45]]
 )
 TAU, BIAS = np.array([10.0, 12.0, 8.0]), np.array([0.9, 1.1, 0.3])
@@ -38,7 +38,7 @@ def network(parameters, adjoint=None):
 
 
 def reference(weights, tau, bias, threshold, in_times):
-    """Times and sources of all events; at one instant, spikes before arrivals."""
+    """Times and sources of all events; at equal times, spikes before arrivals."""
     v, t, events = np.zeros(3), 0.0, []
     queue = sorted((time, 3 + channel) for channel, row in enumerate(in_times) for time in row)
     while True:
@@ -62,7 +62,7 @@ def reference(weights, tau, bias, threshold, in_times):
 def test_who_is_lifted_over_the_threshold_fires_at_the_arrival():
     expected = reference(WEIGHTS, TAU, BIAS, THRESHOLD, IN_TIMES)
     times, sources = (np.array(column) for column in zip(*expected, strict=True))
-    assert np.sum(np.diff(times) == 0) > 8  # most neurons are lifted, some by one lifted before
+    assert np.sum(np.diff(times) == 0) > 8  # most neurons are pushed over threshold
     solution = network((WEIGHTS, TAU, BIAS, THRESHOLD)).simulate(IN_TIMES)
     assert solution.status == esn.Status.completed
     n = len(expected)

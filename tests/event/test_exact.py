@@ -1,4 +1,4 @@
-"""Spike times of LIF neurons against a reference of 32 digits, made by `fixtures/make_exact.py`."""
+"""Spike times of LIF neurons against a reference of 32 digits (`fixtures/make_exact.py`)."""
 
 import functools as ft
 import pathlib
@@ -45,7 +45,7 @@ def test_networks(k):
 
 @ft.cache
 def first_spikes():
-    """Of the single neurons."""
+    """First spikes of the single neurons."""
 
     @eqx.filter_jit
     @eqx.filter_vmap
@@ -69,7 +69,7 @@ def first_spikes():
 )
 def test_grazing_and_many_orders_of_magnitude(large):
     """Ratios of time constants from 1e-6 to 1e6 and weights from 1e-12 to 1e12. At a relative
-    distance d below the peak, rounding moves the time by its size over sqrt(d)."""
+    distance d below the peak, rounding moves the time by its size divided by sqrt(d)."""
     tau_mem, tau_syn, _, _, expected = EXACT["single"].T
     distances = np.resize([0.5, 1e-2, 1e-6, 1e-10, 1e-13, INF, INF], expected.shape)
     which = (tau_mem / tau_syn > 100) == large
@@ -82,7 +82,7 @@ def test_grazing_and_many_orders_of_magnitude(large):
 
 
 def test_many_input_spikes():
-    """1e5 of them, of which a membrane is the sum."""
+    """The membrane potential is the sum of 1e5 responses."""
     rng = np.random.default_rng(0)
     times, weights = np.sort(rng.uniform(0.0, 1000.0, 100_000)), np.array([0.02, -0.01])
     net = esn.EventNetwork(

@@ -1,4 +1,4 @@
-"""The exact flows against diffrax: they agree as the tolerance tightens; none loses a crossing."""
+"""Exact flows against diffrax: they agree as the tolerance decreases, and no crossing is lost."""
 
 import functools as ft
 from typing import Any
@@ -38,7 +38,8 @@ TAU, STEP, ARRIVAL = 10.0, 5.0, 1.0
 
 
 def peaked(weight, solver):
-    # After one input the potential is w (x - x^2) in x = exp(-t/TAU): over threshold from w = 4.
+    # After one input the potential is w (x - x^2) in x = exp(-t/TAU): above threshold from w = 4
+    # on.
     return esn.EventNetwork(
         neuron=esn.LIF(TAU, TAU / 2, v_reset=-50.0, v_init=0.0),
         weights=np.array([[0.0], [weight]]),
@@ -55,7 +56,7 @@ END = ARRIVAL + 5 * STEP
 
 @eqx.filter_jit
 def dense_output(weight, solver, times):
-    """V by diffrax's own dense output, with the same constant steps from the arrival on."""
+    """V from diffrax's own dense output, with the same constant steps from the arrival on."""
 
     def drift(t, y, args):
         v, current = y
@@ -85,15 +86,16 @@ def test_coarse_steps_do_not_lose_a_double_crossing():
         fired = int(sol.stats["spikes"])
         assert fired == over.any(), f"weight {weight}"
         if fired:
-            # A spike is at the crossing, as well as these steps can tell.
+            # A spike is at the crossing, within the resolution of these steps.
             assert grid[over][0] - 0.1 < sol.times[1] < grid[over][-1]
             np.testing.assert_allclose(np.interp(sol.times[1], grid, v), 1.0, atol=1e-3)
             lost += not over[::400].any()
-    assert lost >= 2  # crossings that the values at the steps alone do not show
+    assert lost >= 2  # crossings that are not visible in the values at the steps
 
 
 def test_a_peak_between_two_nodes_is_found():
-    """Only the cubic between the nodes shows it: at the nodes the potential is below threshold."""
+    """Only the cubic between the nodes shows the peak: at the nodes the potential is below
+    threshold."""
     step = 4.0
     flow = esn.ODEFlow(dfx.Tsit5(), dt0=step, nodes=1)
     for weight in (3.99, 4.01, 4.02, 4.03):
@@ -112,12 +114,12 @@ def test_a_peak_between_two_nodes_is_found():
             assert found == np.inf
             continue
         x = np.exp(-(found - ARRIVAL) / TAU)
-        assert x > 0.5  # on the way up
-        np.testing.assert_allclose(weight * (x - x**2), 1.0, atol=3e-4)  # as well as steps can tell
+        assert x > 0.5  # on the rising side
+        np.testing.assert_allclose(weight * (x - x**2), 1.0, atol=3e-4)  # resolution of the steps
 
 
 class Quadratic(esn.AbstractNeuron):
-    """A user's model: a quadratic neuron with a finite threshold, and a reset of its own."""
+    """Custom model: a quadratic neuron with a finite threshold and its own reset."""
 
     tau_mem: jax.Array
     tau_syn: jax.Array
@@ -196,9 +198,9 @@ def test_a_users_neuron(getkey):
     (_, spikes), grads = loss(QUADRATIC)
     record = quadratic_record()
     expected = [record.spikes(i)[:2] for i in range(3)]
-    np.testing.assert_allclose(spikes, expected, rtol=1e-7)  # what these steps give
+    np.testing.assert_allclose(spikes, expected, rtol=1e-7)  # accuracy of these steps
     h = 1e-5
-    for name, value in QUADRATIC.items():  # along a random direction in each by itself
+    for name, value in QUADRATIC.items():  # along a random direction in each parameter separately
         way = jax.random.normal(getkey(), value.shape)
         above, below = (loss(QUADRATIC | {name: value + s * h * way})[0][0] for s in (1, -1))
         slope = (above - below) / (2 * h)
@@ -216,7 +218,8 @@ def test_a_users_neuron_without_a_solver():
     "options", [{"order": 6}, {"order": 12, "max_turn": 1.5, "max_decay": 9.0}]
 )
 def test_a_series_of_any_order_is_exact(options):
-    """Against tau y' = v, tau v' = (1/4 - b - I) y, integrated by scipy up to the zero of y."""
+    """Compared with tau y' = v, tau v' = (1/4 - b - I) y, integrated by SciPy up to the zero of
+    y."""
     tau_mem, tau_syn, bias, arrival, weight, until = 10.0, 4.0, 0.8, 2.0, 1.5, 60.0
 
     def drift(t, x):

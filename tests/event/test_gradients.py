@@ -1,9 +1,9 @@
 """EventProp = Autodiff = central differences, for every entry of every parameter and of the input.
 
-The differences are of the package's own spike times, which test_spike_times.py compares with an
-independent reference. They are of fourth order with steps h and 2h: their error is about
-eps * t / h = 5e-10 by rounding, and O(h^4). Steps are small because the spike times of a recurrent
-LIF network have kinks where two events change order. EventProp and Autodiff differ by rounding.
+The differences are those of the package's own spike times, which test_spike_times.py compares with
+an independent reference. They are of fourth order with steps h and 2h: their error is about eps * t
+/ h = 5e-10 from rounding, and O(h^4). Steps are small because the spike times of a recurrent LIF
+network have kinks where two events change order. EventProp and Autodiff differ by rounding.
 """
 
 import functools as ft
@@ -18,13 +18,13 @@ from jax.flatten_util import ravel_pytree
 import eventsnn as esn
 from helpers.registry import CASES, EXACT, LIF_SUBTRACT, MASK, N_IN, ODE, K, N, network, problem
 
-COUNT = 4  # spikes a neuron in the loss
+COUNT = 4  # spikes per neuron in the loss
 QUERY = np.array([21.0, 4.0, 14.5])
 STEP = 1e-5
 
 
 def draw(case, seed=2):
-    """A problem in which every input arrives, so that all times may be perturbed both ways."""
+    """Draw a problem in which every input arrives, so that all times may be perturbed both ways."""
     ratio = np.array([2.0, 1.0, 0.5, 1.7, 1 - 1e-9, 4.0])
     params = problem(case.model, seed, ratio, until=15.0)
     params["in_times"] = np.where(np.isfinite(params["in_times"]), params["in_times"], 9.0)
@@ -32,7 +32,7 @@ def draw(case, seed=2):
 
 
 def loss(case, adjoint, read, params, functional):
-    """A linear functional of the spikes that happen, or of potentials at given times."""
+    """Linear functional of the spikes that occur, or of potentials at given times."""
     net = network(case, params, t_max=25.0, max_events=80, adjoint=adjoint)
     if read == "spikes":
         values = net.spikes(params["in_times"], COUNT, throw=False)
@@ -69,7 +69,7 @@ def random_functional(read, key):
 
 
 def assert_equal_gradients(actual, expected, rtol):
-    """Entry by entry, to a fraction of the largest entry of that parameter."""
+    """Compare entry by entry, relative to the largest entry of the parameter."""
     for name, value in expected.items():
         scale = np.max(np.abs(value)) + 1e-300
         found = actual[name] / scale
@@ -96,7 +96,7 @@ BY_SOLVER = [*((case, "spikes") for case in ODE), (ODE[1], "states")]
 
 @pytest.mark.parametrize(("case", "read"), BY_SOLVER, ids=str)
 def test_eventprop_is_central_differences_for_any_solver(case, read, getkey):
-    """Along a random direction in each parameter by itself: one compilation."""
+    """Along a random direction in each parameter separately: one compilation."""
     params, functional = draw(case), random_functional(read, getkey())
     run = value_and_grad(case, read, esn.EventProp())
     _, grads = run(params, functional)
@@ -135,7 +135,7 @@ def test_mask_holds_in_the_gradient(case, getkey):
 
 
 def test_gradients_of_a_batch(getkey, case=EXACT[2]):
-    """vmap(grad) is a loop of grads, and the gradient of a sum over a batch is their sum."""
+    """vmap(grad) equals a loop of grads, and the gradient of a sum over a batch is their sum."""
     params, functional = draw(case), random_functional("spikes", getkey())
     in_times = jax.random.uniform(getkey(), (3, N_IN, K), maxval=15.0)
     net = network(case, params, t_max=25.0, max_events=80)
@@ -157,7 +157,7 @@ def test_gradients_of_a_batch(getkey, case=EXACT[2]):
     jax.tree.map(close, by_vmap, stacked)
     jax.tree.map(close, of_sum[0], jax.tree.map(lambda x: x.sum(0), stacked[0]))
     close(of_sum[1], stacked[1])
-    # The module as the argument, or its parameters by name: the same gradient.
+    # The module as the argument, or its parameters by name: the gradient is the same.
     by_name = value_and_grad(case, "spikes", esn.EventProp())
     _, by_name = by_name(params | {"in_times": in_times[0]}, functional)
     close(by_loop[0][0].weights, by_name["weights"])
@@ -228,7 +228,7 @@ def lif_of(adjoint=None):
     "adjoint", [esn.EventProp(), esn.Autodiff()], ids=["eventprop", "autodiff"]
 )
 def test_states_are_differentiable_in_their_times(adjoint):
-    """Not at events; in the order in which the times are given."""
+    """Differentiable except at events; in the order of the given times."""
     net, in_times = lif_of(adjoint), jnp.array([[2.0, 9.0]])
 
     @jax.jit

@@ -1,4 +1,4 @@
-"""Input in any form that makes sense, clear refusals of what does not, and a status a sample."""
+"""Accepted forms of input, errors for invalid input, and per-sample status codes."""
 
 import inspect
 import re
@@ -57,7 +57,7 @@ def test_architectures_hand_on_what_is_the_networks():
 @pytest.mark.parametrize("build", [esn.feedforward, esn.recurrent])
 def test_architectures_take_every_option_of_a_network(build):
     own, network = (inspect.signature(f).parameters for f in (build, esn.EventNetwork))
-    shared = set(network) - {"weights", "mask", "outputs"}  # which the architecture makes
+    shared = set(network) - {"weights", "mask", "outputs"}  # created by the architecture
     for name in shared:
         assert str(own[name]) == str(network[name])
 
@@ -77,7 +77,7 @@ def test_architectures_hand_on_the_solver():
 def test_no_input_at_all():
     net = net_of()
     times, sources = events_of(net, jnp.full((N_IN, K), INF))
-    assert times.size > 0 and np.all(sources < N)  # bias alone
+    assert times.size > 0 and np.all(sources < N)  # bias only
     np.testing.assert_array_equal(
         net_of().ttfs(jnp.zeros((N_IN, 0))), ttfs(net, jnp.full((N_IN, K), INF))
     )
@@ -141,7 +141,7 @@ def test_scalars_and_lists_and_integers():
 
 
 def refuses(argument, value, expected):
-    """A ValueError that names the argument, what was expected, and what it got."""
+    """Check for a ValueError that names the argument, the expectation and the value."""
     value = f"{value:g}" if isinstance(value, float) else str(value)
     argument, value, expected = (re.escape(str(x)) for x in (argument, value, expected))
     return pytest.raises(ValueError, match=f"(?is)(?=.*{argument})(?=.*{expected}).*got.*{value}")
@@ -264,7 +264,7 @@ def test_status_of_input_under_jit():
         [good, good.at[0, 1].set(jnp.nan), good, good.at[1, 0].set(-1.0), good.at[1, 2].set(-INF)]
     )
     net = net_of()
-    sol = simulate(net, x)  # compiled: values are not known when tracing
+    sol = simulate(net, x)  # compiled: values are unknown during tracing
     bad = "invalid_input"
     assert statuses(sol) == ["completed", bad, "completed", bad, bad]
     alone = simulate(net, good)
@@ -298,11 +298,11 @@ def test_status_of_parameters_under_jit():
 @pytest.mark.parametrize("bad", [jnp.nan, jnp.inf])
 def test_weights_that_are_not_finite_are_reported(case, bad):
     net = net_of(case)
-    for row in (1, N):  # a neuron's weights, a channel's
+    for row in (1, N):  # weights of a neuron, weights of a channel
         sick = eqx.tree_at(lambda net: net.weights, net, net.weights.at[row, 3].set(bad))
         assert statuses(simulate(sick, TIMES)) == ["not_finite"]
         if case.flow == "exact":  # (the same read of the record for all flows)
-            assert np.all(np.isnan(ttfs(sick, TIMES)))  # never "no spike"
+            assert np.all(np.isnan(ttfs(sick, TIMES)))  # never reported as "no spike"
 
 
 def test_a_bias_that_is_nan_is_reported():
@@ -334,7 +334,7 @@ def test_a_sample_over_max_events(case):
     assert statuses(sol) == ["completed", "max_events", "completed"]
     np.testing.assert_array_equal(sol.sources, full.sources[:, :LIMIT])  # its record is kept
     np.testing.assert_allclose(sol.times, full.times[:, :LIMIT], rtol=1e-13)
-    for k in (0, 2):  # the others are to the bit as in a batch of their own kind
+    for k in (0, 2):  # the others are bitwise equal to those in a batch without it
         among_equals = simulate(net, jnp.stack([x[k]] * 3))
         np.testing.assert_array_equal(sol.times[k], among_equals.times[k])
         np.testing.assert_array_equal(sol.sources[k], among_equals.sources[k])
@@ -375,7 +375,7 @@ def test_throw_under_jit():
 
 
 def test_an_early_stop_is_not_a_failure():
-    # All outputs have fired before the events run out: nothing to raise.
+    # All outputs have fired before the events run out, so no error is raised.
     full = simulate(net_of(), TIMES)
     first = ttfs(net_of(), TIMES)
     assert np.all(np.isfinite(first))
@@ -396,7 +396,7 @@ def test_a_limit_leaves_inf_where_nothing_is_known():
 def test_states_after_a_limit_are_not_made_up():
     v = states_at(net_of(max_events=LIMIT), busy_and_quiet(), jnp.array([24.0, 0.5]))
     whole = states_at(net_of(), busy_and_quiet(), jnp.array([24.0, 0.5]))
-    assert np.all(np.isnan(v[1, :, 0]))  # it stopped before
+    assert np.all(np.isnan(v[1, :, 0]))  # it stopped earlier
     np.testing.assert_allclose(v[:, :, 1], whole[:, :, 1], rtol=1e-13)
     np.testing.assert_allclose(v[::2], whole[::2], rtol=1e-13)
 
@@ -410,7 +410,7 @@ KINDS += (esn.Theta, lambda tau_mem, tau_syn: esn.Refractory(esn.LIF(tau_mem, ta
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_two_leaves_share_a_buffer(kind):
-    """A buffer can be given away once only (`donate="all"`)."""
+    """A buffer can be donated only once (`donate="all"`)."""
     names = ("tau_mem", "tau_syn", "tau_adapt", "beta")
     shared = dict.fromkeys(names, jnp.array(4.0))
     neuron = kind(
@@ -430,7 +430,7 @@ def test_a_network_can_be_donated():
 
 
 def test_replaced_weights_set_the_dtype():
-    """The first spike of a neuron under a constant current b: tau ln(b / (b - 1))."""
+    """First spike of a neuron under a constant current b: tau ln(b / (b - 1))."""
     neuron = esn.LIF(10.0, 5.0, bias=1.5)
     net = esn.EventNetwork(neuron, jnp.zeros((1, 1)), outputs=(0,), t_max=20.0, delays=jnp.ones(1))
     other = eqx.tree_at(lambda net: net.weights, net, jnp.zeros((1, 1), jnp.float32))

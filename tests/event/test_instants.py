@@ -1,7 +1,7 @@
-"""Several things at one instant, and a flow that guesses wrong.
+"""Simultaneous events, and a flow with wrong guesses.
 
-A crossing precedes an arrival at the same instant; neurons that tie all fire; who is lifted over
-its threshold by what it receives fires at once. Right values are closed forms.
+A crossing precedes an arrival at the same time; all tied neurons fire; a neuron pushed over its
+threshold by an arrival fires at once. Reference values are closed forms.
 """
 
 import equinox as eqx
@@ -17,11 +17,11 @@ from helpers.delta_lif import ClosedDelta, DeltaLIF
 
 INF = jnp.inf
 T_MAX = 40.0
-ULPS = np.arange(-8, 9)  # of a time: an instant
+ULPS = np.arange(-8, 9)  # offsets within which times count as equal
 
 
 def around(time):
-    """Times that are one instant with this one."""
+    """Times that count as equal to the given one."""
     return time + ULPS * np.spacing(float(time))
 
 
@@ -38,7 +38,7 @@ def lif(weights, delays=None, **neuron):
 
 
 def delta(weights, delays=None, bias=0.0, adjoint=None):
-    """Neurons whose membrane moves by the weight at an arrival."""
+    """Neurons whose membrane potential is incremented by the weight of an arrival."""
     weights = jnp.asarray(weights)
     one = jnp.ones(weights.shape[1])
     return esn.EventNetwork(
@@ -87,8 +87,11 @@ def test_a_pulse_at_a_crossing_is_not_lost_in_the_reset():
 
 
 def test_neurons_that_differ_by_the_order_of_summation_tie():
-    """Equal charges that come from the channels in another order; each inhibits the others so
-    that of two spikes a rounding error apart the second would be lost."""
+    """Equal charges that arrive from the channels in different orders; each neuron inhibits the
+    others.
+
+    Of two spikes a rounding error apart, the second would be lost.
+    """
     rng = np.random.default_rng(0)
     n, n_in, samples = 4, 12, 300
     charge = rng.uniform(0.35, 0.8, (samples, n_in))
@@ -142,7 +145,7 @@ def test_an_observation_at_a_lift_shows_the_state_after_the_spike(delays):
 
 @eqx.filter_jit
 def lifted_gradients(delays, adjoint):
-    """Of t_0 + 10 t_1 by the delays and the time of the input."""
+    """Gradient of t_0 + 10 t_1 with respect to the delays and the time of the input."""
 
     def loss(delays, in_times):
         times = delta(LIFTS, delays, adjoint=adjoint).ttfs(in_times, throw=False)
@@ -153,7 +156,7 @@ def lifted_gradients(delays, adjoint):
 
 @pytest.mark.parametrize("delays", DELAYS.values(), ids=DELAYS)
 def test_gradient_of_an_input_that_lifts_two_neurons_at_one_instant(delays):
-    """Each fires as the input arrives, so its time moves with the input's."""
+    """Each neuron fires as the input arrives, so its spike time shifts with that of the input."""
     d_delays, d_input = lifted_gradients(delays, esn.EventProp())
     np.testing.assert_allclose(d_input, [[11.0]], rtol=1e-12)
     np.testing.assert_allclose(jnp.sum(d_delays[2]), 11.0, rtol=1e-12)
@@ -173,7 +176,7 @@ def test_gradients_of_two_delays_that_lift_at_one_instant(adjoint):
 
 
 class LastFirst(AbstractFlow):
-    """The flow of LIF neurons without a maximum; of those that cross it reports the last."""
+    """Flow of LIF neurons without a maximum; of those that cross it reports the last."""
 
     exact: AbstractFlow = ExactLIF()
 
@@ -184,7 +187,7 @@ class LastFirst(AbstractFlow):
         rows = jax.lax.broadcasted_iota(jnp.int32, zero.shape, 0)
         last = self.exact.next_spike(neuron, state, horizon, memory, window)
         for i in range(n):
-            stop = jnp.where(rows == i, window.stop, window.start)  # the others stand still
+            stop = jnp.where(rows == i, window.stop, window.start)  # the others do not move
             alone = self.exact.next_spike(
                 neuron, state, horizon, memory, window._replace(stop=stop)
             )
@@ -199,8 +202,8 @@ class LastFirst(AbstractFlow):
 
 
 def test_a_wrong_guess_of_the_first_crossing_is_put_right():
-    """Neuron 1 crosses first, and just after it receives an inhibition that would undo it. Both
-    neurons receive within the segment that the flow proposes at first."""
+    """Neuron 1 crosses first, and just afterwards it receives an inhibition that would prevent the
+    spike. Both neurons receive input within the segment that the flow proposes first."""
     crossing = 10.0 * np.log([2.0, 1.5])
     weights = jnp.array([[0.0, 0.0], [0.0, 0.0], [0.0, -1000.0], [0.1, 0.0]])
     delays = jnp.zeros((4, 2)).at[2].set(crossing[1] + 0.05).at[3].set(jnp.array([8.0, 30.0]))

@@ -1,6 +1,6 @@
-"""Long simulations in float32: time does not drift, in spikes, delays, arrivals and readouts.
+"""Long simulations in float32 without drift: spikes, delays, arrivals and readouts.
 
-The references are closed forms in float64 with the parameters as float32 rounds them.
+The references are closed forms in float64 with the parameters as rounded to float32.
 """
 
 import math
@@ -16,12 +16,12 @@ T_MAX = 1e5
 
 
 def single(x):
-    """A parameter as the simulation has it: a Python float of the value in float32."""
+    """Value of a parameter in the simulation: a Python float of the value in float32."""
     return float(np.float32(x))
 
 
 def rounding(times):
-    """Half a unit in the last place of the times as float32 returns them."""
+    """Half a unit in the last place of the times as returned in float32."""
     return np.spacing(np.asarray(times, np.float32)).astype(float) / 2
 
 
@@ -71,7 +71,7 @@ SUBTRACT = lambda *args: lif(*args, reset="subtract")  # noqa: E731
 
 @pytest.mark.parametrize(
     ("make", "tolerance"),
-    # A QIF neuron's state is rounded at each of its segments, to 6e-8 of the time that passes.
+    # The state of a QIF neuron is rounded in each segment, to 6e-8 of the elapsed time.
     [
         pytest.param(lif, 1e-3, id="lif"),
         pytest.param(SUBTRACT, 1e-3, id="subtract"),
@@ -94,8 +94,8 @@ def test_regular_firing_for_1e5_ms(make, tolerance):
 
 
 def test_delays_do_not_drift():
-    """A second neuron answers each spike of the first with one spike, after a delay. Once both are
-    in the same rhythm, each answer comes a constant time after its cause."""
+    """A second neuron responds to each spike of the first with one spike, after a delay. Once both
+    have the same rhythm, each response follows its cause after a constant time."""
     net = in_float32(
         esn.LIF(jnp.array([9.0, 10.0]), jnp.array([5.0, 1.0]), bias=jnp.array([1.7, 0.0])),
         [[0.0, 14.0], [0.0, 0.0]],
@@ -118,13 +118,13 @@ def test_delays_do_not_drift():
 
 
 def test_arrivals_and_readouts_do_not_drift():
-    """Inputs are exact floats: 10^4 ms of the neuron's own spikes later, the potential that an
-    input makes is where it belongs, V = b (1 - e^{-t/tau}) since the last spike."""
+    """Inputs are exact floats: after 10^4 ms of the neuron's own spikes, the potential caused by an
+    input has the correct value, V = b (1 - e^{-t/tau}) since the last spike."""
     tau, bias, period = 9.0, 1.7, lif_period(9.0, 1.7)
     net = in_float32(esn.LIF(tau, 5.0, bias=bias), t_max=2e4, max_events=3000)
     times = np.asarray(np.linspace(1.9e4, 1.99e4, 7), np.float32)
     shown = np.asarray(states_at(net, NO_INPUT, jnp.asarray(times)), float)[0]
     since = times.astype(float) % period
     true = single(bias) * -np.expm1(-since / tau)
-    # 1e-3 ms are at most this much of the potential.
+    # 1e-3 ms correspond to at most this fraction of the potential.
     np.testing.assert_allclose(shown, true, atol=1e-3 * single(bias) / tau + 1e-6)

@@ -1,6 +1,6 @@
-"""The models beyond LIF and QIF: each law of the registry once, and what is particular to each.
+"""Neuron models other than LIF and QIF: general properties of all, and specific properties of each.
 
-What the models share, the loop and the adjoints, is tested at length on LIF and QIF.
+The loop and the adjoints, which are common to all models, are tested extensively on LIF and QIF.
 """
 
 import functools as ft
@@ -43,7 +43,7 @@ from helpers.registry import (
 
 RATIO = np.array([2.0, 1.0, 0.5, 1.7, 1 - 1e-9, 4.0])
 SHORT = {"t_max": 25.0, "max_events": 80}
-COUNT = 3  # spikes a neuron
+COUNT = 3  # spikes per neuron
 QUERY = np.array([21.0, 4.0, 14.5])
 STEP = 1e-5
 NONE = np.zeros((0, 0))
@@ -51,7 +51,7 @@ MIXED = (MIXTURE, FLOWS)
 
 
 def draw(case, seed=3):
-    """A problem in which every input arrives, so that all times may be perturbed both ways."""
+    """Draw a problem in which every input arrives, so that all times may be perturbed both ways."""
     params = problem(case.model, seed, RATIO, until=15.0)
     params["in_times"] = np.where(np.isfinite(params["in_times"]), params["in_times"], 9.0)
     return jax.tree.map(jnp.asarray, params)
@@ -65,7 +65,7 @@ def parameters_of(params):
 
 
 def loss(case, adjoint, params, functional):
-    """A linear functional of the spikes that happen, or of potentials where not all fire."""
+    """Linear functional of the spikes that occur, or of potentials if not all neurons fire."""
     net = network(case, params, **SHORT, adjoint=adjoint)
     if case.model.fires:
         seen = net.spikes(params["in_times"], COUNT, throw=False)
@@ -101,8 +101,8 @@ def close(grads, expected, atol):
 
 
 def samples_alone(run, params, functional, seen):
-    """The gradients of each sample, by a batch of it and itself; and that it does what it did in
-    the batch."""
+    """Gradients per sample, from batches of two copies; checks that the results are those of the
+    batch."""
     grads = []
     for k, in_times in enumerate(params["in_times"]):
         twice = params | {"in_times": jnp.stack([in_times, in_times])}
@@ -120,8 +120,9 @@ def central_difference(run, params, functional, name, way):
 
 @pytest.mark.parametrize("case", FURTHER, ids=str)
 def test_the_laws(case, getkey):
-    """A batch is its samples; the spikes are the reference's; EventProp = central differences,
-    along a random direction in each parameter by itself; Autodiff = EventProp."""
+    """General properties: a batch equals its samples; spikes equal the reference; EventProp
+    equals central differences along a random direction in each parameter separately; Autodiff =
+    EventProp."""
     params, functional = draw(case), jax.random.normal(getkey(), (2, N, COUNT))
     params["in_times"] = params["in_times"] * jnp.array([1.0, 0.7])[:, None, None]
     run = value_and_grad(case, esn.EventProp())
@@ -146,7 +147,7 @@ def test_the_laws(case, getkey):
         atol = 2e-8 * jnp.linalg.norm(grad) * jnp.linalg.norm(way) + 4 * np.spacing(value) / STEP
         np.testing.assert_allclose(jnp.vdot(grad, way), slope, rtol=0, atol=atol, err_msg=name)
 
-    if exact or case.model in (EGRU, FLOWS):  # the others, as LIF with a solver
+    if exact or case.model in (EGRU, FLOWS):  # the others, like LIF with a solver
         (_, found), autodiff = value_and_grad(case, esn.Autodiff())(first, functional[0])
         np.testing.assert_allclose(found, seen[0], rtol=1e-13)
         close(alone[0], autodiff, 1e-10)
@@ -162,7 +163,7 @@ def spread(state, getkey, size):
 
 @pytest.mark.parametrize("case", [case for case in FURTHER if case.model not in MIXED], ids=str)
 def test_methods_are_elementwise(case, getkey):
-    """On a batch that comes last, with lifted parameters, they do what they do on each sample."""
+    """On a batch in the last axis, with reshaped parameters, they act as on each sample."""
     neuron = neuron_of(case)
     batch = spread(neuron.init_state(N), getkey, 3)
     current = jax.random.normal(getkey(), (neuron.ports, N, 3))
@@ -220,7 +221,7 @@ TAU = 8.0
 
 
 def one_theta(weight=0.0, bias=1.25):
-    """From V = 1/2, the middle of the cycle; for b = 5/4 then V = 1/2 + tan(t/TAU)."""
+    """Theta neuron from V = 1/2, the middle of the cycle; for b = 5/4, V = 1/2 + tan(t/TAU)."""
     return esn.EventNetwork(
         esn.Theta(TAU, bias, v_init=0.5),
         jnp.array([[0.0], [weight]]),
@@ -241,7 +242,7 @@ def test_theta_oscillates():
 def test_theta_phase_response(weight):
     at = 5.0
     times, sources = events_of(one_theta(weight), [[at, np.inf]])
-    assert sources[0] == 1 and times[1] > at  # no pulse, however large, fires it
+    assert sources[0] == 1 and times[1] > at  # no pulse of any size makes it fire
     first = at + TAU * (np.pi / 2 - np.arctan(np.tan(at / TAU) + weight))
     np.testing.assert_allclose(times[1], first, rtol=1e-11)
     np.testing.assert_allclose(np.diff(times[1:]), TAU * np.pi, rtol=1e-13)
@@ -254,7 +255,7 @@ def test_theta_neurons_that_tie_go_on_together():
     times, sources = events_of(net, [[3.0, 40.0]])
     pair = times[sources == 0]
     np.testing.assert_array_equal(times[sources == 1], pair)
-    # Their pulses find each other at the spike: together they are one neuron.
+    # Their pulses arrive during the spike: together they act as one neuron.
     weights = np.array([[0.0, 6.0], [1.0, 0.0], [2.0, 0.0]])
     record = ref.simulate(ref.Theta(TAU, bias=np.array([1.25, 0.9])), weights, [[3.0, 40.0]], 200.0)
     assert pair.size >= 7
@@ -324,7 +325,8 @@ def test_eif_fires_above_its_rheobase():
     "neuron", [esn.EIF(10.0, 5.0, **EXPONENTIAL, threshold=4.0), esn.Izhikevich(5.0, threshold=4.0)]
 )
 def test_nothing_overflows_beyond_the_peak(neuron):
-    """Up to the peak the equation; smooth there, so that a solver's steps may pass it."""
+    """The equation holds up to the peak and continues smoothly beyond, so that solver steps may
+    pass it."""
 
     def speed(v, neuron=neuron):
         return neuron.drift(neuron.init_state(1)._replace(v=v.reshape(1))).v[0]
@@ -347,11 +349,11 @@ def test_nothing_overflows_beyond_the_peak(neuron):
 
 
 def test_egru_gates():
-    """With activations that do not decay all is in closed form."""
+    """With activations that do not decay, everything has a closed form."""
     w_u, w_r, w_z, tau, threshold = -0.7, 1.5, 2.0, 4.0, 0.3
     net = esn.EventNetwork(
         esn.EGRU(tau, 1e12, threshold),
-        np.vstack([np.zeros((1, 3)), np.diag([w_u, w_r, w_z])]),  # one unit, a port an input
+        np.vstack([np.zeros((1, 3)), np.diag([w_u, w_r, w_z])]),  # one unit, one port per input
         outputs=(0,),
         t_max=30.0,
         **rk4(0.02)(),
@@ -396,7 +398,7 @@ def test_firing_patterns_of_the_paper():
     assert regular.size == 3 and regular[1] > 1.9 * regular[0]  # adapts
     assert bursting[0] < 6 < 15 < np.min(bursting[1:])  # a burst, then single spikes
     assert np.sum(chattering > 15) == 2 and np.sum(chattering < 6) >= 6  # burst after burst
-    np.testing.assert_allclose(fast[4:], fast[-1], rtol=1e-3)  # at a rate, a high one
+    np.testing.assert_allclose(fast[4:], fast[-1], rtol=1e-3)  # regular spikes at a high rate
     assert fast.size > 10
 
 

@@ -1,6 +1,6 @@
-"""Neurons made of neurons: several models in one network, and rests after spikes.
+"""Composed neurons: several models in one network, and refractory periods.
 
-The laws are checked for them in test_neurons.py; here is what is particular to them.
+test_neurons.py checks their general properties; this file checks their specific ones.
 """
 
 import functools as ft
@@ -40,7 +40,7 @@ def draw(model, seed=5):
 
 
 def spikes_and_grads(neuron_of, params, weights, in_times):
-    """The spikes of the network, and how a functional of them depends on everything."""
+    """Spikes of the network, and the gradients of a functional of the spikes."""
 
     def loss(params, weights):
         net = esn.EventNetwork(
@@ -79,7 +79,7 @@ def test_no_rest_is_no_change(model):
 
 def test_no_two_spikes_are_closer_than_the_period():
     params = draw(REFRACTORY_LIF)
-    params["bias"] = params["bias"] + 100.0  # they would fire much more often
+    params["bias"] = params["bias"] + 100.0  # without the period they would fire much more often
     net = network(Case(REFRACTORY_LIF, "exact"), params, t_max=40.0)
     solution = quick(lambda x: net.simulate(x))(params["in_times"])
     for i in range(N):
@@ -89,7 +89,7 @@ def test_no_two_spikes_are_closer_than_the_period():
 
 
 def test_current_builds_up_while_the_neuron_rests():
-    """With tau_mem = 2 tau_syn, V = w (x - x^2) in x = exp(-t/tau_mem) from a current of w on."""
+    """With tau_mem = 2 tau_syn, V = w (x - x^2) in x = exp(-t/tau_mem) after a current of w."""
     tau, period, weight, arrivals = 10.0, 4.0, 12.0, np.array([1.0, 3.0])
     net = esn.EventNetwork(
         esn.Refractory(esn.LIF(tau, tau / 2, v_reset=-1e-9, v_init=0.0), period),
@@ -110,12 +110,12 @@ def test_current_builds_up_while_the_neuron_rests():
     times = solution.times[solution.sources == 0]
     assert arrivals[0] < first < arrivals[1] < until
     np.testing.assert_allclose(times[:2], [first, until + wait(left)], rtol=1e-8)
-    np.testing.assert_allclose(seen[0, 0], -1e-9)  # it is held
+    np.testing.assert_allclose(seen[0, 0], -1e-9)  # V is held
     assert 0 < seen[0, 1] < 1
 
 
 class Delta(DeltaLIF):
-    """What arrives moves the membrane itself, also while it is held."""
+    """Neuron whose membrane potential is incremented by arrivals, also while it is held."""
 
     def hold(self, s, dt):
         return s
@@ -134,12 +134,14 @@ DELAYED = PULSES | {"delays": np.array([1.5, 0.7, 2.2, 0.3, 1.0])}
 
 
 def fires_by_reference(tau, bias, period, weights, in_times, delays, t_max):
-    """Pulse-coupled neurons in steps from event to event. What a rest was over for, fires."""
+    """Pulse-coupled neurons, simulated from event to event. Neurons above threshold at the end of
+    their refractory period fire."""
     v, rests, n = np.zeros(len(tau)), np.full(len(tau), -np.inf), len(tau)
     coming = [(t + delays[n + c], n + c) for c, train in enumerate(in_times) for t in train]
     now, fired = 0.0, []
     while True:
-        # V reaches 1 after tau log((b - V) / (b - 1)), from the end of the rest on.
+        # V reaches 1 after tau log((b - V) / (b - 1)), counted from the end of the refractory
+        # period.
         with np.errstate(divide="ignore", invalid="ignore"):
             climb = np.where(v >= 1, 0.0, tau * np.log((bias - v) / (bias - 1)))
         climb = np.where((v < 1) & (bias <= 1), np.inf, climb)
@@ -161,7 +163,7 @@ def fires_by_reference(tau, bias, period, weights, in_times, delays, t_max):
 
 @pytest.mark.parametrize("point", [PULSES, DELAYED], ids=["at once", "delays"])
 def test_a_pulse_in_a_rest_fires_the_neuron_as_it_wakes(point):
-    """The time is that of the end of the rest, and depends on the period, not on the pulse."""
+    """The spike time is the end of the period and depends on the period, not on the pulse."""
     delays, t_max = point.get("delays", np.zeros(5)), 40.0
     fired = fires_by_reference(*(point[k] for k in PULSES), delays, t_max)
     arrays = {"threshold": jnp.ones(3)} | jax.tree.map(jnp.asarray, point)
@@ -194,7 +196,8 @@ def test_a_pulse_in_a_rest_fires_the_neuron_as_it_wakes(point):
 
 
 def test_a_neuron_at_infinity_spoils_no_gradient():
-    """After its reset a QIF neuron is at minus infinity, and stays there while it rests."""
+    """After its reset a QIF neuron is at minus infinity, and stays there during its refractory
+    period."""
 
     def look(bias):
         neuron = esn.Refractory(esn.QIF(10.0, 5.0, bias=bias), 5.0)

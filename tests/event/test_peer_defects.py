@@ -1,29 +1,32 @@
-"""What eventax 0.1.0 gets wrong, on this package: `docs/eventax.md` has the cases.
+"""Defects of eventax 0.1.0, tested on eventsnn; `docs/eventax.md` describes the cases.
 
-Most are guarded where they belong, and not repeated here:
+Most cases are covered by other test files and are not repeated here:
 
 - ties, and their gradients: `test_ties.py` (`test_two_mutually_inhibiting_equals_both_fire`,
   `test_a_tie_by_any_solver`, `test_gradients_of_an_uncoupled_tie`);
 - a peak between two steps: `test_spike_times.py` (`test_a_peak_between_two_far_inputs`),
   `test_flows.py` (`test_coarse_steps_do_not_lose_a_double_crossing`);
-- accuracy with nothing set: `test_spike_times.py` (`test_every_spike`, `test_qif_closed_form`);
-- gradients by thresholds and time constants: `test_gradients.py`
+- accuracy with default settings: `test_spike_times.py` (`test_every_spike`,
+  `test_qif_closed_form`);
+- gradients with respect to thresholds and time constants: `test_gradients.py`
   (`test_eventprop_is_central_differences`, also `..._for_any_solver`);
-- states in the order asked: `test_spike_times.py` (`test_states_in_the_order_asked`);
+- states in the given order: `test_spike_times.py` (`test_states_in_the_order_asked`);
 - times beyond the horizon, input times that are NaN, -inf or negative: `test_inputs.py`
   (`test_times_of_states_refused`, `test_input_times_refused`, `test_status_of_input_under_jit`);
-- one sample over the limit, a record cut short: `test_inputs.py`
+- a sample over the limit, a truncated record: `test_inputs.py`
   (`test_a_sample_over_max_events`, `test_throw_names_how_many_and_what_to_raise`);
 - weights that are NaN: `test_inputs.py` (`test_weights_that_are_not_finite_are_reported`);
-- a new model compiles again: `test_batching.py` (`test_a_second_model_does_not_retrace`);
-- an arrival that lifts a neuron over its threshold: `test_delta_synapses.py`
+- recompilation for a new model: `test_batching.py` (`test_a_second_model_does_not_retrace`);
+- an arrival that pushes a neuron over its threshold: `test_delta_synapses.py`
   (`test_who_is_lifted_over_the_threshold_fires_at_the_arrival`);
-- the end of a rest: `test_neurons_compound.py` (`test_current_builds_up_while_the_neuron_rests`);
-- gradients with delays, and of synapses that a mask excludes: `test_delays.py`
+- the end of a refractory period: `test_neurons_compound.py`
+  (`test_current_builds_up_while_the_neuron_rests`);
+- gradients with delays, and of synapses excluded by a mask: `test_delays.py`
   (`test_times_and_gradients_are_those_of_the_reference`).
 
-Here are the others. With tau_mem = 2 tau_syn and nothing else, after arrivals of weight w at s the
-membrane is V = A x - B x^2 in x = exp(-t/tau), A the sum of w exp(s/tau), B of w exp(2 s/tau).
+The other cases follow. With tau_mem = 2 tau_syn and no bias, after arrivals of weight w at times s
+the membrane potential is V = A x - B x^2 in x = exp(-t/tau), A the sum of w exp(s/tau) and B that
+of w exp(2 s/tau).
 """
 
 import io
@@ -42,7 +45,8 @@ TAU, T_MAX = 10.0, 60.0
 
 
 def crossing(weights, times):
-    """First passage of the threshold 1 after all arrivals, and its derivatives by their times."""
+    """First crossing of the threshold 1 after all arrivals, and its derivatives by the arrival
+    times."""
     e = np.exp(np.asarray(times) / TAU)
     a, b = np.sum(weights * e), np.sum(weights * e**2)
     x = (a + np.sqrt(a**2 - 4 * b)) / (2 * b)
@@ -56,8 +60,8 @@ def lif_net(weights, *, tau=TAU, bias: Any = 0.0, **options):
 
 
 def test_an_input_after_a_spike_has_no_part_in_it():
-    """Channel 0 makes neuron 0 fire, which makes neuron 1 fire; channel 1 comes before, or after
-    that. Neuron 2 fires last: the late input is in the record."""
+    """Channel 0 makes neuron 0 fire, which makes neuron 1 fire; channel 1 spikes before or after
+    that. Neuron 2 fires last, so the late input is in the record."""
     drive, link, late = 6.0, 5.0, 3.0
     weights = np.zeros((5, 3))
     weights[0, 1], weights[3, 0], weights[4, 1], weights[4, 2] = link, drive, late, drive
@@ -83,7 +87,7 @@ def test_an_input_after_a_spike_has_no_part_in_it():
 
 
 def test_without_a_mask_every_channel_reaches_every_neuron():
-    """Also if there are more of the one than of the other."""
+    """Also if the numbers of channels and of neurons differ."""
     drive = 5.0 + np.arange(6.0).reshape(3, 2)
     net = lif_net(np.concatenate([np.zeros((2, 2)), drive]), bias=np.zeros(2))
     one_at_a_time = jnp.where(jnp.eye(3, dtype=bool), 1.0, jnp.inf)[..., None]
@@ -92,19 +96,19 @@ def test_without_a_mask_every_channel_reaches_every_neuron():
 
 
 def test_each_output_has_its_own_count():
-    """The fast one fires twelve times before the slow one has fired three times."""
+    """The fast neuron fires twelve times before the slow one has fired three times."""
     bias = np.array([1.05, 2.0])
     period = TAU / 2 * np.log(bias / (bias - 1))
     assert period[0] > 4 * period[1]
     net = lif_net(np.zeros((5, 2)), tau=TAU / 2, bias=bias)
     expected = np.outer(period, np.arange(1, 4))
-    silent = jnp.full((3, 3, 1), jnp.inf)  # of the shape above, which is compiled already
+    silent = jnp.full((3, 3, 1), jnp.inf)  # same shape as above, so already compiled
     for found in spikes(net, silent, 3):
         np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
 def test_a_time_beyond_the_horizon_is_not_answered():
-    """Compiled, where the times cannot be looked at; the others are answered."""
+    """In compiled code the times cannot be checked; the results at valid times are returned."""
     net = lif_net([[0.0], [3.0]])
     times = jnp.array([T_MAX + 1e-6, 9.0, T_MAX])
     x = np.exp(-(np.asarray(times) - 1.0) / TAU)
@@ -114,7 +118,7 @@ def test_a_time_beyond_the_horizon_is_not_answered():
 
 
 def test_a_saved_network_is_the_same_when_loaded():
-    """The file holds every number; the solver is in the code that builds the network."""
+    """The file holds every number; the solver is part of the code that builds the network."""
 
     def build(weight, tau):
         solver = {"solver": dfx.Tsit5(), "dt0": 0.5}

@@ -1,7 +1,7 @@
-"""Laws of every model, for networks and inputs drawn by hypothesis: the same draws in every run.
+"""Properties of every model, for networks and inputs drawn by hypothesis.
 
-A case is a model with its flow, and perhaps delays. There is one compiled program per case, for
-two samples: what changes from run to run are numbers, not shapes.
+The draws are the same in every run. A case is a model with its flow, and optionally delays. There
+is one compiled program per case, for two samples: runs differ in numbers, not in shapes.
 """
 
 import dataclasses
@@ -61,15 +61,15 @@ TIME = st.one_of(st.floats(0.0, 40.0), st.integers(0, 40).map(float), st.just(IN
 DRAWS = st.fixed_dictionaries(
     {
         "seed": st.integers(0, 2**20),
-        "gain": st.sampled_from([0.2, 1.0, 1.0, 2.0]),  # of the weights
-        "ratio": st.sampled_from([0.3, 1.0, 1.0 + 1e-9, 2.5, 20.0]),  # of the time constants
+        "gain": st.sampled_from([0.2, 1.0, 1.0, 2.0]),  # scale of the weights
+        "ratio": st.sampled_from([0.3, 1.0, 1.0 + 1e-9, 2.5, 20.0]),  # scale of the time constants
         "times": st.lists(TIME, min_size=N_IN * K, max_size=N_IN * K),
     }
 )
 
 
 def drawn(law, draw):
-    """Arrays by name, and a generator for what a test changes in them."""
+    """Arrays by name, and a generator for the changes that a test makes."""
     rng = np.random.default_rng(draw["seed"])
     p = problem(law.case.model, draw["seed"], ratio=draw["ratio"])
     p["weights"] = p["weights"] * draw["gain"]
@@ -83,7 +83,8 @@ def drawn(law, draw):
 
 @ft.cache
 def compiled(law, query=None, **options):
-    """A function of the arrays; `query` is a name of one, the times at which to look."""
+    """Compiled function of the arrays; `query` is the name of a query, or the times of
+    potentials."""
 
     @quick
     def of(p):
@@ -106,21 +107,21 @@ def split(p):
 
 
 def run(law, p, **options):
-    """The spike trains of each sample, if all are complete."""
+    """Spike trains of each sample, if all samples are complete."""
     times, sources, statuses = (np.asarray(x) for x in compiled(law, **options)(p))
     assume(np.all(statuses[:, MEMBERS.index("completed")]))
     return [[t[s == i] for i in range(N)] for t, s in zip(times, sources, strict=True)]
 
 
 def assert_trains(law, found, expected, until=T_MAX, *, but=None):
-    """Of one sample; the trains of all neurons but one."""
+    """Compare the trains of one sample for all neurons except one."""
     for i, (a, b) in enumerate(zip(found, expected, strict=True)):
         if i != but:
             np.testing.assert_allclose(a[a <= until], b[b <= until], rtol=0, atol=law.atol)
 
 
 def property_of(laws, examples=8, case=None, **more):
-    """A test of a law, a draw, and more; of a case first, if one is given."""
+    """Decorate a test of a property with a draw, further arguments and, if given, cases."""
 
     def decorate(test):
         settled = settings(
@@ -143,7 +144,7 @@ def property_of(laws, examples=8, case=None, **more):
 
 
 def permuted_neurons(law, p, order):
-    """Also of a mixture of pairs, where the two of each pair change places."""
+    """Also for a mixture of pairs, in which the two neurons of each pair are exchanged."""
     rows = np.concatenate([order, np.arange(N, N + N_IN)])
     out = {k: x[order] if np.shape(x) == (N,) else x for k, x in p.items()}
     out |= {k: x[::-1] for k, x in p.items() if np.shape(x) == (2,)}
@@ -184,7 +185,7 @@ def test_a_sample_does_not_depend_on_the_others(law, draw):
 
 
 def at_rest(p):
-    """With an initial state that lasts until the first arrival (a theta neuron has none)."""
+    """Initial state that is stationary until the first arrival (a theta neuron has none)."""
     p = dict(p)
     for key in [k for k in p if k.endswith("bias")]:
         start = key.removesuffix("bias")
@@ -207,7 +208,7 @@ def test_what_starts_later_happens_later(law, draw, shift):
         assert_trains(law, [t - shift for t in a], b, T_MAX - shift)
 
 
-# (A solver's steps are not scaled, nor is its error.)
+# (The steps of a solver are not scaled, nor is its error.)
 @property_of([law for law in LAWS if law is not SOLVED], factor=st.sampled_from([2.0, 1.3, 3.7]))
 def test_slower_time_constants_scale_all_times(law, draw, factor):
     p, _ = drawn(law, draw)
@@ -284,7 +285,8 @@ def test_states_do_not_depend_on_when_else_they_are_observed(law, draw, times):
 
 @property_of([PULSED], cut=st.floats(1.0, 30.0))
 def test_a_run_continues_from_its_state(law, draw, cut):
-    """The state of a theta neuron is its potential, with which another run begins."""
+    """The state of a theta neuron is its potential, which serves as the initial state of a second
+    run."""
     p, _ = drawn(law, draw)
     p["in_times"][1] = p["in_times"][0]
     p["in_times"] = np.where(p["in_times"] == cut, INF, p["in_times"])
@@ -305,7 +307,8 @@ LIMITS = {"max_events": 12, "queue_capacity": 8}
 
 
 def spoilt(p, value, where):
-    """With this value in one place; the name of the array, and whether a synapse exists there."""
+    """Replace one entry by the given value; return the array's name, and whether its synapse
+    exists."""
     names = sorted(k for k in p if k != "mask")
     name, place = names[where % len(names)], where // len(names) % p[names[where % len(names)]].size
     array = p[name].copy()
@@ -315,7 +318,7 @@ def spoilt(p, value, where):
 
 
 def expected_status(name, value, exists):
-    """That of both samples, where it is known from this."""
+    """Expected statuses of both samples, where they can be predicted."""
     if exists and name not in ("in_times", "delays") and not np.isfinite(value):
         return "not_finite"
     not_negative = exists and name in ("delays", "period")
@@ -371,7 +374,8 @@ def test_a_run_that_is_complete_has_all_spikes(law, draw):
 
 @property_of([LIF, QUADRATIC, DELAYED])
 def test_float32_is_close_to_float64(law, draw):
-    """As close as a relative change of all numbers by 1e-6 leaves the times."""
+    """To the accuracy given by the effect of a relative change of all numbers by 1e-6 on the
+    times."""
     p, _ = drawn(law, draw)
     exact = run(law, p)
     numbers = {k: x for k, x in p.items() if k != "mask"}
@@ -389,7 +393,8 @@ def test_float32_is_close_to_float64(law, draw):
 
 @eqx.filter_jit
 def first_spikes(bias, arrivals):
-    """Of an LIF neuron with this bias, for each of these inputs to another neuron."""
+    """First spikes of an LIF neuron with the given bias, for each of these inputs to another
+    neuron."""
     weights = jnp.zeros((3, 2), bias.dtype).at[2, 1].set(0.5)
     net = esn.EventNetwork(
         esn.LIF(10.0, 5.0, bias=bias), weights, outputs=(0,), t_max=2000.0, max_events=300
@@ -409,7 +414,8 @@ def test_a_potential_that_approaches_its_threshold_never_fires(dtype, ulps):
 
 
 def test_a_bias_just_above_the_threshold_fires():
-    """At tau log(b / (b - 1)), where V has a rounding error of some 1e-16 and a speed of excess."""
+    """At tau log(b / (b - 1)), where V has a rounding error of about 1e-16 and the speed is the
+    excess."""
     for excess in (1e-3, 1e-6, 1e-9):
         expected = 10.0 * np.log((1.0 + excess) / ((1.0 + excess) - 1.0))
         found = first_spikes(np.full(2, 1.0 + excess), np.array([150.0, 1500.0, INF]))
@@ -418,7 +424,7 @@ def test_a_bias_just_above_the_threshold_fires():
 
 @pytest.mark.parametrize("delays", [None, np.full(2, 0.5, np.float32)], ids=["at once", "delays"])
 def test_float32_times_do_not_drift(delays):
-    """A neuron that fires regularly for 1e4 ms; the times are right to their own rounding."""
+    """A neuron that fires regularly for 1e4 ms; the times are accurate to their own rounding."""
     period = 10.0 * np.log(float(np.float32(1.7)) / (float(np.float32(1.7)) - 1.0))
     net = esn.EventNetwork(
         esn.LIF(10.0, 5.0, bias=np.array([1.7], np.float32)),

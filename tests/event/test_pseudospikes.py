@@ -1,6 +1,6 @@
 """Pseudospikes: beyond t_max a constant current drives the network until its outputs have fired.
 
-The reference exchanges its neurons for others with a larger bias at t_max.
+The reference replaces its neurons at t_max by neurons with a larger bias.
 """
 
 import functools as ft
@@ -26,7 +26,7 @@ def lif(p):
 
 
 def mixed(p):
-    """Two LIF neurons that rest and a QIF neuron in the hidden layer; QIF neurons read them."""
+    """Hidden layer with two refractory LIF neurons and a QIF neuron; the readout is QIF neurons."""
     part = esn.Refractory(esn.LIF(10.0, p["tau_syn"], threshold=p["threshold"]), 3.0)
     return esn.Mixture([(part, 2), (esn.QIF(10.0, p["tau_syn"], bias=-0.2), 3)])
 
@@ -87,7 +87,7 @@ def run(kind, p, adjoint=None):
 
 
 def first_by_reference(p, drive):
-    """The first spikes of the outputs, for LIF neurons."""
+    """First spikes of the outputs, for LIF neurons."""
     tau_syn, threshold = float(p["tau_syn"]), float(p["threshold"])
     neurons, later = (
         [LIF(10.0, tau_syn, threshold, bias=b) for b in bias]
@@ -134,7 +134,7 @@ def test_spikes_before_t_max_are_what_they_were():
 
 
 def test_a_spike_crosses_t_max_without_a_jump():
-    """The time of a spike as a function of a weight, about the one at which it is t_max."""
+    """Spike time as a function of a weight, near the value at which it equals t_max."""
     p = problem("lif", 0)
     p["in_times"] = jnp.array([[21.0], [19.0]])
 
@@ -176,7 +176,7 @@ def test_gradients_are_those_of_autodiff():
 
 
 def test_a_drive_of_the_outputs_only():
-    """A silent hidden neuron then stays silent, and the outputs fire by themselves."""
+    """A silent hidden neuron then stays silent, and the outputs fire because of the drive."""
     p = problem("lif", 0, 1e-3)
     drive = jnp.where(jnp.arange(N) >= 3, DRIVE, 0.0)
     times = network("lif", p, drive=drive).ttfs(p["in_times"])
@@ -191,8 +191,8 @@ def test_a_drive_that_is_too_weak_leaves_them_silent():
 
 
 def test_a_network_that_is_silent_learns():
-    """Both layers: every neuron of it is silent, and in the end the outputs fire when they
-    should."""
+    """Two layers: every neuron of the network is silent, and after training the outputs fire on
+    time."""
     p = problem("lif", 0, 0.05)
     target = jnp.array([14.0, 16.0])
 
@@ -216,7 +216,7 @@ def test_a_network_that_is_silent_learns():
 
 
 def test_a_drive_that_is_not_finite_is_a_status():
-    """It is checked at run time as well, since a drive may be computed under `jit`."""
+    """It is also checked at run time, because a drive may be computed under `jit`."""
 
     @jax.jit
     def ttfs(drive):

@@ -1,4 +1,5 @@
-"""Integrals, maxima and counts of the outputs, against a reference that reads its own membranes."""
+"""Integrals, maxima and counts of the outputs, against a reference with its own membrane
+potentials."""
 
 import diffrax
 import equinox as eqx
@@ -49,7 +50,7 @@ def network(point, delays=None, adjoint=None, outputs=range(N), **options):
 
 
 def expected():
-    """Gauss's rule between the events of the reference, and its largest reading."""
+    """Gauss quadrature between the events of the reference, and its largest sampled value."""
     neuron = {k: v for k, v in POINT.items() if k not in ("weights", "in_times")}
     model = ref.LIF(**neuron, v_reset=np.zeros(N), v_init=np.zeros(N))
     events = ref.simulate(model, WEIGHTS, IN_TIMES, T_MAX)
@@ -80,7 +81,7 @@ def test_integrals_maxima_and_counts_are_those_of_the_reference(readings):
     fires = np.array(counts) > 0
     assert fires.tolist() == [True, True, False, False]
     np.testing.assert_allclose(peaks[fires], POINT["threshold"][fires], rtol=1e-12)
-    # Samples 0.05 apart miss the peak by a little, and never exceed it.
+    # Samples 0.05 apart slightly underestimate the peak and never exceed it.
     assert np.all(peaks >= sampled)
     np.testing.assert_allclose(peaks[~fires], sampled[~fires], atol=2e-4)
     np.testing.assert_array_equal(network(POINT).counts(IN_TIMES), counts)
@@ -94,7 +95,7 @@ def test_a_solver_reads_the_same():
 
 
 def test_the_maximum_between_two_samples_is_found():
-    """One input spike: V peaks once, where its slope vanishes."""
+    """One input spike: V has a single peak, where its derivative is zero."""
     tau_mem, tau_syn, weight = 10.0, 4.0, 0.7
     net = esn.EventNetwork(
         esn.LIF(tau_mem, tau_syn), jnp.array([[0.0], [weight]]), outputs=(0,), t_max=40.0
@@ -140,7 +141,7 @@ def test_gradients_are_those_of_finite_differences(delays):
 
 def test_a_batch_is_its_samples():
     times = np.stack([IN_TIMES, IN_TIMES + 1.5, IN_TIMES[::-1]])
-    net = network(POINT, outputs=(3, 0))  # not in order, not next to each other
+    net = network(POINT, outputs=(3, 0))  # neither in order nor adjacent
     whole = jax.jit(lambda x: (net.integrals(x), net.maxima(x), net.counts(x)))(times)
     one = jax.jit(lambda x: (net.integrals(x), net.maxima(x), net.counts(x)))
     for k, x in enumerate(times):

@@ -1,4 +1,4 @@
-"""The reference itself, on the cases that have a closed form."""
+"""The reference simulator, on the cases that have a closed form."""
 
 import numpy as np
 import pytest
@@ -77,4 +77,4 @@ def test_order_of_record_and_mask():
     assert np.all(np.diff(record.times) >= 0)
     assert record.sources[:2].tolist() == [2, 0] and set(record.sources) == {0, 1, 2}
     assert np.array_equal(record.times[record.sources == 2], [1.0, 5.0])
-    assert record.spikes(1)[0] > record.spikes(0)[0]  # neuron 1 hears only neuron 0
+    assert record.spikes(1)[0] > record.spikes(0)[0]  # neuron 1 receives input only from neuron 0

@@ -1,5 +1,8 @@
-"""Second derivatives by Autodiff: closed forms, and central differences of EventProp's
-gradients (which test_gradients.py compares with differences of the spike times)."""
+"""Second derivatives by Autodiff against closed forms and central differences of EventProp's
+gradients.
+
+test_gradients.py compares those gradients with differences of the spike times.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -22,12 +25,12 @@ def net_of(neuron, weights, **options):
 
 
 def period(bias, tau=TAU):
-    """How long a membrane takes from 0 to the threshold 1."""
+    """Time that a membrane potential takes from 0 to the threshold 1."""
     return tau * jnp.log(bias / (bias - 1))
 
 
 def response(weight):
-    """How long a quiet neuron with tau_syn = tau_mem / 2 takes to fire after an input."""
+    """Time from an input to the spike of a neuron at rest with tau_syn = tau_mem / 2."""
     return -TAU * jnp.log((1 + jnp.sqrt(1 - 4 / weight)) / 2)
 
 
@@ -37,34 +40,37 @@ def refractory(p):
 
 
 def tied(p):
-    """Two neurons that fire at the same times and have no synapses; at p = (1.5, 1.5)."""
+    """Two neurons without synapses that fire at the same times; at p = (1.5, 1.5)."""
     spikes = net_of(esn.LIF(TAU, 5.0, bias=p), jnp.zeros((2, 2))).spikes(SILENT, 2, throw=False)
     return jnp.sum(spikes * jnp.array([[1.0, 2.0], [-0.5, 0.7]]))
 
 
 def delayed(p):
-    """A neuron that fires by itself and, after a delay, makes a second one fire."""
+    """A neuron that fires spontaneously and, after a delay, makes a second one fire."""
     neuron = esn.LIF(TAU, TAU / 2, bias=jnp.array([1.0, 0.0]) * p[0])
     weights, delay = (jnp.array([[0.0, 1.0], [0.0, 0.0]]) * x for x in p[1:])
     return net_of(neuron, weights, delays=delay).ttfs(SILENT, throw=False)[1]
 
 
 def state(p):
-    """A membrane a while after its first spike."""
+    """Membrane potential some time after its first spike."""
     net = net_of(esn.LIF(TAU, 5.0, bias=p[0]), [[0.0]], t_max=60.0)
     return net.states_at(SILENT, p[1:], throw=False)[0, 0]
 
 
 def lifted(p):
-    """A neuron that fires by itself; its pulse lifts a second one over its threshold at once. (The
-    second fires later by itself, and its parameters have no influence.)"""
+    """A neuron that fires spontaneously; its pulse immediately pushes a second one over its
+    threshold.
+
+    (The second neuron would fire later by itself, and its parameters have no influence.)
+    """
     neuron = DeltaLIF(jnp.array([TAU, 30.0]), p, jnp.ones(2))
     net = net_of(neuron, [[0.0, 0.9], [0.0, 0.0]], solver=ClosedDelta(), max_events=4)
     return net.ttfs(SILENT, throw=False)[1]
 
 
 def highest(measure):
-    """Of V = v x + w (x - x^2), x = exp(-t / tau)."""
+    """Maximum of V = v x + w (x - x^2), x = exp(-t / tau)."""
 
     def value(p):
         state = LIFState(p[1].reshape(1, 1), p[0].reshape(1, 1))
@@ -104,7 +110,7 @@ WAYS = {"forward": lambda f: jax.hessian(f, has_aux=True), "reverse": twice_reve
 )
 def test_closed_forms(name, way):
     *functions, at = CLOSED[name]
-    # The second derivatives and the value, in one program.
+    # Second derivatives and value in one program.
     (second, value), (expected, closed) = (
         unsimplified(WAYS[way](lambda p, f=f: (f(p),) * 2))(jnp.array(at)) for f in functions
     )

@@ -1,5 +1,7 @@
-"""Samples on several devices: the same numbers as on one. In a process of its own, since the number
-of devices is fixed when JAX starts."""
+"""Samples on several devices give the same results as on one.
+
+The test runs in a separate process, because the number of devices is fixed when JAX starts.
+"""
 
 import os
 import subprocess

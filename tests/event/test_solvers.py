@@ -1,5 +1,5 @@
-"""Every diffrax solver: what is reported is a root of its own step map, and gradients are those of
-what is computed; which solvers are offered; thresholds that move within a step."""
+"""Every diffrax solver: reported times are roots of its own step map, and gradients are those of
+the computed values; supported solvers; thresholds that move within a step."""
 
 import functools as ft
 import inspect
@@ -37,12 +37,12 @@ IMPLICIT = {
     "Kvaerno5": dfx.Kvaerno5(),
 }
 SOLVERS = EXPLICIT | IMPLICIT
-REFUSED = {  # stochastic, semi-implicit and IMEX: they take several terms; or they have a memory
+REFUSED = {  # stochastic, semi-implicit and IMEX solvers take several terms; others are multistep
     *("ALIGN", "EulerHeun", "GeneralShARK", "ItoMilstein", "QUICSORT", "SEA", "SPaRK", "SRA1"),
     *("ShARK", "ShOULD", "SlowRK", "StratonovichMilstein"),
     *("KenCarp3", "KenCarp4", "KenCarp5", "Sil3", "SemiImplicitEuler", "LeapfrogMidpoint"),
 }
-CONTROL = dfx.PIDController(rtol=1e-3, atol=1e-4)  # so coarse that its steps are seen in the spikes
+CONTROL = dfx.PIDController(rtol=1e-3, atol=1e-4)  # so coarse that the steps affect the spikes
 
 NO_INPUT = jnp.zeros((0, 1))
 
@@ -94,17 +94,18 @@ PARAMETERS = {
 
 
 def two_neurons(params, **options):
-    """One excites the other, which inhibits it; both fire twice."""
+    """Neuron 0 excites neuron 1, which inhibits neuron 0; both fire twice."""
     neuron = esn.EIF(params["tau_mem"], 5.0, threshold=1.6, bias=params["bias"])
     size = {"t_max": 40.0, "max_events": 12, "max_steps": 300}
     return esn.EventNetwork(neuron, params["weights"], outputs=(0, 1), **size, **options)
 
 
 def assert_gradients_equal_differences(**options):
-    """Along random directions at random places, to the precision of differences of fourth order.
+    """Compare along random directions at random points, to the precision of fourth-order
+    differences.
 
-    A place may lie at a jump, where a controller takes the next step size: there the differences of
-    two sizes have nothing in common. Most do not.
+    A point may lie at a jump, where a controller selects the next step size: there, differences
+    with two step sizes disagree. Most points do not.
     """
 
     @(careful if isinstance(options["solver"], dfx.AbstractImplicitSolver) else quick)
@@ -138,7 +139,7 @@ def test_gradients_equal_differences_by_constant_steps(name):
 @pytest.mark.parametrize("name", [name for name in SOLVERS if name != "Euler"])
 def test_gradients_equal_differences_by_adaptive_steps(name):
     control = CONTROL
-    if name == "Kvaerno5":  # with coarse tolerances its step sizes depend on where Newton fails
+    if name == "Kvaerno5":  # for coarse tolerances, failures of Newton's method set its steps
         control = dfx.PIDController(rtol=1e-6, atol=1e-7)
     assert_gradients_equal_differences(solver=SOLVERS[name], stepsize_controller=control)
 
@@ -149,7 +150,7 @@ def test_gradients_by_autodiff_equal_differences_for_an_implicit_solver():
 
 
 def test_an_implicit_solver_has_the_right_time():
-    """With the tolerances of its root finder left open, and given."""
+    """With default and with given tolerances of its root finder."""
     exact = 10 * np.log(6.0)
     given = dfx.ImplicitEuler(root_finder=dfx.VeryChord(rtol=1e-6, atol=1e-6))
     control = dfx.PIDController(rtol=1e-6, atol=1e-6)
@@ -165,7 +166,7 @@ def test_an_implicit_solver_has_the_right_time():
 
 
 class Power(esn.EIF):
-    """An EIF neuron with the same threshold in another form: a power of the gap."""
+    """EIF neuron with the same threshold in another form: a power of the gap."""
 
     power: jax.Array
 
@@ -195,7 +196,7 @@ class Run(NamedTuple):
 
 
 def crossings(flow, neuron, dt0, t_max):
-    """The crossings of one neuron that is never reset, and the segments that end in them."""
+    """Crossings of one neuron that is never reset, and the segments that end in them."""
     state = jax.tree.map(lambda x: x[:, None], neuron.init_state(1))
     time, found = 0.0, []
     memory = flow.init(neuron, state, jnp.array([t_max]))._replace(dt=jnp.array([dt0]))
@@ -221,7 +222,7 @@ def eif_spike():
 
 
 def test_a_crossing_is_a_root_of_the_step_map_whatever_the_form_of_the_condition():
-    """Near its peak the potential doubles within 1e-3 ms, so that these steps are very coarse."""
+    """Near its peak the potential doubles within 1e-3 ms, so these steps are very coarse."""
     flow = esn.ODEFlow(dt0=0.1)
     for dt0, error in ((0.1, 1e-3), (0.05, 1e-3), (0.02, 1e-4), (0.01, 1e-4)):
         times = []
@@ -241,7 +242,7 @@ class Oscillator(NamedTuple):
 
 
 class Oscillating(esn.AbstractNeuron):
-    """A leaky neuron whose threshold oscillates: its drift does not show that."""
+    """Leaky neuron with an oscillating threshold, which its drift does not contain."""
 
     period: jax.Array
 
@@ -294,7 +295,7 @@ def test_a_threshold_that_oscillates_within_a_step(options):
 
 
 class FitzHughNagumo(esn.AbstractNeuron):
-    """Fires without a reset: it leaves its threshold by itself."""
+    """Neuron that fires without a reset: it leaves its threshold by its own dynamics."""
 
     current: jax.Array
 

@@ -41,7 +41,7 @@ def test_every_spike(model, ratio):
         record = reference(model, params)
         assert np.unique(record.sources[record.sources < N]).size >= 4
         assert max(record.spikes(i).size for i in range(N)) >= 4
-        net = network(case, params, max_steps=1500)  # static: one for all time constants
+        net = network(case, params, max_steps=1500)  # static: the same for all time constants
         times, sources = events_of(net, params["in_times"])
         np.testing.assert_array_equal(sources, record.sources)
         np.testing.assert_allclose(times, record.times, rtol=1e-9)
@@ -66,7 +66,7 @@ def test_states_in_the_order_asked(model):
     net = network(case_of(model), params, outputs=OUTPUTS)
     v = states_at(net, jnp.asarray(params["in_times"]), jnp.asarray(query))
     expected = record.seen[list(OUTPUTS)]
-    if model is QIF:  # V runs through infinity; its phase does not
+    if model is QIF:  # V passes through infinity; its phase does not
         v, expected = np.arctan(v / np.pi), np.arctan(expected / np.pi)
     np.testing.assert_allclose(v, expected, rtol=0, atol=1e-9)
 
@@ -87,10 +87,10 @@ def test_reads_of_the_record(model):
 
 @pytest.mark.parametrize("model", [LIF_SET, QIF], ids=lambda m: m.name)
 def test_uncoupled_neurons_do_not_know_each_other(model):
-    """Who is first is found among all neurons, in hundreds of draws: a hard choice is among them.
+    """The first of many neurons is found in hundreds of draws, which include difficult cases.
 
-    An inhibition at time 0 lets potentials fall before a drive over threshold lifts them, which
-    misleads a guess at the crossing.
+    Inhibition at time 0 lowers the potentials before a drive above threshold raises them, which
+    misleads a guess of the crossing.
     """
     draws, rng = 500, np.random.default_rng(0)
     neurons = {
@@ -144,7 +144,7 @@ TAU = 10.0
 
 
 def one_lif(weights, tau_mem=TAU, tau_syn=TAU / 2, **neuron):
-    """One neuron, two input channels."""
+    """One neuron with two input channels."""
     return esn.EventNetwork(
         neuron=esn.LIF(tau_mem, tau_syn, **neuron),
         weights=np.array([[0.0], [weights[0]], [weights[1]]]),
@@ -156,7 +156,7 @@ def one_lif(weights, tau_mem=TAU, tau_syn=TAU / 2, **neuron):
 
 @pytest.mark.parametrize("excess", [0.5, 1e-3, 1e-6, 1e-9, 1e-12, -1e-12, -1e-9, -1e-6, -1e-3])
 def test_a_peak_between_two_far_inputs(excess):
-    # The potential is far below threshold at both ends of a long interval, over it in between.
+    # The potential is far below threshold at both ends of a long interval and above it in between.
     w = 4 * (1 + excess)
     net = one_lif((w, -w), v_reset=-50.0, v_init=0.0)
     times, sources = events_of(net, [[1.0], [400.0]])
@@ -165,7 +165,7 @@ def test_a_peak_between_two_far_inputs(excess):
         return
     x = (1 + np.sqrt(excess / (1 + excess))) / 2
     assert sources.tolist() == [1, 0, 2]
-    # An error of 1 ulp in V moves a grazing crossing by sqrt(ulp): the closed form has it too.
+    # An error of 1 ulp in V moves a grazing crossing by sqrt(ulp), also in the closed form.
     np.testing.assert_allclose(
         times[1] - 1.0, -TAU * np.log(x), rtol=max(1e-12, 1e-15 / np.sqrt(excess))
     )
@@ -176,7 +176,7 @@ CROSSING = -TAU * np.log((1 + np.sqrt(0.5)) / 2)  # after an input of weight 8
 
 @pytest.mark.parametrize("shift", [1e-6, -1e-6])
 def test_a_crossing_at_the_end_of_an_interval(shift):
-    # V reaches threshold just before, or would just after, an inhibitory arrival.
+    # V reaches threshold just before an inhibitory arrival, or would reach it just after.
     net = one_lif((8.0, -8.0), v_reset=-50.0, v_init=0.0)
     times, sources = events_of(net, [[0.0], [CROSSING + shift]])
     assert sources.tolist() == ([1, 0, 2] if shift > 0 else [1, 2])
@@ -193,7 +193,7 @@ def test_t_max_includes_what_is_before_it(shift):
 
 
 def test_a_dip_below_and_back():
-    # A drive over threshold, an inhibition that pulls V down: it rises again, crosses later.
+    # A drive above threshold and an inhibition that lowers V: it rises again and crosses later.
     neuron: dict[str, Any] = {"tau_mem": 15.0, "tau_syn": 3.0, "bias": 1.05}
     in_times = np.array([[40.0], [400.0]])
     net = one_lif((-0.5, -3.0), **neuron)
@@ -238,7 +238,7 @@ def test_qif_closed_form():
 
 
 def test_masked_weights_do_not_act():
-    # The same masked problem as a dense one with zeros; every entry the mask hides is large.
+    # The same masked problem as a dense one with zeros; every masked entry is large.
     params = problem(LIF_SET, 2)
     hidden = {**params, "weights": np.where(MASK, params["weights"], 1e3)}
     dense = {**params, "weights": np.where(MASK, params["weights"], 0.0)}

@@ -1,7 +1,7 @@
-"""Neurons that reach threshold at the same instant all fire; their jumps add, in any order.
+"""Neurons that reach threshold at the same time all fire; their jumps add, in any order.
 
-Identical neurons that drive each other alike stay identical: together they are one neuron that
-drives itself. The reference simulates that one, so it never meets a tie.
+Identical neurons with identical mutual connections stay identical: together they act as one neuron
+with a self-connection. The reference simulates that neuron, so it never encounters a tie.
 """
 
 import functools as ft
@@ -43,14 +43,15 @@ def trains(net, n):
 
 
 def tied(model, tied_count, among, to_other, from_other, order):
-    """Weights of `tied_count` equal neurons and one other, and of the two that stand for them."""
+    """Weights of `tied_count` equal neurons and one other, and of the two neurons that represent
+    them."""
     drive = DRIVE[model.name]
-    one = np.array(  # rows: the tied, the other, two channels
+    one = np.array(  # rows: the tied neurons, the other, two channels
         [[among, to_other], [from_other, 0.0], [drive, 0.0], [drive / 2, drive / 3]]
     )
     kind = np.array([0] * tied_count + [1])[list(order)]
     weights = one[np.concatenate([kind, [2, 3]])][:, kind]
-    weights[: tied_count + 1][kind == 0] /= tied_count  # together they have the effect of one
+    weights[: tied_count + 1][kind == 0] /= tied_count  # summed effect of the tied neurons
     weights[: tied_count + 1][np.ix_(kind == 0, kind == 0)] *= tied_count / (tied_count - 1)
     np.fill_diagonal(weights, 0.0)
     return weights, one, kind
@@ -78,7 +79,7 @@ def mutual_inhibition(model, **options):
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda m: m.name)
 def test_two_mutually_inhibiting_equals_both_fire(model):
-    # The plain case, in which a simulator that fires one neuron a step silences the second.
+    # The simplest case; a simulator that fires one neuron per step silences the second neuron.
     times, sources = events_of(mutual_inhibition(model), ONE_INPUT)
     assert sources[0] == 2 and sorted(sources[1:]) == [0, 1]  # then each has silenced the other
     assert times[1] == times[2]
@@ -114,7 +115,7 @@ def test_arrivals_at_one_instant_add(model):
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda m: m.name)
 def test_inhibition_at_the_very_crossing_does_not_undo_it(model, getkey):
-    """It arrives at the time that the record gives for the crossing, to the last bit."""
+    """The inhibition arrives exactly at the time that the record gives for the crossing."""
     channels = np.array([[0.0], [1.0], [-50.0]])
 
     @eqx.filter_jit
@@ -132,15 +133,15 @@ def test_inhibition_at_the_very_crossing_does_not_undo_it(model, getkey):
     assert np.all(np.isfinite(crossing))
     at_crossing, count = run(drive, start, crossing)
     np.testing.assert_allclose(at_crossing, crossing, rtol=1e-14)
-    assert np.all(count == 1)  # and then it silences the neuron
-    if model is not QIF:  # (a QIF spike takes off from V = inf: nothing holds it)
-        # Inhibition before the crossing prevents it: the instant is not smeared.
+    assert np.all(count == 1)  # afterwards it silences the neuron
+    if model is not QIF:  # (a QIF neuron continues from V = inf after a spike: nothing inhibits it)
+        # Inhibition before the crossing prevents the spike: the tolerance of a tie is small.
         assert np.all(np.isinf(run(drive, start, crossing - 1e-7)[0]))
 
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda m: m.name)
 def test_gradients_of_an_uncoupled_tie(model):
-    """Each of the tied has the gradient that it has alone."""
+    """Each tied neuron has the same gradient as in isolation."""
     drive = DRIVE[model.name]
     coefficients = jnp.array([[1.3, 0.4], [-0.6, 0.9]])
 
@@ -161,7 +162,7 @@ def test_gradients_of_an_uncoupled_tie(model):
     both = grad(weights, bias, IN_TIMES, coefficients)
     assert np.all(np.abs(both[1]) > 1e-3)
     alone = []
-    for i in range(2):  # the other never fires
+    for i in range(2):  # the other neuron never fires
         mine = jnp.arange(2) == i
         alone.append(
             grad(
@@ -172,7 +173,7 @@ def test_gradients_of_an_uncoupled_tie(model):
             )
         )
     for i in range(2):
-        # A flow may be cut into other segments when the other neuron is there.
+        # With the other neuron present, a flow may be divided into other segments.
         np.testing.assert_allclose(both[0][:, i], alone[i][0][:, i], rtol=1e-9)
         np.testing.assert_allclose(both[1][i], alone[i][1][i], rtol=1e-9)
     np.testing.assert_allclose(both[2], alone[0][2] + alone[1][2], rtol=1e-9, atol=1e-12)
@@ -180,7 +181,7 @@ def test_gradients_of_an_uncoupled_tie(model):
 
 @pytest.mark.parametrize("model", [LIF_SET, QIF], ids=lambda m: m.name)
 def test_gradients_of_an_arrival_at_the_time_of_a_spike(model):
-    """An input reaches one neuron at the very time at which the other fires."""
+    """An input reaches one neuron exactly when the other fires."""
     drive = DRIVE[model.name]
 
     @jax.jit
@@ -195,7 +196,7 @@ def test_gradients_of_an_arrival_at_the_time_of_a_spike(model):
     weights = jnp.array([[drive, 0.0], [0.0, 1.3 * drive]])
     in_times = jnp.array([[2.0], [5.0]])
     (_, first), apart = loss((weights, in_times))
-    shift = first[0] - in_times[1, 0]  # at rest a neuron does not know the time
+    shift = first[0] - in_times[1, 0]  # the state of a neuron at rest does not depend on time
     (_, moved), at_once = loss((weights, in_times.at[1, 0].set(first[0])))
     np.testing.assert_allclose(moved, first + jnp.array([0.0, shift]), rtol=1e-12)
     np.testing.assert_allclose(jnp.diag(at_once[0]), jnp.diag(apart[0]), rtol=1e-9)
@@ -226,7 +227,7 @@ def test_gradients_of_a_coupled_tie_do_not_depend_on_the_order(model, getkey):
     grad = jax.jit(jax.grad(loss, argnums=(0, 1)))
     weights, bias = jnp.asarray(weights), jnp.full(n, 0.3)
     base = grad(weights, bias, coefficients)
-    np.testing.assert_allclose(base[1][:3], base[1][0], rtol=1e-11)  # the tied are alike
+    np.testing.assert_allclose(base[1][:3], base[1][0], rtol=1e-11)  # the tied are identical
     for order in ([3, 0, 1, 2], [2, 3, 1, 0]):
         order = np.array(order)
         rows = np.concatenate([order, [n, n + 1]])

@@ -1,4 +1,5 @@
-"""Flows in which each neuron moves within a window of its own, against each neuron by itself."""
+"""Flows in which each neuron evolves within its own window, against each neuron simulated
+separately."""
 
 import jax
 import jax.numpy as jnp
@@ -31,8 +32,11 @@ HORIZON, TRIALS = 30.0, 12
 
 
 def first_spike(flow):
-    """From segment to segment: when the first neuron of all crosses within its window, and which;
-    inf if none does by the horizon."""
+    """First spike time over successive segments within each neuron's window, and the neuron that
+    fires.
+
+    The time is inf if no neuron fires up to the horizon.
+    """
 
     @quick
     def run(neuron, state, window):
@@ -63,7 +67,7 @@ def row(tree, i):
 
 
 def states(case, neuron, flow, rng):
-    """Random ones below the threshold, and of each neuron one that is beyond it."""
+    """Random states below the threshold, and one state above it per neuron."""
     start = jax.tree.map(lambda x: x[:, None], neuron.init_state(N))
     lifted = lift(neuron)
     kick = jnp.asarray(rng.uniform(3.0, 9.0, (TRIALS, N, 1))) * abs(case.model.scale)
@@ -86,7 +90,7 @@ def test_each_neuron_moves_in_its_own_window(case):
     for state in below:
         start = rng.uniform(0.0, 12.0, (N, 1)) * (rng.random((N, 1)) < 0.8)
         stop = start + rng.uniform(0.0, 25.0, (N, 1)) * (rng.random((N, 1)) < 0.6)
-        # One neuron is beyond its threshold, in a window that opens too late.
+        # One neuron is above its threshold, in a window that opens too late.
         who = rng.integers(N)
         state = jax.tree.map(lambda x, y, i=who: x.at[i].set(y[i]), state, beyond)
         start[who], stop[who] = HORIZON + 1, np.inf

@@ -1,9 +1,9 @@
-"""Modules that several test files share.
+"""Modules shared by several test files.
 
-- `registry`: neuron models, flows and cells, on which the laws are checked.
+- `registry`: neuron models, flows and cells, on which the general properties are checked.
 - `reference`, `reference_delays`: simulators in NumPy and SciPy, independent of the package.
 - `jitted`: compiled queries.
-- `delta_lif`: a neuron without a synapse; `differences`: comparison of gradients.
+- `delta_lif`: a neuron without synaptic current; `differences`: comparison of gradients.
 - `least_squares`: a model for the tests of training.
-- `bad_calls`: calls with bad input, and what the error messages must name.
+- `bad_calls`: calls with bad input, and the expected content of the error messages.
 """

@@ -1,4 +1,4 @@
-"""A table of every public callable: a valid call, and bad values for each of its arguments."""
+"""Table of every public callable: a valid call, and bad values for each of its arguments."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -21,7 +21,7 @@ NAN, INF, HUGE = float("nan"), float("inf"), 10**400
 THING, FUNCTION_ = object(), lambda: 0
 MASKED = np.ma.array([1.0, 2.0], mask=[False, True])
 
-#: Neither a number nor an array.
+#: Values that are neither a number nor an array.
 NONSENSE = ("a", b"a", None, THING, FUNCTION_, {1}, {"a": 1}, 1j, [[1], [1, 2]], HUGE)
 NUMBER = (*NONSENSE, True, [1.0, 2.0], np.ones(3), np.complex64(1), NAN, INF)
 POSITIVE = (*NUMBER, 0, -1.0, np.float32(-1))
@@ -36,37 +36,37 @@ INSTANCE = (None, 1, NAN, "a", [1], {"a": 1}, THING, FUNCTION_)
 KEY = (None, "a", 0.5, NAN, 1j, THING, np.zeros(3), [0, 1], np.zeros((3, 2), np.uint32))
 DTYPE = (None, 1, "no", THING, "complex64", complex, object)
 
-#: No array of real numbers.
+#: Values that are no array of real numbers.
 ARRAY = (*NONSENSE, MASKED, np.array([None, 1]), np.array(["a"]), np.array([1j]), [1, "a"], [None])
 PARAMETER = (*ARRAY, True, NAN, INF, -INF, np.array([1.0, NAN]), np.ones((2, 2)))
 TAU = (*PARAMETER, 0, -1.0, np.array([1.0, -1.0]))
-#: The same where any shape is good.
+#: The same for arguments of any shape.
 FREE = (*ARRAY, True, NAN, INF, -INF, np.array([1.0, NAN]))
 FREE_TAU = (*FREE, 0, -1.0, np.array([1.0, -1.0]), np.array([[1.0, 0.0]]))
 RATES = (*FREE, -0.1, 1.1, np.array([0.5, -1.0]))
 
 
 def optional(values: tuple) -> tuple:
-    """The same without None, which means a default."""
+    """Remove None, which stands for a default, from the bad values."""
     return tuple(value for value in values if value is not None)
 
 
 def like(value: Any, *others: Any) -> tuple:
-    """Bad values for an array whose shape is fixed."""
+    """Bad values for an array of fixed shape."""
     x = np.asarray(value)
     return (*ARRAY, x[..., None, None], np.zeros((3, *x.shape[1:], 7), x.dtype), *others)
 
 
 class Arg(NamedTuple):
-    """A good value of an argument, and bad ones."""
+    """A valid value of an argument, and bad ones."""
 
     good: Any
     bad: tuple
 
 
 class Row(NamedTuple):
-    """A callable and its arguments. The good values are "traced" (nothing is compiled), "called",
-    where the call is cheap, or left to other tests (None)."""
+    """A callable and its arguments. The valid call is "traced" (nothing is compiled), "called" if
+    it is cheap, or left to other tests (None)."""
 
     call: Callable
     args: dict[str, Arg]
@@ -94,7 +94,7 @@ FIRST = np.array([[1.0, 2.0, INF]] * B)
 VOLTAGES = np.linspace(0, 1, B * C * T).reshape(B, C, T)
 IMAGES = np.linspace(0, 1, B * 36).reshape(B, 6, 6)
 XY = np.full((B, 2), 0.5)
-FILM = FuncAnimation.__new__(FuncAnimation)  # made, not drawn
+FILM = FuncAnimation.__new__(FuncAnimation)  # constructed, not drawn
 
 IN_TIMES = (*ARRAY, [[NAN, 1.0]], [[-1.0, 1.0]], [[-INF, 1.0]], np.zeros((1, 2), bool))
 IN_TIMES += (1.0, np.ones(2), np.ones((2, 2)), np.ones((3, 2, 2)))
@@ -788,7 +788,7 @@ RUN = {
     "model": (LEAKY, (*INSTANCE, discrete.Leaky, eqx.nn.Identity())),
     "num_steps": (None, optional(COUNT)),
     "layers": (-1, (*NUMBER, 1.5, 7, [7], [0, True], [])),
-    "state": (None, ()),  # a tree of the model's own
+    "state": (None, ()),  # a tree of the model's own structure
     "key": (None, optional(KEY)),
     "parallel": (False, FLAG),
 }
@@ -899,7 +899,7 @@ ROWS = {
     **TRAIN,
 }
 
-#: Records that the package hands out, flows and adjoints without arguments, and bases of classes.
+#: Records returned by the package, flows and adjoints without arguments, and base classes.
 NO_ROW = {
     "AbstractAdjoint",
     "AbstractFlow",

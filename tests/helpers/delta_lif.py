@@ -1,4 +1,4 @@
-"""A neuron without a synapse: a spike that arrives moves the membrane itself."""
+"""Neuron without synaptic current: an arriving spike increments the membrane potential."""
 
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ class State(NamedTuple):
 
 
 class DeltaLIF(esn.AbstractNeuron):
-    """tau V' = -V + bias; a spike that arrives moves V by its weight."""
+    """Delta-synapse LIF neuron: tau V' = -V + bias; an arriving spike adds its weight to V."""
 
     tau: jax.Array
     bias: jax.Array
@@ -40,7 +40,7 @@ class DeltaLIF(esn.AbstractNeuron):
 
 
 class ClosedDelta(AbstractFlow):
-    """The closed form of DeltaLIF, which crosses only with a bias above the threshold."""
+    """Closed form of DeltaLIF, which crosses its threshold only with a bias above it."""
 
     def next_spike(self, neuron, state, horizon, memory, window=None):
         zero = jnp.zeros_like(state.v)

@@ -1,4 +1,4 @@
-"""The queries, compiled: once for all networks of the same shapes, shared by the tests."""
+"""Compiled queries, shared by the tests: compiled once for all networks of the same shapes."""
 
 import equinox as eqx
 import jax
@@ -11,8 +11,11 @@ from helpers.registry import QUICK
 
 
 def unsimplified(fn):
-    """For derivatives that take long to compile: half of that goes into XLA's simplifier, which
-    runs in circles. Without it results differ by rounding, if at all."""
+    """Compile without XLA's simplifier, for derivatives whose compilation is slow.
+
+    The simplifier runs in cycles and takes half of the compilation time. Without it, results differ
+    by rounding, if at all.
+    """
     options = known_options(QUICK | {"xla_disable_hlo_passes": "algsimp"})
     return jax.jit(fn, compiler_options=options)
 
@@ -38,7 +41,7 @@ def states_at(net, in_times, times):
 
 
 def events_of(net, in_times):
-    """One sample's times and sources without the padding, once that and the status are right."""
+    """Times and sources of one sample without the padding, after checking padding and status."""
     sol = simulate(net, jnp.asarray(in_times))
     count = int(sol.stats["events"])
     assert bool(sol.status == esn.Status.completed)

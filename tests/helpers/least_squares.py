@@ -1,4 +1,4 @@
-"""Least squares: a model that trains without spikes, and is small enough to check by hand."""
+"""Least squares: a model that trains without spikes and is small enough to check by hand."""
 
 import equinox as eqx
 import jax
@@ -8,7 +8,7 @@ import optax
 
 from eventsnn.train import fit
 
-# With a state to carry. (Adam's bias correction, inside Optax, needs mixed promotion.)
+# An optimiser with a state. (Adam's bias correction, inside Optax, needs mixed promotion.)
 OPTIMIZER = optax.sgd(0.1, momentum=0.5)
 
 

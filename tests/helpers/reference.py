@@ -1,23 +1,23 @@
-"""A slow, independent simulator to check the package against.
+"""Slow, independent simulator that the package is compared with.
 
-It integrates the differential equations of the models as their papers state them, with scipy's
-DOP853 and event functions, restarted at every event. It knows none of the package's formulas: no
-closed form, no projective coordinates, no certified root finder. Plain numpy and scipy.
+It integrates the differential equations of the models as stated in their papers, with SciPy's
+DOP853 and event functions, restarted at every event. It uses none of the package's formulas: no
+closed form, no projective coordinates, no certified root finder. Only NumPy and SciPy.
 
 LIF:  tau_mem V' = -V + I + bias,  tau_syn I' = -I, and a spike as V rises to threshold
-QIF:  tau_mem V' = V (V - 1) + I + bias, integrated as the phase p = atan(V/pi)/pi + 1/2, and a
-      spike at p = 1, which goes on at p = 0
+QIF:  tau_mem V' = V (V - 1) + I + bias, integrated as the phase p = atan(V/pi)/pi + 1/2, with a
+      spike at p = 1, after which it continues at p = 0
 EIF:  tau_mem V' = v_rest - V + sharpness exp((V - v_rheobase)/sharpness) + I + bias
 ALIF: LIF with the threshold + beta A, tau_adapt A' = -A, and A grows by 1 at a spike
 Izhikevich: V' = 0.04 V^2 + 5 V + 140 - U + I + bias,  U' = a (b V - U); a spike adds d to U
-Theta: the QIF without a synapse; a weight is added to V
+Theta: the QIF without a synaptic current; a weight is added to V
 EGRU: tau_mem c' = s(a_u) (tanh(a_z) - c), tau_syn a_x' = bias_x - a_x, s the logistic function; a
-      spike sets c to 0, and brings a weight to each a_x, that to a_z times s(a_r)
+      spike sets c to 0, and adds a weight to each a_x, that of a_z times s(a_r)
 TwoCompartment: tau_soma V' = -V + coupling (U - V) + plateau s(10 U - 5) + I + bias,
       tau_dendrite U' = -U + coupling (V - U),  tau_syn I' = -I; a weight is added to I or to U, and
       a spike sets V to 0
-Refractory: the first variable stands still for a period after each spike; all others go on
-Mixture: some neurons are of one model, the next of another
+Refractory: the first variable is held for a period after each spike; all others continue
+Mixture: different neurons follow different models
 """
 
 import dataclasses
@@ -28,17 +28,18 @@ from scipy.integrate import solve_ivp
 from scipy.optimize import root_scalar
 
 RTOL, ATOL = 1e-12, 1e-13
-# A source that arrives has an index n + channel; a neuron has its own.
+# The index of an input source is n + channel; a neuron has its own index.
 
 
 class Synaptic:
-    """One variable v that fires, by a speed, a gap and a jump of its own, and a current.
+    """Neuron with a firing variable v, defined by its derivative, gap and jump, and a synaptic
+    current.
 
-    The state has the shape (variables, n); `simulate` needs the methods below only.
+    The state has the shape (variables, n); `simulate` needs only the methods below.
     """
 
     tau_syn: Any
-    ports = 1  # of n columns of the weights each
+    ports = 1  # number of blocks of n columns in the weights
 
     def initial(self, n):
         return np.stack([self.start(n), np.zeros(n)])
@@ -50,7 +51,7 @@ class Synaptic:
         return self.gap(y[0])
 
     def climb(self, y):
-        """The time derivative of the excess."""
+        """Time derivative of the excess over the threshold."""
         return self.slope(y)[0]
 
     def fire(self, y, i):
@@ -63,8 +64,8 @@ class Synaptic:
         return self.observe(y[0])
 
     def settle(self, y):
-        """How long the equations stay as they are from here on; also puts right what rounding
-        has left of something that is over."""
+        """Time for which the equations stay valid from here on; also removes rounding errors of a
+        phase that has ended."""
         return np.inf
 
 
@@ -132,7 +133,7 @@ class EIF(LIF):
     v_rest: Any = 0.0
 
     def speed(self, v, current):
-        # The integrator looks beyond the peak, but nothing there counts.
+        # The integrator looks beyond the peak, but crossings there do not count.
         onset = np.exp((np.minimum(v, self.threshold + 0.1) - self.v_rheobase) / self.sharpness)
         return (self.v_rest - v + self.sharpness * onset + current + self.bias) / self.tau_mem
 
@@ -180,7 +181,7 @@ class Izhikevich(Synaptic):
 
     def slope(self, y):
         v, u, current = y
-        low = np.minimum(v, self.threshold + 5.0)  # beyond the peak nothing counts
+        low = np.minimum(v, self.threshold + 5.0)  # crossings beyond the peak do not count
         rise = 0.04 * low**2 + 5 * v + 140 - u + current + self.bias
         return np.stack([rise, self.a * (self.b * v - u), -current / self.tau_syn])
 
@@ -207,7 +208,7 @@ class Theta(QIF):
         return self.speed(y[0], 0.0)[None]
 
     def receive(self, y, row):
-        # V = -pi cot(pi p) grows by the weight; a neuron that has just fired, p = 0, stays.
+        # V = -pi cot(pi p) grows by the weight; a neuron that has just fired, p = 0, is unchanged.
         angle = np.pi * y[0]
         y[0] = np.arctan2(np.sin(angle), np.cos(angle) - row / np.pi * np.sin(angle)) / np.pi
 
@@ -285,9 +286,10 @@ class TwoCompartment(Synaptic):
 
 
 class Refractory(Synaptic):
-    """The last variable is for how long a neuron still rests.
+    """The last variable is the remaining refractory time of each neuron.
 
-    Who rests is fixed until somebody's rest is over, where the integration has to start anew.
+    The set of refractory neurons is fixed until one refractory period ends; the integration
+    restarts there.
     """
 
     def __init__(self, model, period):
@@ -325,7 +327,7 @@ class Refractory(Synaptic):
 
 
 class Mixture(Synaptic):
-    """Each model has the first so many rows of its columns of the state."""
+    """Each model owns a block of consecutive rows of its columns of the state."""
 
     def __init__(self, parts):
         self.parts = [model for model, _ in parts]
@@ -392,7 +394,8 @@ def _rhs(model, n):
 
 
 def _events(model, n):
-    """A crossing ends the integration; maxima are noted, to see a crossing between two steps."""
+    """Events: a crossing ends the integration; maxima are recorded, to detect a crossing between
+    steps."""
 
     def crossing(i):
         def excess(_, y):
@@ -412,7 +415,7 @@ def _events(model, n):
 
 
 def _changed(change, y, n):
-    """The flat state after a change in place of the table."""
+    """The flat state after a change of the table."""
     table = np.array(y, float).reshape(-1, n)
     change(table)
     return table.reshape(-1)
@@ -425,7 +428,7 @@ def _integrate(rhs, t0, y0, t1):
 
 
 def _first_guess(model, n, sol, t0):
-    """The earliest crossing in the solver's dense output as (time, neuron), or None."""
+    """Earliest crossing in the solver's dense output as (time, neuron), or None."""
     found = [(float(sol.t_events[i][0]), i) for i in range(n) if sol.t_events[i].size]
     for i in range(n):
         for top in sol.t_events[n + i]:
@@ -441,7 +444,8 @@ def _first_guess(model, n, sol, t0):
 
 
 def _polish(model, rhs, n, sol, guess, i):
-    """Newton on the crossing, each try a new integration from the last step before it."""
+    """Newton's method on the crossing; each iteration integrates again from the last step before
+    it."""
     before = np.flatnonzero(sol.t < guess - 1e-7 * (1 + guess))
     k = before[-1] if before.size else 0
     t_k, y_k, t = sol.t[k], sol.y[:, k], guess
@@ -458,9 +462,9 @@ def _polish(model, rhs, n, sol, guess, i):
 def simulate(model, weights, in_times, t_max, *, mask=None, query=(), max_step=0.5, limit=300):
     """Every event up to `t_max`, in order, and V of all neurons at the times `query`.
 
-    `weights` is (n + n_in, n), or (n + n_in, ports * n), rows are sources; `in_times` is (n_in,
-    K), padded with inf, in any order. Ties are not handled: of two neurons that cross at once the
-    lower index fires first.
+    `weights` is (n + n_in, n), or (n + n_in, ports * n), rows are sources; `in_times` is (n_in, K),
+    padded with inf, in any order. Ties are not handled: of two neurons that cross at the same time,
+    the one with the lower index fires first.
     """
     weights = np.asarray(weights, float)
     n = weights.shape[1] // model.ports
@@ -469,7 +473,7 @@ def simulate(model, weights, in_times, t_max, *, mask=None, query=(), max_step=0
     stops = [
         (t, n + c) for c, row in enumerate(np.asarray(in_times, float)) for t in row if t <= t_max
     ]
-    stops += [(t, -1 - k) for k, t in enumerate(query)]  # a cut, where V is read
+    stops += [(t, -1 - k) for k, t in enumerate(query)]  # an interruption at which V is read
     stops = [*sorted(stops), (t_max, None)]
     rhs, events = _rhs(model, n), _events(model, n)
     y = np.array(model.initial(n), float).reshape(-1)
@@ -495,7 +499,7 @@ def simulate(model, weights, in_times, t_max, *, mask=None, query=(), max_step=0
                 t, y = end, sol.y[:, -1]
                 continue
             t, y = _polish(model, rhs, n, sol, *guess)
-            if t > end:  # the crossing was at the very end, and polishing took it past
+            if t > end:  # Newton's method moved a crossing at the end past the end
                 t, y = end, sol.y[:, -1]
                 continue
             y = _changed(lambda y, i=guess[1]: model.fire(y, i), y, n)

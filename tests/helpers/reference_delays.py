@@ -1,14 +1,14 @@
-"""A slow, independent simulator of networks with delays, to check the package against.
+"""Slow, independent simulator of networks with delays that the package is compared with.
 
-Between two spikes that reach it, a neuron knows nothing of the others: so each one is followed by
-itself, from the last thing that happened to it, and a heap holds all that is under way. There are
-no segments of the whole network, and no queue of a fixed size. Plain NumPy and SciPy.
+Between two spikes that reach it, a neuron is independent of the others. Each neuron is therefore
+simulated separately, from the last event that affected it, and a heap holds all spikes in transit.
+There are no segments of the whole network, and no queue of a fixed size. Only NumPy and SciPy.
 
-A neuron here is one neuron, its parameters are numbers:
+A neuron here is a single neuron, and its parameters are numbers:
 
-LIF    tau_mem V' = -V + I + bias,  tau_syn I' = -I, by its textbook solution; a period of rest
-Delta  tau V' = -V + bias, and what arrives is added to V
-Solved any model of `reference.py`, integrated by DOP853
+LIF tau_mem V' = -V + I + bias, tau_syn I' = -I, by its textbook solution; a refractory period Delta
+tau V' = -V + bias, and arriving weights are added to V Solved any model of `reference.py`,
+integrated by DOP853
 """
 
 import dataclasses
@@ -33,17 +33,17 @@ class LIF:
     v_reset: float = 0.0
     bias: float = 0.0
     v_init: float = 0.0
-    period: float = 0.0  # of rest after a spike, in which V stays where it is
+    period: float = 0.0  # refractory period after a spike, in which V is constant
 
     def start(self):
-        return np.array([self.v_init, 0.0, 0.0])  # V, I, how long it still rests
+        return np.array([self.v_init, 0.0, 0.0])  # V, I, remaining refractory time
 
     def after(self, y, s):
-        """The state after s, one or many of them."""
+        """State after one or many times s."""
         s = np.asarray(s)
         v, current, left = y
         free = np.maximum(s - left, 0.0)
-        now = current * np.exp(-(s - free) / self.tau_syn)  # the current when it is free
+        now = current * np.exp(-(s - free) / self.tau_syn)  # at the end of the period
         decay, syn = np.exp(-free / self.tau_mem), np.exp(-free / self.tau_syn)
         if self.tau_mem == self.tau_syn:
             response = free / self.tau_mem * decay
@@ -65,8 +65,8 @@ class LIF:
         return np.array([self.v_reset, y[1], self.period])
 
     def crossing(self, y, horizon):
-        """The first s in (0, horizon] at which it crosses, or inf."""
-        if y[2] > 0:  # it starts when it is free
+        """First s in (0, horizon] at which the neuron crosses its threshold, or inf."""
+        if y[2] > 0:  # start, after the refractory period
             if y[2] >= horizon:
                 return np.inf
             free = self.after(y, y[2])
@@ -148,7 +148,8 @@ class Solved:
 
 
 def single(model, **parameters):
-    """One neuron a column of these parameters, each a number or one value a neuron."""
+    """One neuron per column of these parameters; each parameter is a number or one value per
+    neuron."""
     arrays = np.broadcast_arrays(*parameters.values())
     return [
         model(**{k: float(x[i]) for k, x in zip(parameters, arrays, strict=True)})
@@ -159,13 +160,13 @@ def single(model, **parameters):
 def simulate(
     neurons, weights, delays, in_times, t_max, *, mask=None, query=(), then=None, limit=400
 ):
-    """The spikes of neurons up to `t_max` in order, as times and sources, and what all of them
-    show at the times `query`.
+    """Spikes of neurons up to `t_max` in order, as times and sources, and the values of all neurons
+    at the times `query`.
 
-    `weights` are (n + n_in, n), and what a neuron receives may itself be an array: (n + n_in, n,
-    ...). `delays` are (n + n_in,) or (n + n_in, n). `then` is a time and the neurons from then on;
-    no input is sent any more. A crossing comes before an arrival at the same instant. Ties of
-    crossings that act on each other at once (zero delays) are not handled.
+    `weights` are (n + n_in, n), and an entry may itself be an array: (n + n_in, n, ...). `delays`
+    are (n + n_in,) or (n + n_in, n). `then` is a time and the neurons used from then on; no input
+    is sent after it. A crossing comes before an arrival at the same time. Ties of crossings that
+    affect each other without delay are not handled.
     """
     n, weights = len(neurons), np.asarray(weights, float)
     pairs = weights.shape[:2]
@@ -188,7 +189,7 @@ def simulate(
     due, record, seen = np.zeros(n), [], np.full((n, len(query)), np.nan)
 
     def foresee(i):
-        """When neuron i crosses, if it is before the next arrival that is known now."""
+        """Crossing time of neuron i, if it is before the next arrival that is known now."""
         until = min([time for time, _, j, _ in coming if j == i], default=t_max)
         wait = neurons[i].crossing(states[i], until - since[i]) if until > since[i] else np.inf
         due[i] = since[i] + wait
@@ -237,5 +238,5 @@ def simulate(
 
 
 def trains(times, sources, n):
-    """The spike times of each neuron."""
+    """Spike times of each neuron."""
     return [times[sources == i] for i in range(n)]

@@ -1,12 +1,12 @@
-"""What the laws are checked on: a new neuron model, flow or cell is tested by adding a line here.
+"""Registry of tested models: a new neuron model, flow or cell is tested by adding an entry here.
 
 A `Model` names a neuron of the package, its counterpart in `reference.py` and a random choice of
-parameters; a `Case` is a model with a flow. `problem` draws a recurrent network and its input, as
-a dictionary of arrays; `network` builds it, also from traced arrays, so that a loss may
-differentiate by every entry.
+parameters; a `Case` is a model with a flow. `problem` draws a recurrent network and its input, as a
+dictionary of arrays; `network` builds it, also from traced arrays, so that a loss can be
+differentiated with respect to every entry.
 
-`CELLS` are those of the discrete-time mode: functions of a generator and of the cell's keywords,
-with parameters that make it fire now and then.
+`CELLS` are the cells of the discrete-time mode: functions of a generator and of the cell's
+keywords, with parameters that make them fire occasionally.
 """
 
 import dataclasses
@@ -31,14 +31,18 @@ QUICK = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": Fal
 
 
 def quick(fn):
-    """Compiled in a third of the time, for what takes longer to compile than to run."""
+    """Compile in a third of the time, for functions whose compilation takes longer than their
+    run."""
     return jax.jit(fn, compiler_options=known_options(QUICK))
 
 
 def careful(fn):
-    """Compiled with few optimisations. Without any, and without fusion emitters, XLA of jaxlib 0.10
-    makes a wrong program of the derivative of an implicit step: its first velocity is wrong by a
-    third, unless something is printed."""
+    """Compile with few optimisations.
+
+    Without any optimisation, and without fusion emitters, XLA of jaxlib 0.10 generates a wrong
+    program for the derivative of an implicit step: its first velocity is wrong by a third, unless a
+    value is printed.
+    """
     return jax.jit(fn, compiler_options=known_options({"xla_backend_optimization_level": 1}))
 
 
@@ -114,7 +118,7 @@ class Compartments(NamedTuple):
 
 
 class TwoCompartment(esn.AbstractNeuron):
-    """A user's model: that of the notebook `own_neuron.ipynb`."""
+    """Custom model of the notebook `own_neuron.ipynb`."""
 
     ports = 2
 
@@ -179,18 +183,18 @@ class Model:
     name: str
     neuron: Callable
     reference: Callable
-    parameters: Callable  # besides the two time constants
-    scale: float  # of the weights
+    parameters: Callable  # in addition to the two time constants
+    scale: float  # scale of the weights
     constants: tuple[str, ...] = ("tau_mem", "tau_syn")
     ports: int = 1
-    fires: bool = True  # all neurons do, else potentials are looked at, not spikes
+    fires: bool = True  # whether all neurons fire; otherwise potentials are compared, not spikes
 
 
 @dataclasses.dataclass(frozen=True)
 class Case:
     model: Model
     flow: str
-    options: Callable[[], dict] = dict  # of EventNetwork
+    options: Callable[[], dict] = dict  # options of EventNetwork
 
     def __str__(self):
         return f"{self.model.name}-{self.flow}"
@@ -253,7 +257,7 @@ def refractory(model):
 
 
 def mixture(name, scale, *parts):
-    """Of these models and their numbers; a parameter is called by the model and its own name."""
+    """Mixture of the given models and sizes; parameter names are prefixed with the model's name."""
 
     def build(mix, kind):
         def of(model, parameters):
@@ -291,8 +295,8 @@ def constant_steps(dt0=0.5):
 
 
 class RK4(dfx.AbstractSolver):
-    """A user's solver. Its four stages follow each other: JAX traces it several times faster than
-    diffrax's, where they are a loop."""
+    """Custom solver. Its four stages are unrolled, so JAX traces it several times faster than
+    diffrax's solvers, where they are a loop."""
 
     term_structure: ClassVar = dfx.AbstractTerm
     interpolation_cls: ClassVar = dfx.ThirdOrderHermitePolynomialInterpolation
@@ -323,12 +327,12 @@ class RK4(dfx.AbstractSolver):
 
 
 def rk4(dt0):
-    # Short steps, in which to look for crossings once is enough.
+    # Short steps, in which one search for crossings is sufficient.
     return lambda: {"solver": esn.ODEFlow(RK4(), dt0=dt0, nodes=1)}
 
 
 def flows():
-    """Of each part its own."""
+    """Flow for each part."""
     ode = rk4(0.1)()["solver"]
     return {"solver": MixtureFlow((RefractoryFlow(esn.ExactLIF()), ode))}
 
@@ -345,7 +349,7 @@ EXACT = [Case(model, "exact") for model in MODELS]
 ODE = [Case(LIF_SET, "ode", constant_steps), Case(QIF, "ode", constant_steps)]
 CASES = EXACT + ODE
 
-# Each law once, in test_neurons.py: what they share with the above is tested there at length.
+# Each property once, in test_neurons.py: their common parts are tested there extensively.
 FURTHER = [
     Case(INTEGRATOR, "exact"),
     Case(THETA, "exact"),
@@ -374,11 +378,12 @@ RATIOS = {  # tau_mem / tau_syn
 
 
 def problem(model, seed, ratio: ArrayLike = 2.0, tau_mem: ArrayLike = 10.0, until=40.0):
-    """Parameters by name, with `weights` and `in_times`; every array one row or entry a neuron."""
+    """Parameters by name, with `weights` and `in_times`; every array has one row or entry per
+    neuron."""
     rng = np.random.default_rng(seed)
     weights = rng.normal(0.0, model.scale, (N + N_IN, model.ports * N))
     weights[N:] = 4 * np.abs(weights[N:])
-    in_times = rng.uniform(0.0, until, (N_IN, K))  # in no order
+    in_times = rng.uniform(0.0, until, (N_IN, K))  # unordered
     in_times[0, 1] = np.inf
     tau_mem = np.broadcast_to(tau_mem, (N,)).copy()
     constants = {"tau_mem": tau_mem, "tau_syn": tau_mem / ratio}
@@ -423,7 +428,7 @@ def reference(model, params, *, mask=None, t_max=50.0, query=()):
 
 
 def linear(n_in, n_out, rng):
-    """A layer that keeps what follows it busy."""
+    """Layer whose output keeps the following layer active."""
     layer = eqx.filter_eval_shape(eqx.nn.Linear, n_in, n_out, key=jax.random.key(0))
     weight = jnp.asarray(rng.normal(size=(n_out, n_in)) / math.sqrt(n_in))
     bias = jnp.asarray(rng.uniform(0.3, 0.9, n_out))
@@ -443,8 +448,10 @@ CELLS = {  # of N neurons
 
 
 def stack(n_in, rng, **options):
-    """All of them, one after the other, each behind a linear layer; in the end one that never
-    fires. The cells are every second layer."""
+    """Stack of all cells, each behind a linear layer; the last cell never fires.
+
+    The cells are every second layer.
+    """
     layers = [linear(n_in, N, rng)]
     for cell in CELLS.values():
         layers += [cell(rng, **options), linear(N, N, rng)]

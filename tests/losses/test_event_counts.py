@@ -1,4 +1,4 @@
-"""Losses on numbers of spikes that are times."""
+"""Losses on spike counts in the event mode."""
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +27,7 @@ def test_padding_has_no_gradient_and_nan_stays():
 
 
 def test_a_neuron_learns_how_often_to_fire():
-    """A QIF neuron, whose spikes appear at the end only: the loss is continuous in its bias."""
+    """A QIF neuron, whose spikes appear only at the end: the loss is continuous in its bias."""
 
     def loss(bias):
         net = esn.EventNetwork(

@@ -1,4 +1,4 @@
-"""Losses of the event mode: against their definitions, finite differences, and what is refused."""
+"""Losses of the event mode: definitions, finite differences, and invalid arguments."""
 
 import itertools
 import re
@@ -47,7 +47,7 @@ def refuses(argument, expected, got):
 
 
 def by_hand(times, labels, *, tau0, tau1, alpha, t_max):
-    """The equation as it is printed, a sample at a time."""
+    """The equation as published, evaluated per sample."""
     each = []
     for t, label in zip(np.minimum(times, t_max), labels, strict=True):
         p = np.exp(-t / tau0)
@@ -70,18 +70,18 @@ def test_ttfs_cross_entropy_is_its_equation(times):
 
 def test_a_silent_output_counts_as_late_and_has_no_gradient():
     value, grad = both(SOME_SILENT, LABELS)
-    # Beyond the limit is silent, too.
+    # Spikes beyond the limit count as silence.
     beyond = np.where(np.isinf(SOME_SILENT), 77.0, SOME_SILENT)
     for found, expected in zip(both(beyond, LABELS), (value, grad), strict=True):
         np.testing.assert_array_equal(found, expected)
-    # At the limit it is a spike: the value is the same, the gradient is not.
+    # A spike at the limit: the value is the same as for silence, the gradient is not.
     at_the_end = np.where(np.isinf(SOME_SILENT), CONSTANTS["t_max"], SOME_SILENT)
     latest, slopes = both(at_the_end, LABELS)
     np.testing.assert_array_equal(latest, value)
     before = both(np.minimum(at_the_end, CONSTANTS["t_max"] - 1e-9), LABELS)[1]
     np.testing.assert_allclose(slopes, before, rtol=1e-6)
     assert np.all(slopes != 0)
-    # Where the right class is silent, nobody is asked to wait until he is silent as well.
+    # If the correct output is silent, the loss does not push the other outputs towards silence.
     moved = np.isfinite(SOME_SILENT) & ~RIGHT_IS_SILENT[:, None]
     np.testing.assert_array_equal(grad != 0, moved)
     np.testing.assert_array_equal(grad[moved], slopes[moved])
@@ -132,9 +132,9 @@ def test_accuracy_ttfs():
             [1, 2, 3],  # right
             [2, np.inf, 1],  # wrong
             [np.inf, np.inf, 9],  # right
-            [np.inf, np.inf, np.inf],  # nobody, though the first would be right
-            [4, 4, 5],  # a tie: the first wins, which is right
-            [4, 4, 5],  # and here wrong
+            [np.inf, np.inf, np.inf],  # all silent, although the first would be correct
+            [4, 4, 5],  # a tie: the first wins, which is correct
+            [4, 4, 5],  # and here it is incorrect
             [np.nan, 4, 5],
         ]
     )
@@ -206,7 +206,7 @@ distances = jax.jit(jax.vmap(distance))
 
 
 def integrated(a, b, tau):
-    """The integral between the spikes and far beyond, by Gauss and Legendre."""
+    """Integral between the spikes and far beyond, by Gauss-Legendre quadrature."""
     a, b = (np.sort(times[np.isfinite(times)]) for times in (a, b))
     events = np.unique(np.concatenate([a, b]))
     if not events.size:
@@ -261,7 +261,7 @@ def test_padding_and_order_make_no_difference():
 
 
 def test_nearly_the_same_train_in_float32():
-    # 1 - exp(-d) has no digit left of d = 1e-7 unless it is written with expm1.
+    # 1 - exp(-d) has no correct digit at d = 1e-7 unless it is computed with expm1.
     a, b = np.zeros(1, np.float32), np.full(1, 1e-7, np.float32)
     np.testing.assert_allclose(losses.van_rossum(a, b, tau=1.0), 1e-7, rtol=1e-6)
     assert losses.van_rossum(a, jnp.asarray(b, jnp.bfloat16), tau=1.0).dtype == jnp.float32
@@ -331,8 +331,8 @@ def test_trains_that_do_not_fit_refused():
 
 
 def test_a_spike_at_the_time_limit_has_its_gradient():
-    """A spike exactly at t_max is a spike: (2/n) (t - target)/t_max^2 and sign(t - target)/n. A
-    silent output has none."""
+    """A spike exactly at t_max is a spike: the gradients are (2/n) (t - target)/t_max^2 and sign(t
+    - target)/n. A silent output has zero gradient."""
     times, targets = jnp.array([[20.0, jnp.inf]]), jnp.array([[13.6, 13.6]])
     found = jax.grad(losses.time_mse)(times, targets, t_max=20.0)
     np.testing.assert_allclose(found, [[2 / 2 * 6.4 / 400, 0.0]], rtol=1e-14)

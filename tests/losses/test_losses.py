@@ -1,5 +1,7 @@
-"""Losses of the discrete mode against snnTorch 1.0.0: numbers in `fixtures/functional.npz`, made
-by `fixtures/make_functional.py` in an environment with snnTorch, see there."""
+"""Losses of the discrete-time mode against snnTorch 1.0.0: values in `fixtures/functional.npz`.
+
+`fixtures/make_functional.py` generates the file in an environment with snnTorch.
+"""
 
 import pathlib
 import re
@@ -35,11 +37,11 @@ def membranes(loss, second=LABELS, **options):
     return partial(loss, **options), MEMBRANES, second
 
 
-# Of each case of the fixture: the loss, what it is differentiated by, its second argument.
+# For each case of the fixture: the loss, its differentiated argument, its second argument.
 PEERS = {
     "ce_rate": spikes(losses.ce_rate),
     "ce_rate_weight": spikes(losses.ce_rate, weight=WEIGHT),
-    # snnTorch's population code makes no difference to this loss, so ours has none.
+    # snnTorch's population code has no effect on this loss, so eventsnn has none.
     "ce_rate_population": spikes(losses.ce_rate, FEW),
     "ce_count": spikes(losses.ce_count),
     "ce_count_weight": spikes(losses.ce_count, weight=WEIGHT),
@@ -65,14 +67,14 @@ PEERS = {
     "ce_temporal": spikes(losses.ce_temporal),
     "ce_temporal_reciprocal": spikes(losses.ce_temporal, inverse="reciprocal"),
     "l1_rate_sparsity": spikes(lambda s, _: losses.l1_rate_sparsity(s, 1e-3)),
-    # What ours must be given to go wrong as snnTorch does.
+    # Arguments with which eventsnn reproduces the errors of snnTorch.
     "mse_membrane_negative": membranes(losses.mse_membrane, off_target=0.0),
     "mse_temporal": spikes(losses.mse_temporal, off_target=0),
     "ce_temporal_weight": spikes(
         lambda s, y: losses.ce_temporal(s, y, weight=WEIGHT) * float(B / np.sum(WEIGHT[LABELS]))
     ),
 }
-# With labels, one number a sample.
+# With labels, one number per sample.
 PER_SAMPLE = [
     name
     for name, (loss, _, second) in PEERS.items()
@@ -134,7 +136,7 @@ GOAL_RATES = np.linspace(0.1, 0.3, C).astype(np.float32)
 LOW, HIGH = np.quantile(RATES, [0.3, 0.7]).tolist()
 OUTSIDE = np.where(RATES < LOW, LOW - RATES, np.where(RATES > HIGH, RATES - HIGH, 0))
 
-# A loss and its arguments, and what it must be.
+# A loss and its arguments, and the expected value.
 BY_HAND = {
     "negative": (
         membranes(losses.mse_membrane, off_target=-0.5),
@@ -208,7 +210,7 @@ def test_rates_within_the_range_are_left_alone():
 
 
 def test_counts_wanted_are_rounded_down():
-    # 100 x 0.29 is a little less than 29.
+    # 100 x 0.29 is slightly less than 29.
     ours = losses.mse_count(np.zeros((100, 1, 1)), np.array([0]), correct_rate=0.29)
     np.testing.assert_allclose(ours, 28**2 / 100)
 
@@ -256,7 +258,7 @@ def test_accuracies():
         "accuracy_temporal": (losses.accuracy_temporal, LABELS),
     }
     for name, (accuracy, labels) in ours.items():
-        theirs = FIXTURE[name]  # of each sample alone
+        theirs = FIXTURE[name]  # each sample separately
         assert 0 < theirs.sum() < B
         np.testing.assert_array_equal(jax.vmap(accuracy, (1, 0))(SPIKES, labels), theirs)
         np.testing.assert_allclose(accuracy(SPIKES, labels), theirs.mean(), rtol=1e-6)
@@ -277,7 +279,7 @@ def test_the_mean_of_samples_is_that_of_the_batch():
 
 
 def test_bfloat16():
-    # Spikes are exact in it, and computed with in float32.
+    # Spikes are exact in low precision, and computations use float32.
     exact, rounded = of_all(), of_all(lambda x: jnp.asarray(x, jnp.bfloat16))
     for name, (value, grad) in rounded.items():
         assert value.dtype == jnp.float32 and grad.dtype == jnp.bfloat16
@@ -290,7 +292,7 @@ def test_bfloat16():
 
 
 def test_many_steps_in_bfloat16():
-    # Where bfloat16 itself no longer counts: 256 + 1 = 256.
+    # Where bfloat16 cannot represent the count: 256 + 1 = 256.
     x = jnp.ones((601, 1), jnp.bfloat16).at[:599].set(0)
     assert losses.first_spike_steps(x)[0] == 599
     np.testing.assert_allclose(losses.mse_count(1 - x, 0), 4 / 601, rtol=1e-6)
@@ -340,7 +342,7 @@ def test_labels_refused(loss):
     for bad in (C, -1):
         with refuses("must lie in", f"0 ... {C - 1}", bad):
             loss(SPIKES, np.where(np.arange(B) == 2, bad, LABELS))
-    if loss is not losses.mse_membrane:  # there these are membranes
+    if loss is not losses.mse_membrane:  # there these arguments are membrane potentials
         with refuses("must be integers", f"({B},)", "float64"):
             loss(SPIKES, LABELS.astype(float))
     with refuses("spikes" if "membrane" not in loss.__name__ else "membranes", "time", (C,)):
@@ -414,10 +416,10 @@ def test_counts_refused(bad):
 
 
 def test_nan_is_neither_a_spike_nor_none():
-    """One NaN in sample 1: its steps are NaN there only, temporal losses are NaN, and its answer is
-    wrong, also under jit."""
+    """One NaN in sample 1: its spike steps are NaN there only, temporal losses are NaN, and its
+    prediction is wrong, also under jit."""
     spikes, labels = np.zeros((4, 3, 2)), np.array([1, 1, 0])
-    spikes[1, :, 1] = 1.0  # all answer class 1, in step 1; class 0 is silent
+    spikes[1, :, 1] = 1.0  # all samples answer class 1, in step 1; class 0 is silent
     assert losses.accuracy_rate(spikes, labels) == losses.accuracy_temporal(spikes, labels) == 2 / 3
     spikes[3, 1, 0] = np.nan
     steps = jax.jit(losses.first_spike_steps)(spikes)

@@ -1,4 +1,4 @@
-"""The task with delays: what it draws, what it trains and how fast, and that delays learn."""
+"""The task with delays: initial values, trained parameters and their rates, training of delays."""
 
 import dataclasses
 
@@ -17,7 +17,8 @@ KEY = jax.random.key(0)
 
 @pytest.fixture(autouse=True)
 def as_users_do():
-    """In float32, with JAX's own promotion (which Adam's bias correction, inside Optax, needs)."""
+    """Default settings of a user: float32, with JAX's own promotion (needed by Adam's bias
+    correction)."""
     with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"):
         yield
 
@@ -67,7 +68,7 @@ def test_weights_and_delays_have_rates_of_their_own_which_fall_to_nothing(kind):
     state, found = optimizer.init(params), []
     for _ in range(4):
         step, state = optimizer.update(ones, state, params)
-        # A step of Adam is the rate where the gradient is always the same.
+        # A step of Adam equals the rate if the gradient is constant.
         assert all(len(np.unique(leaf)) == 1 for leaf in jax.tree.leaves(step))
         found.append((-step.weights.max(), -step.delays.raw.max()))
     rates = task.setup.learning_rate, task.delay_learning_rate
@@ -81,14 +82,14 @@ def test_delays_learn_and_stay_positive(trained):
     first = next(history(fitted))
     before, after = (np.asarray(unwrap(net).delays) for net in (first, fitted.model))
     mask = np.asarray(fitted.model.mask)
-    # A synapse that does not exist has no gradient, and Adam then takes no step.
+    # A missing synapse has no gradient, and Adam then takes no step.
     np.testing.assert_array_equal(before[~mask], after[~mask])
     weights = np.asarray(first.weights - fitted.model.weights)[mask]
     moved = np.abs(after - before)[mask]
-    # Where a spike has an effect its weight learns, and so does its delay.
+    # If a spike has an effect, its weight is trained, and so is its delay.
     np.testing.assert_array_equal(moved > 0, weights != 0)
     assert np.mean(moved > 0.01) > 0.3 and np.all(after > 0)
-    # Nor do they become negative, whatever the step.
+    # Delays do not become negative, for any step size.
     pushed = eqx.tree_at(lambda net: net.delays.raw, fitted.model, replace_fn=lambda r: r - 50)
     assert 0 < unwrap(pushed).delays.max() < 1e-12
 

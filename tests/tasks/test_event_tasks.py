@@ -1,4 +1,4 @@
-"""The tasks of the event mode run, learn, and are what they say; Yin-Yang has tests of its own."""
+"""Tasks of the event mode: runs, training and definitions; Yin-Yang has its own tests."""
 
 import dataclasses
 
@@ -19,13 +19,14 @@ OF_CURVES = {"before", "after", "loss", "raster"}
 
 @pytest.fixture
 def as_users_do():
-    """In float32, with JAX's own promotion (which Adam's bias correction, inside Optax, needs)."""
+    """Default settings of a user: float32, with JAX's own promotion (needed by Adam's bias
+    correction)."""
     with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"):
         yield
 
 
 def small(**options):
-    """Two groups of hidden neurons."""
+    """Task with two groups of hidden neurons."""
     return MNISTLatency(**{"n_hidden": 40, "dropout": 0.0, **options})
 
 
@@ -36,7 +37,7 @@ def digits():
 
 
 def shown(digits, n=5):
-    """Images, and a seed each."""
+    """Images, with one seed per image."""
     return jnp.asarray(digits.train_images[:n], float), jnp.arange(n, dtype=jnp.int32)
 
 
@@ -45,7 +46,7 @@ def shown(digits, n=5):
 
 @pytest.mark.parametrize("readout", ["voltage", "ttfs"])
 def test_layers_are_one_network(readout, digits):
-    """Groups, parts and layers by themselves give what the one network does, gradients too."""
+    """Separate groups, parts and layers give the results and gradients of the single network."""
     task = small(readout=readout)
     model = task.build(jax.random.key(1), (8, 8))
     images, seeds = shown(digits)
@@ -90,7 +91,7 @@ def test_dropout_leaves_out_pixels_in_training_only(digits):
 
 
 def test_silent_outputs_learn_from_pseudospikes(digits):
-    """Of outputs that no spike makes fire, the right one is told to."""
+    """Outputs that no spike makes fire: the correct one gets a gradient."""
     task = small(readout="ttfs")
     model = task.build(jax.random.key(1), (8, 8))
     model = eqx.tree_at(lambda m: m.output, model, jnp.full_like(model.output, 1e-3))
@@ -115,7 +116,7 @@ def test_digits_are_learnt(options, digits, as_users_do):
     outcome = task.run(progress=False)
     steps, epoch = task.n_steps(digits)
     assert outcome.metrics["gradient_steps"] == steps == 2 * epoch
-    assert outcome.metrics["test_accuracy"] > 0.5  # by chance: 0.1
+    assert outcome.metrics["test_accuracy"] > 0.5  # chance level: 0.1
     assert set(outcome.figures) == OF_LATENCIES and not outcome.animations
     assert {f"{figure}.png" for figure in OF_LATENCIES} <= set(task.pictures)
 
@@ -146,7 +147,7 @@ def test_time_constants_learn_unless_they_are_fixed(as_users_do):
                 old, new = getattr(part, name), getattr(now, name)
                 assert np.all(new > 0)
                 assert np.any(old != new) == learnt
-            # Nothing else of a neuron learns.
+            # No other parameter of a neuron is trained.
             assert part.v_init == now.v_init and np.all(part.bias == now.bias)
         assert np.any(before.weights != fitted.model.weights)
 

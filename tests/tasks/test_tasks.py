@@ -1,6 +1,6 @@
-"""Each task runs, at a size that shows that; and the smallest of them learns.
+"""Every task runs, at a small size; the smallest one learns.
 
-The regression between spike times runs in test_cli.py.
+test_cli.py runs the spike-time regression.
 """
 
 import dataclasses
@@ -26,7 +26,8 @@ ACCURACY = {"test_accuracy", "test_accuracy_last_step", "gradient_steps", "steps
 
 @pytest.fixture(autouse=True)
 def as_users_do():
-    """In float32, with JAX's own promotion (which Adam's bias correction, inside Optax, needs)."""
+    """Default settings of a user: float32, with JAX's own promotion (needed by Adam's bias
+    correction)."""
     with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"):
         yield
 
@@ -53,7 +54,7 @@ def quick(name, **options):
         (
             "rleaky-classification",
             {"feedback": "one-to-one", "objective": "membrane"},
-            ACCURACY | {"test_accuracy_rate"},  # the other readout
+            ACCURACY | {"test_accuracy_rate"},  # the alternative readout
             OF_DIGITS,
         ),
         ("moving-mnist", {}, ACCURACY, OF_DIGITS),
@@ -82,12 +83,12 @@ def test_a_task_runs(name, options, metrics, figures, tmp_path, monkeypatch):
 
 
 def losses(outcome):
-    """Those of the training, as the picture shows them."""
+    """Training losses, as plotted in the picture."""
     return outcome.figures["loss"].axes[0].lines[0].get_ydata()
 
 
 def test_a_seed_is_a_run():
-    """The same seed gives the same numbers, another one others."""
+    """Equal seeds give equal numbers, different seeds different ones."""
     runs = [quick("membrane-regression", seed=seed).train(progress=False) for seed in (3, 3, 4)]
     found = [(sample, fitted.losses, fitted.model.layers[1].beta) for _, sample, fitted in runs]
     for first, second, other in zip(*map(jax.tree.leaves, found), strict=True):
@@ -113,7 +114,7 @@ def test_a_seed_is_a_network_and_its_batches(name):
     for a, b, c in zip(*map(jax.tree.leaves, first), strict=True):
         np.testing.assert_array_equal(a, b)
         assert np.size(a) == 1 or np.any(a != c)
-    # The seeds of a batch are for dropout and motion: the other tasks have neither.
+    # The seeds of a batch are for dropout and motion, which the other tasks do not use.
     (arrays, (x, y, seeds)), expected = first[0], found[0]
     assert (loss(arrays, (x, y, seeds + 1)) == expected) == (name != "moving-mnist")
 

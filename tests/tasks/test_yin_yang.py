@@ -1,4 +1,4 @@
-"""The yin-yang figure is the published one, its classes are balanced, and its draws independent."""
+"""Yin-Yang data: the figure is the published one, classes are balanced, draws are independent."""
 
 import dataclasses
 import itertools
@@ -12,7 +12,7 @@ import pytest
 from eventsnn.data import yin_yang
 from eventsnn.tasks.yin_yang import YinYang
 
-# Half a cell off the axes, so that no point lies on a border.
+# Half a cell off the axes, so that no point lies on a boundary.
 AXIS = (np.arange(400) + 0.5) / 400
 GRID = np.stack(np.meshgrid(AXIS, AXIS), axis=-1)
 DRAWN = 3000
@@ -21,7 +21,7 @@ classify = jax.jit(yin_yang.classify)
 
 
 def painted(xy):
-    """The figure laid on in layers: disc, upper half, two half discs, two dots."""
+    """The figure drawn in layers: disc, upper half, two half discs, two dots."""
     z = xy[..., 0] + 1j * xy[..., 1] - (0.5 + 0.5j)
     canvas = np.where(z.imag > 0, 1, 0)
     canvas[np.abs(z + 0.25) < 0.25] = 1
@@ -105,7 +105,7 @@ def test_a_key_is_a_draw(data):
         jax.tree.leaves(data.train), jax.tree.leaves(again.train), strict=True
     ):
         np.testing.assert_array_equal(first, second)
-    # Each part has a key of its own, whatever the sizes of the others.
+    # Each part has its own key, independent of the sizes of the others.
     np.testing.assert_array_equal(
         yin_yang.sample(jax.random.fold_in(jax.random.key(5), 2), 300).xy, data.test.xy
     )
@@ -133,7 +133,7 @@ def points():
 
 
 def test_the_published_points_are_those(points):
-    # The first of each set as its generator gives them: numpy.random.RandomState(42, 41, 40).
+    # First points of each set as drawn by its generator: numpy.random.RandomState(42, 41, 40).
     first = {
         "train": [(0.6803075385877797, 0.450499251969543), (0.09767211400638387, 0.6842330265)],
         "validation": [(0.6805727261759029, 0.3209733938933629), (0.6685157173, 0.9174478489)],
@@ -205,7 +205,7 @@ def test_batches_see_every_sample_once_an_epoch(data):
         np.testing.assert_array_equal(xy[order[0]], part.xy[order[1]])
         np.testing.assert_array_equal(labels[order[0]], part.labels[order[1]])
     assert np.any(found[0].xy != found[5].xy)
-    # 300 = 4 * 64 + 44: the rest is left out; and a key is an order, without end.
+    # 300 = 4 * 64 + 44: the remainder is dropped; a key gives an endless order.
     endless = yin_yang.batches(jax.random.key(1), part, 64)
     assert len({tuple(batch.xy[0]) for batch in itertools.islice(endless, 9)}) > 4
 
@@ -232,7 +232,7 @@ def test_the_points_of_a_task(points):
 def test_a_silent_output_answers_nothing_and_learns():
     task = YinYang(n_hidden=2, drive=4.0)
     net = task.build(jax.random.key(0))
-    # Hidden neurons that fire, and outputs that they hardly move.
+    # Hidden neurons that fire, and outputs that barely respond.
     weights = jnp.zeros_like(net.weights).at[5:, :2].set(9.0).at[:2, 2:5].set(0.02)
     xy, labels = np.array([[0.5, 0.25], [0.4, 0.9]]), np.array([1, 2], np.int32)
 
@@ -240,13 +240,13 @@ def test_a_silent_output_answers_nothing_and_learns():
         eqx.tree_at(lambda net: net.weights, net, weights * scale) for scale in (1.0, 0.0)
     )
     first_spikes = eqx.filter_jit(task.first_spikes)
-    # From rest, under the current of 4, to the threshold of 1.
+    # From rest, driven by the current of 4, to the threshold of 1.
     np.testing.assert_allclose(first_spikes(at_rest, xy), 40 + 20 * np.log(4 / 3), rtol=1e-12)
     times = np.asarray(first_spikes(silent, xy))
     assert np.all((times > 40) & (times < 40 + 20 * np.log(4 / 3)))
     np.testing.assert_array_equal(task.predict(silent, xy), [-1, -1])
     assert task.accuracy(silent, yin_yang.Samples(xy, labels)) == 0
-    # More weight to the right outputs, less to the one that is never right.
+    # Larger weights to the correct outputs, smaller ones to the output that is never correct.
     found = eqx.filter_jit(eqx.filter_grad(task.loss))(silent, yin_yang.Samples(xy, labels))
     slopes = np.asarray(found.weights)[:2, 2:5]
     assert np.all(slopes[:, 1:] < 0) and np.all(slopes[:, 0] > 0)

@@ -1,4 +1,4 @@
-"""Training that goes wrong: which step, which parameters, which outputs, and what is left."""
+"""Failed training: the step, the parameters and outputs involved, and the remaining results."""
 
 import functools
 
@@ -21,7 +21,7 @@ STEPS = (6, 8, 7, 9)
 
 @functools.cache
 def step_by_step(loss=squared_error):
-    """The losses of ten steps, and the model before each."""
+    """Losses of ten steps, and the model before each step."""
     batches = data(10) if loss is squared_error else [(*batch, np.ones(8)) for batch in data(10)]
     options = {"steps": 10, "chunk": 1, "snapshot": lambda m: m, "progress": False}
     result = fit(line(), batches, loss, OPTIMIZER, **options)
@@ -29,7 +29,7 @@ def step_by_step(loss=squared_error):
 
 
 def check_result(result, step, losses, models):
-    """It is that of the steps before this one."""
+    """Check that the result is that of the steps before this one."""
     np.testing.assert_allclose(result.losses, losses[:step], rtol=1e-14)
     np.testing.assert_allclose(result.model.slope, models.slope[step], rtol=1e-14)
     np.testing.assert_allclose(result.model.offset, models.offset[step], rtol=1e-14)
@@ -49,14 +49,15 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(step):
     check_result(found, step, *step_by_step())
     np.testing.assert_allclose(found.monitored, found.losses, rtol=1e-14)
     np.testing.assert_array_equal(found.snapshot_steps, range(0, step + 1, 4))
-    if step == 9:  # one of the two steps to be averaged was made
+    if step == 9:  # one of the two steps to average was completed
         np.testing.assert_array_equal(found.average.slope, found.model.slope)
     else:
         assert found.average is None
 
 
 def root_error(model, batch):
-    """Its value is finite, and the gradient of `offset` is NaN where `scale` is 0."""
+    """Loss with a finite value, whose gradient with respect to `offset` is NaN where `scale` is
+    0."""
     x, y, scale = batch
     return squared_error(model, (x, y)) + jnp.mean(jnp.sqrt(scale * model.offset**2))
 
@@ -132,7 +133,7 @@ def test_an_error_before_the_first_step_hands_back_the_model():
     np.testing.assert_array_equal(caught.value.result.model.slope, line().slope)
 
 
-# A NaN pixel in the fourth batch makes its loss NaN; where a loss hides that, the update is NaN.
+# A NaN pixel in the fourth batch makes its loss NaN; if a loss hides it, the update is NaN.
 @pytest.mark.parametrize("hidden", [False, True])
 def test_a_nan_pixel_stops_a_run_of_the_discrete_mode(hidden):
     keys = jax.random.split(jax.random.key(0), 2)
@@ -167,7 +168,7 @@ def test_a_nan_pixel_stops_a_run_of_the_discrete_mode(hidden):
     assert all(jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(eqx.filter(result.model, spec)))
 
 
-# Two outputs, each driven by one input of its own: an output is silent exactly where its input is.
+# Two outputs, each driven by its own input: an output is silent exactly if its input is.
 T_MAX = 30.0
 
 
@@ -209,7 +210,7 @@ def test_an_infinite_loss_names_the_silent_outputs_and_their_share_of_the_batch(
 
 
 def overflowing(step):
-    """The third of these batches makes the loss infinite, without a NaN or an infinity in it."""
+    """Four batches; the one at `step` makes the loss infinite, but contains no NaN or infinity."""
     batches = data(4)
     batches[step][0][0] = 1e200
     return batches
@@ -258,7 +259,7 @@ def test_silent_outputs_without_gradients_are_told_of_once():
 
 
 def test_an_output_that_stays_silent_is_told_of():
-    # It is silent in 19 batches, then not in one sample of one, then in 20 batches.
+    # Silent in 19 batches, then not in one sample of one batch, then in 20 batches.
     silent = [4] * 19 + [3] + [4] * 20
     message = r"no gradient for output 1 since step 21: output 1 is silent in 100 % of the samples"
     with pytest.warns(UserWarning, match=message) as caught:
@@ -341,7 +342,7 @@ def test_diagnose_is_silent_where_nothing_is_wrong():
     )
     assert found.message("at step 1") == "" and found.finite
     found.report()
-    diagnose(loss=0.0, grads={"b": jnp.zeros(3)}).report()  # nothing to learn from a loss of 0
+    diagnose(loss=0.0, grads={"b": jnp.zeros(3)}).report()  # a loss of 0 has no gradient
 
 
 @pytest.mark.parametrize(

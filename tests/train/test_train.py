@@ -1,4 +1,4 @@
-"""Training, on models small enough to check by hand: least squares needs no spikes."""
+"""Training on models small enough to check by hand: least squares without spikes."""
 
 import io
 import subprocess
@@ -27,7 +27,7 @@ def test_fit_finds_the_line():
     assert result.steps_per_second > 0
 
 
-# 10 steps: whole chunks, a shorter last chunk, a chunk longer than the run, one step a dispatch.
+# 10 steps: whole chunks, a shorter last chunk, a chunk longer than the run, one step per dispatch.
 @pytest.mark.parametrize("chunk", [5, 4, 64, 1])
 def test_fit_equals_a_plain_loop(chunk):
     step = eqx.filter_jit(eqx.filter_value_and_grad(squared_error))
@@ -62,7 +62,7 @@ def test_the_monitor_is_recorded_before_each_update():
     result = fit(line(), pairs, learn, OPTIMIZER, monitor=watch, **options)
     assert result.monitored.shape == (10,)
     np.testing.assert_allclose(result.monitored, np.stack(expected), rtol=1e-6)
-    # It is only watched: the training is the same, and what it gives stops nothing.
+    # The monitored value has no effect: training is the same, and its NaN stops nothing.
     alone = fit(line(), pairs, learn, OPTIMIZER, **options)
     assert alone.monitored is None
     np.testing.assert_array_equal(result.losses, alone.losses)
@@ -212,7 +212,7 @@ def test_the_progress_bar_shows_the_loss(capsys):
     assert "loss" in shown
 
 
-# A closed stderr: None in a process that was started without one.
+# A closed stderr is None in a process that was started without one.
 @pytest.mark.parametrize("closed", [None, "closed"])
 def test_without_stderr_there_is_no_progress_bar(closed, monkeypatch):
     stream = None
@@ -276,7 +276,7 @@ SHARDED = """
 
 
 def test_several_devices_train_as_one(pytestconfig):
-    # The number of devices is fixed once jax has started, hence a process of its own.
+    # The number of devices is fixed once JAX has started, hence a separate process.
     run = subprocess.run(
         [sys.executable, "-W", "error", "-c", textwrap.dedent(SHARDED)],
         cwd=pytestconfig.rootpath,
