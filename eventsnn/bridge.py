@@ -21,6 +21,9 @@ class Discretised(eqx.Module):
 
     It has queries of [`eventsnn.EventNetwork`][] with the same names, and they also take leading
     batch axes. The spike times are multiples of `dt`.
+
+    The argument `in_times` of the methods has the spike times of each input channel, >= 0, in any
+    order, padded with `inf`. Its shape is `(*batch, inputs, k)`.
     """
 
     model: Sequential
@@ -30,8 +33,11 @@ class Discretised(eqx.Module):
     v_reset: Float[Array, "*neurons"]
     """Reset potential. The membrane potentials of `model` are relative to it."""
     dt: float = eqx.field(static=True)
+    """Time step, in the unit of the time constants."""
     t_max: float = eqx.field(static=True)
+    """End of the simulation, as in the event network."""
     outputs: tuple[int, ...] = eqx.field(static=True)
+    """Indices of the output neurons."""
 
     @property
     def num_steps(self) -> int:
@@ -97,7 +103,8 @@ class Discretised(eqx.Module):
     ) -> Float[Array, "*batch outputs times"]:
         """Return the membrane potentials of the outputs at the given times.
 
-        The potential at a time is the potential after the last step completed by that time.
+        `times` has shape `(times,)`, with values in [0, `t_max`], in any order. The potential at a
+        time is the potential after the last step completed by that time.
         """
         times = checks.observation_times(times, self.t_max, self.state.mem.dtype)
         membranes = self.simulate(in_times).membranes
@@ -202,5 +209,5 @@ def _steps_over(times: Array, dt: float) -> Array:
     """
     steps = times / dt
     nearest = jnp.round(steps)
-    rounding = 4 * jnp.finfo(steps.dtype).eps * nearest
+    rounding = 4 * float(jnp.finfo(steps.dtype).eps) * nearest
     return jnp.where(jnp.abs(steps - nearest) <= rounding, nearest, jnp.floor(steps))

@@ -155,7 +155,7 @@ def _wrapped(wrapper: Callable[[Array], Any], leaf: Array) -> AbstractWrapper:
 
 
 def unwrap(tree: Tree) -> Tree:
-    """Replace all wrapped leaves of a pytree by their values."""
+    """Replace all wrapped leaves of the pytree `tree` by their values."""
     return jax.tree.map(lambda x: x.unwrap() if _is_wrapper(x) else x, tree, is_leaf=_is_wrapper)
 
 

@@ -28,8 +28,11 @@ class ImageData:
     train_labels: Int32[np.ndarray, " n_train"]
     """Classes, from 0 to `n_classes - 1`."""
     test_images: Float32[np.ndarray, "n_test h w"]
+    """Grey values from 0 (background) to 1."""
     test_labels: Int32[np.ndarray, " n_test"]
+    """Classes, from 0 to `n_classes - 1`."""
     n_classes: int = 10
+    """Number of classes. Default: 10."""
 
 
 def load(dataset: str, *, data_dir: str | os.PathLike[str] | None = None) -> ImageData:
@@ -100,6 +103,11 @@ def test_batches(
     images: Num[np.ndarray, "n ..."], labels: Shaped[np.ndarray, " n"], batch_size: int
 ) -> Iterator[TestBatch]:
     """Yield all samples once, in their original order, in batches of the same shape.
+
+    **Arguments:**
+
+    - `images`, `labels`: arrays with one row per sample, of any shape.
+    - `batch_size`: number of samples per batch, >= 1. It may exceed the number of samples.
 
     **Returns:** an iterator of `(x, y, valid)`. The last batch is padded with zeros, and `valid` is
     false for the padding. The accuracy is `sum(correct & valid) / sum(valid)`, with both sums over

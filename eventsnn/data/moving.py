@@ -99,7 +99,15 @@ def batches(
 
     The frames are computed batch by batch, on the device.
 
-    **Arguments:** as for [`eventsnn.data.images.batches`][] and [`sequences`][].
+    **Arguments:**
+
+    - `key`: a JAX random key for the order of the images and for their paths.
+    - `images`, `labels`: images with the background 0, and one label per image.
+    - `batch_size`: number of sequences per batch.
+    - `num_frames`, `canvas`, `speed`: as for [`sequences`][].
+    - `epochs`: number of epochs. Default: None, no end.
+
+    **Raises:** `ValueError` as [`eventsnn.data.images.batches`][] and [`sequences`][].
     """
     _, *options = *_check(images, num_frames, canvas), _number(speed)
     key_order, key_motion = jax.random.split(checks.key("key", key))
@@ -123,7 +131,12 @@ def test_batches(
     See [`eventsnn.data.images.test_batches`][]. The sequences depend on the key, and not on the
     batch size.
 
-    **Arguments:** as for [`batches`][], without `epochs`.
+    **Arguments:**
+
+    - `key`: a JAX random key for the paths.
+    - `images`, `labels`: images with the background 0, and one label per image.
+    - `batch_size`: number of sequences per batch, >= 1.
+    - `num_frames`, `canvas`, `speed`: as for [`sequences`][].
     """
     _, *options = *_check(images, num_frames, canvas), _number(speed)
     checks.key("key", key)

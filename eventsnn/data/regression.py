@@ -22,7 +22,12 @@ _BLOCK = 256
 
 
 def target(x: Float[Array, " *batch"]) -> Float[Array, " *batch"]:
-    r"""Target time of the output spike, $5\sin(2\pi x/10) + x + 30$."""
+    r"""Target time of the output spike, $5\sin(2\pi x/10) + x + 30$.
+
+    **Arguments:**
+
+    - `x`: input spike times (ms), of any shape.
+    """
     x = checks.floating("x", x)
     return AMPLITUDE * jnp.sin(2 * jnp.pi * x / PERIOD) + x + DELAY
 
@@ -36,7 +41,13 @@ def event_inputs(x: Float[Array, " *batch"]) -> Float[Array, "*batch 1 2"]:
 def sample(
     key: PRNGKeyArray, shape: tuple[int, ...]
 ) -> tuple[Float[Array, "*batch 1 2"], Float[Array, "*batch 1"]]:
-    """Sample input spikes and target times, with `x` uniformly distributed in [0, 30)."""
+    """Sample input spikes and target times, with `x` uniformly distributed in [0, 30).
+
+    **Arguments:**
+
+    - `key`: a JAX random key.
+    - `shape`: shape of the batch.
+    """
     shape = checks.shape("shape", shape)
     x = jax.random.uniform(checks.key("key", key), shape, maxval=X_MAX)
     return event_inputs(x), target(x)[..., None]
@@ -51,6 +62,11 @@ def batches(
     key: PRNGKeyArray, *, batch_size: int
 ) -> Iterator[tuple[Float[Array, "{batch_size} 1 2"], Float[Array, "{batch_size} 1"]]]:
     """Yield batches of new samples, without end.
+
+    **Arguments:**
+
+    - `key`: a JAX random key.
+    - `batch_size`: number of samples per batch.
 
     **Raises:** `ValueError` for an invalid key, or `batch_size` < 1.
     """

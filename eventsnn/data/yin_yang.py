@@ -39,8 +39,11 @@ class YinYangData:
     """Disjoint training, validation and test sets."""
 
     train: Samples
+    """Training set."""
     validation: Samples
+    """Validation set."""
     test: Samples
+    """Test set."""
 
 
 def classify(xy: Float[ArrayLike, "*batch 2"]) -> Int32[Array, "*batch"]:
@@ -50,6 +53,10 @@ def classify(xy: Float[ArrayLike, "*batch 2"]) -> Int32[Array, "*batch"]:
     point is in class 2 if $\min(d_l, d_r) < 1/10$. Otherwise it is in class 1 if $d_l \le 1/4$, or
     if $y > 1/2$ and $d_r > 1/4$. Otherwise it is in class 0. Yang is thus the upper half with a
     bulge downwards on the left. A rotation by 180 degrees swaps yin and yang.
+
+    **Arguments:**
+
+    - `xy`: points, with the two coordinates on the last axis.
     """
     xy = _points(xy)
 
@@ -67,6 +74,11 @@ def sample(key: PRNGKeyArray, n: int) -> Samples:
     """Sample `n` points.
 
     For each point a class is drawn first, then points in the square until one is in that class.
+
+    **Arguments:**
+
+    - `key`: a JAX random key.
+    - `n`: number of points.
 
     **Raises:** `ValueError` if `n` is not an integer >= 1.
     """
@@ -152,6 +164,13 @@ def batches(
 
     The remaining samples at the end of an epoch are dropped. See
     [`eventsnn.data.images.batches`][].
+
+    **Arguments:**
+
+    - `key`: a JAX key or an integer seed >= 0.
+    - `data`: the points and their classes.
+    - `batch_size`: number of points per batch.
+    - `epochs`: number of epochs. Default: None, no end.
     """
     checks.instance("data", data, Samples, "Samples of points and labels")
     xy, labels = (np.asarray(part) for part in data)

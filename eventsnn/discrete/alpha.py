@@ -23,7 +23,12 @@ from .recurrence import linear_recurrence
 
 
 class AlphaState(NamedTuple):
-    """State of an `Alpha` cell: excitatory current, inhibitory current, membrane potential."""
+    """State of an `Alpha` cell. Each array has the shape of the input.
+
+    - `syn_exc`: excitatory current.
+    - `syn_inh`: inhibitory current.
+    - `mem`: membrane potential.
+    """
 
     syn_exc: Float[Array, "*neurons"]
     syn_inh: Float[Array, "*neurons"]

@@ -58,6 +58,12 @@ class AbstractCell(eqx.Module):
     ) -> tuple[Any, PyTree] | None:
         """Compute all steps in parallel over time.
 
+        **Arguments:**
+
+        - `xs`: the input of each step, time axis first.
+        - `state`: the state before the first step.
+        - `key`: random key for stochastic surrogates, one for all steps. Default: None, no key.
+
         **Returns:** outputs and states of all steps, both with the time axis first. None if the
         cell cannot be computed in parallel.
         """
@@ -193,8 +199,11 @@ class AbstractSpikingCell(AbstractCell):
     r"""Base class of spiking cells: a neuron fires if its membrane potential $U$ exceeds the
     threshold, $S = H(U - \theta)$. At the threshold it does not fire.
 
-    The fields below are keyword arguments of every spiking cell. The reset is constant under
-    differentiation. The spikes $S$ have the surrogate gradient.
+    The reset is constant under differentiation. The spikes $S$ have the surrogate gradient.
+
+    **Arguments:** the fields `threshold`, `surrogate`, `reset` and `inhibition` are keyword
+    arguments of every spiking cell. They are described in [`eventsnn.discrete.Leaky`][], and a cell
+    may have other defaults.
     """
 
     threshold: Float[Array, "*neurons"] = eqx.field(
@@ -211,16 +220,25 @@ class AbstractSpikingCell(AbstractCell):
     )
 
     def exceeds(self, mem: Array) -> Array:
-        r"""Compute $H(U - \theta)$, 1 for neurons to be reset, as a constant without gradient."""
+        r"""Compute $H(U - \theta)$, 1 for neurons to be reset, as a constant without gradient.
+
+        `mem` is the membrane potential $U$ of each neuron. The result has its shape and dtype.
+        """
         over = mem > like(self.threshold, mem, "threshold")
         return jax.lax.stop_gradient(over.astype(mem.dtype))
 
     def fire(self, mem: Array, key: PRNGKeyArray | None, *, over_time: bool = False) -> Array:
         """Compute the spikes from the membrane potentials of one step.
 
-        With `over_time`, `mem` has the potentials of all steps along its first axis. With
-        `inhibition`, only the neuron furthest above its threshold may fire, and the neurons must
-        have exactly one axis.
+        With `inhibition`, only the neuron furthest above its threshold may fire, and the neurons
+        must have exactly one axis.
+
+        **Arguments:**
+
+        - `mem`: membrane potential of each neuron.
+        - `key`: random key for a stochastic surrogate, or None.
+        - `over_time`: whether `mem` has the potentials of all steps along its first axis. Default:
+            False.
         """
         one = jax.ShapeDtypeStruct(mem.shape[over_time:], mem.dtype)
         gap = mem - like(self.threshold, one, "threshold")
@@ -234,7 +252,13 @@ class AbstractSpikingCell(AbstractCell):
         return spk
 
     def reset_by(self, mem: Array, spk: Array) -> Array:
-        """Membrane potential after the resets counted by `spk`."""
+        """Membrane potential after the resets counted by `spk`.
+
+        **Arguments:**
+
+        - `mem`: membrane potential of each neuron before the reset.
+        - `spk`: resets of each neuron, of the shape of `mem`: 1 for one reset, 0 for none.
+        """
         if self.reset == "subtract":
             return mem - spk * like(self.threshold, mem, "threshold")
         if self.reset == "zero":

@@ -72,7 +72,7 @@ class MaskedLinear(eqx.Module):
             )
 
     def __call__(self, x: Float[Array, " in"], *, key: object = None) -> Float[Array, " out"]:
-        """Output of the layer. `key` is ignored."""
+        """Output of the layer for an input `x` of shape `(in,)`. `key` is ignored."""
         weight, bias = unwrap((self.weight, self.bias))
         out = jnp.where(self.mask, weight, 0) @ x
         return out if bias is None else out + bias
@@ -92,6 +92,9 @@ class Frozen(eqx.Module):
         callable_instance("layer", self.layer)
 
     def __call__(self, x: Array, *, key: PRNGKeyArray | None = None) -> Array:
-        """Output of the wrapped layer."""
+        """Output of the wrapped layer for the input `x`.
+
+        `key` is passed on if the layer takes a key. Default: None.
+        """
         arrays, rest = eqx.partition(unwrap(self.layer), eqx.is_array)
         return call(eqx.combine(jax.lax.stop_gradient(arrays), rest), x, key)

@@ -20,7 +20,10 @@ from .recurrence import linear_recurrence
 
 
 class LeakyState(NamedTuple):
-    """State of a first-order cell: the membrane potential."""
+    """State of a first-order cell.
+
+    - `mem`: membrane potential, of the shape of the input.
+    """
 
     mem: Float[Array, "*neurons"]
 

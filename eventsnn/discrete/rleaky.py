@@ -24,7 +24,11 @@ from .base import (
 
 
 class RLeakyState(NamedTuple):
-    """State of an `RLeaky` cell: spikes of the last step, membrane potential."""
+    """State of an `RLeaky` cell. Each array has the shape of the input.
+
+    - `spk`: spikes of the last step.
+    - `mem`: membrane potential.
+    """
 
     spk: Float[Array, "*neurons"]
     mem: Float[Array, "*neurons"]

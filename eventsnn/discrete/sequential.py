@@ -79,7 +79,15 @@ class Sequential(AbstractCell):
     ) -> tuple[tuple[Any, ...], tuple[PyTree, ...]]:
         """Like `__call__`, but takes one key per layer and returns the outputs of every layer.
 
-        `first` is the index of the first layer in error messages. With None they name no layer.
+        **Arguments:**
+
+        - `x`: the input of this step.
+        - `state`: one state per layer, None for a stateless layer.
+        - `keys`: one random key or None per layer. With None the layer gets no key.
+        - `first`: index of the first layer in error messages. With None they name no layer.
+            Default: 0.
+
+        **Returns:** the outputs and the new states, one per layer.
         """
         layers, outs, states = unwrap(self.layers), [], []
         if not isinstance(state, tuple | list) or len(state) != len(layers):

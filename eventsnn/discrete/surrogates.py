@@ -52,7 +52,11 @@ class AbstractSurrogate(eqx.Module):
     def derivative(
         self, x: Float[Array, "*shape"], *, key: PRNGKeyArray | None = None
     ) -> Float[Array, "*shape"]:
-        """Surrogate derivative of the spike with respect to `x`, of the shape of `x`."""
+        """Surrogate derivative of the spike with respect to `x`, of the shape of `x`.
+
+        `key` is the random key for a stochastic derivative. All others ignore it. Default: None, no
+        key.
+        """
 
     def __call__(
         self, x: Float[ArrayLike, "*shape"], *, key: PRNGKeyArray | None = None

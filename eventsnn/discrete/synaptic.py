@@ -22,14 +22,23 @@ from .rleaky import feed_back
 
 
 class SynapticState(NamedTuple):
-    """State of a `Synaptic` cell: synaptic current, membrane potential."""
+    """State of a `Synaptic` cell. Each array has the shape of the input.
+
+    - `syn`: synaptic current.
+    - `mem`: membrane potential.
+    """
 
     syn: Float[Array, "*neurons"]
     mem: Float[Array, "*neurons"]
 
 
 class RSynapticState(NamedTuple):
-    """State of an `RSynaptic` cell: last step's spikes, synaptic current, membrane potential."""
+    """State of an `RSynaptic` cell. Each array has the shape of the input.
+
+    - `spk`: spikes of the last step.
+    - `syn`: synaptic current.
+    - `mem`: membrane potential.
+    """
 
     spk: Float[Array, "*neurons"]
     syn: Float[Array, "*neurons"]

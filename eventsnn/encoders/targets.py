@@ -184,9 +184,17 @@ def targets_latency(
 
     The correct neuron spikes first and all others late.
 
-    **Arguments:** as for [`latency`][] and [`targets_rate`][]. With `clip`, the incorrect neurons
-    do not spike, with or without `interpolate`. With `interpolate`, snnTorch gives them ramps
-    nevertheless.
+    **Arguments:**
+
+    - `labels`: the correct class, an integer in 0 ... `num_classes` - 1.
+    - `num_classes`: the number of classes.
+    - `num_steps`: the number of steps.
+    - `tau`, `threshold`, `mode`, `normalize`, `first_spike_time`: as for [`latency`][].
+    - `clip`: as for [`latency`][]. If True, the incorrect neurons do not spike, with or without
+        `interpolate`. With `interpolate`, snnTorch gives them ramps nevertheless.
+    - `on_target`, `off_target`: target values, as for [`levels`][].
+    - `interpolate`: whether to return [`ramps`][] instead of [`levels`][]. Default: False.
+    - `dtype`: dtype of the targets. Default: the default floating-point type.
 
     The counterpart of snnTorch's `targets_latency`, with one difference. Here a neuron whose spike
     would come after the last step stays at `off_target`. In snnTorch a neuron that would spike at

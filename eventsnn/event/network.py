@@ -206,6 +206,14 @@ class EventNetwork(eqx.Module):
         potential. At the time of an event it is the value after the event. The result is also
         differentiable in `times`.
 
+        **Arguments:**
+
+        - `in_times`: spike times of each input channel, as for [`ttfs`][].
+        - `times`: times in [0, t_max], of shape `(times,)`, in any order.
+        - `throw`: whether to raise an error if a sample fails. With False, all values of an invalid
+            or non-finite sample are NaN. In other failed samples, values at times that the
+            simulation did not reach are NaN.
+
         **Raises:** as [`ttfs`][], and `ValueError` for a time outside [0, t_max]. Under `jit` the
         value at such a time is NaN instead.
         """
@@ -374,6 +382,9 @@ class EventNetwork(eqx.Module):
         """
         n_in, k = in_times.shape
         observed = observation(plan.n_sources)
+        # XLA computes with 0 in place of a subnormal number, but does not sort it as 0.
+        subnormal = jnp.abs(in_times) < jnp.finfo(in_times.dtype).tiny
+        in_times = in_times - jax.lax.stop_gradient(jnp.where(subnormal, in_times, 0.0))
         if plan.t_end > plan.t_max:
             in_times = jnp.where(in_times <= plan.t_max, in_times, jnp.inf)
         inputs, parts, sources = in_times.reshape(-1), [], []

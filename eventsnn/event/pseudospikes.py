@@ -48,7 +48,7 @@ class Pseudospikes(eqx.Module):
         self.duration = checks.positive("duration", duration)
 
     def fitted(self, n: int, neuron: AbstractNeuron) -> "Pseudospikes":
-        """Return the pseudospikes for `n` neurons of this model.
+        """Return the pseudospikes for `n` neurons of the model `neuron`.
 
         **Raises:** `ValueError` for a drive of another shape, or neurons that cannot be driven.
         """

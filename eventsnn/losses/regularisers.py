@@ -11,7 +11,13 @@ from .classes import record
 def l1_rate_sparsity(
     spikes: Float[Array, "time *batch n_out"], strength: float = 1e-5
 ) -> Float[Array, ""]:
-    """Product of `strength` and the total spike count over all steps, samples and neurons."""
+    """Product of `strength` and the total spike count over all steps, samples and neurons.
+
+    **Arguments:**
+
+    - `spikes`: as for [`target_rate`][].
+    - `strength`: a scalar. Default: 1e-5.
+    """
     spikes = record("spikes", spikes)
     return broadcast("strength", strength, (), "a scalar", spikes.dtype) * jnp.sum(spikes)
 

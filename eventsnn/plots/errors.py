@@ -42,7 +42,7 @@ def convergence(
         raise ValueError(f"dts must be at least two different steps, got {dts.tolist()}.")
     if errors.shape[-1] != len(dts):
         raise ValueError(
-            f"errors must have one entry a step, {len(dts)} along the last axis, got shape "
+            f"errors must have one entry per step, {len(dts)} along the last axis, got shape "
             f"{errors.shape}."
         )
     rank = np.argsort(dts)

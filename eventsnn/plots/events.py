@@ -120,6 +120,10 @@ def phase(v: Float[ArrayLike, "*shape"]) -> Float[np.ndarray, "*shape"]:
 
     At a spike the potential diverges to $+\infty$ and restarts from $-\infty$. The phase rises to 1
     and restarts from 0. The resting potential V = 0 has the phase 0.45.
+
+    **Arguments:**
+
+    - `v`: membrane potentials $V$, of any shape.
     """
     v = numbers("v", v)
     return np.arctan((v - 0.5) / np.pi) / np.pi + 0.5

@@ -97,7 +97,11 @@ def count_animation(
 ) -> FuncAnimation:
     """Animate the bars of [`spike_counts`][], with the counts up to each step.
 
-    **Arguments:** as for [`spike_counts`][] and [`animation`][]. `spikes` must be spike trains.
+    **Arguments:**
+
+    - `spikes`: spike trains of the output neurons, time axis first.
+    - `target`, `labels`: as for [`spike_counts`][].
+    - `title`, `interval`: as for [`animation`][].
     """
     texts(title=title)
     interval = checks.positive("interval", interval)

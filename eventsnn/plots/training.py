@@ -29,6 +29,10 @@ from .style import (
 def loss_curve(losses: Float[ArrayLike, " steps"]) -> Figure:
     """Plot the loss of every step on a logarithmic axis, and its running median.
 
+    **Arguments:**
+
+    - `losses`: one loss per step.
+
     **Raises:** `ValueError` for losses that are not a vector of numbers.
     """
     losses = numbers("losses", losses, "steps")

@@ -211,6 +211,14 @@ def target_trace(
 ) -> Figure:
     """Plot target and output over time, and their difference below.
 
+    **Arguments:**
+
+    - `times`: the times of the values, for example in steps or in ms.
+    - `target`: the target at each time.
+    - `output`: the output at each time.
+    - `x_label`, `y_label`: labels of the axes. Defaults: "time step" and "membrane".
+    - `title`: title of the figure. Default: empty.
+
     **Raises:** `ValueError` unless all three have shape `(time,)`.
     """
     texts(x_label=x_label, y_label=y_label, title=title)

@@ -66,12 +66,18 @@ class Delays(PointsTask):
 
     epochs: int = option(100, "passes through the data", kind="count", most=MAX_EPOCHS)
     delays: str = option("learnt", "learnt, drawn and kept (fixed), or none", choices=DELAYS)
-    kind: str = option("synaptic", "one delay a synapse, or one a source (axonal)", choices=KINDS)
+    kind: str = option(
+        "synaptic", "one delay per synapse, or one per source (axonal)", choices=KINDS
+    )
 
     delay_range: tuple[float, float] = (0.5, 10.0)
+    """Smallest and largest initial delay (ms)."""
     delay_learning_rate: float = 0.1
+    """Initial learning rate of the delays. `learning_rate` is that of the weights."""
     clip: float = 0.5
+    """Maximum norm of the gradient with respect to all trained parameters."""
     queue_capacity: int = 40
+    """Maximum number of spikes of neurons in transit at the same time."""
 
     @property
     def default_setup(self) -> Setup:

@@ -47,8 +47,11 @@ class ImageTask(Task):
     steps: int | None = option(None, "gradient steps (default: the epochs)", kind="count")
 
     batch_size: int = 128
+    """Number of images per gradient step."""
     learning_rate: float = 1e-3
+    """Learning rate of Adam."""
     test_batch_size: int = 500
+    """Number of images per batch of the test set."""
     average: int | None = None
     """Number of last steps in the averaged network that is tested. None: the steps of one epoch."""
 

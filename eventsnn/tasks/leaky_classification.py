@@ -27,10 +27,15 @@ class LeakyClassification(ImageTask):
     watches_test: ClassVar[bool] = True
 
     learning_rate: float = 5e-4
+    """Learning rate of Adam."""
     average: int | None = 50
+    """Number of last steps in the averaged network that is tested. None: the steps of one epoch."""
     n_hidden: int = 1000
+    """Number of hidden neurons."""
     num_steps: int = 25
+    """Number of time steps per image."""
     beta: float = 0.95
+    """Decay of the membrane potentials per step, in [0, 1]."""
 
     def quick(self):
         return dataclasses.replace(super().quick(), n_hidden=50, num_steps=10)

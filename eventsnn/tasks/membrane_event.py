@@ -42,13 +42,21 @@ class MembraneEvent(Task):
     constants: str = option("learnt", "the time constants", choices=("learnt", "fixed"))
 
     learning_rate: float = 5e-2
+    """Initial learning rate of Adam, which decays to 0 with a cosine schedule."""
     n_inputs: int = 20
+    """Number of input channels."""
     n_hidden: int = 40
+    """Number of LIF neurons in the population."""
     num_steps: int = 50
+    """Number of times at which the membrane potential is compared with the target."""
     t_max: float = 100.0
+    """Time limit of the simulation (ms)."""
     tau_mem: float = 20.0
+    """Initial time constant of the membranes (ms)."""
     tau_syn: float = 5.0
+    """Initial time constant of the synapses (ms)."""
     max_events: int = 400
+    """Maximum number of events per sample."""
 
     def quick(self) -> Self:
         return dataclasses.replace(self, steps=10, n_hidden=10)

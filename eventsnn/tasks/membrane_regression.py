@@ -35,8 +35,11 @@ class MembraneRegression(Task):
     mode: str = option("sqrt", "the curve: a line, or its root", choices=("sqrt", "linear"))
 
     learning_rate: float = 1e-3
+    """Learning rate of Adam."""
     n_hidden: int = 128
+    """Number of neurons in each of the two hidden layers."""
     num_steps: int = 50
+    """Number of time steps."""
 
     def quick(self) -> Self:
         return dataclasses.replace(self, steps=10, n_hidden=16)

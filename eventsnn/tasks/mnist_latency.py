@@ -93,7 +93,7 @@ class MNISTLatency(ImageTask):
     """
 
     name: ClassVar[str] = "mnist-latency"
-    summary: ClassVar[str] = "digits by one spike a pixel, event mode, 350 hidden LIF neurons"
+    summary: ClassVar[str] = "digits by one spike per pixel, event mode, 350 hidden LIF neurons"
     default_epochs: ClassVar[Mapping[str, int]] = {"digits": 20, "mnist": 10}
 
     readout: str = option(  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -103,20 +103,31 @@ class MNISTLatency(ImageTask):
     )
 
     batch_size: int = 64
+    """Number of images per gradient step."""
     learning_rate: float | None = None  # pyright: ignore[reportIncompatibleVariableOverride]
+    """Initial learning rate of Adam. None: the value for the data set and the readout."""
     last_rate: float = 0.05
     """Final learning rate, as a fraction of `learning_rate`."""
     dropout: float | None = None
+    """Probability that training drops a pixel. None: the value for the data set and the readout."""
     n_hidden: int | None = None
+    """Number of hidden neurons. None: the value for the data set and the readout."""
     tau_mem: float = 20.0
+    """Time constant of the membranes (ms)."""
     tau_syn: float = 5.0
+    """Time constant of the synapses (ms)."""
     input_t_max: float = 20.0
+    """Spike time of a pixel in the limit of the grey value 0 (ms)."""
     t_max: float = 40.0
+    """Time limit of the simulation (ms), without pseudospikes."""
     max_spikes: int = 5
     """Maximum number of spikes per hidden neuron that the outputs receive."""
     tau0: float = 0.25
+    """Softmax temperature of the loss with `readout="ttfs"` (ms)."""
     tau1: float = 20.0
+    """Time scale of the penalty for late spikes with `readout="ttfs"` (ms)."""
     alpha: float = 3e-3
+    """Weight of the penalty for late spikes with `readout="ttfs"`."""
 
     def quick(self):
         return dataclasses.replace(super().quick(), n_hidden=20)

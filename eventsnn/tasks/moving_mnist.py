@@ -29,9 +29,13 @@ class MovingMNIST(ImageTask):
     default_epochs: ClassVar[Mapping[str, int]] = {"digits": 300, "mnist": 10}
 
     n_hidden: int = 128
+    """Number of neurons in the first recurrent layer."""
     num_steps: int = 10
+    """Number of frames, and of time steps."""
     beta: float = 0.9
+    """Decay of the membrane potentials per step, in [0, 1]."""
     dropout: float = 0.2
+    """Probability that training drops an output of the first linear layer."""
 
     def build(self, key, shape):
         key_in, key_out, *keys = jax.random.split(key, 4)

@@ -64,21 +64,37 @@ class PointsTask(Task):
     steps: int | None = option(None, "gradient steps (default: the epochs)", kind="count")
 
     n_hidden: int | None = None
+    """Number of hidden neurons. None: the value in `default_setup`."""
     batch_size: int | None = None
+    """Number of points per gradient step. None: the value in `default_setup`."""
     learning_rate: float | None = None
+    """Initial learning rate of Adam. None: the value in `default_setup`."""
     alpha: float | None = None
+    """Weight of the penalty for late spikes. None: the value in `default_setup`."""
     bias_time: float | None = None
+    """Spike time of the fifth input (ms). None: the value in `default_setup`."""
     drive: float | None = None
+    """Current of the pseudospikes, 0 for no pseudospikes. None: the value in `default_setup`."""
     n_train: int = 5000
+    """Number of training points."""
     n_validation: int = 1000
+    """Number of validation points."""
     n_test: int = 1000
+    """Number of test points."""
     n_test_fresh: int = 10_000
+    """Number of additional test points, which are sampled with the seed."""
     tau_mem: float = 20.0
+    """Time constant of the membranes (ms)."""
     tau_syn: float = 5.0
+    """Time constant of the synapses (ms)."""
     input_t_max: float = 30.0
+    """Latest spike time of the first four inputs (ms)."""
     tau0: float = 0.5
+    """Softmax temperature of the loss (ms)."""
     tau1: float = 6.4
+    """Time scale of the penalty for late spikes (ms)."""
     test_batch_size: int = 250
+    """Number of points per batch in predictions."""
 
     @property
     @abc.abstractmethod

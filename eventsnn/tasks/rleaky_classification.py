@@ -42,8 +42,11 @@ class RLeakyClassification(ImageTask):
         "linear", "from spikes back to the layer", choices=("linear", "one-to-one", "conv")
     )
     n_hidden: int = 128
+    """Number of hidden neurons. With `feedback="conv"` it must be 8 times a square number."""
     num_steps: int = 10
+    """Number of time steps per image."""
     beta: float = 0.9
+    """Decay of the membrane potentials per step, in [0, 1]."""
 
     def build(self, key, shape):
         key_in, key_out, *keys = jax.random.split(key, 4)

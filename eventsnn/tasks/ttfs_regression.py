@@ -41,19 +41,33 @@ class TTFSRegression(Task):
         choices=SOLVERS,
     )
     batch_size: int = 64
+    """Number of samples per gradient step."""
     learning_rate: float = 0.1
+    """Learning rate of Adam."""
     n_population: int = 20
+    """Number of neurons in the recurrent population, without the output neuron."""
     tau_mem: float = 20.0
+    """Time constant of the membranes (ms)."""
     tau_syn: float = 5.0
+    """Time constant of the synapses (ms)."""
     t_max: float = 80.0
+    """Time limit of the simulation (ms)."""
     max_events: int = 500
+    """Maximum number of events per sample."""
     max_steps: int = 660
+    """Maximum number of iterations of the event loop per sample, with `solver="exact"`."""
     weight_max: float = 40.0
+    """Largest initial weight. The smallest is 0."""
     bias_max: float = 0.25
+    """Largest magnitude of the initial biases."""
     n_test: int = 100
+    """Number of test samples, evenly spaced in the input time."""
     snapshot_every: int = 20
+    """Number of gradient steps between snapshots of the parameters, and per dispatch."""
     x_shown: float = 12.5
+    """Input spike time of the sample in the figures of spikes and membranes (ms)."""
     average: int = 150
+    """Number of last steps in the averaged network that is tested."""
 
     def quick(self) -> Self:
         """Return the same task with few steps: the loss falls, but the fit is still poor."""

@@ -120,7 +120,7 @@ def assert_trains(law, found, expected, until=T_MAX, *, but=None):
             np.testing.assert_allclose(a[a <= until], b[b <= until], rtol=0, atol=law.atol)
 
 
-def property_of(laws, examples=8, case=None, **more):
+def property_of(laws, examples=8, *cases, **more):
     """Decorate a test of a property with a draw, further arguments and, if given, cases."""
 
     def decorate(test):
@@ -133,8 +133,8 @@ def property_of(laws, examples=8, case=None, **more):
             suppress_health_check=list(HealthCheck),
         )
         test = given(draw=DRAWS, **more)(test)
-        if case is not None:
-            test = example(**case)(test)
+        for one in cases:
+            test = example(**one)(test)
         return pytest.mark.parametrize("law", laws, ids=str)(settled(test))
 
     return decorate
@@ -303,6 +303,7 @@ BAD = st.sampled_from([np.nan, INF, -INF, -1.0, 0.0, 5e-324, 1e-300, 1e12, 1e300
 
 
 BUSY = {"seed": 3, "gain": 1.0, "ratio": 2.5, "times": [1.0, 2.0, 3.0, 1.5, 2.5, INF]}
+SUBNORMAL = {"seed": 0, "gain": 0.2, "ratio": 0.3, "times": [0.0, 0.0, 0.0, 0.0, 2e-311, 0.0]}
 LIMITS = {"max_events": 12, "queue_capacity": 8}
 
 
@@ -345,6 +346,7 @@ def test_a_status_is_always_set(law, draw, value, where):
     [LIF, DELAYED],
     40,
     {"draw": BUSY, "value": -1.0, "where": 2},
+    {"draw": SUBNORMAL, "value": -1.0, "where": 0},
     value=BAD,
     where=st.integers(0, 10**6),
 )

@@ -82,10 +82,20 @@ class AbstractFlow(eqx.Module):
     The batch is the *last* axis: state arrays have shape `(n, batch)`, and parameters that are not
     scalars have shape `(n, 1)`. Vector instructions then run along the batch, for any number of
     neurons.
+
+    **Arguments** that several methods share:
+
+    - `neuron`: the neuron model, with parameters of these shapes.
+    - `state`: state of all neurons, a pytree of arrays of shape `(n, batch)`. It is the state at
+        the start of the segment unless a method says otherwise.
+    - `dt`: time since that state, of shape `(batch,)` or `(n, batch)`.
     """
 
     def init(self, neuron: AbstractNeuron, state: State, horizon: Array) -> Any:
-        """Initial memory of the flow: arrays carried between calls of `next_spike`, batch last."""
+        """Initial memory of the flow: arrays carried between calls of `next_spike`, batch last.
+
+        `state` is the state at time 0, and `horizon` is `t_max` for each sample.
+        """
         return ()
 
     @abc.abstractmethod
@@ -101,6 +111,7 @@ class AbstractFlow(eqx.Module):
 
         `horizon` is the maximum length of the segment. Each neuron moves within its `window`;
         None: during the whole segment. `dt` must lie in [0, horizon], and the horizon may be 0.
+        `memory` comes from `init` or from the segment that an earlier call returned.
 
         The reported crossing must be accurate to rounding error, but the choice of the neuron may
         be a guess. The event loop checks the end state. If another neuron is past its threshold
@@ -120,8 +131,9 @@ class AbstractFlow(eqx.Module):
     def passes(self, neuron: AbstractNeuron, state: State) -> Bool[Array, "n batch"]:
         """Mask of the neurons that have crossed, if they are at or past their thresholds.
 
-        Other neurons are there by rounding or by the error of a solver, see `flows.threshold`. By
-        default the mask is true for all neurons.
+        They are tested in `state`, the state at the end of a segment or at an event. Other neurons
+        are there by rounding or by the error of a solver, see `flows.threshold`. By default the
+        mask is true for all neurons.
         """
         return jnp.ones_like(neuron.threshold_gap(state), bool)
 
@@ -148,6 +160,12 @@ class AbstractFlow(eqx.Module):
 
         A number that depends on the values of parameters is rounded up to a power of two. The
         length of the record is fixed at compile time, and similar models should share a program.
+
+        **Arguments:**
+
+        - `neuron`: the neuron model, with parameters that are scalars or of shape `(n,)`.
+        - `t_max`: end of the simulation, in units of time.
+        - `max_events`: maximum number of events per sample.
         """
         return 0
 

@@ -22,7 +22,8 @@ class AbstractNeuron(eqx.Module):
 
     Every method acts on each neuron separately. The state is a pytree of arrays, and their first
     axis is the neuron. Further axes, such as a batch, may follow; the parameters then have shape
-    `(n, 1)`, so that they broadcast. Elementwise `jnp` code covers both cases.
+    `(n, 1)`, so that they broadcast. Elementwise `jnp` code covers both cases. The argument `state`
+    of the methods is such a pytree.
 
     A new model must implement `init_state`, `drift`, `threshold_gap`, `receive`, `reset` and
     `observe`. Exact spike times (with any diffrax solver) and exact gradients (with EventProp)
@@ -91,9 +92,9 @@ class AbstractNeuron(eqx.Module):
         raise NotImplementedError(f"{type(self).__name__} has no `hold`.")
 
     def driven(self, current: Float[ArrayLike, "..."]) -> Self:
-        """Return the neuron with a constant current added, by default to its `bias`.
+        """Return the neuron with a constant `current` added, by default to its `bias`.
 
-        Required only for pseudospikes.
+        `current` must broadcast against the state. Required only for pseudospikes.
         """
         if not hasattr(self, "bias"):
             raise NotImplementedError(f"{type(self).__name__} has no `driven`, and no `bias`.")
@@ -101,7 +102,7 @@ class AbstractNeuron(eqx.Module):
         return eqx.tree_at(where, self, where(self) + current)
 
     def fitted(self, n: int, dtype: Any) -> Self:
-        """Return the model for `n` neurons, with its parameters in this dtype.
+        """Return the model for `n` neurons, with its parameters in `dtype`.
 
         **Raises:** `ValueError` for a parameter that is neither a scalar nor of shape `(n,)`.
         """

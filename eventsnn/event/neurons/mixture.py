@@ -50,14 +50,17 @@ class Mixture(AbstractNeuron):
         return self.parts[0].ports
 
     def rows(self, x: Array, axis: int = 0) -> list[Array]:
-        """Split an array into the rows of each part; a single row is passed to every part."""
+        """Split the array `x` into the rows of each part; a single row is passed to every part.
+
+        `axis` is the axis of the neurons. Default: 0.
+        """
         if x.ndim == 0 or x.shape[axis] == 1:
             return [x] * len(self.parts)
         ends = [sum(self.sizes[: k + 1]) for k in range(len(self.sizes) - 1)]
         return jnp.split(x, ends, axis=axis)
 
     def of_time(self, dt: Array) -> list[Array]:
-        """Split times of shape (batch,) or (n, batch) into the times of each part."""
+        """Split times `dt` of shape (batch,) or (n, batch) into the times of each part."""
         return self.rows(dt) if dt.ndim > 1 else [dt] * len(self.parts)
 
     def init_state(self, n: int) -> State:
