@@ -332,7 +332,7 @@ class EventNetwork(eqx.Module):
         self, in_times, times: Array, sources: Array, until: Array
     ) -> tuple[Array, Array]:
         """Merge the input spikes up to `until` into the events, sorted by time."""
-        in_times = jnp.asarray(in_times, times.dtype)
+        in_times = _without_subnormals(jnp.asarray(in_times, times.dtype))
         *batch, n_in, k = in_times.shape
         channels = jnp.repeat(jnp.arange(n_in, dtype=sources.dtype) + self.n_neurons, k)
         sent = in_times.reshape(*batch, n_in * k)
@@ -382,9 +382,7 @@ class EventNetwork(eqx.Module):
         """
         n_in, k = in_times.shape
         observed = observation(plan.n_sources)
-        # XLA computes with 0 in place of a subnormal number, but does not sort it as 0.
-        subnormal = jnp.abs(in_times) < jnp.finfo(in_times.dtype).tiny
-        in_times = in_times - jax.lax.stop_gradient(jnp.where(subnormal, in_times, 0.0))
+        in_times = _without_subnormals(in_times)
         if plan.t_end > plan.t_max:
             in_times = jnp.where(in_times <= plan.t_max, in_times, jnp.inf)
         inputs, parts, sources = in_times.reshape(-1), [], []
@@ -457,6 +455,12 @@ def _steps_per_input(delays: Array | None) -> int:
     if delays is None:
         return 0
     return 1 if delays.ndim == 1 else math.ceil(2 * math.sqrt(delays.shape[1]))
+
+
+def _without_subnormals(times: Array) -> Array:
+    """Replace subnormal times by 0. XLA computes with 0 in their place, but sorts them after 0."""
+    subnormal = jnp.abs(times) < jnp.finfo(times.dtype).tiny
+    return times - jax.lax.stop_gradient(jnp.where(subnormal, times, 0.0))
 
 
 def _flow(neuron, solver, dt0, stepsize_controller) -> AbstractFlow:
