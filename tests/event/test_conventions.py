@@ -89,6 +89,30 @@ def test_a_potential_at_its_threshold_waits_for_an_input(model, options, delays)
     assert np.all(np.isfinite(found[n]))
 
 
+@pytest.mark.parametrize(
+    ("dtype", "shares", "t_max"),
+    [
+        (jnp.float32, (8e-6, 1.2e-5, 2e-5, 2.5e-5), 200.0),
+        (jnp.float64, (2e-14, 5e-14, 8e-14, 1e-12), 600.0),
+    ],
+)
+def test_inhibition_just_before_a_crossing_delays_it(dtype, shares, t_max):
+    """The inhibition arrives when V is
+    below threshold by little more than rounding; a second inhibition does not stop the neuron."""
+    net = esn.EventNetwork(
+        lif(bias=1.5), jnp.asarray([[0.0], [-1.0]], dtype), outputs=(0,), t_max=t_max
+    )
+    crossing = 10 * math.log(3.0)
+    times = jnp.asarray([[[crossing * (1 - share), 150.0]] for share in shares], dtype)
+    found = net.spikes(times, 80)[:, 0]
+    # From V = 1 and I = -1, V = 1.5 - 0.5 x - (x - x^2) with x = e^{-t/10} is 1 again at x = 1/2.
+    first = crossing + 10 * math.log(2.0)
+    rtol = 1e-4 if dtype == jnp.float32 else 1e-9
+    np.testing.assert_allclose(found[:, 0], first, rtol=rtol)
+    counts = np.isfinite(found).sum(axis=1)
+    assert np.all(counts == counts[0]) and counts[0] > 10
+
+
 @pytest.mark.parametrize("t_max", [374.0, 2e4])
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 def test_no_horizon_makes_it_fire(t_max, dtype):

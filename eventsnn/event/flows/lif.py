@@ -47,15 +47,16 @@ class ExactLIF(AbstractFlow):
         high = jnp.where(inside, turn, longest)
         gap, slope = _gap(neuron, state, high)
         # V may touch the threshold at its maximum. Elsewhere V must rise where it reaches it.
-        ready = _is_below(neuron, state) | passes(neuron, state)
-        certain = ready & ((gap < 0) | ((gap == 0) & (inside | (slope < 0)))) & (longest > 0)
+        since = _ready_since(neuron, state, low)
+        certain = ((gap < 0) | ((gap == 0) & (inside | (slope < 0)))) & (longest > 0)
+        certain = certain & (high > since)
         h = jnp.min(jnp.where(certain, clock.shared(high), horizon), axis=0)
 
         end = clock.own(h)
         low = jnp.minimum(low, end)
         gap, slope = _gap(neuron, state, end)
         crosses = (gap < 0) | ((gap == 0) & (slope < 0)) | (certain & (end >= high))
-        crosses = ready & crosses & (end > 0)
+        crosses = crosses & (end > since)
         guess = clock.shared(self._guess(neuron, state, low, end))
         time, who = first(jnp.where(crosses, guess, jnp.inf))
         spiked = time < jnp.inf
@@ -120,14 +121,22 @@ def potential_peak(neuron: Any, state: Any, dt: Array) -> Array:
     return jnp.where(inside, top, ends)
 
 
-def _is_below(neuron: LIF, state: LIFState) -> Array:
-    """Mask of the neurons whose potential is below threshold by more than rounding error.
+def _ready_since(neuron: LIF, state: LIFState, dip: Array) -> Array:
+    """Time after which a gap that is not positive is a crossing; inf if there is none.
 
-    If the bias equals the threshold, a potential that approaches it is no longer in the mask after
-    36 time constants. Only a synaptic current larger than rounding error can then carry it across.
+    It is 0 for a potential that starts below threshold. One that starts at the threshold, to
+    rounding, crosses it if it rises from there, or after its minimum at `dip`. It waits if neither
+    the bias nor the synaptic current can carry it above the threshold: it may approach a bias equal
+    to the threshold, and rounding may have put it there or above.
     """
-    rounding = ROUNDING_ULPS * jnp.finfo(state.v.dtype).eps
-    return neuron.threshold_gap(state) > rounding * (jnp.abs(neuron.threshold) + jnp.abs(state.v))
+    eps = ROUNDING_ULPS * jnp.finfo(state.v.dtype).eps
+    rounding = eps * (jnp.abs(neuron.threshold) + jnp.abs(state.v))
+    below = neuron.threshold_gap(state) > rounding
+    above = neuron.bias > neuron.threshold
+    waits = ~above & (state.current <= rounding)
+    rises = (state.current - state.v + neuron.bias >= 0) | (above & (state.current >= 0))
+    at_once = below | passes(neuron, state) | (~waits & rises)
+    return jnp.where(at_once, 0.0, jnp.where(~waits & (dip > 0), dip, jnp.inf))
 
 
 def _gap(neuron: LIF, state: LIFState, t: Array) -> tuple[Array, Array]:
