@@ -6,6 +6,7 @@ import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import mpmath
 import numpy as np
 import pytest
 
@@ -87,6 +88,55 @@ def test_a_potential_at_its_threshold_waits_for_an_input(model, options, delays)
     np.testing.assert_allclose(found[:n, 0], late + (delays or 0.0), rtol=1e-9)
     assert np.all(found[:n, 1] == jnp.inf)
     assert np.all(np.isfinite(found[n]))
+
+
+CARRIED = [
+    pytest.param(lif, {}, None, 1e-12, id="lif"),
+    pytest.param(lif, {}, 1.5, 1e-12, id="lif-delayed"),
+    pytest.param(resting, {}, 1.5, 1e-12, id="refractory-delayed"),
+    pytest.param(lif, ADAPTIVE, None, 2e-5, id="tsit5"),
+    pytest.param(lif, ADAPTIVE, 1.5, 2e-5, id="tsit5-delayed"),
+]
+
+
+@pytest.mark.parametrize("adjoint", [esn.EventProp(), esn.Autodiff()], ids=["prop", "auto"])
+@pytest.mark.parametrize(("model", "options", "delay", "atol"), CARRIED)
+def test_a_current_carries_a_neuron_at_its_threshold_through_it(
+    model, options, delay, atol, adjoint
+):
+    """The derivatives are those of a crossing, for a potential however close to its threshold.
+
+    In float64 a bias equal to the threshold is reached to rounding after 37 time constants.
+    """
+
+    @jax.jit
+    @jax.value_and_grad
+    def fires(x):
+        neuron = model(bias=x["bias"], threshold=x["threshold"])
+        weights = jnp.zeros((2, 1)).at[1, 0].set(x["weight"])
+        where = {} if delay is None else {"delays": jnp.full((2, 1), delay)}
+        net = esn.EventNetwork(
+            neuron, weights, outputs=(0,), t_max=800.0, adjoint=adjoint, **where, **options
+        )
+        return net.ttfs((x["arrival"] - (delay or 0.0))[None, None])[0]
+
+    for arrival in (60.0, 362.0, 370.0, 375.0, 390.0, 500.0):
+        x = {"bias": 1.0, "threshold": 1.0, "weight": 2.0, "arrival": arrival}
+        value, grads = fires(jax.tree.map(jnp.asarray, x))
+        # The gap is 1 - (1 - e^{-t/10}) - 2 k with k = e^{-s/10} - e^{-s/5} and s = t - arrival.
+        left = mpmath.exp(-arrival / 10) / 2  # 1 - e^{-s/10} = left: quadratic
+        s = -10 * mpmath.log1p(-left)
+        rise = (2 * mpmath.exp(-s / 5) - mpmath.exp(-s / 10)) / 5
+        speed = mpmath.exp(-(arrival + s) / 10) / 10 + rise
+        right = {
+            "bias": -(1 - mpmath.exp(-(arrival + s) / 10)) / speed,
+            "threshold": 1 / speed,
+            "weight": -(mpmath.exp(-s / 10) - mpmath.exp(-s / 5)) / speed,
+            "arrival": rise / speed,
+        }
+        np.testing.assert_allclose(value, float(arrival + s), rtol=1e-15, atol=atol)
+        for name, grad in grads.items():
+            np.testing.assert_allclose(grad, float(right[name]), atol=atol, err_msg=name)
 
 
 @pytest.mark.parametrize(

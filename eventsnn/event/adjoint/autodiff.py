@@ -8,7 +8,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from ..engine.batching import program, varying
-from ..engine.delays import lifted_on_way
+from ..engine.delays import triggered_on_way
 from ..engine.readout import of, read
 from ..engine.record import Arrivals, nothing, observation
 from ..engine.system import (
@@ -20,13 +20,13 @@ from ..engine.system import (
     initial_state,
     jump,
     lift,
-    lifts,
     passage,
+    triggered,
     weight_rows,
 )
 from ..neurons.base import State
 from .base import AbstractAdjoint, Problem, forget, recording
-from .messages import first_lifted, sources_of
+from .messages import first_of, sources_of
 
 #: Order up to which derivatives of crossing times are correct.
 _ORDERS = 3
@@ -109,19 +109,23 @@ def _replay(arrays: PyTree, arrivals: Arrivals, rows: _Row, *, problem: Problem)
         inbound = inbound_of(carry, row)
         crossing = time + _crossing(flow, neuron, state, row.dt, inbound)
         due = jnp.where(row.dt > 0, crossing, due)
+        found = None
+        if inbound is not None:
+            way = _way(flow, neuron, state, row.dt, inbound)
+            found = triggered_on_way(flow, neuron, way, inbound)
+            due = jnp.where(found.carried, crossing, due)
 
         until = jnp.take_along_axis(shifts, arrived[:, None], axis=1, mode="clip")[:, 0]
         until = jnp.where(is_arrival, until, time)
         until = jnp.where(winner.any(0), jnp.sum(jnp.where(winner, due, 0.0), 0), until)
         current = weight_rows(network.weights, row.source) if inbound is None else None
-        if inbound is not None:
-            way = _way(flow, neuron, state, row.dt, inbound)
-            lifted = lifted_on_way(flow, neuron, way, inbound)
-            ends = first_lifted(lifted, len(inbound.wait))
+        if inbound is not None and found is not None:
+            ends = first_of(found.fires(), len(inbound.wait))
             # The wait of these arrivals is the length of the segment: the difference is a shift.
             arrives = time + (inbound.wait - row.dt)
             first_arrives = jnp.sum(jnp.where(ends, arrives, 0.0), axis=0)
-            until = jnp.where(lifted.any(0), first_arrives, until)
+            until = jnp.where(found.fires().any(0), first_arrives, until)
+            due = jnp.where(found.at_once, arrives, due)
         dt = row.dt + (until - time)
         end = _way(flow, neuron, state, dt, inbound).end
         seen = None
@@ -131,10 +135,11 @@ def _replay(arrays: PyTree, arrivals: Arrivals, rows: _Row, *, problem: Problem)
         elif plan.reading is not None:
             seen = read(plan.reading, flow, neuron, plan.outputs, state, dt, inbound, end)
         after = jump(neuron, end, current, winner)
-        # A neuron that the event pushes over its threshold fires at the time of the event.
         if inbound is None:
-            lifted, arrives = lifts(flow, neuron, end, after) & ~winner, until
-        due = jnp.where(lifted, arrives, due)
+            found = triggered(flow, neuron, end, after)
+            due = jnp.where(found.at_once & ~winner, until, due)
+            crossing = until + _crossing(flow, neuron, after, jnp.zeros_like(row.dt), None)
+            due = jnp.where(found.carried & ~winner, crossing, due)
         if sent is not None:
             sent = lax.dynamic_update_index_in_dim(sent, until, inputs + row.number, 0)
         arrived = arrived + is_arrival.astype(arrived.dtype)

@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from ... import checks
 from ..engine.batching import BatchNative, reverse_only
-from ..engine.delays import lifted_on_way
+from ..engine.delays import triggered_on_way
 from ..engine.readout import read, reads
 from ..engine.record import Arrivals, nothing
 from ..engine.system import (
@@ -19,23 +19,24 @@ from ..engine.system import (
     Inbound,
     Network,
     Plan,
+    Triggered,
     approach,
     charges,
     driven,
     initial_state,
     jump,
     lift,
-    lifts,
     passage,
     read_state,
     state_table,
+    triggered,
     weight_rows,
     write_state,
 )
 from ..neurons import AbstractNeuron
 from ..neurons.base import State
 from .base import AbstractAdjoint, Problem, forget, recording
-from .messages import Messages, by_channel, first_lifted, sources_of
+from .messages import Messages, by_channel, first_of, sources_of
 
 
 class EventProp(AbstractAdjoint):
@@ -303,8 +304,11 @@ def _undo(setting: _Setting, sweep: _Sweep, row: _Row, start: State, end: State)
     $$\lambda \mathrel{+}= \sum_{j=1}^m \frac{D_j}{s_j} \nabla g_j, \qquad
     s_j = -\nabla g_j \cdot \dot x.$$
 
-    A neuron $j$ that event $k$ pushed over its threshold fires at the time of event $k$, whatever
-    the state. Its $D_j$ is a part of $D_k$: it is not subtracted there, and not divided by a speed.
+    **Neurons that event $k$ makes fire.** A neuron $j$ that it pushes over its threshold fires at
+    the time of event $k$, whatever the state. Its $D_j$ is a part of $D_k$: it is not subtracted
+    there, and not divided by a speed. A neuron $j$ that was at its threshold, and that the received
+    current carries through it, crosses at the end of a segment of length 0 after event $k$. Its
+    $D_j$ is transposed as above, in the state after the event and with the velocity there.
     """
     plan, flow, learnt = setting.plan, setting.network.flow, setting.learnt
     neuron = setting.neuron(learnt, row)
@@ -314,21 +318,23 @@ def _undo(setting: _Setting, sweep: _Sweep, row: _Row, start: State, end: State)
     inbound = _inbound(setting, row)
     sweep, time = _undo_sending(setting, sweep, row)
 
-    d_event, d_end, d_current, lifted = _undo_jump(setting, sweep, row, end, winner)
+    if inbound is None:
+        sweep, found, lost = _undo_carried(setting, sweep, row, end, winner)
+        time = time - lost
+    d_event, d_end, d_current = _undo_jump(setting, sweep, row, end)
     d_read = _undo_reading(setting, row, start, inbound, end)
     if d_read is not None:
         d_event, d_end = _add(d_event, d_read[0]), _add(d_end, d_read[4])
-    leg, dt = start, row.dt
+    leg, dt, crosses = start, row.dt, moves
     if inbound is not None:
         way = passage(flow, neuron, start, row.dt, inbound)
-        leg, dt, lifted = way.start, way.dt, lifted_on_way(flow, neuron, way, inbound)
-        ends = ends | jnp.any(lifted, axis=0)
+        leg, dt, found = way.start, way.dt, triggered_on_way(flow, neuron, way, inbound)
+        ends, crosses = ends | jnp.any(found.fires(), axis=0), moves | found.carried
     velocity = flow.velocity(neuron, leg, dt, end)
     _, speed = approach(neuron, end, velocity)
-    bounded = jnp.maximum(speed, setting.min_speed) if setting.min_speed > 0 else speed
     # push = D_k: subtract the pending cotangents of tied neurons, except of the neurons that this
     # event pushed over their thresholds.
-    waiting = jnp.where(lifted, 0.0, sweep.pending)
+    waiting = jnp.where(found.at_once, 0.0, sweep.pending)
     push = time + _inner(d_end, velocity) - jnp.sum(waiting, axis=0)
     if d_read is not None:
         push = push + d_read[2]
@@ -336,24 +342,15 @@ def _undo(setting: _Setting, sweep: _Sweep, row: _Row, start: State, end: State)
     # Divide by the closing speeds in the row in which the neurons crossed (dt > 0). For tied
     # neurons it is an earlier row than the one in which they fire.
     pending = waiting + jnp.where(winner, push, 0.0)
-    divides = moves & (pending != 0)
-    d_gap = jnp.where(divides, pending / jnp.where(divides, bounded, 1.0), 0.0)
-    gap_t = jax.vjp(lambda p, x: setting.neuron(p, row).threshold_gap(x), learnt, end)[1]
-    d_crossing, d_crossed = gap_t(d_gap)
-
+    crossings = jnp.where(crosses, pending, 0.0)
+    d_crossing, d_crossed, lost = _undo_crossings(setting, row, end, speed, crossings)
     flow_t = jax.vjp(lambda p, x, i: setting.segment(p, row, x, i), learnt, start, inbound)[1]
     d_flow, d_start, d_inbound = flow_t(_add(d_end, d_crossed))
     if d_read is not None:
         d_start = _add(d_start, d_read[1])
-    time = jnp.where(ends, time - push, time)
-    # With bounded speeds b_j, the state gets only the share s_j / b_j of D_j. Subtract the rest
-    # from T, so that the cotangent of the segment's length remains 0.
-    if setting.min_speed > 0:
-        time = time - jnp.sum(
-            pending - d_gap * jnp.where(divides, speed, 0.0), axis=0, where=divides
-        )
+    time = jnp.where(ends, time - push, time) - lost
     if inbound is not None:
-        d_lift = _at_lift(lifted, sweep.pending, push, inbound.wait.shape[0])
+        d_lift = _at_lift(found, sweep.pending, push, inbound.wait.shape[0])
         d_wait, d_charge = d_inbound.wait, d_inbound.charge
         if d_read is not None:
             d_wait, d_charge = d_wait + d_read[3].wait, d_charge + d_read[3].charge
@@ -366,7 +363,7 @@ def _undo(setting: _Setting, sweep: _Sweep, row: _Row, start: State, end: State)
         row=sweep.row - 1,
         state=d_start,
         time=time,
-        pending=jnp.where(moves, 0.0, pending),
+        pending=jnp.where(crosses, 0.0, pending),
         neuron=_add(_add(sweep.neuron, d_event), _add(d_crossing, d_flow)),
         weights=weights,
         arrivals=lax.dynamic_update_index_in_dim(
@@ -375,15 +372,58 @@ def _undo(setting: _Setting, sweep: _Sweep, row: _Row, start: State, end: State)
     )
 
 
-def _at_lift(lifted: Array, pending: Array, push: Array, receivers: int) -> Array:
-    """Cotangents of the waits of arrivals that pushed neurons over threshold and ended a segment.
+def _undo_crossings(
+    setting: _Setting, row: _Row, state: State, speed: Array, pending: Array
+) -> tuple[PyTree, State, Array]:
+    """Transpose the crossings of neurons whose spike times have the cotangents `pending`.
 
-    Each of these arrivals gets the cotangent of its own neuron's spike time. The first also gets
-    the rest of `push`, the cotangent of the time of the event.
+    `state` is the state at the crossings, and `speed` the closing speed there. Returns the
+    cotangents of the parameters and of the state, and the cotangent to subtract from absolute time.
     """
-    own = jnp.where(lifted, pending, 0.0)
+    bounded = jnp.maximum(speed, setting.min_speed) if setting.min_speed > 0 else speed
+    divides = pending != 0
+    d_gap = jnp.where(divides, pending / jnp.where(divides, bounded, 1.0), 0.0)
+    gap_t = jax.vjp(lambda p, x: setting.neuron(p, row).threshold_gap(x), setting.learnt, state)[1]
+    if setting.min_speed == 0:
+        return *gap_t(d_gap), jnp.zeros_like(row.dt)
+    # With bounded speeds b_j, the state gets only the share s_j / b_j of D_j. Subtract the rest
+    # from T, so that the cotangent of the segment's length remains 0.
+    lost = pending - d_gap * jnp.where(divides, speed, 0.0)
+    return *gap_t(d_gap), jnp.sum(lost, axis=0, where=divides)
+
+
+def _undo_carried(
+    setting: _Setting, sweep: _Sweep, row: _Row, end: State, winner: Array
+) -> tuple[_Sweep, Triggered, Array]:
+    """Transpose the crossings of the neurons that the received current carries over threshold.
+
+    Only without delays. Also returns the neurons that the event makes fire, and the cotangent to
+    subtract from absolute time.
+    """
+    neuron = setting.neuron(setting.learnt, row)
+    after = _jumped(setting, setting.learnt, row, end, _current(setting, row))
+    found = triggered(setting.network.flow, neuron, end, after)
+    found = Triggered(found.at_once & ~winner, found.carried & ~winner)
+    _, speed = approach(neuron, after, neuron.drift(after))
+    crossings = jnp.where(found.carried, sweep.pending, 0.0)
+    d_crossing, d_after, lost = _undo_crossings(setting, row, after, speed, crossings)
+    sweep = sweep._replace(
+        state=_add(sweep.state, d_after),
+        pending=jnp.where(found.carried, 0.0, sweep.pending),
+        neuron=_add(sweep.neuron, d_crossing),
+    )
+    return sweep, found, lost
+
+
+def _at_lift(found: Triggered, pending: Array, push: Array, receivers: int) -> Array:
+    """Cotangents of the waits of arrivals that made neurons fire and ended a segment.
+
+    Each arrival that pushed its neuron over threshold gets the cotangent of that neuron's spike
+    time. The first arrival also gets the rest of `push`, the cotangent of the time of the event.
+    """
+    own = jnp.where(found.at_once, pending, 0.0)
     total = jnp.sum(own, axis=0, keepdims=True)
-    rest = jnp.where(first_lifted(lifted, receivers), push - total, 0.0)
+    rest = jnp.where(first_of(found.fires(), receivers), push - total, 0.0)
     return rest + (total if receivers == 1 else own)
 
 
@@ -416,18 +456,17 @@ def _undo_receiving(setting, sweep: _Sweep, row: _Row, d_wait: Array, d_charge: 
     return sweep._replace(weights=weights, messages=messages)
 
 
-def _undo_jump(setting: _Setting, sweep: _Sweep, row: _Row, end: State, winner: Array):
+def _undo_jump(setting: _Setting, sweep: _Sweep, row: _Row, end: State):
     """Transpose the jump of the state at the event.
 
     Returns the cotangents of the parameters, of the state before the event, and of the received
-    weights (None with delays), and the mask of the neurons that the event pushed over threshold.
+    weights (None with delays).
     """
     current = _current(setting, row)
-    after, jump_t = jax.vjp(
-        lambda p, x, i: _jumped(setting, p, row, x, i), setting.learnt, end, current
-    )
-    lifted = lifts(setting.network.flow, setting.neuron(setting.learnt, row), end, after)
-    return *jump_t(sweep.state), lifted & ~winner
+    jump_t = jax.vjp(lambda p, x, i: _jumped(setting, p, row, x, i), setting.learnt, end, current)[
+        1
+    ]
+    return jump_t(sweep.state)
 
 
 def _undo_reading(

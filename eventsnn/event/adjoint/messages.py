@@ -67,14 +67,14 @@ def by_channel(plan: Plan, x: Float[Array, "inputs rows batch"]) -> Float[Array,
     return jnp.sum(x.reshape(n_in, x.shape[0] // max(n_in, 1), *x.shape[1:]), axis=(1, 3))
 
 
-def first_lifted(lifted: Bool[Array, "n batch"], receivers: int) -> Bool[Array, "receivers batch"]:
-    """Mask of the receiver whose arrival pushed a neuron over threshold and ended the segment.
+def first_of(fires: Bool[Array, "n batch"], receivers: int) -> Bool[Array, "receivers batch"]:
+    """Mask of the receiver whose arrival made a neuron fire and ended the segment.
 
     If there are several, only the first of them is marked.
     """
     if receivers == 1:
-        return jnp.any(lifted, axis=0, keepdims=True)
-    return lifted & (jnp.cumsum(lifted.astype(jnp.int32), axis=0) == 1)
+        return jnp.any(fires, axis=0, keepdims=True)
+    return fires & (jnp.cumsum(fires.astype(jnp.int32), axis=0) == 1)
 
 
 def _put(table: Array, message: Array, value: Array) -> Array:

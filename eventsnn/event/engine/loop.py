@@ -35,10 +35,10 @@ from .system import (
     initial_state,
     jump,
     lift,
-    lifts,
     reaches,
     state_table,
     tie_grain,
+    triggered,
     weight_rows,
     write_state,
 )
@@ -229,7 +229,10 @@ def _act(world: _World, loop: _Loop) -> _Loop:
     current = weight_rows(world.network.weights, source) if coming is None else None
     after = jump(neuron, end, current, winner)
     again = winner & (neuron.threshold_gap(after) < 0)  # still above threshold after the reset
-    lifted = coming.lifted if coming else lifts(world.network.flow, neuron, end, after) & ~winner
+    if coming is None:
+        fires = triggered(world.network.flow, neuron, end, after).fires() & ~winner
+    else:
+        fires = coming.fires
     queue, overflows = _deliver(world, loop, holds, source)
     # A rejected segment is proposed again with a shorter horizon: its own length or, if the
     # horizon was that short already, half of it. A segment may end without a crossing.
@@ -249,7 +252,7 @@ def _act(world: _World, loop: _Loop) -> _Loop:
         state=jax.tree.map(lambda new, old: jnp.where(holds, new, old), after, loop.state),
         time=time.where(holds, loop.time),
         limit=jnp.where(running & late, shorter, jnp.inf),
-        due=jnp.where(holds, loop.due | crossed | lifted, loop.due) & ~winner | again,
+        due=jnp.where(holds, loop.due | crossed | fires, loop.due) & ~winner | again,
         arrived=loop.arrived + _count((source >= plan.n) & (source != none)),
         events=loop.events + _count(source < none),
         fired=fired,
@@ -296,12 +299,12 @@ def _judge(world: _World, loop: _Loop) -> tuple[Array, Array, Array, Array]:
     past = passes & (gap < -grain)
     crossed = past | (passes & (gap <= grain) & reaches(neuron, end, velocity, gap, speed))
     if coming is not None:
-        crossed, past = crossed & ~coming.lifted, (past & ~coming.lifted) | coming.overshot
+        crossed, past = crossed & ~coming.fires, (past & ~coming.fires) | coming.overshot
     others, fires = _rows(loop.due) != source, crossed | loop.due
     late, broken, ties = _any_of(
         past & others & ~loop.due & (dt > 0),
         ~(jnp.isfinite(gap) & jnp.isfinite(speed)),
-        (fires if coming is None else fires | coming.lifted) & others,
+        (fires if coming is None else fires | coming.fires) & others,
     )
     return crossed, late, broken, ties
 

@@ -78,6 +78,19 @@ class Passage(NamedTuple):
     end: State  # at the end of the segment
 
 
+class Triggered(NamedTuple):
+    """Masks of the neurons that an arrival makes fire, at the time of the arrival.
+
+    The masks exclude each other. They differ in the derivative of the spike time.
+    """
+
+    at_once: Bool[Array, "n batch"]  # pushed over its threshold: the spike time is the arrival's
+    carried: Bool[Array, "n batch"]  # was at its threshold, and crosses it with a finite speed
+
+    def fires(self) -> Bool[Array, "n batch"]:
+        return self.at_once | self.carried
+
+
 def lift(neuron: AbstractNeuron) -> AbstractNeuron:
     """Reshape parameters from (n,) to (n, 1), so that they broadcast against a batch."""
     return jax.tree.map(lambda x: x[:, None] if eqx.is_array(x) and x.ndim == 1 else x, neuron)
@@ -142,19 +155,21 @@ def receive(neuron: AbstractNeuron, state: State, current: Float[Array, "columns
     return neuron.receive(state, current)
 
 
-def lifts(
-    flow: AbstractFlow, neuron: AbstractNeuron, before: State, after: State
-) -> Bool[Array, "n batch"]:
-    """Mask of the neurons that the received input pushes over their thresholds.
+def triggered(flow: AbstractFlow, neuron: AbstractNeuron, before: State, after: State) -> Triggered:
+    """Find the neurons that the received input makes fire at the time of the event.
 
     Such a neuron has not crossed its threshold in state `before` and has crossed it in state
-    `after`. It fires at the time of the event.
+    `after`.
     """
     gap, new = neuron.threshold_gap(before), neuron.threshold_gap(after)
     # A neuron may be at its threshold, or past it by rounding, without having crossed it. It
     # crosses if a pulse reduces its gap, or if a current makes its gap close.
-    carried = (new < gap) | flow.passes(neuron, after)
-    return (new <= 0) & ((gap > 0) | (~flow.passes(neuron, before) & carried))
+    waits = (gap <= 0) & ~flow.passes(neuron, before)
+    passes = flow.passes(neuron, after)
+    closing = approach(neuron, after, neuron.drift(after))[1] > 0
+    carried = (new <= 0) & waits & ~(new < gap) & passes & closing
+    at_once = (new <= 0) & ((gap > 0) | (waits & ((new < gap) | passes))) & ~carried
+    return Triggered(at_once, carried)
 
 
 def tie_grain(dt: Array, speed: Array, span: Array) -> Array:
