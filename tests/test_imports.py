@@ -23,36 +23,57 @@ ENGINE = {
     "event.engine.batching": set(),
     "event.engine.instants": {"event.doubles"},
     "event.engine.queue": {"event.engine.instants"},
+    "event.engine.checkpoints": {"event.neurons"},
     "event.engine.system": {"event.flows", "event.neurons"},
+    "event.engine.segments": {"event.engine.system", "event.neurons"},
     "event.engine.readout": {
         "event.engine.record",
+        "event.engine.segments",
+        "event.engine.system",
+        "event.neurons",
+    },
+    "event.engine.transport": {
+        "event.engine.instants",
+        "event.engine.segments",
         "event.engine.system",
         "event.flows",
         "event.neurons",
     },
     "event.engine.delays": {
         "event.engine.queue",
+        "event.engine.segments",
         "event.engine.system",
+        "event.engine.transport",
         "event.flows",
         "event.neurons",
     },
-    "event.engine.loop": {"event.adjoint", "event.flows", "event.neurons", "event.solution"},
 }
-ENGINE["event.engine.loop"] |= ENGINE.keys() - {"event.engine.loop"}
+LOOP = {"event.flows", "event.neurons", "event.solution", *ENGINE}
+# The adjoint gets the event loop as an argument and never imports it.
+ADJOINT = {"checks", "event.neurons", *ENGINE}
+ENGINE["event.engine.loop"] = LOOP - {"event.engine.batching", "event.engine.queue"}
+ENGINE["event.engine.solve"] = {
+    "event.adjoint",
+    "event.engine.batching",
+    "event.engine.loop",
+    "event.engine.record",
+    "event.engine.system",
+}
 EVENT = {
     "event.doubles": set(),
-    "event.solution": set(),
+    "event.solution": {"checks"},
     "event.trainable": {"checks"},
     "event.neurons": {"checks"},
     "event.flows": {"checks", "event.doubles", "event.neurons"},
-    # The adjoint gets the event loop as an argument and never imports it.
-    "event.adjoint": {"checks", "event.neurons", *ENGINE} - {"event.engine.loop"},
+    "event.adjoint": ADJOINT,
+    "event.inputs": {"event.engine.record", "event.engine.system"},
     "event.pseudospikes": {"checks", "event.neurons"},
     "event.network": {
         "checks",
         "constraints",
         "event.adjoint",
         "event.flows",
+        "event.inputs",
         "event.neurons",
         "event.pseudospikes",
         "event.solution",

@@ -14,24 +14,21 @@ from ..constraints import unwrap
 from .adjoint import AbstractAdjoint, EventProp
 from .engine import readout
 from .engine.batching import on_any_mesh
-from .engine.loop import solve
-from .engine.record import Arrivals, Record, observation
-from .engine.system import Network, Plan
-from .flows import (
-    AbstractFlow,
-    ExactIntegrator,
-    ExactLIF,
-    ExactTheta,
-    MixtureFlow,
-    ODEFlow,
-    RefractoryFlow,
-    TaylorQIF,
-    exact_flow,
-    flow_of,
-)
+from .engine.record import Record, observation_source
+from .engine.solve import solve
+from .engine.system import Network, Plan, Readout
+from .flows import AbstractFlow, choose_flow
+from .inputs import external_events, with_inputs
 from .neurons import AbstractNeuron
 from .pseudospikes import Pseudospikes
-from .solution import MEMBERS, Solution, Status, is_success, status_of
+from .solution import (
+    Solution,
+    complete_or,
+    is_success,
+    raise_if_failed,
+    status_of,
+    valid_or_nan,
+)
 
 
 class EventNetwork(eqx.Module):
@@ -135,7 +132,7 @@ class EventNetwork(eqx.Module):
         self.outputs = checks.output_indices(outputs, n)
         self.t_max = checks.positive("t_max", t_max)
         self.max_events = checks.count("max_events", max_events)
-        self.flow = _flow(neuron, solver, dt0, stepsize_controller)
+        self.flow = choose_flow(neuron, solver, dt0, stepsize_controller)
         self._steps_per_input = 0 if max_steps is not None else _steps_per_input(self.delays)
         if max_steps is None:
             max_steps = self.max_events + self.flow.cuts(self.neuron, self.t_max, self.max_events)
@@ -176,7 +173,7 @@ class EventNetwork(eqx.Module):
         """
         record = self._simulate(in_times, None, throw, stop_after=1)
         out = _over(record.status, lambda r: readout.first_spikes(r, self.outputs), record)
-        return _valid(record.status, out)
+        return valid_or_nan(record.status, out)
 
     @on_any_mesh
     def spikes(
@@ -190,7 +187,7 @@ class EventNetwork(eqx.Module):
         count = checks.count("max_spikes", max_spikes)
         record = self._simulate(in_times, None, throw, stop_after=count)
         out = _over(record.status, lambda r: readout.spikes(r, self.outputs, count), record)
-        return _valid(record.status, out)
+        return valid_or_nan(record.status, out)
 
     @on_any_mesh
     def states_at(
@@ -219,12 +216,12 @@ class EventNetwork(eqx.Module):
         """
         times = checks.observation_times(times, self.t_max, self.weights.dtype)
         record = self._simulate(in_times, times, throw)
-        source = observation(self.weights.shape[0])
+        source = observation_source(self.weights.shape[0])
         order = jnp.argsort(jnp.argsort(times))
         out = _over(
             record.status, lambda r: readout.at_rows_of(r, source, len(times))[:, order], record
         )
-        return _valid(record.status, out)
+        return valid_or_nan(record.status, out)
 
     @on_any_mesh
     def counts(
@@ -238,7 +235,7 @@ class EventNetwork(eqx.Module):
         """
         record = self._simulate(in_times, None, throw)
         out = _over(record.status, lambda r: readout.counts(r, self.outputs), record)
-        return _whole(record.status, out, -1)
+        return complete_or(record.status, out, -1)
 
     @on_any_mesh
     def integrals(
@@ -251,7 +248,7 @@ class EventNetwork(eqx.Module):
         With `throw=False` the integrals of a sample that did not reach `t_max` are NaN.
         """
         record = self._simulate(in_times, None, throw, reading="integral")
-        return _whole(record.status, _over(record.status, readout.total, record), jnp.nan)
+        return complete_or(record.status, _over(record.status, readout.total, record), jnp.nan)
 
     @on_any_mesh
     def maxima(
@@ -265,7 +262,7 @@ class EventNetwork(eqx.Module):
         sample that did not reach `t_max` are NaN.
         """
         record = self._simulate(in_times, None, throw, reading="peak")
-        return _whole(record.status, _over(record.status, readout.largest, record), jnp.nan)
+        return complete_or(record.status, _over(record.status, readout.largest, record), jnp.nan)
 
     @on_any_mesh
     def simulate(
@@ -280,7 +277,7 @@ class EventNetwork(eqx.Module):
         ended.
         """
         record = self._simulate(in_times, None, throw)
-        n_sources = self.weights.shape[0]
+        n, n_sources = self.n_neurons, self.weights.shape[0]
         times, sources = _over(
             record.status, lambda r: readout.events(r, n_sources, self.max_events), record
         )
@@ -288,7 +285,7 @@ class EventNetwork(eqx.Module):
             whole = is_success(record.status)[..., None]
             last = jnp.max(jnp.where(sources >= 0, times, -jnp.inf), axis=-1, keepdims=True)
             until = jnp.where(whole, jnp.asarray(self.t_max, times.dtype), last)
-            times, sources = self._with_inputs(in_times, times, sources, until)
+            times, sources = with_inputs(in_times, times, sources, until, n)
         stats = {
             "events": jnp.sum(sources >= 0, -1, dtype=jnp.int32),
             "spikes": jnp.sum((sources >= 0) & (sources < self.n_neurons), -1, dtype=jnp.int32),
@@ -301,6 +298,9 @@ class EventNetwork(eqx.Module):
         in_times = checks.input_times(in_times, self.n_inputs, self.weights.dtype)
         # Pseudospikes apply only to queries for first spikes or the first k spikes.
         pseudospikes = None if stop_after is None else self.pseudospikes
+        if times is not None:
+            reading = "state"
+        readout = Readout() if reading is None else Readout(reading, self.outputs)
         plan = Plan(
             n=self.n_neurons,
             n_sources=self.weights.shape[0],
@@ -310,40 +310,24 @@ class EventNetwork(eqx.Module):
             max_steps=self._room(in_times, times),
             t_end=self.t_max + (0.0 if pseudospikes is None else pseudospikes.duration),
             stop_after=stop_after,
-            capacity=None if self.delays is None else self.queue_capacity,
-            reading=reading if times is None else "state",
+            capacity=self.queue_capacity,
+            readout=readout,
         )
         network = self._network(pseudospikes)
 
         def one(in_times):
-            return solve(plan, network, self.adjoint, self._arrivals(in_times, times, plan))
+            events = external_events(in_times, times, plan, delayed=self.delays is not None)
+            return solve(plan, network, self.adjoint, events)
 
         for _ in in_times.shape[:-2]:
             one = jax.vmap(one)
         record = one(in_times)
-        return self._raise_if_failed(record) if throw else record
+        return raise_if_failed(record, record.status) if throw else record
 
     def _room(self, in_times: Array, times: Array | None) -> int:
         """Maximum number of iterations of the event loop for a query with these inputs."""
         inputs = math.prod(in_times.shape[-2:]) * self._steps_per_input
         return self.max_steps + inputs + (0 if times is None else len(times))
-
-    def _with_inputs(
-        self, in_times, times: Array, sources: Array, until: Array
-    ) -> tuple[Array, Array]:
-        """Merge the input spikes up to `until` into the events, sorted by time."""
-        in_times = _without_subnormals(jnp.asarray(in_times, times.dtype))
-        *batch, n_in, k = in_times.shape
-        channels = jnp.repeat(jnp.arange(n_in, dtype=sources.dtype) + self.n_neurons, k)
-        sent = in_times.reshape(*batch, n_in * k)
-        sent = jnp.where((sent >= 0) & (sent <= until), sent, jnp.inf)
-        channels = jnp.where(sent < jnp.inf, channels, -1)
-        times, sources = (
-            jnp.concatenate(pair, axis=-1) for pair in ((times, sent), (sources, channels))
-        )
-        order = jnp.argsort(jax.lax.stop_gradient(times), axis=-1)
-        times = jnp.take_along_axis(times, order, axis=-1)
-        return times, jnp.take_along_axis(sources, order, axis=-1)
 
     def _network(self, pseudospikes: Pseudospikes | None) -> Network:
         """Build the internal `Network`: mask the weights, and append two rows of zeros.
@@ -374,76 +358,12 @@ class EventNetwork(eqx.Module):
         dtype = self.weights.dtype
         return jax.tree.map(lambda x: x.astype(dtype) if eqx.is_inexact_array(x) else x, leaves)
 
-    def _arrivals(self, in_times: Array, times: Array | None, plan: Plan) -> Arrivals:
-        """Input spikes and times of observation, sorted by time.
-
-        The sort is stable: an observation at the time of an input spike comes after it. With
-        pseudospikes, and for an integral or a maximum, an observation ends a segment at t_max.
-        """
-        n_in, k = in_times.shape
-        observed = observation(plan.n_sources)
-        in_times = _without_subnormals(in_times)
-        if plan.t_end > plan.t_max:
-            in_times = jnp.where(in_times <= plan.t_max, in_times, jnp.inf)
-        inputs, parts, sources = in_times.reshape(-1), [], []
-        if plan.capacity is None:
-            channels = jnp.arange(plan.n, plan.n + n_in, dtype=jnp.int32)
-            parts, sources, inputs = [inputs], [jnp.repeat(channels, k)], None
-        if times is not None:
-            parts.append(times)
-            sources.append(jnp.full(times.shape, observed, jnp.int32))
-        if plan.t_end > plan.t_max or plan.reading in ("integral", "peak"):
-            parts.append(jnp.full((1,), plan.t_max, in_times.dtype))
-            sources.append(jnp.full((1,), observed, jnp.int32))
-        end = jnp.full((1,), jnp.inf, self.weights.dtype)
-        parts, sources = [*parts, end], [*sources, jnp.zeros(1, jnp.int32)]
-        times, sources = jnp.concatenate(parts), jnp.concatenate(sources)
-        order = jnp.argsort(jax.lax.stop_gradient(times))
-        return Arrivals(times[order], sources[order], inputs)
-
-    def _raise_if_failed(self, record: Record) -> Record:
-        """Raise one error for the whole batch: that of the failure with the largest code."""
-        failed = jnp.where(is_success(record.status), -1, record.status)
-        worst = jnp.max(failed, initial=-1)
-        total = math.prod(record.status.shape)
-        for code, name in enumerate(MEMBERS):
-            if name in ("completed", "outputs_fired"):
-                continue
-            message = f"{{}} of {total} samples: {Status[getattr(Status, name)]}"
-            record = _error_if(record, worst == code, jnp.sum(record.status == code), message)
-        return record
-
 
 def _over(status: Array, query, record: Record) -> PyTree:
     """Apply a single-sample query over all batch axes of the record."""
     for _ in status.shape:
         query = jax.vmap(query)
     return query(record)
-
-
-def _valid(status: Array, out: Array) -> Array:
-    """Set the outputs of invalid and non-finite samples to NaN."""
-    codes = [MEMBERS.index(m) for m in ("not_finite", "invalid_input", "invalid_parameters")]
-    return _where_sample(jnp.isin(status, jnp.asarray(codes, status.dtype)), jnp.nan, out)
-
-
-def _whole(status: Array, out: Array, otherwise: float) -> Array:
-    """Set the outputs of samples that did not reach the end to `otherwise`."""
-    return _where_sample(~is_success(status), otherwise, out)
-
-
-def _where_sample(samples: Array, value: float, out: Array) -> Array:
-    """Set all outputs of these samples to `value`."""
-    samples = samples.reshape(samples.shape + (1,) * (out.ndim - samples.ndim))
-    return jnp.where(samples, jnp.asarray(value, out.dtype), out)
-
-
-def _error_if(x: PyTree, pred: Array, count: Array, message: str) -> PyTree:
-    if not checks.known(pred):
-        return eqx.error_if(x, pred, message.format("Some"))
-    if bool(pred):
-        raise RuntimeError(message.format(int(count)))
-    return x
 
 
 def _steps_per_input(delays: Array | None) -> int:
@@ -456,40 +376,6 @@ def _steps_per_input(delays: Array | None) -> int:
         return 0
     return 1 if delays.ndim == 1 else math.ceil(2 * math.sqrt(delays.shape[1]))
 
-
-def _without_subnormals(times: Array) -> Array:
-    """Replace subnormal times by 0. XLA computes with 0 in their place, but sorts them after 0."""
-    subnormal = jnp.abs(times) < jnp.finfo(times.dtype).tiny
-    return times - jax.lax.stop_gradient(jnp.where(subnormal, times, 0.0))
-
-
-def _flow(neuron, solver, dt0, stepsize_controller) -> AbstractFlow:
-    ode = {"dt0": dt0, "stepsize_controller": stepsize_controller}
-    if isinstance(solver, diffrax.AbstractSolver):
-        return flow_of(neuron, lambda part: ODEFlow(solver, **ode))
-    checks.instance("solver", solver, AbstractFlow | None, "None, a diffrax solver or a flow")
-    needed = []
-
-    def make(part):
-        exact = exact_flow(part)
-        if isinstance(solver, _CLOSED_FORMS) and not isinstance(solver, type(exact)):
-            raise checks.wrong("solver", solver, f"a flow for {type(part).__name__} neurons")
-        needed.append(exact is None and solver is None)
-        return solver or exact or ODEFlow(**ode)
-
-    whole = isinstance(solver, MixtureFlow | RefractoryFlow)
-    flow = solver if whole else flow_of(neuron, make)
-    if not any(needed) and (dt0 is not None or stepsize_controller is not None):
-        given = f"dt0={checks.shown(dt0)}, stepsize_controller={checks.shown(stepsize_controller)}"
-        raise ValueError(
-            "dt0 and stepsize_controller must be None unless a diffrax solver is used, "
-            f"got {given} with solver={checks.shown(solver)}."
-        )
-    return flow
-
-
-#: Flows of one neuron model each.
-_CLOSED_FORMS = (ExactIntegrator, ExactLIF, ExactTheta, TaylorQIF)
 
 #: Extra rows of the record, for segments that are proposed again or cut short.
 _SPARE_STEPS = 128

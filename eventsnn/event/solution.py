@@ -1,8 +1,13 @@
 """Result of a simulation, and the status of each sample."""
 
+import math
+
 import equinox as eqx
 import jax
-from jaxtyping import Array, Float, Int
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, PyTree
+
+from .. import checks
 
 
 class Status(eqx.Enumeration):
@@ -72,3 +77,44 @@ class Solution(eqx.Module):
     sources: Int[Array, "*batch events"]
     status: Status
     stats: dict[str, Int[Array, " *batch"]]
+
+
+def raise_if_failed(tree: PyTree, code: Int[Array, " *batch"]) -> PyTree:
+    """Return `tree`, or raise one error for a batch of status codes with failures.
+
+    It is that of the failure with the largest code.
+    """
+    failed = jnp.where(is_success(code), -1, code)
+    worst = jnp.max(failed, initial=-1)
+    total = math.prod(code.shape)
+    for number, name in enumerate(MEMBERS):
+        if name in ("completed", "outputs_fired"):
+            continue
+        message = f"{{}} of {total} samples: {Status[getattr(Status, name)]}"
+        tree = _error_if(tree, worst == number, jnp.sum(code == number), message)
+    return tree
+
+
+def valid_or_nan(status: Array, out: Array) -> Array:
+    """Set the outputs of invalid and non-finite samples to NaN."""
+    codes = [MEMBERS.index(m) for m in ("not_finite", "invalid_input", "invalid_parameters")]
+    return _where_sample(jnp.isin(status, jnp.asarray(codes, status.dtype)), jnp.nan, out)
+
+
+def complete_or(status: Array, out: Array, value: float) -> Array:
+    """Set the outputs of samples that did not reach the end to `value`."""
+    return _where_sample(~is_success(status), value, out)
+
+
+def _where_sample(samples: Array, value: float, out: Array) -> Array:
+    """Set all outputs of these samples to `value`."""
+    samples = samples.reshape(samples.shape + (1,) * (out.ndim - samples.ndim))
+    return jnp.where(samples, jnp.asarray(value, out.dtype), out)
+
+
+def _error_if(x: PyTree, pred: Array, count: Array, message: str) -> PyTree:
+    if not checks.known(pred):
+        return eqx.error_if(x, pred, message.format("Some"))
+    if bool(pred):
+        raise RuntimeError(message.format(int(count)))
+    return x

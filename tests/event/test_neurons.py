@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import eventsnn as esn
-from eventsnn.event.engine.system import lift
+from eventsnn.event.engine.system import add_batch_axis
 from eventsnn.event.flows import exact_flow
 from helpers import reference as ref
 from helpers.jitted import events_of
@@ -174,7 +174,7 @@ def test_methods_are_elementwise(case, getkey):
         after = neuron.reset(neuron.receive(state, current), spiked)
         return after, neuron.drift(state), neuron.threshold_gap(state), neuron.observe(state)
 
-    together = all_of(lift(neuron), batch, current, spiked)
+    together = all_of(add_batch_axis(neuron), batch, current, spiked)
     for k in range(3):
         state = jax.tree.map(lambda x, k=k: x[:, k], batch)
         alone = all_of(neuron, state, current[..., k], spiked[:, k])
@@ -190,7 +190,7 @@ HELD = [Case(model, "exact") for model in HOLD]
 @pytest.mark.parametrize("case", HELD, ids=lambda case: case.model.name)
 def test_what_is_held_stands_still_and_the_rest_goes_on(case, getkey):
     neuron = neuron_of(case)
-    state, neuron = spread(neuron.init_state(N), getkey, 3), lift(neuron)
+    state, neuron = spread(neuron.init_state(N), getkey, 3), add_batch_axis(neuron)
     for held, before in zip(neuron.hold(state, jnp.zeros(3)), state, strict=True):
         np.testing.assert_allclose(held, before, rtol=1e-14)
     dt = jax.random.uniform(getkey(), (N, 3), maxval=9.0)
@@ -206,7 +206,7 @@ def test_what_is_held_stands_still_and_the_rest_goes_on(case, getkey):
 def test_the_exact_flow_is_the_ode_flow(case, getkey):
     neuron = case.model.neuron(**parameters_of(draw(case)))
     start = jax.tree.map(lambda x: jax.random.normal(getkey(), (N, 3)), neuron.init_state(N))
-    neuron, dt, steps = lift(neuron), jnp.array([0.0, 1.0, 23.0]), 40
+    neuron, dt, steps = add_batch_axis(neuron), jnp.array([0.0, 1.0, 23.0]), 40
     end, step = start, jax.jit(ft.partial(esn.ODEFlow(dfx.Dopri8(), dt0=1.0).advance, neuron))
     for _ in range(steps):
         end = step(end, dt / steps)

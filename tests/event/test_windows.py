@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from eventsnn.event.engine.system import lift
+from eventsnn.event.engine.system import add_batch_axis
 from eventsnn.event.flows import Window
 from helpers.registry import (
     EIF,
@@ -69,7 +69,7 @@ def row(tree, i):
 def states(case, neuron, flow, rng):
     """Random states below the threshold, and one state above it per neuron."""
     start = jax.tree.map(lambda x: x[:, None], neuron.init_state(N))
-    lifted = lift(neuron)
+    lifted = add_batch_axis(neuron)
     kick = jnp.asarray(rng.uniform(3.0, 9.0, (TRIALS, N, 1))) * abs(case.model.scale)
     advance = quick(lambda kick, dt: flow.advance(lifted, lifted.receive(start, kick), dt))
     ahead = [advance(kick[0], jnp.full(1, dt)) for dt in np.arange(0.25, 12.0, 0.25)]
@@ -94,11 +94,13 @@ def test_each_neuron_moves_in_its_own_window(case):
         who = rng.integers(N)
         state = jax.tree.map(lambda x, y, i=who: x.at[i].set(y[i]), state, beyond)
         start[who], stop[who] = HORIZON + 1, np.inf
-        time, found = run(lift(neuron), state, jax.tree.map(jnp.asarray, Window(start, stop)))
+        time, found = run(
+            add_batch_axis(neuron), state, jax.tree.map(jnp.asarray, Window(start, stop))
+        )
 
         waits = []
         for i in range(N):
-            wait, _ = run(lift(row(neuron, i)), row(state, i), None)
+            wait, _ = run(add_batch_axis(row(neuron, i)), row(state, i), None)
             waits.append(wait if wait <= stop[i] - start[i] else np.inf)
         waits[who] = np.inf
         ends = np.asarray(waits) + start[:, 0]

@@ -1,31 +1,30 @@
 """Derivatives by JAX's automatic differentiation, on a replay of the record."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int, PyTree
+from jaxtyping import Array, Float, Int, PyTree
 
 from ..engine.batching import program, varying
-from ..engine.delays import triggered_on_way
-from ..engine.readout import of, read
-from ..engine.record import Arrivals, nothing, observation
+from ..engine.delays import delayed_weights
+from ..engine.readout import evaluate
+from ..engine.record import Arrivals, observation_source
+from ..engine.segments import Inbound, NoInbound, triggered_by_event
 from ..engine.system import (
-    Inbound,
-    Passage,
-    approach,
-    charges,
-    driven,
+    Network,
+    Plan,
+    add_batch_axis,
+    apply_drive,
+    gap_and_speed,
     initial_state,
     jump,
-    lift,
-    passage,
-    triggered,
-    weight_rows,
+    received,
+    spiking,
 )
 from ..neurons.base import State
-from .base import AbstractAdjoint, Problem, forget, recording
+from .base import AbstractAdjoint, Problem, Row, forget, recording
 from .messages import first_of, sources_of
 
 #: Order up to which derivatives of crossing times are correct.
@@ -44,24 +43,10 @@ class Autodiff(AbstractAdjoint):
     def apply(self, loop, problem, active, arrays, arrivals):
         del active
         record = loop(recording(problem), *lax.stop_gradient((arrays, arrivals)))
-        assert record.dt is not None
-        numbers = jnp.arange(problem.plan.max_steps, dtype=jnp.int32)
-        columns = (record.sources, record.dt, record.message, record.wait, record.driven)
-        rows = _Row(numbers, *jax.tree.map(lambda x: jnp.moveaxis(x, 0, -1), columns))
+        rows = Row.all(record)
         shifts, observed = program(_replay, problem=problem)(arrays, arrivals, rows)
         times = jnp.where(record.times < jnp.inf, record.times + shifts, jnp.inf)
         return forget(record)._replace(times=times, observed=observed)
-
-
-class _Row(NamedTuple):
-    """One row of the record, batch last."""
-
-    number: Int[Array, ""]
-    source: Int[Array, " batch"]
-    dt: Float[Array, " batch"]
-    message: Int[Array, "receivers batch"] | None
-    wait: Float[Array, "receivers batch"] | None
-    driven: Bool[Array, " batch"] | None
 
 
 class _Replay(NamedTuple):
@@ -71,84 +56,135 @@ class _Replay(NamedTuple):
     taken from the record, since a difference of two late times is inexact.
     """
 
+    number: Int[Array, ""]  # of the row
     state: State
     time: Float[Array, " batch"]
     due: Float[Array, "n batch"]  # shift of each neuron's last crossing
     arrived: Int[Array, " batch"]  # number of external events so far
-    sent: Float[Array, "messages batch"] | None  # shift of each spike; None without delays
+    sent: Any  # shift of each spike, see `_Delayed`; () without delays
 
 
-def _replay(arrays: PyTree, arrivals: Arrivals, rows: _Row, *, problem: Problem):
+class _AtOnce(NamedTuple):
+    """Transport without delays."""
+
+    def init(self) -> tuple[()]:
+        return ()
+
+    def inbound(self, replay: _Replay, row: Row) -> NoInbound:
+        return NoInbound()
+
+    def arrivals(self, inbound: Any, replay: _Replay, row: Row) -> Array:
+        """Shifts of the arrival times of delayed spikes."""
+        return replay.time[None]
+
+    def send(self, replay: _Replay, time: Array) -> tuple[()]:
+        return ()
+
+
+class _Delayed(NamedTuple):
+    """Transport with delays. The times of arrivals depend on the times of the spikes sent."""
+
+    plan: Plan
+    weights: Float[Array, "sources+2 columns"]
+    delays: Float[Array, "sources+2 receivers"]  # shifts
+    inputs: Float[Array, "inputs batch"]  # shifts
+    sources: Int[Array, "rows batch"]  # of all rows
+
+    def init(self) -> Float[Array, "messages batch"]:
+        later = jnp.zeros((len(self.sources), self.inputs.shape[1]), self.inputs.dtype)
+        return jnp.concatenate([self.inputs, later])
+
+    def inbound(self, replay: _Replay, row: Row) -> Inbound:
+        takes = row.message >= 0
+        source = sources_of(self.plan, row.message, self.sources, len(self.inputs))
+        receiver = jnp.arange(len(takes), dtype=source.dtype)[:, None]
+        when = jnp.take_along_axis(replay.sent, row.message, axis=0, mode="clip")
+        wait = row.wait + (when + self.delays[source, receiver] - replay.time)
+        return Inbound(jnp.where(takes, wait, jnp.inf), delayed_weights(self.weights, source))
+
+    def arrivals(self, inbound: Any, replay: _Replay, row: Row) -> Array:
+        """Shifts of the arrival times, for arrivals at the end of the row's segment."""
+        # The wait of these arrivals is the length of the segment: the difference is a shift.
+        return replay.time + (inbound.first() - row.dt)
+
+    def send(self, replay: _Replay, time: Array) -> Float[Array, "messages batch"]:
+        number = len(self.inputs) + replay.number
+        return lax.dynamic_update_index_in_dim(replay.sent, time, number, 0)
+
+
+def _transport(plan: Plan, network: Network, arrivals: Arrivals, rows: Row) -> _AtOnce | _Delayed:
+    if arrivals.inputs is None or network.delays is None:
+        return _AtOnce()
+    delays, inputs = _shift(network.delays), _shift(arrivals.inputs.T)
+    return _Delayed(plan, network.weights, delays, inputs, rows.source)
+
+
+def _replay(arrays: PyTree, arrivals: Arrivals, rows: Row, *, problem: Problem):
     """Return the shifts of the times of all rows, and their readout; batch first."""
     plan, network = problem.plan, problem.build(arrays)
-    flow, batch = network.flow, arrivals.times.shape[0]
-    first, inputs = initial_state(network.neuron, plan.n, batch), 0
-    zero, sent, delays = jnp.zeros(batch, rows.dt.dtype), None, None
-    shifts = _shift(arrivals.times)
-    if arrivals.inputs is not None and network.delays is not None:
-        inputs, delays = arrivals.inputs.shape[1], _shift(network.delays)
-        sent = jnp.concatenate([_shift(arrivals.inputs.T), jnp.zeros_like(rows.dt)])
-    network = network._replace(neuron=lift(network.neuron))
+    batch, dtype = rows.dt.shape[-1], rows.dt.dtype
+    first, shifts = initial_state(network.neuron, plan.n, batch), _shift(arrivals.times)
+    network = network._replace(neuron=add_batch_axis(network.neuron))
+    transport = _transport(plan, network, arrivals, rows)
 
-    def inbound_of(carry: _Replay, row: _Row):
-        """Delayed arrivals within a row; their times depend on the times of the spikes sent."""
-        if carry.sent is None or row.message is None or row.wait is None or delays is None:
-            return None
-        takes = row.message >= 0
-        source = sources_of(plan, row.message, rows.source, inputs)
-        receiver = jnp.arange(len(takes), dtype=source.dtype)[:, None]
-        when = jnp.take_along_axis(carry.sent, row.message, axis=0, mode="clip")
-        wait = row.wait + (when + delays[source, receiver] - carry.time)
-        return Inbound(takes, jnp.where(takes, wait, 0.0), charges(network.weights, source))
+    def body(replay: _Replay, row: Row):
+        prescribed = row.arrival(plan.n, plan.n_sources)
+        at = jnp.take_along_axis(shifts, replay.arrived[:, None], axis=1, mode="clip")[:, 0]
+        start = replay._replace(arrived=replay.arrived + prescribed.astype(jnp.int32))
+        until = jnp.where(prescribed, at, replay.time)
+        return _replay_row(plan, network, transport, first, start, row, until)
 
-    def body(carry: _Replay, row: _Row):
-        state, time, due, arrived, sent = carry
-        neuron = driven(network.neuron, network.drive, row.driven)
-        is_arrival = (row.source >= plan.n) & (row.source != nothing(plan.n_sources))
-        winner = jnp.arange(plan.n, dtype=row.source.dtype)[:, None] == row.source
-        inbound = inbound_of(carry, row)
-        crossing = time + _crossing(flow, neuron, state, row.dt, inbound)
-        due = jnp.where(row.dt > 0, crossing, due)
-        found = None
-        if inbound is not None:
-            way = _way(flow, neuron, state, row.dt, inbound)
-            found = triggered_on_way(flow, neuron, way, inbound)
-            due = jnp.where(found.carried, crossing, due)
-
-        until = jnp.take_along_axis(shifts, arrived[:, None], axis=1, mode="clip")[:, 0]
-        until = jnp.where(is_arrival, until, time)
-        until = jnp.where(winner.any(0), jnp.sum(jnp.where(winner, due, 0.0), 0), until)
-        current = weight_rows(network.weights, row.source) if inbound is None else None
-        if inbound is not None and found is not None:
-            ends = first_of(found.fires(), len(inbound.wait))
-            # The wait of these arrivals is the length of the segment: the difference is a shift.
-            arrives = time + (inbound.wait - row.dt)
-            first_arrives = jnp.sum(jnp.where(ends, arrives, 0.0), axis=0)
-            until = jnp.where(found.fires().any(0), first_arrives, until)
-            due = jnp.where(found.at_once, arrives, due)
-        dt = row.dt + (until - time)
-        end = _way(flow, neuron, state, dt, inbound).end
-        seen = None
-        if plan.reading == "state":
-            reads = row.source == observation(plan.n_sources)
-            seen = of(_read(neuron, first, end, reads), plan.outputs)
-        elif plan.reading is not None:
-            seen = read(plan.reading, flow, neuron, plan.outputs, state, dt, inbound, end)
-        after = jump(neuron, end, current, winner)
-        if inbound is None:
-            found = triggered(flow, neuron, end, after)
-            due = jnp.where(found.at_once & ~winner, until, due)
-            crossing = until + _crossing(flow, neuron, after, jnp.zeros_like(row.dt), None)
-            due = jnp.where(found.carried & ~winner, crossing, due)
-        if sent is not None:
-            sent = lax.dynamic_update_index_in_dim(sent, until, inputs + row.number, 0)
-        arrived = arrived + is_arrival.astype(arrived.dtype)
-        return _Replay(after, until, due, arrived, sent), (until, seen)
-
-    due = jnp.zeros((plan.n, batch), zero.dtype)
-    start = _Replay(first, zero, due, jnp.zeros(batch, jnp.int32), sent)
+    zero, none = jnp.zeros(batch, dtype), jnp.zeros(batch, jnp.int32)
+    due = jnp.zeros((plan.n, batch), dtype)
+    start = _Replay(jnp.asarray(0, jnp.int32), first, zero, due, none, transport.init())
     _, (times, seen) = lax.scan(body, varying(start, (arrays, arrivals, rows)), rows)
-    return times.T, None if seen is None else jnp.moveaxis(seen, -1, 0)
+    return times.T, jnp.moveaxis(seen, -1, 0)
+
+
+def _replay_row(
+    plan: Plan,
+    network: Network,
+    transport: _AtOnce | _Delayed,
+    first: State,
+    replay: _Replay,
+    row: Row,
+    until: Float[Array, " batch"],
+) -> tuple[_Replay, tuple[Array, Array]]:
+    """Replay one row; `until` is the shift of its end, unless a spike or a delayed arrival ends it.
+
+    Returns the carry, and the shift of the time of the row's end and the row's readout.
+    """
+    network, spiked = apply_drive(network, row.past_t_max), spiking(plan.n, row.source)
+    state, time, inbound = replay.state, replay.time, transport.inbound(replay, row)
+    within = inbound.triggered(network, inbound.split(network, state, row.dt))
+    crossing = time + _crossing(network, inbound, state, row.dt)
+    due = jnp.where((row.dt > 0) | within.carried, crossing, replay.due)
+
+    # The end of the segment: a spike, or the first arrival that makes a neuron fire.
+    until = jnp.where(spiked.any(0), jnp.sum(jnp.where(spiked, due, 0.0), 0), until)
+    arrivals = transport.arrivals(inbound, replay, row)
+    ends = first_of(within.fires(), len(arrivals))
+    earliest = jnp.sum(jnp.where(ends, arrivals, 0.0), axis=0)
+    until = jnp.where(within.fires().any(0), earliest, until)
+    due = jnp.where(within.at_once, arrivals, due)
+    dt = row.dt + (until - time)
+    end = inbound.split(network, state, dt).end
+
+    # Elsewhere the observable may be infinite, and a zero cotangent would become NaN.
+    read = row.source == observation_source(plan.n_sources)
+    last = end
+    if plan.readout.kind == "state":
+        last = jax.tree.map(lambda x, y: jnp.where(read, x, y), end, first)
+    seen = evaluate(plan.readout, network, inbound, state, dt, last)
+
+    after = jump(network.neuron, end, received(network, row.source), spiked)
+    by_event = triggered_by_event(network, end, after, spiked)
+    crossing = until + _crossing(network, NoInbound(), after, jnp.zeros_like(row.dt))
+    due = jnp.where(by_event.at_once, until, due)
+    due = jnp.where(by_event.carried, crossing, due)
+    sent = transport.send(replay, until)
+    replay = _Replay(replay.number + 1, after, until, due, replay.arrived, sent)
+    return replay, (until, seen)
 
 
 def _shift(x: Array) -> Array:
@@ -157,33 +193,18 @@ def _shift(x: Array) -> Array:
     return jnp.where(finite, x, 0.0) - lax.stop_gradient(jnp.where(finite, x, 0.0))
 
 
-def _crossing(flow, neuron, state: State, dt: Array, inbound: Inbound | None) -> Array:
+def _crossing(network: Network, inbound: NoInbound | Inbound, state: State, dt: Array) -> Array:
     """Shift of each neuron's crossing time, if it crosses at the end of the segment.
 
     The crossing time is an implicit function: the zero of the gap. Starting from the known zero,
     each step of Newton's method with a constant slope makes one more order of derivatives correct.
     """
-    way = _way(flow, neuron, state, dt, inbound)
-    velocity = flow.velocity(neuron, way.start, way.dt, way.end)
-    _, speed = lax.stop_gradient(approach(neuron, way.end, velocity))
+    neuron, split = network.neuron, inbound.split(network, state, dt)
+    velocity = network.flow.velocity(neuron, split.start, split.dt, split.end)
+    _, speed = lax.stop_gradient(gap_and_speed(neuron, split.end, velocity))
     closing = speed > jnp.finfo(speed.dtype).tiny ** (1 / _ORDERS)  # else 1 / speed^3 overflows
     shift = jnp.zeros_like(speed)
     for _ in range(_ORDERS):
-        gap = _shift(neuron.threshold_gap(_way(flow, neuron, state, dt + shift, inbound).end))
+        gap = _shift(neuron.threshold_gap(inbound.split(network, state, dt + shift).end))
         shift = shift + jnp.where(closing, gap / jnp.where(closing, speed, 1.0), 0.0)
     return shift
-
-
-def _way(flow, neuron, state: State, dt: Array, inbound: Inbound | None) -> Passage:
-    if inbound is None:
-        return Passage(state, state, dt, flow.advance(neuron, state, dt))
-    return passage(flow, neuron, state, dt, inbound)
-
-
-def _read(neuron, safe: State, end: State, reads: Array) -> Array:
-    """Observable at the end of a segment, in the samples where it is read.
-
-    Elsewhere the observable may be infinite, and a zero cotangent would become NaN. There the
-    state `safe` is observed instead.
-    """
-    return neuron.observe(jax.tree.map(lambda a, b: jnp.where(reads, b, a), safe, end))

@@ -5,9 +5,11 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import equinox as eqx
-from jaxtyping import PyTree
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from ..engine.record import Arrivals, Record
+from ..engine.record import Arrivals, Record, no_event_source
 from ..engine.system import Network, Plan
 
 
@@ -42,6 +44,26 @@ class AbstractAdjoint(eqx.Module):
         """
 
 
+class Row(NamedTuple):
+    """One row of the record, or all rows; batch last. See [`Record`][]."""
+
+    source: Int[Array, "... batch"]
+    dt: Float[Array, "... batch"]
+    message: Any  # None without delays
+    wait: Any  # None without delays
+    past_t_max: Bool[Array, "... batch"] | None
+
+    @classmethod
+    def all(cls, record: Record) -> "Row":
+        """Return all rows of a record that was made for a backward pass."""
+        columns = (record.sources, record.dt, record.message, record.wait, record.past_t_max)
+        return cls(*jax.tree.map(lambda x: jnp.moveaxis(x, 0, -1), columns))
+
+    def arrival(self, n: int, n_sources: int) -> Bool[Array, "... batch"]:
+        """Whether the row ends with an event at a prescribed time."""
+        return (self.source >= n) & (self.source != no_event_source(n_sources))
+
+
 def recording(problem: Problem) -> Problem:
     """Return the same problem, with every segment recorded."""
     return problem._replace(plan=problem.plan._replace(keep_states=True))
@@ -49,4 +71,4 @@ def recording(problem: Problem) -> Problem:
 
 def forget(record: Record) -> Record:
     """Return the record without the fields that only a backward pass needs."""
-    return record._replace(dt=None, state=None, message=None, wait=None, driven=None)
+    return record._replace(dt=None, state=None, message=None, wait=None, past_t_max=None)

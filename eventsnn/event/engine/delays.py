@@ -1,116 +1,147 @@
-"""Segments with delayed arrivals, at a separate time for each neuron.
+"""Transport with delays: spikes in transit, and segments with arrivals at each neuron."""
 
-With delays every synapse may deliver a spike at a different time. If each arrival ended the
-segment of the whole network, there would be as many segments as synapses. Between two spikes,
-however, neurons do not interact. Within one segment each neuron may therefore receive its own next
-arrival. Only the second arrival at a neuron ends the segment.
-"""
-
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
-from ..flows import AbstractFlow, Segment, Window
-from ..neurons import AbstractNeuron
+from ..flows import Segment, Window
 from ..neurons.base import State
-from .queue import Next
-from .system import (
-    Inbound,
-    Network,
-    Passage,
-    Triggered,
-    approach,
-    charges,
-    passage,
-    tie_grain,
-    triggered,
-)
+from .queue import Next, Schedule, empty, peek, push, schedule, take
+from .segments import Inbound, SplitSegment, triggered
+from .system import Network, Plan, gap_and_speed, tie_tolerance, weight_rows
+from .transport import Immediate, Inside
 
 
-class Coming(NamedTuple):
-    """Delayed arrivals within a proposed segment."""
+class _Transit(NamedTuple):
+    """Arrivals within a proposed segment."""
 
-    following: Next
-    inbound: Inbound
-    passage: Passage
-    overshot: Bool[Array, "n batch"]  # past its threshold before its arrival
-    fires: Bool[Array, "n batch"]  # an arrival at the end of the segment makes it fire
+    upcoming: Next
+    inside: Inside
 
 
-def next_segment(
-    network: Network,
-    state: State,
-    horizon: Float[Array, " batch"],
-    memory: Any,
-    following: Next,
-    flows: Bool[Array, " batch"],
-    span: Float[Array, "n 1"],
-) -> tuple[Segment, Coming]:
-    """Propose the next segment, and find the arrivals within it.
+class Delayed(NamedTuple):
+    """Transport with axonal or synaptic delays; the methods are described in `Immediate`.
 
-    The segment ends no later than the earliest second arrival at any neuron. Each neuron flows,
-    receives its arrival, and flows again. The flow is therefore called twice: for the windows
-    before and after the arrivals. If an arrival makes its neuron fire at once, the segment ends at
-    that arrival. In samples where `flows` is false, a neuron is still due to fire, and
-    nothing arrives.
+    Within one segment each neuron advances to its own next arrival, receives it, and advances to
+    the end.
     """
-    flow, neuron = network.flow, network.neuron
-    wait = following.wait
-    horizon = jnp.minimum(horizon, jnp.min(following.later, axis=0))
-    charge = charges(network.weights, following.source)
 
-    early = passage(flow, neuron, state, horizon, Inbound(wait <= horizon, wait, charge))
-    fires = (wait <= horizon) & triggered(flow, neuron, early.before, early.start).fires()
-    first = jnp.where(wait <= horizon, wait, 0.0)
-    horizon = jnp.minimum(horizon, jnp.min(jnp.where(fires, wait, jnp.inf), axis=0))
-    segment, since = _two_windows(flow, neuron, state, early.start, first, horizon, memory)
+    plan: Plan
+    delays: Float[Array, "sources+2 receivers"]
+    schedule: Schedule
+    columns: int  # number of columns of the weights
+    scale: Float[Array, "n 1"]  # scale of each gap
 
-    # An arrival at the time of a spike is delivered after the spike, unless the spike follows from
-    # it and its time only rounds to that of the arrival.
-    dt = segment.dt
-    row = lax.broadcasted_iota(jnp.int32, wait.shape, 0)
-    caused = since & ((row == segment.who) | (len(wait) == 1))
-    takes = flows & jnp.where(segment.spiked & ~caused, wait < dt, wait <= dt)
-    inbound = Inbound(takes, wait, charge)
-    way = passage(flow, neuron, state, dt, inbound)
-    overshot, fires = _crossings(network, state, way, inbound, span)
-    return segment._replace(end=way.end), Coming(following, inbound, way, overshot, fires)
+    def init(self, batch):
+        receivers = self.delays.shape[1]
+        return empty(receivers, self.plan.capacity, batch, self.delays.dtype)
+
+    def idle(self, state, none):
+        receivers, n = self.delays.shape[1], self.plan.n
+        zero = jnp.broadcast_to(none, (receivers, none.size))
+        index = zero.astype(jnp.int32)
+        never = zero + jnp.inf
+        mask = jnp.zeros((n, none.size), bool)
+        inbound = Inbound(never, jnp.zeros((self.columns, none.size), none.dtype))
+        inside = Inside(inbound, SplitSegment(state, state, zero, state), mask, mask)
+        return _Transit(Next(never, never, index, index, index), inside)
+
+    def upcoming(self, queue, time):
+        following = peek(queue, self.schedule, time, self.plan.n, self.plan.n_sources)
+        return following, jnp.min(following.wait, axis=0)
+
+    def propose(self, network, state, horizon, memory, upcoming, moves):
+        """Propose the next segment, and find the arrivals within it.
+
+        The segment ends no later than the earliest second arrival at any neuron. The flow is called
+        twice: for the windows before and after the arrivals. If an arrival makes its neuron fire at
+        once, the segment ends at that arrival.
+        """
+        wait = upcoming.wait
+        horizon = jnp.minimum(horizon, jnp.min(upcoming.later, axis=0))
+        weights = delayed_weights(network.weights, upcoming.source)
+
+        early = Inbound(jnp.where(wait <= horizon, wait, jnp.inf), weights)
+        split = early.split(network, state, horizon)
+        fires = early.takes() & triggered(network, split.before, split.start).fires()
+        horizon = jnp.minimum(horizon, jnp.min(jnp.where(fires, wait, jnp.inf), axis=0))
+        segment, after = _two_windows(network, state, split.start, early.first(), horizon, memory)
+
+        # An arrival at the time of a spike is delivered after the spike, unless the spike follows
+        # from it and its time only rounds to that of the arrival.
+        dt = segment.dt
+        row = lax.broadcasted_iota(jnp.int32, wait.shape, 0)
+        caused = after & ((row == segment.who) | (len(wait) == 1))
+        takes = moves & jnp.where(segment.spiked & ~caused, wait < dt, wait <= dt)
+        inbound = Inbound(jnp.where(takes, wait, jnp.inf), weights)
+        split = inbound.split(network, state, dt)
+        fires = inbound.triggered(network, split).fires()
+        overshot = takes & self._overshot(network, state, split.before, inbound.first())
+        inside = Inside(inbound, split, fires, overshot)
+        return segment._replace(end=split.end), _Transit(upcoming, inside)
+
+    def inside(self, transit, state, segment):
+        return transit.inside
+
+    def send(self, queue, accepted, proposal, source, row):
+        segment, _, time, transit = proposal
+        passed = jnp.where(accepted, segment.dt, 0.0)
+        queue = take(queue, transit.upcoming, accepted & transit.inside.inbound.takes(), passed)
+        waits, left = weight_rows(self.delays, source), time.until(self.plan.t_end)
+        # Arrivals after t_end are dropped. In a row without an event all delays are inf.
+        waits = jnp.where((waits <= left) & accepted, waits, jnp.inf)
+        return push(queue, waits, row + self.schedule.messages.shape[1] - 2, source)
+
+    def recorded(self, transit, accepted):
+        inbound = transit.inside.inbound
+        taken = accepted & inbound.takes()
+        return jnp.where(taken, transit.upcoming.message, -1), inbound.first()
+
+    def _overshot(self, network: Network, state: State, before: State, dt: Array) -> Array:
+        """Mask of the neurons that are past their thresholds after `dt`."""
+        velocity = network.flow.velocity(network.neuron, state, dt, before)
+        gap, speed = gap_and_speed(network.neuron, before, velocity)
+        passes = network.flow.passes(network.neuron, before)
+        return passes & (gap < -tie_tolerance(dt, speed, self.scale))
 
 
-def triggered_on_way(
-    flow: AbstractFlow, neuron: AbstractNeuron, way: Passage, inbound: Inbound
-) -> Triggered:
-    """Find the neurons that an arrival at the end of the segment makes fire."""
-    last = inbound.takes & (way.dt == 0)
-    found = triggered(flow, neuron, way.before, way.start)
-    return Triggered(last & found.at_once, last & found.carried)
+def transport_of(
+    plan: Plan, network: Network, inputs: Float[Array, "inputs batch"] | None, scale: Array
+) -> Immediate | Delayed:
+    """Return the transport of a network, given its delayed input spikes."""
+    if network.delays is None or inputs is None:
+        return Immediate(plan.n)
+    planned = schedule(inputs, network.delays, plan.n, plan.t_end)
+    return Delayed(plan, network.delays, planned, network.weights.shape[1], scale)
 
 
-def _crossings(network, state, way, inbound, span):
-    """Masks of the neurons past threshold before their arrival, and of those that it makes fire.
+def delayed_weights(
+    weights: Array, source: Int[Array, "receivers batch"]
+) -> Float[Array, "columns batch"]:
+    """Weights that each receiver gets from its own source, port by port.
 
-    The second mask contains only arrivals at the end of the segment.
+    With a receiver axis of length 1 (axonal delays) all neurons have the same source.
     """
-    first = jnp.where(inbound.takes, inbound.wait, 0.0)
-    velocity = network.flow.velocity(network.neuron, state, first, way.before)
-    gap, speed = approach(network.neuron, way.before, velocity)
-    past = network.flow.passes(network.neuron, way.before) & (gap < -tie_grain(first, speed, span))
-    return inbound.takes & past, triggered_on_way(
-        network.flow, network.neuron, way, inbound
-    ).fires()
+    receivers, columns = source.shape[0], weights.shape[1]
+    if receivers == 1:
+        return weight_rows(weights, source[0])
+    column = lax.broadcasted_iota(source.dtype, (columns, source.shape[1]), 0)
+    flat = jnp.tile(source, (columns // receivers, 1)) * columns + column
+    return jnp.take(weights.reshape(-1), flat, mode="clip")
 
 
 def _two_windows(
-    flow, neuron, state, after, first, horizon, memory
+    network, state, after, first, horizon, memory
 ) -> tuple[Segment, Bool[Array, " batch"]]:
     """Find the earliest crossing, before or after each neuron's own arrival time `first`.
 
     Also returns a mask of the samples in which it is after the arrival. At equal times the crossing
     before an arrival has precedence.
     """
+    flow, neuron = network.flow, network.neuron
     early = flow.next_spike(neuron, state, horizon, memory, Window(jnp.zeros_like(first), first))
     # Keep the memory of the first call, such as a step size, only where that call ended early.
     short = early.dt < horizon

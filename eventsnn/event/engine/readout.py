@@ -4,62 +4,57 @@ The event loop and the adjoints evaluate the readout of each segment. A query ex
 from the record of one sample.
 """
 
-from typing import Literal
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from ..flows import AbstractFlow
-from ..neurons import AbstractNeuron
 from ..neurons.base import State
-from .record import Record, nothing, observation
-from .system import Inbound, Passage, passage
-
-Reading = Literal["state", "integral", "peak"]
+from .record import Record, no_event_source, observation_source
+from .segments import Inbound, NoInbound
+from .system import Network, Readout
 
 #: Neutral value, for rows in which nothing is read.
-UNREAD = {"state": 0.0, "integral": 0.0, "peak": -np.inf}
+NEUTRAL = {"state": 0.0, "integral": 0.0, "peak": -np.inf}
 
 
-def reads(
-    kind: Reading, source: Int[Array, " batch"], holds: Bool[Array, " batch"], n_sources: int
+def is_read(
+    readout: Readout,
+    source: Int[Array, " batch"],
+    accepted: Bool[Array, " batch"],
+    n_sources: int,
 ) -> Bool[Array, " batch"]:
     """Mask of the samples in which a row is read.
 
     A state is read at observations only, an integral or a maximum in every accepted segment.
     """
-    return source == observation(n_sources) if kind == "state" else holds
+    return source == observation_source(n_sources) if readout.kind == "state" else accepted
 
 
-def read(
-    kind: Reading,
-    flow: AbstractFlow,
-    neuron: AbstractNeuron,
-    outputs: tuple[int, ...],
+def evaluate(
+    readout: Readout,
+    network: Network,
+    inbound: NoInbound | Inbound,
     start: State,
     dt: Float[Array, " batch"],
-    inbound: Inbound | None,
     end: State,
 ) -> Float[Array, "outputs batch"]:
     """Readout of the outputs in a segment. Differentiable in all arrays of floats."""
-    if kind == "state":
-        return of(neuron.observe(end), outputs)
-    measure = flow.integral if kind == "integral" else flow.peak
-    if inbound is None:
-        return of(measure(neuron, start, dt), outputs)
-    way: Passage = passage(flow, neuron, start, dt, inbound)
-    legs = (
-        measure(neuron, start, jnp.where(inbound.takes, inbound.wait, 0.0)),
-        measure(neuron, way.start, way.dt),
-    )
-    return of(legs[0] + legs[1] if kind == "integral" else jnp.maximum(*legs), outputs)
+    flow, neuron = network.flow, network.neuron
+    if readout.kind == "state":
+        return select(neuron.observe(end), readout.outputs)
+    integral = readout.kind == "integral"
+    measure, join = (flow.integral, jnp.add) if integral else (flow.peak, jnp.maximum)
+    if isinstance(inbound, NoInbound):
+        return select(measure(neuron, start, dt), readout.outputs)
+    split = inbound.split(network, start, dt)
+    first = measure(neuron, start, inbound.first())
+    return select(join(first, measure(neuron, split.start, split.dt)), readout.outputs)
 
 
-def of(x: Float[Array, "n batch"], outputs: tuple[int, ...]) -> Float[Array, "outputs batch"]:
+def select(x: Float[Array, "n batch"], outputs: tuple[int, ...]) -> Float[Array, "outputs batch"]:
     """Rows of the outputs. Contiguous outputs are a slice, so that XLA computes no other rows."""
-    first, count = outputs[0], len(outputs)
+    first, count = outputs[0] if outputs else 0, len(outputs)
     if outputs == tuple(range(first, first + count)):
         return x[first : first + count]
     return x[jnp.asarray(outputs)]
@@ -81,14 +76,13 @@ def spikes(record: Record, outputs: tuple[int, ...], count: int) -> Float[Array,
 
 def events(record: Record, n_sources: int, count: int) -> tuple[Array, Array]:
     """Times and sources of the first `count` events, padded with inf and -1."""
-    row, found = _nth(record.sources < nothing(n_sources), count)
+    row, found = _nth(record.sources < no_event_source(n_sources), count)
     times = jnp.where(found, record.times[row], jnp.inf)
     return times, jnp.where(found, record.sources[row], -1)
 
 
 def at_rows_of(record: Record, source: int, count: int) -> Float[Array, "outputs count"]:
     """Readout at the first `count` rows of this source; NaN for rows that do not exist."""
-    assert record.observed is not None, "the plan has to name a reading"
     row, found = _nth(record.sources == source, count)
     return jnp.where(found, record.observed[row].T, jnp.nan)
 
@@ -100,13 +94,11 @@ def counts(record: Record, outputs: tuple[int, ...]) -> Int[Array, " outputs"]:
 
 def total(record: Record) -> Float[Array, " outputs"]:
     """Sum of the readout over all rows."""
-    assert record.observed is not None, "the plan has to name a reading"
     return jnp.sum(record.observed, axis=0)
 
 
 def largest(record: Record) -> Float[Array, " outputs"]:
     """Maximum of the readout over all rows."""
-    assert record.observed is not None, "the plan has to name a reading"
     return jnp.max(record.observed, axis=0)
 
 

@@ -13,14 +13,14 @@ class Record(NamedTuple):
 
     - `0 ... n-1`: that neuron spikes,
     - `n ... n+n_in-1`: a spike of that input channel arrives,
-    - `n+n_in` ([`nothing`][]): no event; the segment was cut short, or the row is unused,
-    - `n+n_in+1` ([`observation`][]): the state is read.
+    - `n+n_in` (`no_event_source`): no event; the segment was cut short, or the row is unused,
+    - `n+n_in+1` (`observation_source`): the state is read.
 
     Rows without an event have the time inf. With delays, input spikes have no rows of their own.
 
     The other fields are:
 
-    - `observed`: readout of the outputs in each row. None if the query reads nothing.
+    - `observed`: readout of the outputs in each row; without outputs if the query reads nothing.
     - `status`: status code per sample.
     - `steps`: number of iterations per sample.
     - `state`: checkpoints. All state components of all neurons at the start of the first row of
@@ -28,22 +28,22 @@ class Record(NamedTuple):
     - `message`: with delays, the number of the spike that each receiver gets within the segment
         (see `queue`), or -1 for none.
     - `wait`: with delays, the time from the start of the segment to that arrival.
-    - `driven`: with pseudospikes, whether the segment is after `t_max`.
+    - `past_t_max`: with pseudospikes, whether the segment is after `t_max`.
 
-    `dt`, `state`, `message`, `wait` and `driven` are recorded only for a backward pass. Otherwise
-    they are None.
+    `dt`, `state`, `message`, `wait` and `past_t_max` are recorded only for a backward pass.
+    Otherwise they are None.
     """
 
     times: Float[Array, "*batch rows"]
     sources: Int[Array, "*batch rows"]
-    observed: Float[Array, "*batch rows outputs"] | None
+    observed: Float[Array, "*batch rows outputs"]
     status: Int[Array, " *batch"]
     steps: Int[Array, " *batch"]
     dt: Float[Array, "*batch rows"] | None
     state: Float[Array, "*batch blocks components"] | None
     message: Int[Array, "*batch rows receivers"] | None
     wait: Float[Array, "*batch rows receivers"] | None
-    driven: Bool[Array, "*batch rows"] | None
+    past_t_max: Bool[Array, "*batch rows"] | None
 
 
 class Arrivals(NamedTuple):
@@ -58,11 +58,11 @@ class Arrivals(NamedTuple):
     inputs: Float[Array, "*batch inputs"] | None = None
 
 
-def nothing(n_sources: int) -> int:
+def no_event_source(n_sources: int) -> int:
     """Source index of a row without an event."""
     return n_sources
 
 
-def observation(n_sources: int) -> int:
+def observation_source(n_sources: int) -> int:
     """Source index of a row at which the state is read."""
     return n_sources + 1

@@ -6,7 +6,7 @@ from .base import Segment as Segment
 from .base import Window as Window
 from .base import exact_flow as exact_flow
 from .base import first as first
-from .compose import flow_of as flow_of
+from .compose import choose_flow as choose_flow
 from .integrator import ExactIntegrator as ExactIntegrator
 from .lif import ExactLIF as ExactLIF
 from .mixture import MixtureFlow as MixtureFlow

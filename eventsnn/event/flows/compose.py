@@ -1,14 +1,25 @@
-"""Flow of a neuron model that is composed of other models."""
+"""Flow of a neuron model: its closed form, or a solver; the flow of a model composed of others."""
 
 import functools as ft
 from collections.abc import Callable
 
+import diffrax
+
+from ... import checks
 from ..neurons import AbstractNeuron, Mixture, Refractory
-from .base import AbstractFlow
+from .base import AbstractFlow, exact_flow
+from .integrator import ExactIntegrator
+from .lif import ExactLIF
 from .mixture import MixtureFlow
+from .ode import ODEFlow
+from .qif import TaylorQIF
 from .refractory import RefractoryFlow
+from .theta import ExactTheta
 
 Make = Callable[[AbstractNeuron], AbstractFlow]
+
+#: Flows of one neuron model each.
+_CLOSED_FORMS = (ExactIntegrator, ExactLIF, ExactTheta, TaylorQIF)
 
 
 @ft.singledispatch
@@ -25,3 +36,38 @@ def _(neuron: Mixture, make: Make) -> AbstractFlow:
 @flow_of.register
 def _(neuron: Refractory, make: Make) -> AbstractFlow:
     return RefractoryFlow(flow_of(neuron.neuron, make))
+
+
+def choose_flow(
+    neuron: AbstractNeuron,
+    solver: diffrax.AbstractSolver | AbstractFlow | None,
+    dt0: float | None,
+    stepsize_controller: diffrax.AbstractStepSizeController | None,
+) -> AbstractFlow:
+    """Return the flow of `neuron` for these arguments of [`eventsnn.EventNetwork`][].
+
+    **Raises:** `ValueError` for a flow of another neuron model, or for settings of a solver without
+    a solver.
+    """
+    ode = {"dt0": dt0, "stepsize_controller": stepsize_controller}
+    if isinstance(solver, diffrax.AbstractSolver):
+        return flow_of(neuron, lambda part: ODEFlow(solver, **ode))
+    checks.instance("solver", solver, AbstractFlow | None, "None, a diffrax solver or a flow")
+    needed = []
+
+    def make(part):
+        exact = exact_flow(part)
+        if isinstance(solver, _CLOSED_FORMS) and not isinstance(solver, type(exact)):
+            raise checks.wrong("solver", solver, f"a flow for {type(part).__name__} neurons")
+        needed.append(exact is None and solver is None)
+        return solver or exact or ODEFlow(**ode)
+
+    whole = isinstance(solver, MixtureFlow | RefractoryFlow)
+    flow = solver if whole else flow_of(neuron, make)
+    if not any(needed) and (dt0 is not None or stepsize_controller is not None):
+        given = f"dt0={checks.shown(dt0)}, stepsize_controller={checks.shown(stepsize_controller)}"
+        raise ValueError(
+            "dt0 and stepsize_controller must be None unless a diffrax solver is used, "
+            f"got {given} with solver={checks.shown(solver)}."
+        )
+    return flow

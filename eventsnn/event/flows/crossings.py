@@ -3,7 +3,7 @@
 All arrays are those of one sample, and the last axis is the neuron. There are two ways to evaluate
 the gap within a step. The solver's dense output is cheap. The step map, the state after one step of
 size t, defines the result of the simulation. The dense output gives the candidate points
-("suspects"), and the step map decides.
+("candidates"), and the step map decides.
 """
 
 from collections.abc import Callable
@@ -27,7 +27,7 @@ _SMALLEST_WINDOW = 2.0**-16
 _MAX_ITERATIONS = 500
 
 
-class Suspects(NamedTuple):
+class Candidates(NamedTuple):
     """Candidate points of a step: points at which a neuron may be past its threshold.
 
     They are in units of the step's length, in any order, and padded with inf. The step has been
@@ -47,14 +47,14 @@ class _Window(NamedTuple):
     done: Bool[Array, ""]
 
 
-def suspects(
+def candidates(
     sample: Callable[[Array], tuple[Array, Array]],
     armed: Bool[Array, " n"],
     end: Float[Array, " n"],
     rounding: Float[Array, " n"],
     begin: Float[Array, ""],
     nodes: int,
-) -> Suspects:
+) -> Candidates:
     """Find the candidate points at which the gap may reach 0.
 
     The search ends with the first part of the step after `begin` that has candidate points.
@@ -78,7 +78,7 @@ def suspects(
         gaps, slopes = jax.vmap(sample)(shares)
         following = window.start + window.width
         gaps = gaps.at[-1].set(jnp.where(following >= 1.0, end, gaps[-1]))
-        points, agrees = _look(shares, gaps, slopes, armed, rounding)
+        points, agrees = _search_window(shares, gaps, slopes, armed, rounding)
         good = jnp.all(agrees) | (window.width <= _SMALLEST_WINDOW)
         done = good & (jnp.any(points < jnp.inf) | (following >= 1.0))
         wider = jnp.minimum(2 * window.width, 1.0 - following)
@@ -92,7 +92,7 @@ def suspects(
     nowhere = jnp.full((rows, *end.shape), jnp.inf, end.dtype)
     whole = _Window(begin, 1.0 - begin, nowhere, begin >= 1.0)
     last = lax.while_loop(lambda window: ~window.done, body, whole)
-    return Suspects(last.points, last.start + last.width)
+    return Candidates(last.points, last.start + last.width)
 
 
 def _units(nodes: int) -> np.ndarray:
@@ -102,7 +102,7 @@ def _units(nodes: int) -> np.ndarray:
     return np.sort(np.concatenate([coarse, between]))
 
 
-def _look(shares, gaps, slopes, armed, rounding):
+def _search_window(shares, gaps, slopes, armed, rounding):
     """Return the candidate points of one window, and whether the cubics agree with the gaps."""
     coarse = _Cubic.between(shares[::2], gaps[::2], slopes[::2])
     error = jnp.max(jnp.abs(coarse(_CHECK) - gaps[1::2]), axis=0)
@@ -174,20 +174,57 @@ class Gap(NamedTuple):
         return jnp.where(stays, jnp.finfo(self.value.dtype).tiny - self.value, self.value)
 
 
-class _Hunt(NamedTuple):
-    """Search of each neuron: the last candidates evaluated, and the bracket once there is one."""
+class _Search(NamedTuple):
+    """Search of each neuron: through the candidate points, then within a bracket."""
 
     at: Float[Array, " n"]  # next point to evaluate
-    busy: Bool[Array, " n"]
+    active: Bool[Array, " n"]
     armed: Bool[Array, " n"]  # has not crossed at `before`
     waits: Bool[Array, " n"]  # is at its threshold or past it, and has not crossed
     before: Float[Array, " n"]  # last candidate with a positive gap
     before_gap: Float[Array, " n"]
-    suspect: Float[Array, " n"]  # last candidate evaluated
-    caught: Bool[Array, " n"]  # there is a bracket
+    candidate: Float[Array, " n"]  # last candidate evaluated
+    bracketed: Bool[Array, " n"]  # there is a bracket
     passes: Bool[Array, " n"]  # passes at the end of the bracket that is past the threshold
     bracket: "_Bracket"
     count: Int[Array, ""]
+
+    def evaluated(self, here: Gap) -> "_Search":
+        """Return the search with the gap at the point `at`."""
+        t, f = self.at, here.open(self.waits)
+        f = jnp.where(jnp.isnan(f), -jnp.inf, f)
+        looks = self.active & ~self.bracketed
+        hits, misses = looks & self.armed & (f <= 0), looks & (f > 0)
+        new = _Bracket(t, f, self.before, self.before_gap, self.before, self.before_gap)
+        shrinks = self.active & self.bracketed
+        past = self.active & (f <= 0)
+        return self._replace(
+            armed=self.armed | misses,
+            before=jnp.where(misses, t, self.before),
+            before_gap=jnp.where(misses, f, self.before_gap),
+            candidate=jnp.where(looks, t, self.candidate),
+            bracketed=self.bracketed | hits,
+            passes=jnp.where(past, here.passes | (f == -jnp.inf), self.passes),
+            bracket=_select(hits, new, _select(shrinks, self.bracket.shrunk(t, f), self.bracket)),
+            count=self.count + 1,
+        )
+
+    def moved(self, tolerance: Array, following: Array) -> "_Search":
+        """Return the search at its next point; `following` is the next candidate.
+
+        A neuron that does not pass at the end of its bracket waits, and the search returns to the
+        candidate points.
+        """
+        x1, f1, x2, *_ = self.bracket
+        wide = (jnp.abs(x2 - x1) > tolerance) & (f1 != 0)
+        stays = self.active & self.bracketed & ~wide & ~self.passes
+        at = jnp.where(self.bracketed, self.bracket.next(tolerance), following)
+        return self._replace(
+            at=jnp.where(stays, self.candidate, at),
+            active=self.active & jnp.where(self.bracketed, wide | stays, at < jnp.inf),
+            waits=self.waits | stays,
+            bracketed=self.bracketed & ~stays,
+        )
 
 
 class _Bracket(NamedTuple):
@@ -233,7 +270,7 @@ class _Bracket(NamedTuple):
 def first_roots(
     gap: Callable[[Array], Gap],
     start: Gap,
-    found: Suspects,
+    found: Candidates,
     length: Float[Array, " n"],
 ) -> Float[Array, " n"]:
     """Time of each neuron's first crossing; inf for neurons that do not cross.
@@ -248,65 +285,37 @@ def first_roots(
     points = jnp.where(length > 0, found.points * length, jnp.inf)
     eps = jnp.finfo(length.dtype).eps
 
-    def tolerance(bracket):
-        return eps * (2 * jnp.maximum(jnp.abs(bracket.x1), jnp.abs(bracket.x2)) + eps * length)
-
     def after(t):
         return jnp.min(jnp.where(points > t, points, jnp.inf), axis=0)
 
-    def body(hunt: _Hunt) -> _Hunt:
-        t = hunt.at
-        here = gap(jnp.where(hunt.busy, t, 0.0))
-        f = here.open(hunt.waits)
-        f = jnp.where(jnp.isnan(f), -jnp.inf, f)
-        looks = hunt.busy & ~hunt.caught
-        hits, misses = looks & hunt.armed & (f <= 0), looks & (f > 0)
-        new = _Bracket(t, f, hunt.before, hunt.before_gap, hunt.before, hunt.before_gap)
-        smaller = _select(hunt.busy & hunt.caught, hunt.bracket.shrunk(t, f), hunt.bracket)
-        bracket = _select(hits, new, smaller)
-        caught = hunt.caught | hits
-        passes = jnp.where(hunt.busy & (f <= 0), here.passes | (f == -jnp.inf), hunt.passes)
-        suspect = jnp.where(looks, t, hunt.suspect)
-        close = tolerance(bracket)
-        wide = (jnp.abs(bracket.x2 - bracket.x1) > close) & (bracket.f1 != 0)
-        stays = hunt.busy & caught & ~wide & ~passes
-        at = jnp.where(caught, bracket.next(close), after(t))
-        return _Hunt(
-            at=jnp.where(stays, suspect, at),
-            busy=hunt.busy & jnp.where(caught, wide | stays, at < jnp.inf),
-            armed=hunt.armed | misses,
-            waits=hunt.waits | stays,
-            before=jnp.where(misses, t, hunt.before),
-            before_gap=jnp.where(misses, f, hunt.before_gap),
-            suspect=suspect,
-            caught=caught & ~stays,
-            passes=passes,
-            bracket=bracket,
-            count=hunt.count + 1,
-        )
+    def body(search: _Search) -> _Search:
+        following = after(search.at)
+        search = search.evaluated(gap(jnp.where(search.active, search.at, 0.0)))
+        size = jnp.maximum(jnp.abs(search.bracket.x1), jnp.abs(search.bracket.x2))
+        return search.moved(eps * (2 * size + eps * length), following)
 
-    def more(hunt: _Hunt):
-        return jnp.any(hunt.busy) & (hunt.count < _MAX_ITERATIONS)
+    def more(search: _Search):
+        return jnp.any(search.active) & (search.count < _MAX_ITERATIONS)
 
     zero = jnp.zeros_like(length)
     at, none = after(zero - 1), zero < 0
     waits = (start.value <= 0) & ~start.passes
-    begin = _Hunt(
+    begin = _Search(
         at=at,
-        busy=at < jnp.inf,
+        active=at < jnp.inf,
         armed=(start.value > 0) | waits,
         waits=waits,
         before=zero,
         before_gap=start.open(waits),
-        suspect=zero,
-        caught=none,
+        candidate=zero,
+        bracketed=none,
         passes=none,
         bracket=_Bracket(*(zero,) * 6),
         count=jnp.zeros((), jnp.int32),
     )
     end = lax.while_loop(more, body, begin)
     time, value = end.bracket.past()
-    return jnp.where(end.caught & jnp.isfinite(value), time, jnp.inf)
+    return jnp.where(end.bracketed & jnp.isfinite(value), time, jnp.inf)
 
 
 def _select(which: Array, new: _Bracket, old: _Bracket) -> _Bracket:

@@ -14,9 +14,10 @@ from jaxtyping import Array, Float
 from ..neurons import AbstractNeuron
 from ..neurons.base import State
 from .base import AbstractFlow, Clock, Segment, Window, first
-from .crossings import Gap, first_roots, suspects
+from .crossings import Gap, candidates, first_roots
 from .short import gauss_integral, searched_peak
-from .solvers import check, differentiable, with_tolerances
+from .solvers import check, differentiable, error_order, with_tolerances
+from .step import Step, scaled_terms, solver_step
 from .threshold import ROUNDING_ULPS, passes
 
 
@@ -25,14 +26,6 @@ class _Memory(NamedTuple):
 
     dt: Float[Array, ""]
     controller: Any
-
-
-class _Step(NamedTuple):
-    """One step of the solver."""
-
-    end: State  # state after the step
-    error: Any  # error estimate, or None
-    path: Callable[[Array], State]  # dense output, at a fraction of the step in [0, 1]
 
 
 class ODEFlow(AbstractFlow):
@@ -126,7 +119,7 @@ class ODEFlow(AbstractFlow):
 
     def init(self, neuron: AbstractNeuron, state: State, horizon: Array) -> _Memory:
         def one(neuron, state, horizon):
-            terms, zero = _terms(neuron, jnp.ones_like(horizon)), jnp.zeros_like(horizon)
+            terms, zero = scaled_terms(neuron, jnp.ones_like(horizon)), jnp.zeros_like(horizon)
             t1, memory = self.controller.init(
                 terms,
                 zero,
@@ -181,15 +174,10 @@ class ODEFlow(AbstractFlow):
     def _advance(self, neuron: AbstractNeuron, state: State, dt: Array) -> State:
         return self._step(neuron, state, dt).end
 
-    def _step(self, neuron: AbstractNeuron, state: State, dt: Array) -> _Step:
+    def _step(self, neuron: AbstractNeuron, state: State, dt: Array) -> Step:
         """Compute one step; `dt` is a scalar or has one value per neuron."""
         solver = with_tolerances(self.solver, self.controller, dt.dtype)
-        dt = jnp.broadcast_to(dt, jax.tree.leaves(state)[0].shape[:1])
-        if isinstance(solver, diffrax.AbstractImplicitSolver):
-            end, error, dense = _solve_each(solver, neuron, state, dt)
-            return _Step(end, error, lambda share: _between_each(solver, dense, share))
-        end, error, dense = _solve(solver, neuron, state, dt)
-        return _Step(end, error, lambda share: _between(solver, dense, share))
+        return solver_step(solver, neuron, state, dt)
 
     def _next_spike(
         self,
@@ -211,7 +199,7 @@ class ODEFlow(AbstractFlow):
         dt, end = self._end(neuron, state, clock, dt, who[0], spiked, h)
         return dt, who[0], spiked, end, memory
 
-    def _crossings(self, neuron, state, h, step: _Step, clock: Clock, searches):
+    def _crossings(self, neuron, state, h, step: Step, clock: Clock, searches):
         """Time of each neuron's first crossing within the step; inf for none.
 
         The search ends after the first crossing of any neuron.
@@ -239,7 +227,7 @@ class ODEFlow(AbstractFlow):
 
         def body(carry):
             upto, times = carry
-            found = suspects(sample, armed, end, rounding, upto, self.nodes)
+            found = candidates(sample, armed, end, rounding, upto, self.nodes)
             roots = clock.shared(first_roots(gap, start, found, length))
             return found.upto, jnp.minimum(times, roots)
 
@@ -270,7 +258,7 @@ class ODEFlow(AbstractFlow):
         dt, end, _ = lax.while_loop(more, body, (dt, state, jnp.zeros_like(dt)))
         return dt, end
 
-    def _adapt(self, neuron, state, h, step: _Step, memory: _Memory):
+    def _adapt(self, neuron, state, h, step: Step, memory: _Memory):
         """Return whether the controller accepts the step, and the memory with the next step size.
 
         Between events time is relative: every step starts at 0.
@@ -279,8 +267,7 @@ class ODEFlow(AbstractFlow):
             return jnp.asarray(True), memory
         # A step that is too large may give NaN. The controller rejects an infinite error.
         error = jax.tree.map(lambda e: jnp.where(jnp.isnan(e), jnp.inf, e), step.error)
-        order = self.solver.error_order(_terms(neuron, h))
-        assert order is not None, "checked in __init__"
+        order = error_order(self.solver, scaled_terms(neuron, h))
         keep, t0, t1, _, controller, _ = self.controller.adapt_step_size(
             jnp.zeros_like(h),
             h,
@@ -320,76 +307,6 @@ def _gap(neuron: AbstractNeuron, state: State) -> Float[Array, " n"]:
 def _of(x: Float[Array, " n"], who: Array) -> Array:
     """Entry of neuron `who`."""
     return x[jnp.minimum(who, x.shape[0] - 1)]
-
-
-def _terms(neuron: AbstractNeuron, dt: Array) -> diffrax.ODETerm:
-    return diffrax.ODETerm(lambda t, y, args: jax.tree.map(lambda d: d * dt, neuron.drift(y)))
-
-
-@eqx.filter_jit
-def _solve(solver: diffrax.AbstractSolver, neuron: AbstractNeuron, state: State, dt: Array):
-    """Compute the state after a step, the error estimate and the dense output.
-
-    The step goes from 0 to 1 in a scaled time; each neuron's vector field is multiplied by its own
-    `dt`. `filter_jit` makes all callers share one trace.
-    """
-    terms, zero = _terms(neuron, dt), jnp.zeros((), dt.dtype)
-    one = jnp.ones_like(zero)
-    memory = solver.init(terms, zero, one, state, None)
-    end, error, dense, _, result = solver.step(terms, zero, one, state, None, memory, True)
-    if _is_linear(solver):
-        slopes = (terms.vf(zero, state, None), terms.vf(one, end, None))
-        dense = {"y0": state, "y1": end, "k0": slopes[0], "k1": slopes[1]}
-    if isinstance(solver, diffrax.AbstractImplicitSolver):
-        failed = result != diffrax.RESULTS.successful
-        end = jax.tree.map(lambda x: jnp.where(failed, jnp.nan, x), end)
-        error = jax.tree.map(lambda x: jnp.where(failed, jnp.inf, x), error)
-    return end, error, dense
-
-
-def _between(solver: diffrax.AbstractSolver, dense: Any, share: Array) -> State:
-    """State within a step, at a fraction of the step.
-
-    A solver's dense output may be linear, and then it has no peaks. In this case the cubic with the
-    vector field at both ends is used instead.
-    """
-    hermite = diffrax.ThirdOrderHermitePolynomialInterpolation
-    kind = hermite if _is_linear(solver) else solver.interpolation_cls
-    zero = jnp.zeros_like(share)
-    return kind(t0=zero, t1=jnp.ones_like(zero), **dense).evaluate(share)
-
-
-def _is_linear(solver: diffrax.AbstractSolver) -> bool:
-    return solver.interpolation_cls is diffrax.LocalLinearInterpolation
-
-
-@eqx.filter_jit
-def _solve_each(solver: diffrax.AbstractSolver, neuron: AbstractNeuron, state: State, dt: Array):
-    """Equivalent of `_solve` for an implicit solver, which solves each neuron's own equations.
-
-    The systems are small, and the number of iterations of the root finder does not depend on the
-    other neurons.
-    """
-    leaves, tree = jax.tree.flatten(neuron)
-    own = [eqx.is_inexact_array(x) and x.ndim > 0 for x in leaves]
-
-    def one(mapped, state, dt):
-        rest = iter(mapped)
-        full = [next(rest) if m else x for x, m in zip(leaves, own, strict=True)]
-        return _solve(solver, jax.tree.unflatten(tree, full), state, dt)
-
-    def alone(x):
-        return jnp.broadcast_to(x, (*dt.shape, *x.shape[1:]))[:, None]
-
-    mapped = [alone(x) for x, m in zip(leaves, own, strict=True) if m]
-    end, error, dense = jax.vmap(one)(mapped, jax.tree.map(alone, state), dt)
-    return *jax.tree.map(lambda x: x[:, 0], (end, error)), dense
-
-
-def _between_each(solver: diffrax.AbstractSolver, dense: Any, share: Array) -> State:
-    """Equivalent of `_between` for the dense output of `_solve_each`."""
-    state = jax.vmap(lambda own: _between(solver, own, share))(dense)
-    return jax.tree.map(lambda x: x[:, 0], state)
 
 
 def _batched(fn: Callable, neuron: AbstractNeuron) -> Callable:

@@ -33,6 +33,20 @@ def differentiable(solver: diffrax.AbstractSolver) -> diffrax.AbstractSolver:
     return _innermost(one, solver)
 
 
+def error_order(solver: diffrax.AbstractSolver, terms: diffrax.ODETerm) -> Any:
+    """Return the order of the solver's error estimate.
+
+    **Raises:** `ValueError` for a solver without an order.
+    """
+    order = solver.error_order(terms)
+    if order is None:
+        raise ValueError(
+            "solver must state its order for an adaptive step size controller, "
+            f"got {type(solver).__name__}."
+        )
+    return order
+
+
 def with_tolerances(
     solver: diffrax.AbstractSolver, controller: diffrax.AbstractStepSizeController, dtype: Any
 ) -> diffrax.AbstractSolver:
@@ -113,11 +127,7 @@ def _check_controller(controller: Any, solver: diffrax.AbstractSolver) -> None:
             "stepsize_controller must be diffrax.ConstantStepSize() for a solver without an error "
             f"estimate, got {name} for {type(solver).__name__}."
         )
-    if solver.error_order(diffrax.ODETerm(lambda t, y, args: y)) is None:
-        raise ValueError(
-            "solver must state its order for an adaptive step size controller, "
-            f"got {type(solver).__name__}."
-        )
+    error_order(solver, diffrax.ODETerm(lambda t, y, args: y))
     if not getattr(controller, "force_dtmin", True):
         raise ValueError("stepsize_controller must have force_dtmin=True, got False.")
 

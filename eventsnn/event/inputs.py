@@ -1,0 +1,66 @@
+"""External events of a simulation: input spikes, and the times at which the state is read."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float, Int
+
+from .engine.record import Arrivals, observation_source
+from .engine.system import Plan
+
+
+def external_events(
+    in_times: Float[Array, "inputs k"], times: Array | None, plan: Plan, delayed: bool
+) -> Arrivals:
+    """Input spikes and times of observation of one sample, sorted by time.
+
+    The sort is stable: an observation at the time of an input spike comes after it. With
+    pseudospikes, and for an integral or a maximum, an observation ends a segment at t_max.
+    """
+    n_in, k = in_times.shape
+    observed = observation_source(plan.n_sources)
+    in_times = _without_subnormals(in_times)
+    if plan.t_end > plan.t_max:
+        in_times = jnp.where(in_times <= plan.t_max, in_times, jnp.inf)
+    inputs, parts, sources = in_times.reshape(-1), [], []
+    if not delayed:
+        channels = jnp.arange(plan.n, plan.n + n_in, dtype=jnp.int32)
+        parts, sources, inputs = [inputs], [jnp.repeat(channels, k)], None
+    if times is not None:
+        parts.append(times)
+        sources.append(jnp.full(times.shape, observed, jnp.int32))
+    if plan.t_end > plan.t_max or plan.readout.kind != "state":
+        parts.append(jnp.full((1,), plan.t_max, in_times.dtype))
+        sources.append(jnp.full((1,), observed, jnp.int32))
+    end = jnp.full((1,), jnp.inf, in_times.dtype)
+    parts, sources = [*parts, end], [*sources, jnp.zeros(1, jnp.int32)]
+    times, sources = jnp.concatenate(parts), jnp.concatenate(sources)
+    order = jnp.argsort(jax.lax.stop_gradient(times))
+    return Arrivals(times[order], sources[order], inputs)
+
+
+def with_inputs(
+    in_times: ArrayLike,
+    times: Float[Array, "*batch events"],
+    sources: Int[Array, "*batch events"],
+    until: Float[Array, "*batch 1"],
+    n: int,
+) -> tuple[Float[Array, "*batch all"], Int[Array, "*batch all"]]:
+    """Merge the input spikes up to `until` into the events of `n` neurons, sorted by time."""
+    in_times = _without_subnormals(jnp.asarray(in_times, times.dtype))
+    *batch, n_in, k = in_times.shape
+    channels = jnp.repeat(jnp.arange(n_in, dtype=sources.dtype) + n, k)
+    sent = in_times.reshape(*batch, n_in * k)
+    sent = jnp.where((sent >= 0) & (sent <= until), sent, jnp.inf)
+    channels = jnp.where(sent < jnp.inf, channels, -1)
+    times, sources = (
+        jnp.concatenate(pair, axis=-1) for pair in ((times, sent), (sources, channels))
+    )
+    order = jnp.argsort(jax.lax.stop_gradient(times), axis=-1)
+    times = jnp.take_along_axis(times, order, axis=-1)
+    return times, jnp.take_along_axis(sources, order, axis=-1)
+
+
+def _without_subnormals(times: Array) -> Array:
+    """Replace subnormal times by 0. XLA computes with 0 in their place, but sorts them after 0."""
+    subnormal = jnp.abs(times) < jnp.finfo(times.dtype).tiny
+    return times - jax.lax.stop_gradient(jnp.where(subnormal, times, 0.0))
