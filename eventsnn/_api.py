@@ -19,8 +19,12 @@ from .event import EIF as EIF
 from .event import LIF as LIF
 from .event import QIF as QIF
 from .event import AbstractAdjoint as AbstractAdjoint
+from .event import AbstractBiased as AbstractBiased
+from .event import AbstractClampable as AbstractClampable
+from .event import AbstractDrivable as AbstractDrivable
 from .event import AbstractFlow as AbstractFlow
 from .event import AbstractNeuron as AbstractNeuron
+from .event import AbstractReadoutFlow as AbstractReadoutFlow
 from .event import Autodiff as Autodiff
 from .event import EventNetwork as EventNetwork
 from .event import EventProp as EventProp
@@ -29,8 +33,8 @@ from .event import ExactLIF as ExactLIF
 from .event import ExactTheta as ExactTheta
 from .event import Izhikevich as Izhikevich
 from .event import LeakyIntegrator as LeakyIntegrator
-from .event import Mixture as Mixture
 from .event import ODEFlow as ODEFlow
+from .event import Populations as Populations
 from .event import Pseudospikes as Pseudospikes
 from .event import Refractory as Refractory
 from .event import Solution as Solution

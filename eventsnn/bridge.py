@@ -98,7 +98,7 @@ class Discretised(eqx.Module):
         times = jnp.pad(times, missing, constant_values=jnp.inf)
         return jnp.where(jnp.any(jnp.isnan(fired), axis=-2)[..., None], jnp.nan, times)
 
-    def states_at(
+    def potentials_at(
         self, in_times: Float[ArrayLike, "*batch inputs k"], times: Float[ArrayLike, " times"]
     ) -> Float[Array, "*batch outputs times"]:
         """Return the membrane potentials of the outputs at the given times.
@@ -131,7 +131,7 @@ def discretise(
     where $J = (1 - \beta) I + c$ combines the synaptic current and the bias in an exponential Euler
     step, with $J_0 = c$. The factor $q = (1 - \alpha)\,\tau_s/\Delta$ is close to 1. With it, the
     sum of a decaying current over the steps has the same charge as its integral. With
-    `reset="subtract"`, $V_\text{reset} = 0$ in these equations.
+    `reset_mode="subtract"`, $V_\text{reset} = 0$ in these equations.
 
     As $\Delta \to 0$, the spike times converge to those of the event mode with an error of
     $O(\Delta)$. There are three sources of error: a spike is assigned to the end of its step, it

@@ -382,16 +382,16 @@ def real_dtype(name: str, value: Any) -> Any:
 # ------------------------------------------------------------------ arguments of a network
 
 
-def weight_matrix(value: Any, ports: int = 1) -> Any:
-    """Convert weights of shape `(n + n_in, ports * n)` to floating point.
+def weight_matrix(value: Any, receptors: int = 1) -> Any:
+    """Convert weights of shape `(n + n_in, receptors * n)` to floating point.
 
     Wrapped weights stay wrapped.
     """
-    columns = "n" if ports == 1 else f"{ports} n"
+    columns = "n" if receptors == 1 else f"{receptors} n"
     expected = f"have shape (n + n_in, {columns}), rows are sources (neurons, then input channels)"
     w = numbers("weights", plain(value), f"real numbers and {expected}")
-    whole_blocks = w.ndim == 2 and w.shape[1] > 0 and w.shape[1] % ports == 0
-    if not whole_blocks or w.shape[0] < w.shape[1] // ports:
+    whole_blocks = w.ndim == 2 and w.shape[1] > 0 and w.shape[1] % receptors == 0
+    if not whole_blocks or w.shape[0] < w.shape[1] // receptors:
         raise ValueError(f"weights must {expected}, got shape {w.shape}.")
     return _own(value) if isinstance(value, Wrapped) else jnp.array(as_floating(w))
 

@@ -118,7 +118,7 @@ def test_weights_of_16_bits_are_refused_where_they_would_be_wrong():
 
 
 def test_a_flow_of_another_model_is_refused_in_a_mixture():
-    mixed = esn.Mixture([(esn.LIF(10.0, 5.0), 1), (esn.QIF(10.0, 5.0), 1)])
+    mixed = esn.Populations([(esn.LIF(10.0, 5.0), 1), (esn.QIF(10.0, 5.0), 1)])
     with pytest.raises(ValueError, match=r"^solver must be a flow for QIF neurons, got ExactLIF"):
         esn.EventNetwork(mixed, np.ones((2, 2)), outputs=(0,), t_max=9.0, solver=esn.ExactLIF())
 

@@ -38,7 +38,7 @@ LAYERED_SEEDS = (0, 3, 4, 9, 10, 11, 12, 13, 14, 16, 17, 18, 19)
 # A scan of these steps is compiled once for all networks, independently of their parameters.
 @eqx.filter_jit
 def ask(scan, in_times):
-    return scan.spikes(in_times, K), scan.states_at(in_times, TIMES)
+    return scan.spikes(in_times, K), scan.potentials_at(in_times, TIMES)
 
 
 def recurrent(model, seed, **options):
@@ -110,7 +110,7 @@ def test_membranes_converge_at_first_order(model):
     errors = []
     for seed in SEEDS:
         net, in_times = recurrent(model, seed)
-        exact = jitted.states_at(net, in_times, TIMES)
+        exact = jitted.potentials_at(net, in_times, TIMES)
         spikes = np.asarray(jitted.spikes(net, in_times, K))
         # Excludes times at which only one mode has been reset.
         apart = np.all(np.abs(spikes[..., None] - TIMES) > 0.7, axis=1)
@@ -134,13 +134,13 @@ def test_gradients_of_silent_membranes_converge():
 
     def event_loss(h):
         moved = eqx.combine(jax.tree.map(lambda x, d: x + h * d, arrays, way), rest)
-        return jnp.sum(seen * jitted.states_at(moved, in_times, TIMES))
+        return jnp.sum(seen * jitted.potentials_at(moved, in_times, TIMES))
 
     @eqx.filter_jit
     @jax.grad
     def gradient(arrays, dt):
         scan = esn.discretise(eqx.combine(arrays, rest), dt)
-        return jnp.sum(seen * scan.states_at(in_times, TIMES))
+        return jnp.sum(seen * scan.potentials_at(in_times, TIMES))
 
     exact = (event_loss(1e-5) - event_loss(-1e-5)) / 2e-5
     errors = []
@@ -252,11 +252,11 @@ def test_states_are_those_after_the_last_step():
     scan, in_times = esn.discretise(lone(v_init=0.25, v_reset=-0.5), 0.1), jnp.full((2, 1), jnp.inf)
     membranes = eqx.filter_jit(scan.simulate)(in_times).membranes[:, 0] - 0.5
     times = jnp.array([0.3, 0.0, 0.09, 2.0, 0.39, 2.5])
-    *found, late = eqx.filter_jit(scan.states_at)(in_times, times)[0]
+    *found, late = eqx.filter_jit(scan.potentials_at)(in_times, times)[0]
     np.testing.assert_array_equal(found, [membranes[2], 0.25, 0.25, membranes[19], membranes[2]])
     assert np.isnan(late)
     with pytest.raises(ValueError, match=r"times must lie in \[0, t_max = 2.0\], got .*2\.5"):
-        scan.states_at(in_times, times)
+        scan.potentials_at(in_times, times)
 
 
 def test_a_batch_is_a_loop():
@@ -281,7 +281,11 @@ def test_the_dtype_is_that_of_the_weights(dtype, rtol):
 
     @eqx.filter_jit
     def ask(scan):
-        return scan.simulate(in_times), scan.spikes(in_times, 2), scan.states_at(in_times, times)
+        return (
+            scan.simulate(in_times),
+            scan.spikes(in_times, 2),
+            scan.potentials_at(in_times, times),
+        )
 
     scan = esn.discretise(lone(dtype), 0.1)
     run, spikes, v = ask(scan)

@@ -33,7 +33,7 @@ class PeerALIF(esn.AbstractNeuron):
     def init_state(self, n):
         return ALIFState(jnp.zeros(n), jnp.broadcast_to(self.threshold, (n,)))
 
-    def drift(self, state):
+    def vector_field(self, state):
         v = (self.bias - state.v) / self.tau_mem
         return ALIFState(v, (self.threshold - state.threshold) / self.tau_adapt)
 

@@ -88,11 +88,11 @@ def max_spikes() -> Any:
 
 
 def order() -> Any:
-    return numbers(build(cases.WEAK).states_at(ONCE, jnp.array(cases.LOOKS)))
+    return numbers(build(cases.WEAK).potentials_at(ONCE, jnp.array(cases.LOOKS)))
 
 
 def beyond() -> Any:
-    return refused(lambda: build(cases.WEAK, t_max=20.0).states_at(ONCE, jnp.array([30.0])))
+    return refused(lambda: build(cases.WEAK, t_max=20.0).potentials_at(ONCE, jnp.array([30.0])))
 
 
 def with_bad(name: str) -> Any:

@@ -49,7 +49,7 @@ def asked(name: str, of: dict[str, Any], rest: dict[str, Any]) -> dict[str, Any]
     return {
         "ttfs": net.ttfs(in_times),
         "spikes": net.spikes(in_times, problems.COUNT),
-        "states": net.states_at(in_times, rest["at"]),
+        "states": net.potentials_at(in_times, rest["at"]),
     }
 
 

@@ -8,6 +8,7 @@ from .architectures import feedforward_mask as feedforward_mask
 from .architectures import recurrent as recurrent
 from .architectures import recurrent_mask as recurrent_mask
 from .flows import AbstractFlow as AbstractFlow
+from .flows import AbstractReadoutFlow as AbstractReadoutFlow
 from .flows import ExactIntegrator as ExactIntegrator
 from .flows import ExactLIF as ExactLIF
 from .flows import ExactTheta as ExactTheta
@@ -19,10 +20,13 @@ from .neurons import EGRU as EGRU
 from .neurons import EIF as EIF
 from .neurons import LIF as LIF
 from .neurons import QIF as QIF
+from .neurons import AbstractBiased as AbstractBiased
+from .neurons import AbstractClampable as AbstractClampable
+from .neurons import AbstractDrivable as AbstractDrivable
 from .neurons import AbstractNeuron as AbstractNeuron
 from .neurons import Izhikevich as Izhikevich
 from .neurons import LeakyIntegrator as LeakyIntegrator
-from .neurons import Mixture as Mixture
+from .neurons import Populations as Populations
 from .neurons import Refractory as Refractory
 from .neurons import Theta as Theta
 from .pseudospikes import Pseudospikes as Pseudospikes

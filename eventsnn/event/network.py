@@ -81,8 +81,8 @@ class EventNetwork(eqx.Module):
         - `neuron`: neuron model, for example [`eventsnn.LIF`][]. Its parameters are scalars or
             have shape `(n,)`.
         - `weights`: synaptic weights, shape `(n + n_in, n)`. Rows are sources: neurons first, then
-            input channels. For a model with several ports the shape is `(n + n_in, ports * n)`,
-            port by port. The simulation uses the dtype of the weights.
+            input channels. For a model with several receptors the shape is `(n + n_in, receptors *
+            n)`, receptor by receptor. The simulation uses the dtype of the weights.
         - `mask`: mask of the existing synapses, booleans of the same shape as the weights. None
             (the default): all synapses exist.
         - `outputs`: indices of the output neurons, which the queries report.
@@ -118,24 +118,26 @@ class EventNetwork(eqx.Module):
         for 16-bit weights, which only [`eventsnn.discretise`][] supports.
         """
         checks.instance("neuron", neuron, AbstractNeuron, "an eventsnn neuron model")
-        self.weights = checks.weight_matrix(weights, neuron.ports)
-        n = self.weights.shape[1] // neuron.ports
+        self.weights = checks.weight_matrix(weights, neuron.receptors)
+        n = self.weights.shape[1] // neuron.receptors
         self.mask = checks.mask_like(mask, self.weights.shape)
-        self.neuron = neuron.fitted(n, self.weights.dtype)
+        self.neuron = neuron.for_population(n, self.weights.dtype)
         shapes = (self.weights.shape[:1], (self.weights.shape[0], n))
         self.delays = checks.delays(delays, shapes, self.weights.dtype)
         self.queue_capacity = checks.count("queue_capacity", queue_capacity)
         kinds = Pseudospikes | None
         checks.instance("pseudospikes", pseudospikes, kinds, "eventsnn.Pseudospikes")
         plain = unwrap(self.neuron)
-        self.pseudospikes = None if pseudospikes is None else pseudospikes.fitted(n, plain)
+        self.pseudospikes = None if pseudospikes is None else pseudospikes.for_population(n, plain)
         self.outputs = checks.output_indices(outputs, n)
         self.t_max = checks.positive("t_max", t_max)
         self.max_events = checks.count("max_events", max_events)
         self.flow = choose_flow(neuron, solver, dt0, stepsize_controller)
         self._steps_per_input = 0 if max_steps is not None else _steps_per_input(self.delays)
         if max_steps is None:
-            max_steps = self.max_events + self.flow.cuts(self.neuron, self.t_max, self.max_events)
+            max_steps = self.max_events + self.flow.max_extra_segments(
+                self.neuron, self.t_max, self.max_events
+            )
             max_steps += _SPARE_STEPS if delays is None else _SPARE_STEPS + 4 * self.max_events
         self.max_steps = checks.count("max_steps", max_steps)
         self.adjoint = EventProp() if adjoint is None else adjoint
@@ -144,7 +146,7 @@ class EventNetwork(eqx.Module):
     @property
     def n_neurons(self) -> int:
         """Number of neurons."""
-        return self.weights.shape[1] // self.neuron.ports
+        return self.weights.shape[1] // self.neuron.receptors
 
     @property
     def n_inputs(self) -> int:
@@ -190,7 +192,7 @@ class EventNetwork(eqx.Module):
         return valid_or_nan(record.status, out)
 
     @on_any_mesh
-    def states_at(
+    def potentials_at(
         self,
         in_times: Float[ArrayLike, "*batch inputs k"],
         times: Float[ArrayLike, " times"],
@@ -261,7 +263,7 @@ class EventNetwork(eqx.Module):
         a spike. Arguments and errors are as for [`ttfs`][]. With `throw=False` the maxima of a
         sample that did not reach `t_max` are NaN.
         """
-        record = self._simulate(in_times, None, throw, reading="peak")
+        record = self._simulate(in_times, None, throw, reading="maximum")
         return complete_or(record.status, _over(record.status, readout.largest, record), jnp.nan)
 
     @on_any_mesh
@@ -341,7 +343,7 @@ class EventNetwork(eqx.Module):
             if delays.ndim == 1:
                 delays = delays[:, None]
             elif self.mask is not None:
-                exists = self.mask.reshape(len(self.mask), neuron.ports, -1).any(axis=1)
+                exists = self.mask.reshape(len(self.mask), neuron.receptors, -1).any(axis=1)
                 delays = jnp.where(exists, delays, jnp.inf)
             delays = jnp.pad(delays, ((0, 2), (0, 0)), constant_values=jnp.inf)
         weights = jnp.pad(weights, ((0, 2), (0, 0)))

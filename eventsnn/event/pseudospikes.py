@@ -6,6 +6,7 @@ from jaxtyping import Array, ArrayLike, Float
 
 from .. import checks
 from .neurons import AbstractNeuron
+from .neurons.base import drivable
 
 
 class Pseudospikes(eqx.Module):
@@ -18,8 +19,8 @@ class Pseudospikes(eqx.Module):
     `t_max` do not change. A spike time that moves across `t_max` does so continuously. A network
     that is silent as a whole can learn, since its hidden neurons fire after `t_max` as well.
 
-    Gradients are exact for any neuron model that implements `AbstractNeuron.driven`. By default,
-    this method adds the current to the model's `bias`. `EventNetwork.ttfs` and
+    Gradients are exact for any neuron model that is an [`eventsnn.AbstractDrivable`][]; most models
+    add the current to their `bias`. `EventNetwork.ttfs` and
     `EventNetwork.spikes` then return times later than `t_max`. All other queries end at `t_max`.
     The current is a constant and has no gradient.
 
@@ -47,15 +48,15 @@ class Pseudospikes(eqx.Module):
         self.drive = checks.parameter("drive", drive)
         self.duration = checks.positive("duration", duration)
 
-    def fitted(self, n: int, neuron: AbstractNeuron) -> "Pseudospikes":
+    def for_population(self, n: int, neuron: AbstractNeuron) -> "Pseudospikes":
         """Return the pseudospikes for `n` neurons of the model `neuron`.
 
         **Raises:** `ValueError` for a drive of another shape, or neurons that cannot be driven.
         """
         drive = _drive(self.drive, n)
         try:
-            neuron.driven(jnp.zeros((), drive.dtype))
-        except NotImplementedError as error:
+            drivable(neuron).with_current(jnp.zeros((), drive.dtype))
+        except ValueError as error:
             raise ValueError(
                 f"pseudospikes must be None for neurons that cannot be driven, "
                 f"got {checks.shown(self)}. {error}"

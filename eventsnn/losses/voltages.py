@@ -1,4 +1,5 @@
-"""Classification from membrane potentials at given times, as `EventNetwork.states_at` returns them.
+"""Classification from membrane potentials at given times, as `EventNetwork.potentials_at` returns
+them.
 
 Here the time axis is last. The module `membranes` has the losses of the discrete mode, whose time
 axis is first, with one value per step.

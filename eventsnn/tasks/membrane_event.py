@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..constraints import constrain
 from ..data import membrane
-from ..event import LIF, EventNetwork, LeakyIntegrator, Mixture, recurrent
+from ..event import LIF, EventNetwork, LeakyIntegrator, Populations, recurrent
 from ..train import FitResult, fit
 from .base import Outcome, Pictures, Task, finite_steps, option
 
@@ -29,8 +29,8 @@ class MembraneEvent(Task):
 
     The input encodes the time only: each input channel fires once, one channel after the other. The
     loss is the mean squared error at `num_steps` times, at which the membrane potential is computed
-    in closed form (`EventNetwork.states_at`). The weights train, and so do the time constants of
-    all membranes and synapses, which are kept positive by [`eventsnn.Positive`][].
+    in closed form (`EventNetwork.potentials_at`). The weights train, and so do the time constants
+    of all membranes and synapses, which are kept positive by [`eventsnn.Positive`][].
     """
 
     name: ClassVar[str] = "membrane-event"
@@ -77,7 +77,7 @@ class MembraneEvent(Task):
         hidden = LIF(jnp.full(n, self.tau_mem), jnp.full(n, self.tau_syn))
         output = LeakyIntegrator(self.tau_mem, self.tau_syn)
         net = recurrent(
-            Mixture([(hidden, n), (output, 1)]),
+            Populations([(hidden, n), (output, 1)]),
             inputs=self.n_inputs,
             hidden=n,
             outputs=1,
@@ -177,7 +177,7 @@ class MembraneEvent(Task):
 
 
 def _membrane(net, in_times, times):
-    return net.states_at(in_times, times, throw=False)[:, 0]
+    return net.potentials_at(in_times, times, throw=False)[:, 0]
 
 
 def _events(net, in_times):

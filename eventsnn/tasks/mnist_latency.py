@@ -16,7 +16,7 @@ from ..event import (
     AbstractNeuron,
     EventNetwork,
     LeakyIntegrator,
-    Mixture,
+    Populations,
     Pseudospikes,
     Refractory,
 )
@@ -242,7 +242,7 @@ class MNISTLatency(ImageTask):
         drive = jnp.zeros(n + classes).at[n:].set(2.0)
         silent = self.readout == "voltage"
         return EventNetwork(
-            Mixture([(LIF(self.tau_mem, self.tau_syn), n), (self.output_neuron, classes)]),
+            Populations([(LIF(self.tau_mem, self.tau_syn), n), (self.output_neuron, classes)]),
             jnp.zeros((n + classes + pixels, n + classes))
             .at[:n, n:]
             .set(model.output)
@@ -284,7 +284,7 @@ class MNISTLatency(ImageTask):
 @eqx.filter_jit
 def _events_and_potentials(net, in_times, times):
     events = net.simulate(in_times, throw=False)
-    return events, net.states_at(in_times, times, throw=False)
+    return events, net.potentials_at(in_times, times, throw=False)
 
 
 def _weights(model):

@@ -203,5 +203,5 @@ def _record(net, in_times, n_times=1601):
     `max_events` before. The figures then end at that time.
     """
     times = jnp.linspace(0.0, net.t_max, n_times)
-    states = net.states_at(in_times, times, throw=False)
+    states = net.potentials_at(in_times, times, throw=False)
     return net.simulate(in_times, throw=False), times, states

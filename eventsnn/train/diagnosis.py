@@ -229,7 +229,7 @@ def output_gradients(grads: PyTree) -> Bool[Array, " outputs"]:
     weights = jax.tree.leaves(nets[0].weights) if len(nets) == 1 else []
     if len(weights) != 1 or weights[0].ndim != 2:
         return jnp.zeros(0, bool)
-    received = weights[0].reshape(len(weights[0]), nets[0].neuron.ports, -1)
+    received = weights[0].reshape(len(weights[0]), nets[0].neuron.receptors, -1)
     return jnp.any(received[..., list(nets[0].outputs)] != 0, axis=(0, 1))
 
 

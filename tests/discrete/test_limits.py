@@ -406,7 +406,7 @@ def test_a_scan_of_an_event_network_compiles_once():
         )
         scan = esn.discretise(net, 0.1)
         in_times = jnp.ones((2, 2, 1))
-        return lambda: (scan.ttfs(in_times), scan.states_at(in_times, jnp.ones(1)))
+        return lambda: (scan.ttfs(in_times), scan.potentials_at(in_times, jnp.ones(1)))
 
     first, second = asked(0), asked(1)
     assert compilations(first) > 0

@@ -13,7 +13,7 @@ import pytest
 import eventsnn as esn
 from eventsnn.event.engine import batching
 from eventsnn.event.engine.batching import program
-from helpers.jitted import simulate, states_at, ttfs
+from helpers.jitted import potentials_at, simulate, ttfs
 from helpers.registry import EXACT, N_IN, ODE, K, N, network, problem
 
 QUERY = jnp.array([11.0, 3.0])
@@ -57,9 +57,9 @@ def test_batch_axis_is_vmap(getkey, case=EXACT[2]):
 
 def test_states_of_a_batch(getkey):
     net, x = small(EXACT[0]), inputs(getkey(), 2, 2)
-    v = states_at(net, x, QUERY)
+    v = potentials_at(net, x, QUERY)
     assert v.shape == (2, 2, 3, 2)
-    same(v[1, 0], states_at(net, x[1, 0], QUERY))
+    same(v[1, 0], potentials_at(net, x[1, 0], QUERY))
 
 
 @pytest.mark.parametrize("case", EXACT[::2], ids=str)
@@ -135,7 +135,7 @@ def test_default_precision(getkey):
 QUERIES = {
     "ttfs": (lambda net, x: net.ttfs(x), (3,)),
     "spikes": (lambda net, x: net.spikes(x, 2), (3, 2)),
-    "states_at": (lambda net, x: net.states_at(x, QUERY), (3, 2)),
+    "potentials_at": (lambda net, x: net.potentials_at(x, QUERY), (3, 2)),
     "counts": (lambda net, x: net.counts(x), (3,)),
     "integrals": (lambda net, x: net.integrals(x), (3,)),
     "maxima": (lambda net, x: net.maxima(x), (3,)),

@@ -28,9 +28,9 @@ def resting(**parameters):
 
 CASES = [
     pytest.param(lif, {}, id="lif"),
-    pytest.param(lambda **kw: lif(reset="subtract", **kw), {}, id="subtract"),
+    pytest.param(lambda **kw: lif(reset_mode="subtract", **kw), {}, id="subtract"),
     pytest.param(resting, {}, id="refractory"),
-    pytest.param(lambda **kw: esn.Mixture([(lif(**kw), 1)]), {}, id="mixture"),
+    pytest.param(lambda **kw: esn.Populations([(lif(**kw), 1)]), {}, id="mixture"),
     pytest.param(lif, CONSTANT, id="constant-steps"),
     pytest.param(lambda **kw: esn.ALIF(10.0, 5.0, 30.0, 0.5, **kw), ADAPTIVE, id="adaptive-steps"),
 ]
@@ -269,7 +269,7 @@ def test_a_model_without_a_reset_is_named():
 
     for neuron in (
         Saddle(10.0, 5.0, bias=2.0),
-        esn.Mixture([(Saddle(10.0, 5.0, bias=2.0), 1)]),
+        esn.Populations([(Saddle(10.0, 5.0, bias=2.0), 1)]),
     ):
         sol = alone(neuron, 50.0).simulate(NO_INPUT, throw=False)
         assert sol.status == esn.Status.no_reset

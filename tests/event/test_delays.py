@@ -36,17 +36,18 @@ SOLVER = {"solver": esn.ODEFlow(RK4(), dt0=0.05, nodes=1), "max_steps": 1000}
 
 
 class TwoPorts(esn.AbstractNeuron):
-    """Neuron with two ports: tau V' = -V + I, I' = -I/5 for port 0; input at port 1 increments
+    """Neuron with two receptors: tau V' = -V + I, I' = -I/5 for receptor 0; input at receptor 1
+    increments
     V."""
 
     tau: jax.Array
     threshold: jax.Array
-    ports = 2
+    receptors = 2
 
     def init_state(self, n):
         return jnp.zeros(n), jnp.zeros(n)
 
-    def drift(self, s):
+    def vector_field(self, s):
         return (s[1] - s[0]) / self.tau, -s[1] / 5.0
 
     def threshold_gap(self, s):
@@ -78,7 +79,7 @@ class Case(NamedTuple):
     parameters: Callable
     scale: Any  # scale of the weights: a number, or one per column
     options: Mapping[str, Any] = MappingProxyType({})
-    ports: int = 1
+    receptors: int = 1
 
     def __str__(self):
         return f"{self.name}-{'axonal' if self.axonal else 'synaptic'}"
@@ -131,7 +132,7 @@ def mixture(tau_mem, tau_syn, period, bias):
     """Two LIF neurons with a refractory period, a QIF neuron and a theta neuron."""
     lif = esn.Refractory(esn.LIF(tau_mem[:2], tau_syn[:2]), period)
     qif, theta = esn.QIF(tau_mem[2:3], tau_syn[2:3]), esn.Theta(tau_mem[3:], bias)
-    return esn.Mixture([(lif, 2), (qif, 1), (theta, 1)])
+    return esn.Populations([(lif, 2), (qif, 1), (theta, 1)])
 
 
 def mixture_reference(tau_mem, tau_syn, period, bias):
@@ -160,14 +161,14 @@ DELTA = Case(
     SOLVER,
 )
 PORTS = Case(
-    "ports",
+    "receptors",
     False,
     TwoPorts,
     each(lambda tau, threshold: TwoPortsReference(tau, 5.0, threshold)),
     _two_ports,
     np.repeat([0.8, 0.15], N),
     SOLVER,
-    ports=2,
+    receptors=2,
 )
 MIXTURE = Case(
     "mixture", True, mixture, mixture_reference, _four_kinds, np.array([1.2, 1.2, 14.0, 0.5])
@@ -178,7 +179,7 @@ CASES = [LIF, LIF_AXONAL, LIF_BY_SOLVER, QIF, DELTA, PORTS, MIXTURE]
 def problem(case, seed=0):
     """Parameters by name, with `weights`, `delays`, `in_times`."""
     rng = np.random.default_rng(seed)
-    columns = case.ports * N
+    columns = case.receptors * N
     weights = case.scale * rng.normal(0.0, 1.0, (N + N_IN, columns))
     weights[N:] = 4 * np.abs(weights[N:])
     delays = rng.uniform(0.5, 7.0, N + N_IN if case.axonal else (N + N_IN, N))
@@ -193,7 +194,7 @@ def network(case, params, adjoint=None, **options):
     return esn.EventNetwork(
         case.neuron(**{k: v for k, v in params.items() if k not in outer}),
         params["weights"],
-        np.tile(MASK, case.ports),
+        np.tile(MASK, case.receptors),
         delays=params.get("delays"),
         outputs=range(N),
         **{
@@ -213,7 +214,7 @@ def loss(case, adjoint, read, params, functional):
     if read == "spikes":
         values = net.spikes(params["in_times"], COUNT, throw=False)
     else:
-        values = net.states_at(params["in_times"], jnp.asarray(QUERY), throw=False)
+        values = net.potentials_at(params["in_times"], jnp.asarray(QUERY), throw=False)
     return jnp.sum(functional * jnp.where(jnp.isfinite(values), values, 0.0)), values
 
 
@@ -240,10 +241,10 @@ def functional_of(read="spikes"):
 def by_reference(case, params, **options):
     outer = ("weights", "delays", "in_times")
     p = {k: np.asarray(v) for k, v in params.items()}
-    weights = np.moveaxis(p["weights"].reshape(N + N_IN, case.ports, N), 1, 2)
+    weights = np.moveaxis(p["weights"].reshape(N + N_IN, case.receptors, N), 1, 2)
     return rd.simulate(
         case.reference(**{k: v for k, v in p.items() if k not in outer}),
-        weights[..., 0] if case.ports == 1 else weights,
+        weights[..., 0] if case.receptors == 1 else weights,
         p["delays"],
         p["in_times"],
         T_MAX,
@@ -310,7 +311,7 @@ def test_membranes_and_their_gradients_are_those_of_the_reference(case=LIF):
 
 def check_gradients(case, params, functional, grads, read="spikes"):
     assert_differences(case, params, functional, grads, read)
-    hidden = np.tile(MASK, case.ports)
+    hidden = np.tile(MASK, case.receptors)
     assert np.all(grads["weights"][~hidden] == 0) and np.any(grads["weights"][hidden] != 0)
     if not case.axonal:
         assert np.all(grads["delays"][~MASK] == 0)

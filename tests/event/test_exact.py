@@ -93,7 +93,7 @@ def test_many_input_spikes():
         max_events=len(times),
     )
     query = np.array([10.0, 500.0, 999.5])
-    states = net.states_at(times.reshape(-1, 2).T, query)[0]
+    states = net.potentials_at(times.reshape(-1, 2).T, query)[0]
     ago = query[:, None] - times
     response = 4.0 / 6.0 * (np.exp(-ago / 10.0) - np.exp(-ago / 4.0))
     expected = np.sum(np.where(ago > 0, response, 0.0) * np.resize(weights, len(times)), axis=1)

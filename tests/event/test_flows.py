@@ -118,7 +118,7 @@ def test_a_peak_between_two_nodes_is_found():
         np.testing.assert_allclose(weight * (x - x**2), 1.0, atol=3e-4)  # resolution of the steps
 
 
-class Quadratic(esn.AbstractNeuron):
+class Quadratic(esn.AbstractBiased):
     """Custom model: a quadratic neuron with a finite threshold and its own reset."""
 
     tau_mem: jax.Array
@@ -130,7 +130,7 @@ class Quadratic(esn.AbstractNeuron):
     def init_state(self, n):
         return {"v": jnp.zeros(n), "i": jnp.zeros(n)}
 
-    def drift(self, state):
+    def vector_field(self, state):
         v, i = state["v"], state["i"]
         return {"v": (v * (v - 1) + i + self.bias) / self.tau_mem, "i": -i / self.tau_syn}
 

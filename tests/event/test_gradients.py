@@ -38,7 +38,7 @@ def loss(case, adjoint, read, params, functional):
         values = net.spikes(params["in_times"], COUNT, throw=False)
         values = jnp.where(jnp.isfinite(values), values, 0.0)
     else:
-        values = net.states_at(params["in_times"], jnp.asarray(QUERY), throw=False)
+        values = net.potentials_at(params["in_times"], jnp.asarray(QUERY), throw=False)
     return jnp.sum(functional * values)
 
 
@@ -207,7 +207,7 @@ def test_states_are_differentiable_in_the_times_asked():
 
     @eqx.filter_jit
     def value_and_slope(times):
-        read = ft.partial(net.states_at, params["in_times"], throw=False)
+        read = ft.partial(net.potentials_at, params["in_times"], throw=False)
         values, transpose = jax.vjp(read, times)
         return values, transpose(jnp.ones_like(values))[0]
 
@@ -234,7 +234,7 @@ def test_states_are_differentiable_in_their_times(adjoint):
     @jax.jit
     def read(times):
         return jnp.sum(
-            net.states_at(in_times, times) * jnp.array([[1.0, 2.0, 3.0], [0.5, -1.0, 2.0]])
+            net.potentials_at(in_times, times) * jnp.array([[1.0, 2.0, 3.0], [0.5, -1.0, 2.0]])
         )
 
     times, step = jnp.array([21.3, 4.2, 14.0]), 1e-5

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import eventsnn as esn
-from helpers.jitted import events_of, simulate, spikes, states_at, ttfs
+from helpers.jitted import events_of, potentials_at, simulate, spikes, ttfs
 from helpers.registry import EXACT, N_IN, ODE, K, N, network, problem
 
 CASE = EXACT[0]
@@ -162,7 +162,7 @@ def test_input_shapes_refused(shape):
 @pytest.mark.parametrize("bad", [np.nan, -1.0, 25.5, np.inf])
 def test_times_of_states_refused(bad):
     with refuses("times", bad, "25"):
-        net_of().states_at(TIMES, jnp.array([3.0, bad]))
+        net_of().potentials_at(TIMES, jnp.array([3.0, bad]))
 
 
 @pytest.mark.parametrize("bad", [0, -1, 1.5])
@@ -194,7 +194,7 @@ def test_threshold_refused():
 def test_reset_refused():
     hard: Any = "hard"
     with refuses("reset", "'hard'", "subtract"):
-        esn.LIF(10.0, 5.0, reset=hard)
+        esn.LIF(10.0, 5.0, reset_mode=hard)
 
 
 @pytest.mark.parametrize("shape", [(N,), (N - 1, N), (2, N + 2, N), (0, 0)])
@@ -394,8 +394,8 @@ def test_a_limit_leaves_inf_where_nothing_is_known():
 
 
 def test_states_after_a_limit_are_not_made_up():
-    v = states_at(net_of(max_events=LIMIT), busy_and_quiet(), jnp.array([24.0, 0.5]))
-    whole = states_at(net_of(), busy_and_quiet(), jnp.array([24.0, 0.5]))
+    v = potentials_at(net_of(max_events=LIMIT), busy_and_quiet(), jnp.array([24.0, 0.5]))
+    whole = potentials_at(net_of(), busy_and_quiet(), jnp.array([24.0, 0.5]))
     assert np.all(np.isnan(v[1, :, 0]))  # it stopped earlier
     np.testing.assert_allclose(v[:, :, 1], whole[:, :, 1], rtol=1e-13)
     np.testing.assert_allclose(v[::2], whole[::2], rtol=1e-13)
@@ -416,8 +416,8 @@ def test_no_two_leaves_share_a_buffer(kind):
     neuron = kind(
         **{name: shared[name] for name in inspect.signature(kind).parameters if name in shared}
     )
-    both = esn.Mixture([(neuron, 1), (neuron, 1)])
-    net = esn.EventNetwork(both, jnp.ones((3, 2 * both.ports)), outputs=(0,), t_max=9.0)
+    both = esn.Populations([(neuron, 1), (neuron, 1)])
+    net = esn.EventNetwork(both, jnp.ones((3, 2 * both.receptors)), outputs=(0,), t_max=9.0)
     for tree in (neuron, net):
         leaves = [x for x in jax.tree.leaves(tree) if eqx.is_array(x)]
         assert len({x.unsafe_buffer_pointer() for x in leaves}) == len(leaves)

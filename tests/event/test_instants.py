@@ -71,7 +71,7 @@ def test_a_crossing_precedes_an_arrival_at_the_same_instant():
 def test_an_observation_at_a_crossing_shows_the_state_after_it(delays):
     crossing = 10.0 * np.log(2.0)
     net = lif([[0.0], [3.0]], delays, bias=jnp.array([2.0]), v_reset=-0.4, v_init=0.0)
-    states = jitted.states_at(net, jnp.array([[INF]]), jnp.array(around(crossing)))
+    states = jitted.potentials_at(net, jnp.array([[INF]]), jnp.array(around(crossing)))
     np.testing.assert_allclose(states, -0.4, rtol=1e-12)
 
 
@@ -139,7 +139,9 @@ def test_an_arrival_that_lifts_a_neuron_takes_no_second_tries(delays):
 @pytest.mark.parametrize("delays", [None, *DELAYS.values()], ids=["None", *DELAYS])
 def test_an_observation_at_a_lift_shows_the_state_after_the_spike(delays):
     sent = 3.0 if delays is None else 1.0
-    states = jitted.states_at(delta(LIFTS, delays), jnp.array([[sent]]), jnp.array([2.0, 3.0, 4.0]))
+    states = jitted.potentials_at(
+        delta(LIFTS, delays), jnp.array([[sent]]), jnp.array([2.0, 3.0, 4.0])
+    )
     np.testing.assert_allclose(states, np.zeros((2, 3)), atol=1e-15)
 
 
@@ -180,20 +182,22 @@ class LastFirst(AbstractFlow):
 
     exact: AbstractFlow = ExactLIF()
 
-    def next_spike(self, neuron, state, horizon, memory, window=None):
+    def next_spike(self, neuron, state, horizon, flow_state, window=None):
         n = state.v.shape[0]
         zero = jnp.zeros_like(state.v)
         window = Window(zero, zero + INF) if window is None else window
         rows = jax.lax.broadcasted_iota(jnp.int32, zero.shape, 0)
-        last = self.exact.next_spike(neuron, state, horizon, memory, window)
+        last = self.exact.next_spike(neuron, state, horizon, flow_state, window)
         for i in range(n):
             stop = jnp.where(rows == i, window.stop, window.start)  # the others do not move
             alone = self.exact.next_spike(
-                neuron, state, horizon, memory, window._replace(stop=stop)
+                neuron, state, horizon, flow_state, window._replace(stop=stop)
             )
             later = alone.spiked & (alone.dt > last.dt)
-            dt, who = (jnp.where(later, *x) for x in ((alone.dt, last.dt), (alone.who, last.who)))
-            last = last._replace(dt=dt, who=who)
+            dt, who = (
+                jnp.where(later, *x) for x in ((alone.dt, last.dt), (alone.index, last.index))
+            )
+            last = last._replace(dt=dt, index=who)
         moved = jnp.maximum(jnp.minimum(last.dt, window.stop) - window.start, 0.0)
         return last._replace(end=self.advance(neuron, state, moved))
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import eventsnn as esn
-from helpers.jitted import simulate, states_at
+from helpers.jitted import potentials_at, simulate
 
 T_MAX = 1e5
 
@@ -50,7 +50,7 @@ def refractory(tau, bias):
 
 
 def mixture(tau, bias):
-    return esn.Mixture([(esn.LIF(tau, 5.0, bias=bias), 1)]), lif_period(tau, bias), None
+    return esn.Populations([(esn.LIF(tau, 5.0, bias=bias), 1)]), lif_period(tau, bias), None
 
 
 def theta(tau, bias):
@@ -69,7 +69,7 @@ def in_float32(neuron, weights=((0.0,),), **options):
 
 
 NO_INPUT = np.zeros((0, 1), np.float32)
-SUBTRACT = lambda *args: lif(*args, reset="subtract")  # noqa: E731
+SUBTRACT = lambda *args: lif(*args, reset_mode="subtract")  # noqa: E731
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_arrivals_and_readouts_do_not_drift():
     tau, bias, period = 9.0, 1.7, lif_period(9.0, 1.7)
     net = in_float32(esn.LIF(tau, 5.0, bias=bias), t_max=2e4, max_events=3000)
     times = np.asarray(np.linspace(1.9e4, 1.99e4, 7), np.float32)
-    shown = np.asarray(states_at(net, NO_INPUT, jnp.asarray(times)), float)[0]
+    shown = np.asarray(potentials_at(net, NO_INPUT, jnp.asarray(times)), float)[0]
     since = times.astype(float) % period
     true = single(bias) * -np.expm1(-since / tau)
     # 1e-3 ms correspond to at most this fraction of the potential.

@@ -70,7 +70,7 @@ def loss(case, adjoint, params, functional):
     if case.model.fires:
         seen = net.spikes(params["in_times"], COUNT, throw=False)
     else:
-        seen = net.states_at(params["in_times"], jnp.asarray(QUERY), throw=False)
+        seen = net.potentials_at(params["in_times"], jnp.asarray(QUERY), throw=False)
     return jnp.sum(functional * jnp.where(jnp.isfinite(seen), seen, 0.0)), seen
 
 
@@ -166,13 +166,13 @@ def test_methods_are_elementwise(case, getkey):
     """On a batch in the last axis, with reshaped parameters, they act as on each sample."""
     neuron = neuron_of(case)
     batch = spread(neuron.init_state(N), getkey, 3)
-    current = jax.random.normal(getkey(), (neuron.ports, N, 3))
-    current = current[0] if neuron.ports == 1 else current
+    current = jax.random.normal(getkey(), (neuron.receptors, N, 3))
+    current = current[0] if neuron.receptors == 1 else current
     spiked = jax.random.bernoulli(getkey(), shape=(N, 3))
 
     def all_of(neuron, state, current, spiked):
         after = neuron.reset(neuron.receive(state, current), spiked)
-        return after, neuron.drift(state), neuron.threshold_gap(state), neuron.observe(state)
+        return after, neuron.vector_field(state), neuron.threshold_gap(state), neuron.observe(state)
 
     together = all_of(add_batch_axis(neuron), batch, current, spiked)
     for k in range(3):
@@ -191,14 +191,14 @@ HELD = [Case(model, "exact") for model in HOLD]
 def test_what_is_held_stands_still_and_the_rest_goes_on(case, getkey):
     neuron = neuron_of(case)
     state, neuron = spread(neuron.init_state(N), getkey, 3), add_batch_axis(neuron)
-    for held, before in zip(neuron.hold(state, jnp.zeros(3)), state, strict=True):
+    for held, before in zip(neuron.advance_clamped(state, jnp.zeros(3)), state, strict=True):
         np.testing.assert_allclose(held, before, rtol=1e-14)
     dt = jax.random.uniform(getkey(), (N, 3), maxval=9.0)
-    held, rate = jax.jvp(lambda dt: neuron.hold(state, dt), (dt,), (jnp.ones_like(dt),))
-    drift = neuron.drift(held)
+    held, rate = jax.jvp(lambda dt: neuron.advance_clamped(state, dt), (dt,), (jnp.ones_like(dt),))
+    velocity = neuron.vector_field(held)
     for name in state._fields:
         moves = name not in ("v", "y", "c", "soma")
-        expected = getattr(drift, name) if moves else np.zeros((N, 3))
+        expected = getattr(velocity, name) if moves else np.zeros((N, 3))
         np.testing.assert_allclose(getattr(rate, name), expected, atol=1e-13)
 
 
@@ -301,7 +301,9 @@ def test_alif_without_adaptation_is_lif():
     same = lif.init_state(N)._replace(current=params["bias"])
     np.testing.assert_array_equal(alif.threshold_gap(state), lif.threshold_gap(same))
     for name in ("v", "current"):
-        drifts = (getattr(neuron.drift(x), name) for neuron, x in ((alif, state), (lif, same)))
+        drifts = (
+            getattr(neuron.vector_field(x), name) for neuron, x in ((alif, state), (lif, same))
+        )
         np.testing.assert_array_equal(*drifts)
 
 
@@ -316,7 +318,7 @@ def test_eif_fires_above_its_rheobase():
     v = jnp.linspace(0.0, 2.0, 2001)
     for excess in (-1e-3, 1e-3):
         neuron = esn.EIF(10.0, 5.0, **EXPONENTIAL, bias=RHEOBASE + excess)
-        speed = neuron.drift(neuron.init_state(v.size)._replace(v=v)).v
+        speed = neuron.vector_field(neuron.init_state(v.size)._replace(v=v)).v
         np.testing.assert_allclose(np.min(speed), excess / 10.0, rtol=1e-9)
         np.testing.assert_allclose(v[np.argmin(speed)], 0.9)
 
@@ -329,7 +331,7 @@ def test_nothing_overflows_beyond_the_peak(neuron):
     pass it."""
 
     def speed(v, neuron=neuron):
-        return neuron.drift(neuron.init_state(1)._replace(v=v.reshape(1))).v[0]
+        return neuron.vector_field(neuron.init_state(1)._replace(v=v.reshape(1))).v[0]
 
     low = jax.tree.map(lambda x: x.astype(jnp.float32), neuron)
     assert all(np.isfinite(speed(jnp.float32(v), low)) for v in (5.0, 1e6, 1e30))
@@ -353,7 +355,7 @@ def test_egru_gates():
     w_u, w_r, w_z, tau, threshold = -0.7, 1.5, 2.0, 4.0, 0.3
     net = esn.EventNetwork(
         esn.EGRU(tau, 1e12, threshold),
-        np.vstack([np.zeros((1, 3)), np.diag([w_u, w_r, w_z])]),  # one unit, one port per input
+        np.vstack([np.zeros((1, 3)), np.diag([w_u, w_r, w_z])]),  # one unit, one receptor per input
         outputs=(0,),
         t_max=30.0,
         **rk4(0.02)(),
@@ -370,10 +372,12 @@ def test_an_event_passes_the_reset_gate_as_it_was():
     after = unit.receive(before, row)
     np.testing.assert_allclose(after.a_z, 0.1 + 2.0 / (1 + np.exp(0.4)), rtol=1e-14)
     np.testing.assert_allclose([after.a_u, after.a_r], [[0.3], [0.6]], rtol=1e-14)
-    np.testing.assert_array_equal(unit.driven(0.7).bias_z, 0.7)
-    low = unit.fitted(1, jnp.bfloat16)
+    np.testing.assert_array_equal(unit.with_current(0.7).bias_z, 0.7)
+    low = unit.for_population(1, jnp.bfloat16)
     state = low.receive(low.init_state(1), row.astype(jnp.bfloat16))
-    moves = low.drift(low.hold(low.reset(state, jnp.array([True])), jnp.bfloat16(2.0)))
+    moves = low.vector_field(
+        low.advance_clamped(low.reset(state, jnp.array([True])), jnp.bfloat16(2.0))
+    )
     assert all(x.dtype == jnp.bfloat16 for x in (*moves, low.threshold_gap(state)))
 
 
@@ -415,8 +419,11 @@ REFUSED = [
     (lambda: esn.ALIF(9.0, 5.0, 0.0, 0.1), "tau_adapt must be > 0, got 0"),
     (lambda: esn.ALIF(9.0, 5.0, 9.0, -0.1), "beta must be >= 0, got -0.1"),
     (lambda: esn.ALIF(9.0, 5.0, 9.0, 0.1, v_reset=2.0), "threshold must be above v_reset, got 1"),
-    (lambda: esn.ALIF(9.0, 5.0, 9.0, 0.1, 0.0, reset="subtract"), "threshold must be > 0 with"),
-    (lambda: esn.ALIF(9.0, 5.0, 9.0, 0.1, reset="zero"), "reset must be .* got 'zero'"),
+    (
+        lambda: esn.ALIF(9.0, 5.0, 9.0, 0.1, 0.0, reset_mode="subtract"),
+        "threshold must be > 0 with",
+    ),
+    (lambda: esn.ALIF(9.0, 5.0, 9.0, 0.1, reset_mode="zero"), "reset_mode must be .* got 'zero'"),
     (lambda: esn.EGRU(9.0, 0.0), "tau_syn must be > 0, got 0"),
     (lambda: esn.EGRU(9.0, 5.0, [0.5, 0.0]), "threshold must be > 0, got .0.5, 0"),
     (lambda: esn.Theta(0.0), "tau_mem must be > 0, got 0"),
@@ -437,10 +444,14 @@ OURS = [case for case in FURTHER if case.model not in (*MIXED, REFRACTORY_OWN)]
 @pytest.mark.parametrize("case", OURS, ids=str)
 def test_parameters_out_of_range_are_seen_while_running(case):
     neuron = neuron_of(case)
-    assert neuron.valid()
+    assert neuron.parameters_valid()
     for name in ("tau_mem", "tau_syn", "tau_adapt", "sharpness", "threshold", "beta", "period"):
         if hasattr(neuron, name):
             bad = getattr(neuron, name).at[2].set(-99.0)
-            assert not eqx.tree_at(lambda x, name=name: getattr(x, name), neuron, bad).valid()
+            assert not eqx.tree_at(
+                lambda x, name=name: getattr(x, name), neuron, bad
+            ).parameters_valid()
     if case.model is THETA:
-        assert not eqx.tree_at(lambda x: x.bias, neuron, neuron.bias.at[2].set(0.25)).valid()
+        assert not eqx.tree_at(
+            lambda x: x.bias, neuron, neuron.bias.at[2].set(0.25)
+        ).parameters_valid()

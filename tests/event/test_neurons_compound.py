@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import eventsnn as esn
-from eventsnn.event.flows import MixtureFlow, RefractoryFlow
+from eventsnn.event.flows import PopulationsFlow, RefractoryFlow
 from helpers.delta_lif import DeltaLIF
 from helpers.registry import (
     FLOWS,
@@ -98,7 +98,7 @@ def test_current_builds_up_while_the_neuron_rests():
         t_max=40.0,
         max_events=8,
     )
-    simulate = quick(lambda x: (net.simulate(x), net.states_at(x, jnp.array([4.0, 1.5]))))
+    simulate = quick(lambda x: (net.simulate(x), net.potentials_at(x, jnp.array([4.0, 1.5]))))
     solution, seen = simulate(arrivals[None])
 
     def wait(w):
@@ -117,7 +117,7 @@ def test_current_builds_up_while_the_neuron_rests():
 class Delta(DeltaLIF):
     """Neuron whose membrane potential is incremented by arrivals, also while it is held."""
 
-    def hold(self, s, dt):
+    def advance_clamped(self, s, dt):
         return s
 
 
@@ -202,7 +202,7 @@ def test_a_neuron_at_infinity_spoils_no_gradient():
     def look(bias):
         neuron = esn.Refractory(esn.QIF(10.0, 5.0, bias=bias), 5.0)
         net = esn.EventNetwork(neuron, jnp.zeros((2, 2)), outputs=(0, 1), t_max=60.0)
-        rests, moves = net.states_at(jnp.zeros((0, 0)), jnp.array([15.0]))[:, 0]
+        rests, moves = net.potentials_at(jnp.zeros((0, 0)), jnp.array([15.0]))[:, 0]
         return moves, rests
 
     (value, rests), slope = quick(jax.value_and_grad(look, has_aux=True))(jnp.array([2.4, 0.7]))
@@ -211,7 +211,7 @@ def test_a_neuron_at_infinity_spoils_no_gradient():
     assert slope[1] > 0
 
 
-# ------------------------------------------------------------------ mixtures
+# ------------------------------------------------------------------ populations
 
 
 def test_two_parts_of_one_model_are_one_network():
@@ -219,7 +219,7 @@ def test_two_parts_of_one_model_are_one_network():
 
     def parts(p):
         halves = [{k: v[s] for k, v in p.items()} for s in (slice(0, 2), slice(2, N))]
-        return esn.Mixture([(esn.LIF(**half), half["bias"].size) for half in halves])
+        return esn.Populations([(esn.LIF(**half), half["bias"].size) for half in halves])
 
     plain = spikes_and_grads(lambda p: esn.LIF(**p), params, weights, in_times)
     same(spikes_and_grads(parts, params, weights, in_times), plain)
@@ -232,13 +232,13 @@ def flow_of(neuron, **options):
 
 def test_each_part_has_its_own_flow():
     lif, alif = esn.LIF(10.0, 5.0), esn.ALIF(10.0, 5.0, 20.0, 0.1)
-    neuron = esn.Mixture([(esn.Refractory(lif, 2.0), 1), (alif, 2), (esn.QIF(9.0, 5.0), 1)])
+    neuron = esn.Populations([(esn.Refractory(lif, 2.0), 1), (alif, 2), (esn.QIF(9.0, 5.0), 1)])
     rested, ode, qif = flow_of(neuron, dt0=0.1).flows
     assert isinstance(rested, RefractoryFlow) and isinstance(rested.flow, esn.ExactLIF)
     assert isinstance(ode, esn.ODEFlow) and ode.dt0 == 0.1 and isinstance(qif, esn.TaylorQIF)
     rested, *others = flow_of(neuron, solver=dfx.Heun(), dt0=0.1).flows
     assert all(isinstance(flow, esn.ODEFlow) for flow in (rested.flow, *others))
-    own = MixtureFlow((RefractoryFlow(esn.ExactLIF()), ode, ode))
+    own = PopulationsFlow((RefractoryFlow(esn.ExactLIF()), ode, ode))
     assert flow_of(neuron, solver=own) is own
 
 
@@ -261,24 +261,27 @@ def net_of(neuron, weights):
 
 
 LIF = esn.LIF(10.0, 5.0)
-MIX = esn.Mixture([(LIF, 2), (esn.QIF(10.0, 5.0), 1)])
+MIX = esn.Populations([(LIF, 2), (esn.QIF(10.0, 5.0), 1)])
 REFUSED = [
     (lambda: esn.Refractory(LIF, -1.0), "period must be >= 0, got -1"),
     (lambda: esn.Refractory(LIF, [1.0, np.nan]), "period must be >= 0, got .* nan"),
-    (lambda: esn.Refractory(esn.LeakyIntegrator(10.0, 5.0), 1.0), "a neuron model with a `hold`"),
-    (lambda: esn.Refractory("LIF", 1.0), "a neuron model with a `hold`, got 'LIF'"),
-    (lambda: esn.Refractory(MIX, 1.0), "got Mixture. .Of a mixture, the parts can be refractory"),
-    (lambda: esn.Mixture([]), "parts must be pairs"),
-    (lambda: esn.Mixture([("LIF", 2)]), "parts must be pairs"),
-    (lambda: esn.Mixture([(LIF, 0)]), r"parts\[0\]\[1\] must be an integer >= 1, got 0"),
-    (lambda: esn.Mixture([(LIF, 1.5)]), r"parts\[0\]\[1\] must be an integer >= 1, got 1.5"),
     (
-        lambda: esn.Mixture([(LIF, 1), (esn.EGRU(9.0, 5.0), 1)]),
-        r"the same number of ports, got \[1, 3\]",
+        lambda: esn.Refractory(esn.LeakyIntegrator(10.0, 5.0), 1.0),
+        "neuron must be a neuron model that can be clamped .*, got LeakyIntegrator",
+    ),
+    (lambda: esn.Refractory("LIF", 1.0), "neuron must be a neuron model .*, got 'LIF'"),
+    (lambda: esn.Refractory(MIX, 1.0), "that can be clamped .*, got Populations"),
+    (lambda: esn.Populations([]), "parts must be .neuron model, size. pairs"),
+    (lambda: esn.Populations([("LIF", 2)]), "parts must be .neuron model, size. pairs"),
+    (lambda: esn.Populations([(LIF, 0)]), r"parts\[0\]\[1\] must be an integer >= 1, got 0"),
+    (lambda: esn.Populations([(LIF, 1.5)]), r"parts\[0\]\[1\] must be an integer >= 1, got 1.5"),
+    (
+        lambda: esn.Populations([(LIF, 1), (esn.EGRU(9.0, 5.0), 1)]),
+        r"the same number of receptors, got \[1, 3\]",
     ),
     (lambda: net_of(MIX, np.zeros((4, 4))), r"parts of 2 \+ 1 neurons, but weights .* for 4"),
     (
-        lambda: net_of(esn.Mixture([(esn.LIF([10.0] * 3, 5.0), 2)]), np.zeros((2, 2))),
+        lambda: net_of(esn.Populations([(esn.LIF([10.0] * 3, 5.0), 2)]), np.zeros((2, 2))),
         r"tau_mem must be a scalar or have shape \(2,\)",
     ),
     (
@@ -299,7 +302,7 @@ def test_refused(build, message):
 def test_invalid_parts_are_seen_while_running():
     for case in (Case(FLOWS, "ode"), Case(MIXTURE, "exact")):
         params, *_ = split(draw(case.model))
-        assert case.model.neuron(**params).valid()
-    neuron = esn.Mixture([(LIF, 1), (esn.Refractory(LIF, 1.0), 1)])
+        assert case.model.neuron(**params).parameters_valid()
+    neuron = esn.Populations([(LIF, 1), (esn.Refractory(LIF, 1.0), 1)])
     for where in (lambda m: m.parts[0].tau_mem, lambda m: m.parts[1].period):
-        assert not eqx.tree_at(where, neuron, jnp.asarray(-1.0)).valid()
+        assert not eqx.tree_at(where, neuron, jnp.asarray(-1.0)).parameters_valid()

@@ -39,7 +39,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import eventsnn as esn
-from helpers.jitted import spikes, states_at
+from helpers.jitted import potentials_at, spikes
 
 TAU, T_MAX = 10.0, 60.0
 
@@ -112,7 +112,7 @@ def test_a_time_beyond_the_horizon_is_not_answered():
     net = lif_net([[0.0], [3.0]])
     times = jnp.array([T_MAX + 1e-6, 9.0, T_MAX])
     x = np.exp(-(np.asarray(times) - 1.0) / TAU)
-    v = states_at(net, jnp.ones((1, 1)), times)[0]
+    v = potentials_at(net, jnp.ones((1, 1)), times)[0]
     np.testing.assert_array_equal(np.isnan(v), [True, False, False])
     np.testing.assert_allclose(v[1:], (3 * (x - x**2))[1:], rtol=1e-12)
 

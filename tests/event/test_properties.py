@@ -93,7 +93,7 @@ def compiled(law, query=None, **options):
         p, options_of_arrays = split(p)
         net = network(law.case, p, **{"t_max": T_MAX, **options, **options_of_arrays})
         if query is not None:
-            return net.states_at(p["in_times"], times, throw=False)
+            return net.potentials_at(p["in_times"], times, throw=False)
         solution = net.simulate(p["in_times"], throw=False)
         statuses = jnp.stack([solution.status == getattr(esn.Status, x) for x in MEMBERS], -1)
         return solution.times, solution.sources, statuses

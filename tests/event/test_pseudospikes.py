@@ -28,7 +28,7 @@ def lif(p):
 def mixed(p):
     """Hidden layer with two refractory LIF neurons and a QIF neuron; the readout is QIF neurons."""
     part = esn.Refractory(esn.LIF(10.0, p["tau_syn"], threshold=p["threshold"]), 3.0)
-    return esn.Mixture([(part, 2), (esn.QIF(10.0, p["tau_syn"], bias=-0.2), 3)])
+    return esn.Populations([(part, 2), (esn.QIF(10.0, p["tau_syn"], bias=-0.2), 3)])
 
 
 KINDS = {

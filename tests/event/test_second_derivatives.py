@@ -55,7 +55,7 @@ def delayed(p):
 def state(p):
     """Membrane potential some time after its first spike."""
     net = net_of(esn.LIF(TAU, 5.0, bias=p[0]), [[0.0]], t_max=60.0)
-    return net.states_at(SILENT, p[1:], throw=False)[0, 0]
+    return net.potentials_at(SILENT, p[1:], throw=False)[0, 0]
 
 
 def lifted(p):
@@ -92,7 +92,7 @@ CLOSED = {
         lambda p: p[0] * (1 - jnp.exp(-(p[1] - period(p[0])) / TAU)),
         (1.5, 31.0),
     ),
-    "maximum": (highest(esn.ExactLIF().peak), peak, (3.0, 0.4)),
+    "maximum": (highest(esn.ExactLIF().maximum), peak, (3.0, 0.4)),
     "lifted": (lifted, lambda p: period(p[0]) + 0.0 * p[1], (1.5, 1.2)),
 }
 

@@ -63,7 +63,8 @@ with jax.set_mesh(mesh):
     same(jax.jit(jax.vmap(lambda x: net.ttfs(x, throw=False)))(placed), one[0])
     solution = eqx.filter_jit(lambda x: net.simulate(in_times=x, throw=False))(placed)
 same(solution.times, net.simulate(in_times).times)
-same(net.states_at(placed, jnp.array([9.0, 2.0])), net.states_at(in_times, jnp.array([9.0, 2.0])))
+at = jnp.array([9.0, 2.0])
+same(net.potentials_at(placed, at), net.potentials_at(in_times, at))
 print("checked")
 """
 

@@ -180,8 +180,8 @@ class Power(esn.EIF):
 
 
 @eqx.filter_jit
-def next_segment(flow, neuron, state, horizon, memory):
-    return flow.next_spike(neuron, state, horizon, memory)
+def next_segment(flow, neuron, state, horizon, flow_state):
+    return flow.next_spike(neuron, state, horizon, flow_state)
 
 
 @eqx.filter_jit
@@ -199,13 +199,13 @@ def crossings(flow, neuron, dt0, t_max):
     """Crossings of one neuron that is never reset, and the segments that end in them."""
     state = jax.tree.map(lambda x: x[:, None], neuron.init_state(1))
     time, found = 0.0, []
-    memory = flow.init(neuron, state, jnp.array([t_max]))._replace(dt=jnp.array([dt0]))
+    flow_state = flow.init(neuron, state, jnp.array([t_max]))._replace(dt=jnp.array([dt0]))
     while time < t_max:
-        segment = next_segment(flow, neuron, state, jnp.array([t_max - time]), memory)
+        segment = next_segment(flow, neuron, state, jnp.array([t_max - time]), flow_state)
         time += float(segment.dt[0])
         if segment.spiked[0]:
             found.append(Run(time, state, segment.dt))
-        state, memory = segment.end, segment.memory
+        state, flow_state = segment.end, segment.flow_state
     return found
 
 
@@ -242,14 +242,14 @@ class Oscillator(NamedTuple):
 
 
 class Oscillating(esn.AbstractNeuron):
-    """Leaky neuron with an oscillating threshold, which its drift does not contain."""
+    """Leaky neuron with an oscillating threshold, which its vector field does not contain."""
 
     period: jax.Array
 
     def init_state(self, n):
         return Oscillator(jnp.zeros(n), jnp.zeros(n))
 
-    def drift(self, state):
+    def vector_field(self, state):
         turns = 2 * jnp.pi / self.period
         return Oscillator((0.9 - state.v) / 10.0, turns * jnp.ones_like(state.phase))
 
@@ -302,7 +302,7 @@ class FitzHughNagumo(esn.AbstractNeuron):
     def init_state(self, n):
         return Oscillator(jnp.full(n, -1.2), jnp.full(n, -0.6))
 
-    def drift(self, state):
+    def vector_field(self, state):
         v, w = state
         return Oscillator(v - v**3 / 3 - w + self.current, 0.08 * (v + 0.7 - 0.8 * w))
 

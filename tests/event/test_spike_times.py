@@ -10,7 +10,7 @@ import pytest
 
 import eventsnn as esn
 from helpers import reference as ref
-from helpers.jitted import events_of, spikes, states_at, ttfs
+from helpers.jitted import events_of, potentials_at, spikes, ttfs
 from helpers.registry import (
     EXACT,
     LIF_SET,
@@ -64,7 +64,7 @@ def test_states_in_the_order_asked(model):
     record = reference(model, params, query=query)
     assert record.times.size > 20
     net = network(case_of(model), params, outputs=OUTPUTS)
-    v = states_at(net, jnp.asarray(params["in_times"]), jnp.asarray(query))
+    v = potentials_at(net, jnp.asarray(params["in_times"]), jnp.asarray(query))
     expected = record.seen[list(OUTPUTS)]
     if model is QIF:  # V passes through infinity; its phase does not
         v, expected = np.arctan(v / np.pi), np.arctan(expected / np.pi)
@@ -214,7 +214,7 @@ def test_lif_is_accurate_near_equal_time_constants(ratio):
         z, s = (decimal.Decimal(t) / decimal.Decimal(tau) for tau in (TAU, tau_syn))
         # V = tau_syn (exp(-t/tau_syn) - exp(-t/tau_mem)) / (tau_syn - tau_mem)
         expected = z * (-z).exp() if z == s else ((-s).exp() - (-z).exp()) / (1 / s - 1 / z) / s
-    v = states_at(net, jnp.array([[0.0], [jnp.inf]]), jnp.array([t]))
+    v = potentials_at(net, jnp.array([[0.0], [jnp.inf]]), jnp.array([t]))
     np.testing.assert_allclose(v, [[float(expected)]], rtol=1e-13)
 
 
@@ -234,7 +234,9 @@ def test_qif_closed_form():
     t = np.array([40.0, 4.0, 3.125])
     x = np.exp(-(t - 3.0) / tau)
     v = x * np.sqrt(w) * np.tan(np.sqrt(w) * (1 - x))
-    np.testing.assert_allclose(states_at(net, jnp.array([[3.0]]), jnp.asarray(t)), [v], rtol=1e-10)
+    np.testing.assert_allclose(
+        potentials_at(net, jnp.array([[3.0]]), jnp.asarray(t)), [v], rtol=1e-10
+    )
 
 
 def test_masked_weights_do_not_act():

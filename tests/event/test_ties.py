@@ -238,7 +238,7 @@ def test_gradients_of_a_coupled_tie_do_not_depend_on_the_order(model, getkey):
 
 def test_a_reset_that_does_not_suffice_fires_again_at_once():
     """Subtracting the threshold leaves 2.5 and 1.5, still above it, then 0.5."""
-    neuron = esn.LIF(10.0, 5.0, v_init=3.5, reset="subtract")
+    neuron = esn.LIF(10.0, 5.0, v_init=3.5, reset_mode="subtract")
     net = esn.EventNetwork(neuron, jnp.zeros((2, 1)), outputs=(0,), t_max=T_MAX, max_events=9)
     np.testing.assert_array_equal(
         net.spikes(jnp.full((1, 1), jnp.inf), 5), [[0.0, 0.0, 0.0, jnp.inf, jnp.inf]]

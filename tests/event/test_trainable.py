@@ -11,7 +11,7 @@ import eventsnn as esn
 def network():
     parts = [(esn.LIF(10.0, 5.0), 1), (esn.Refractory(esn.ALIF(10.0, 5.0, 30.0, 0.1), 2.0), 1)]
     return esn.EventNetwork(
-        esn.Mixture(parts), jnp.ones((3, 2)), outputs=(0,), t_max=20.0, delays=jnp.ones((3, 2))
+        esn.Populations(parts), jnp.ones((3, 2)), outputs=(0,), t_max=20.0, delays=jnp.ones((3, 2))
     )
 
 

@@ -47,15 +47,15 @@ def first_spike(flow):
             return jnp.any(~spiked & (time < HORIZON))
 
         def body(loop):
-            state, window, time, memory, _, _ = loop
-            segment = flow.next_spike(neuron, state, HORIZON - time, memory, window)
+            state, window, time, flow_state, _, _ = loop
+            segment = flow.next_spike(neuron, state, HORIZON - time, flow_state, window)
             if window is not None:
                 window = jax.tree.map(lambda x: jnp.maximum(x - segment.dt, 0.0), window)
             time = time + segment.dt
-            return segment.end, window, time, segment.memory, segment.spiked, segment.who
+            return segment.end, window, time, segment.flow_state, segment.spiked, segment.index
 
-        memory = flow.init(neuron, state, zero + HORIZON)
-        start = (state, window, zero, memory, zero > 0, jnp.zeros(1, jnp.int32))
+        flow_state = flow.init(neuron, state, zero + HORIZON)
+        start = (state, window, zero, flow_state, zero > 0, jnp.zeros(1, jnp.int32))
         _, _, time, _, spiked, who = jax.lax.while_loop(more, body, start)
         return jnp.where(spiked, time, jnp.inf)[0], who[0]
 

@@ -171,13 +171,15 @@ def real(*names: str, good: float = 0.0) -> dict[str, tuple]:
 NEURONS = {
     "LIF": row(
         esn.LIF,
-        **taus(threshold=(1.0, (*PARAMETER, 0.0, -1.0)), reset=("set", CHOICE)),
+        **taus(threshold=(1.0, (*PARAMETER, 0.0, -1.0)), reset_mode=("set", CHOICE)),
         **real("v_reset", "bias"),
         v_init=(0.0, optional(PARAMETER)),
     ),
     "ALIF": row(
         esn.ALIF,
-        **taus(threshold=(1.0, (*PARAMETER, 0.0)), reset=("set", CHOICE), tau_adapt=(9.0, TAU)),
+        **taus(
+            threshold=(1.0, (*PARAMETER, 0.0)), reset_mode=("set", CHOICE), tau_adapt=(9.0, TAU)
+        ),
         beta=(0.5, (*PARAMETER, -0.5)),
         **real("v_reset", "bias"),
         v_init=(0.0, optional(PARAMETER)),
@@ -205,8 +207,8 @@ NEURONS = {
     "Theta": row(
         esn.Theta, tau_mem=(10.0, TAU), bias=(1.0, (*PARAMETER, 0.25)), v_init=(0.0, PARAMETER)
     ),
-    "Mixture": row(
-        esn.Mixture,
+    "Populations": row(
+        esn.Populations,
         parts=(
             [(LIF, 2)],
             PARTS,
@@ -214,7 +216,7 @@ NEURONS = {
     ),
     "Refractory": row(
         esn.Refractory,
-        neuron=(LIF, (*NEURON, esn.Mixture([(LIF, 1)]))),
+        neuron=(LIF, (*NEURON, esn.Populations([(LIF, 1)]))),
         period=(2.0, (*PARAMETER, -1.0)),
     ),
     "Pseudospikes": row(esn.Pseudospikes, drive=(2.0, PARAMETER), duration=(5.0, POSITIVE)),
@@ -272,8 +274,8 @@ NETWORKS = {
     ),
     "EventNetwork.ttfs": row(NET.ttfs, None, **NETWORK),
     "EventNetwork.spikes": row(NET.spikes, None, max_spikes=(2, COUNT), **NETWORK),
-    "EventNetwork.states_at": row(
-        NET.states_at,
+    "EventNetwork.potentials_at": row(
+        NET.potentials_at,
         None,
         times=([1.0], WHEN),
         **NETWORK,
@@ -308,8 +310,8 @@ NETWORKS = {
     "Discretised.spikes": row(
         SCAN.spikes, None, in_times=(TIMES_IN, IN_TIMES), max_spikes=(2, COUNT)
     ),
-    "Discretised.states_at": row(
-        SCAN.states_at, None, in_times=(TIMES_IN, IN_TIMES), times=([1.0], WHEN)
+    "Discretised.potentials_at": row(
+        SCAN.potentials_at, None, in_times=(TIMES_IN, IN_TIMES), times=([1.0], WHEN)
     ),
     "prepare_cpu": row(esn.prepare_cpu, None, devices=(None, (*optional(COUNT),))),
 }

@@ -13,7 +13,7 @@ class State(NamedTuple):
     v: jax.Array
 
 
-class DeltaLIF(esn.AbstractNeuron):
+class DeltaLIF(esn.AbstractBiased):
     """Delta-synapse LIF neuron: tau V' = -V + bias; an arriving spike adds its weight to V."""
 
     tau: jax.Array
@@ -23,7 +23,7 @@ class DeltaLIF(esn.AbstractNeuron):
     def init_state(self, n):
         return State(jnp.zeros(n))
 
-    def drift(self, s):
+    def vector_field(self, s):
         return State((self.bias - s.v) / self.tau)
 
     def threshold_gap(self, s):
@@ -42,7 +42,7 @@ class DeltaLIF(esn.AbstractNeuron):
 class ClosedDelta(AbstractFlow):
     """Closed form of DeltaLIF, which crosses its threshold only with a bias above it."""
 
-    def next_spike(self, neuron, state, horizon, memory, window=None):
+    def next_spike(self, neuron, state, horizon, flow_state, window=None):
         zero = jnp.zeros_like(state.v)
         start, stop = (zero, zero + jnp.inf) if window is None else window
         excess = jnp.where(neuron.bias > neuron.threshold, neuron.bias - neuron.threshold, jnp.inf)
@@ -53,7 +53,7 @@ class ClosedDelta(AbstractFlow):
         dt = jnp.minimum(first, horizon)
         moved = jnp.maximum(jnp.minimum(dt, stop) - start, 0.0)
         end = self.advance(neuron, state, moved)
-        return Segment(dt, who, first <= horizon, end, memory)
+        return Segment(dt, who, first <= horizon, end, flow_state)
 
     def advance(self, neuron, state, dt):
         return type(state)(neuron.bias + (state.v - neuron.bias) * jnp.exp(-dt / neuron.tau))

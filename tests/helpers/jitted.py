@@ -36,8 +36,8 @@ def spikes(net, in_times, max_spikes):
 
 
 @eqx.filter_jit
-def states_at(net, in_times, times):
-    return net.states_at(in_times, times, throw=False)
+def potentials_at(net, in_times, times):
+    return net.potentials_at(in_times, times, throw=False)
 
 
 def events_of(net, in_times):

@@ -17,7 +17,7 @@ TwoCompartment: tau_soma V' = -V + coupling (U - V) + plateau s(10 U - 5) + I + 
       tau_dendrite U' = -U + coupling (V - U),  tau_syn I' = -I; a weight is added to I or to U, and
       a spike sets V to 0
 Refractory: the first variable is held for a period after each spike; all others continue
-Mixture: different neurons follow different models
+Populations: different neurons follow different models
 """
 
 import dataclasses
@@ -39,7 +39,7 @@ class Synaptic:
     """
 
     tau_syn: Any
-    ports = 1  # number of blocks of n columns in the weights
+    receptors = 1  # number of blocks of n columns in the weights
 
     def initial(self, n):
         return np.stack([self.start(n), np.zeros(n)])
@@ -222,7 +222,7 @@ class EGRU(Synaptic):
     bias_r: Any = 0.0
     bias_z: Any = 0.0
     c_init: Any = 0.0
-    ports = 3
+    receptors = 3
 
     def initial(self, n):
         return np.stack([np.broadcast_to(x, (n,)) for x in (self.c_init, 0.0, 0.0, 0.0)])
@@ -258,7 +258,7 @@ class TwoCompartment(Synaptic):
     plateau: Any
     threshold: Any
     bias: Any
-    ports = 2
+    receptors = 2
 
     def initial(self, n):
         return np.zeros((3, n))
@@ -293,7 +293,7 @@ class Refractory(Synaptic):
     """
 
     def __init__(self, model, period):
-        self.model, self.period, self.ports = model, period, model.ports
+        self.model, self.period, self.receptors = model, period, model.receptors
         self.rests: Any = None
 
     def initial(self, n):
@@ -326,7 +326,7 @@ class Refractory(Synaptic):
         return self.model.seen(y[:-1])
 
 
-class Mixture(Synaptic):
+class Populations(Synaptic):
     """Each model owns a block of consecutive rows of its columns of the state."""
 
     def __init__(self, parts):
@@ -462,12 +462,12 @@ def _polish(model, rhs, n, sol, guess, i):
 def simulate(model, weights, in_times, t_max, *, mask=None, query=(), max_step=0.5, limit=300):
     """Every event up to `t_max`, in order, and V of all neurons at the times `query`.
 
-    `weights` is (n + n_in, n), or (n + n_in, ports * n), rows are sources; `in_times` is (n_in, K),
-    padded with inf, in any order. Ties are not handled: of two neurons that cross at the same time,
-    the one with the lower index fires first.
+    `weights` is (n + n_in, n), or (n + n_in, receptors * n), rows are sources; `in_times` is (n_in,
+    K), padded with inf, in any order. Ties are not handled: of two neurons that cross at the same
+    time, the one with the lower index fires first.
     """
     weights = np.asarray(weights, float)
-    n = weights.shape[1] // model.ports
+    n = weights.shape[1] // model.receptors
     if mask is not None:
         weights = np.where(mask, weights, 0.0)
     stops = [

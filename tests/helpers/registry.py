@@ -24,7 +24,7 @@ from numpy.typing import ArrayLike
 import eventsnn as esn
 from eventsnn import discrete
 from eventsnn.cpu import known_options
-from eventsnn.event.flows import MixtureFlow, RefractoryFlow
+from eventsnn.event.flows import PopulationsFlow, RefractoryFlow
 from helpers import reference as ref
 
 QUICK = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
@@ -117,10 +117,10 @@ class Compartments(NamedTuple):
     current: jax.Array
 
 
-class TwoCompartment(esn.AbstractNeuron):
+class TwoCompartment(esn.AbstractClampable, esn.AbstractBiased):
     """Custom model of the notebook `own_neuron.ipynb`."""
 
-    ports = 2
+    receptors = 2
 
     tau_soma: jax.Array
     tau_dendrite: jax.Array
@@ -133,7 +133,7 @@ class TwoCompartment(esn.AbstractNeuron):
     def init_state(self, n):
         return Compartments(jnp.zeros(n), jnp.zeros(n), jnp.zeros(n))
 
-    def drift(self, state):
+    def vector_field(self, state):
         inward = self.coupling * (state.dendrite - state.soma)
         plateau = self.plateau * jax.nn.sigmoid((state.dendrite - 0.5) / 0.1)
         return Compartments(
@@ -157,7 +157,7 @@ class TwoCompartment(esn.AbstractNeuron):
     def observe(self, state):
         return state.soma
 
-    def hold(self, state, dt):
+    def advance_clamped(self, state, dt):
         leak = 1.0 + self.coupling
         rest = self.coupling / leak * state.soma
         done = -jnp.expm1(-dt * leak / self.tau_dendrite)
@@ -186,7 +186,7 @@ class Model:
     parameters: Callable  # in addition to the two time constants
     scale: float  # scale of the weights
     constants: tuple[str, ...] = ("tau_mem", "tau_syn")
-    ports: int = 1
+    receptors: int = 1
     fires: bool = True  # whether all neurons fire; otherwise potentials are compared, not spikes
 
 
@@ -202,7 +202,7 @@ class Case:
 
 def _with_reset(kind, reset):
     def build(**parameters):
-        return kind(**parameters, reset=reset)
+        return kind(**parameters, reset_mode=reset)
 
     return build
 
@@ -228,7 +228,7 @@ EIF = Model("eif", esn.EIF, ref.EIF, _eif, 0.6)
 IZHIKEVICH = Model(
     "izhikevich", esn.Izhikevich, ref.Izhikevich, _izhikevich, 3.0, constants=("tau_syn",)
 )
-EGRU = Model("egru", esn.EGRU, ref.EGRU, _egru, 1.0, ports=3)
+EGRU = Model("egru", esn.EGRU, ref.EGRU, _egru, 1.0, receptors=3)
 TWO_COMPARTMENT = Model(
     "two_compartment",
     TwoCompartment,
@@ -236,7 +236,7 @@ TWO_COMPARTMENT = Model(
     _two_compartment,
     0.15,
     constants=("tau_syn",),
-    ports=2,
+    receptors=2,
 )
 
 
@@ -257,7 +257,8 @@ def refractory(model):
 
 
 def mixture(name, scale, *parts):
-    """Mixture of the given models and sizes; parameter names are prefixed with the model's name."""
+    """Populations of the given models and sizes; parameter names are prefixed with the model's
+    name."""
 
     def build(mix, kind):
         def of(model, parameters):
@@ -279,7 +280,7 @@ def mixture(name, scale, *parts):
             drawn |= {f"{model.name}_{k}": v for k, v in own.items()}
         return drawn
 
-    neuron, reference = build(esn.Mixture, "neuron"), build(ref.Mixture, "reference")
+    neuron, reference = build(esn.Populations, "neuron"), build(ref.Populations, "reference")
     fires = all(model.fires for model, _ in parts)
     return Model(name, neuron, reference, parameters, scale, constants=(), fires=fires)
 
@@ -334,7 +335,7 @@ def rk4(dt0):
 def flows():
     """Flow for each part."""
     ode = rk4(0.1)()["solver"]
-    return {"solver": MixtureFlow((RefractoryFlow(esn.ExactLIF()), ode))}
+    return {"solver": PopulationsFlow((RefractoryFlow(esn.ExactLIF()), ode))}
 
 
 def tolerance(rtol):
@@ -381,7 +382,7 @@ def problem(model, seed, ratio: ArrayLike = 2.0, tau_mem: ArrayLike = 10.0, unti
     """Parameters by name, with `weights` and `in_times`; every array has one row or entry per
     neuron."""
     rng = np.random.default_rng(seed)
-    weights = rng.normal(0.0, model.scale, (N + N_IN, model.ports * N))
+    weights = rng.normal(0.0, model.scale, (N + N_IN, model.receptors * N))
     weights[N:] = 4 * np.abs(weights[N:])
     in_times = rng.uniform(0.0, until, (N_IN, K))  # unordered
     in_times[0, 1] = np.inf
@@ -396,7 +397,7 @@ def problem(model, seed, ratio: ArrayLike = 2.0, tau_mem: ArrayLike = 10.0, unti
 
 
 def mask_of(model):
-    return np.tile(MASK, model.ports)
+    return np.tile(MASK, model.receptors)
 
 
 def network(

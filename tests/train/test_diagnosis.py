@@ -294,7 +294,7 @@ def test_samples_that_reach_a_limit_are_not_called_silent():
 
 def test_a_readout_is_not_silent():
     rest = esn.Refractory(esn.LIF(20.0, 5.0), period=1.0)
-    neuron = esn.Mixture([(rest, 1), (esn.LeakyIntegrator(20.0, 5.0), 1)])
+    neuron = esn.Populations([(rest, 1), (esn.LeakyIntegrator(20.0, 5.0), 1)])
     net = esn.EventNetwork(neuron, jnp.zeros((3, 2)), outputs=(1, 0), t_max=T_MAX)
     found = event_evidence(net, (np.ones((4, 1, 1)),))
     np.testing.assert_array_equal(found.silent, [[False, True]] * 4)

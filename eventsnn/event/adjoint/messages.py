@@ -135,8 +135,8 @@ class ByMessages(NamedTuple):
             source = sources_of(self.plan, row.message, self.sources, self.inputs)
             weights = _add_rows(weights, source[0], d.inbound.weights)
         else:
-            ports = charges.shape[1] // receivers
-            charges = _put(charges, jnp.tile(row.message, (ports, 1)), d.inbound.weights)
+            receptors = charges.shape[1] // receivers
+            charges = _put(charges, jnp.tile(row.message, (receptors, 1)), d.inbound.weights)
         messages = messages._replace(
             weights=weights, times=_put(messages.times, row.message, times), charges=charges
         )

@@ -181,7 +181,7 @@ def _transpose_carried(
     network, spiked = context.at(context.learnt, row), spiking(context.plan.n, row.source)
     after = context.jump(context.learnt, row, end, received(network, row.source))
     found = triggered_by_event(network, end, after, spiked)
-    _, speed = gap_and_speed(network.neuron, after, network.neuron.drift(after))
+    _, speed = gap_and_speed(network.neuron, after, network.neuron.vector_field(after))
     carried = jnp.where(found.carried, sweep.pending, 0.0)
     crossed = _transpose_crossings(context, row, after, speed, carried)
     sweep = sweep._replace(

@@ -53,7 +53,7 @@ class Delayed(NamedTuple):
         following = peek(queue, self.schedule, time, self.plan.n, self.plan.n_sources)
         return following, jnp.min(following.wait, axis=0)
 
-    def propose(self, network, state, horizon, memory, upcoming, moves):
+    def propose(self, network, state, horizon, flow_state, upcoming, moves):
         """Propose the next segment, and find the arrivals within it.
 
         The segment ends no later than the earliest second arrival at any neuron. The flow is called
@@ -68,13 +68,15 @@ class Delayed(NamedTuple):
         split = early.split(network, state, horizon)
         fires = early.takes() & triggered(network, split.before, split.start).fires()
         horizon = jnp.minimum(horizon, jnp.min(jnp.where(fires, wait, jnp.inf), axis=0))
-        segment, after = _two_windows(network, state, split.start, early.first(), horizon, memory)
+        segment, after = _two_windows(
+            network, state, split.start, early.first(), horizon, flow_state
+        )
 
         # An arrival at the time of a spike is delivered after the spike, unless the spike follows
         # from it and its time only rounds to that of the arrival.
         dt = segment.dt
         row = lax.broadcasted_iota(jnp.int32, wait.shape, 0)
-        caused = after & ((row == segment.who) | (len(wait) == 1))
+        caused = after & ((row == segment.index) | (len(wait) == 1))
         takes = moves & jnp.where(segment.spiked & ~caused, wait < dt, wait <= dt)
         inbound = Inbound(jnp.where(takes, wait, jnp.inf), weights)
         split = inbound.split(network, state, dt)
@@ -121,7 +123,7 @@ def transport_of(
 def delayed_weights(
     weights: Array, source: Int[Array, "receivers batch"]
 ) -> Float[Array, "columns batch"]:
-    """Weights that each receiver gets from its own source, port by port.
+    """Weights that each receiver gets from its own source, receptor by receptor.
 
     With a receiver axis of length 1 (axonal delays) all neurons have the same source.
     """
@@ -134,7 +136,7 @@ def delayed_weights(
 
 
 def _two_windows(
-    network, state, after, first, horizon, memory
+    network, state, after, first, horizon, flow_state
 ) -> tuple[Segment, Bool[Array, " batch"]]:
     """Find the earliest crossing, before or after each neuron's own arrival time `first`.
 
@@ -142,16 +144,18 @@ def _two_windows(
     before an arrival has precedence.
     """
     flow, neuron = network.flow, network.neuron
-    early = flow.next_spike(neuron, state, horizon, memory, Window(jnp.zeros_like(first), first))
-    # Keep the memory of the first call, such as a step size, only where that call ended early.
+    early = flow.next_spike(
+        neuron, state, horizon, flow_state, Window(jnp.zeros_like(first), first)
+    )
+    # Keep the flow state of the first call, such as a step size, only where it ended early.
     short = early.dt < horizon
-    memory = jax.tree.map(lambda x, y: jnp.where(short, x, y), early.memory, memory)
+    flow_state = jax.tree.map(lambda x, y: jnp.where(short, x, y), early.flow_state, flow_state)
     never = jnp.full_like(first, jnp.inf)
-    late = flow.next_spike(neuron, after, early.dt, memory, Window(first, never))
+    late = flow.next_spike(neuron, after, early.dt, flow_state, Window(first, never))
     sooner = (late.dt < early.dt) | ~early.spiked
     since = late.spiked & sooner
     segment = late._replace(
-        who=jnp.where(since, late.who, early.who),
+        index=jnp.where(since, late.index, early.index),
         spiked=since | (early.spiked & (late.dt >= early.dt)),
         low=jnp.where(sooner, late.remainder(), early.remainder()),
     )

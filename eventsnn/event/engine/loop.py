@@ -151,8 +151,8 @@ def _start(context: _Context, neurons: State) -> _State:
     plan, (flow, neuron, weights, *_) = context.plan, context.network
     batch = context.arrivals.times.shape[1]
     zero, none = jnp.zeros(batch, weights.dtype), jnp.zeros(batch, jnp.int32)
-    memory = flow.init(neuron, neurons, zero + plan.t_max)
-    segment = Segment(zero, none, zero > 0, neurons, memory)
+    flow_state = flow.init_state(neuron, neurons, zero + plan.t_max)
+    segment = Segment(zero, none, zero > 0, neurons, flow_state)
     time, transit = Instant.at(zero), context.transport.idle(neurons, zero)
     checkpoints = state_table(n_checkpoints(plan.max_steps), neurons)
     return _State(
@@ -201,7 +201,7 @@ def _initial_status(context: _Context) -> Int[Array, " batch"]:
     times = jax.tree.leaves((context.arrivals.times, context.arrivals.inputs))
     good = [jnp.all((jnp.isfinite(x) & (x >= 0)) | (x == jnp.inf), axis=0) for x in times]
     delays = jax.tree.leaves(network.delays)
-    valid = jnp.stack([network.neuron.valid(), *(jnp.all(x >= 0) for x in delays)])
+    valid = jnp.stack([network.neuron.parameters_valid(), *(jnp.all(x >= 0) for x in delays)])
     status = jnp.where(jnp.all(jnp.stack(good), axis=0), RUNNING, CODE["invalid_input"])
     status = jnp.where(jnp.all(valid), status, CODE["invalid_parameters"])
     return jnp.where(jnp.all(finite), status, CODE["not_finite"]).astype(jnp.int32)
@@ -308,14 +308,14 @@ def _propose(context: _Context, state: _State) -> _State:
     moves = running & ~is_due
 
     horizon = jnp.where(moves, jnp.minimum(jnp.minimum(wait, state.limit), left), 0.0)
-    network, memory = context.at(state.time), state.proposal.segment.memory
+    network, flow_state = context.at(state.time), state.proposal.segment.flow_state
     segment, transit = context.transport.propose(
-        network, state.neurons, horizon, memory, upcoming, moves
+        network, state.neurons, horizon, flow_state, upcoming, moves
     )
     reached = moves & ~segment.spiked & (segment.dt >= horizon)
     arrives, ends = reached & (wait <= horizon), reached & (left <= horizon)
     source = jnp.where(arrives, channel, none)
-    source = jnp.where(segment.spiked, segment.who, source)
+    source = jnp.where(segment.spiked, segment.index, source)
     source = jnp.where(moves, source, jnp.where(running & is_due, next_due, none))
     # An event at a prescribed time has exactly that time, without the rounding of a sum.
     time = state.time.after(segment.dt, segment.low)

@@ -9,13 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from ..flows import with_readouts
 from ..neurons.base import State
 from .record import Record, no_event_source, observation_source
 from .segments import Inbound, NoInbound
 from .system import Network, Readout
 
 #: Neutral value, for rows in which nothing is read.
-NEUTRAL = {"state": 0.0, "integral": 0.0, "peak": -np.inf}
+NEUTRAL = {"state": 0.0, "integral": 0.0, "maximum": -np.inf}
 
 
 def is_read(
@@ -40,11 +41,12 @@ def evaluate(
     end: State,
 ) -> Float[Array, "outputs batch"]:
     """Readout of the outputs in a segment. Differentiable in all arrays of floats."""
-    flow, neuron = network.flow, network.neuron
+    neuron = network.neuron
     if readout.kind == "state":
         return select(neuron.observe(end), readout.outputs)
+    flow = with_readouts(network.flow)
     integral = readout.kind == "integral"
-    measure, join = (flow.integral, jnp.add) if integral else (flow.peak, jnp.maximum)
+    measure, join = (flow.integral, jnp.add) if integral else (flow.maximum, jnp.maximum)
     if isinstance(inbound, NoInbound):
         return select(measure(neuron, start, dt), readout.outputs)
     split = inbound.split(network, start, dt)

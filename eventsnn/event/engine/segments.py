@@ -63,7 +63,7 @@ def triggered(network: Network, before: State, after: State) -> Triggered:
     # crosses if a pulse reduces its gap, or if a current makes its gap close.
     waits = (gap <= 0) & ~flow.passes(neuron, before)
     passes = flow.passes(neuron, after)
-    closing = gap_and_speed(neuron, after, neuron.drift(after))[1] > 0
+    closing = gap_and_speed(neuron, after, neuron.vector_field(after))[1] > 0
     carried = (new <= 0) & waits & ~(new < gap) & passes & closing
     at_once = (new <= 0) & ((gap > 0) | (waits & ((new < gap) | passes))) & ~carried
     return Triggered(at_once, carried)
@@ -97,7 +97,7 @@ class Inbound(NamedTuple):
     """
 
     wait: Float[Array, "receivers batch"]  # from the start of the segment; inf: no arrival
-    weights: Float[Array, "columns batch"]  # delivered weights, port by port
+    weights: Float[Array, "columns batch"]  # delivered weights, receptor by receptor
 
     def takes(self) -> Bool[Array, "receivers batch"]:
         """Mask of the receivers that have an arrival."""
@@ -114,8 +114,8 @@ class Inbound(NamedTuple):
         """
         flow, neuron = network.flow, network.neuron
         before = flow.advance(neuron, state, self.first())
-        ports = (neuron.ports, 1) if len(self.wait) > 1 else (1, 1)
-        weights = jnp.where(jnp.tile(self.takes(), ports), self.weights, 0.0)
+        receptors = (neuron.receptors, 1) if len(self.wait) > 1 else (1, 1)
+        weights = jnp.where(jnp.tile(self.takes(), receptors), self.weights, 0.0)
         start, rest = neuron.normalise(receive(neuron, before, weights)), dt - self.first()
         return SplitSegment(before, start, rest, flow.advance(neuron, start, rest))
 

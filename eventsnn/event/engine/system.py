@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ..flows import AbstractFlow
 from ..neurons import AbstractNeuron
-from ..neurons.base import State
+from ..neurons.base import State, drivable
 
 #: Tie tolerance, in units in the last place of the segment's length and of the gap. Crossings
 #: closer to each other than this count as simultaneous. Neurons that receive the same inputs in a
@@ -25,7 +25,7 @@ TIE_ULPS = 16
 class Readout(NamedTuple):
     """Quantity that is read in the segments of a simulation; by default none."""
 
-    kind: Literal["state", "integral", "peak"] = "state"
+    kind: Literal["state", "integral", "maximum"] = "state"
     outputs: tuple[int, ...] = ()
 
 
@@ -75,7 +75,7 @@ def apply_drive(network: Network, on: Bool[Array, " batch"] | None) -> Network:
         return network
     drive = drive[:, None] if drive.ndim else drive[None, None]
     current = lax.stop_gradient(jnp.where(on, drive, 0.0))
-    return network._replace(neuron=network.neuron.driven(current))
+    return network._replace(neuron=drivable(network.neuron).with_current(current))
 
 
 def initial_state(neuron: AbstractNeuron, n: int, batch: int) -> State:
@@ -99,9 +99,9 @@ def jump(
 
 
 def receive(neuron: AbstractNeuron, state: State, weights: Float[Array, "columns batch"]) -> State:
-    """Deliver weights, ordered port by port, to the state."""
-    if neuron.ports > 1:
-        weights = weights.reshape(neuron.ports, -1, weights.shape[-1])
+    """Deliver weights, ordered receptor by receptor, to the state."""
+    if neuron.receptors > 1:
+        weights = weights.reshape(neuron.receptors, -1, weights.shape[-1])
     return neuron.receive(state, weights)
 
 
@@ -131,7 +131,7 @@ def reaches(
     """
 
     def rate(state):
-        return jax.jvp(neuron.threshold_gap, (state,), (neuron.drift(state),))[1]
+        return jax.jvp(neuron.threshold_gap, (state,), (neuron.vector_field(state),))[1]
 
     deceleration = jax.jvp(rate, (state,), (velocity,))[1]
     rises = speed > 0

@@ -44,13 +44,19 @@ class Immediate(NamedTuple):
         return (), jnp.inf
 
     def propose(
-        self, network: Network, state: State, horizon: Array, memory: Any, upcoming: Any, moves: Any
+        self,
+        network: Network,
+        state: State,
+        horizon: Array,
+        flow_state: Any,
+        upcoming: Any,
+        moves: Any,
     ) -> tuple[Segment, Any]:
         """Propose the next segment, with its transit.
 
         In samples where `moves` is false a neuron is still due to fire, and nothing arrives.
         """
-        return network.flow.next_spike(network.neuron, state, horizon, memory), ()
+        return network.flow.next_spike(network.neuron, state, horizon, flow_state), ()
 
     def inside(self, transit: Any, state: State, segment: Segment) -> Inside:
         """Return the arrivals within a proposed segment that starts in `state`."""

@@ -25,16 +25,16 @@ class Segment(NamedTuple):
     - `who`: index of the neuron that crosses its threshold.
     - `spiked`: whether the segment ends at a crossing.
     - `end`: state after `dt`.
-    - `memory`: memory of the flow for its next call.
+    - `flow_state`: state of the flow for its next call.
     - `low`: rounding error of `dt`: the time of the crossing minus `dt`. It matters because the
         errors of many equal segments add up. None: not known.
     """
 
     dt: Float[Array, " batch"]
-    who: Int[Array, " batch"]
+    index: Int[Array, " batch"]
     spiked: Bool[Array, " batch"]
     end: State
-    memory: Any
+    flow_state: Any
     low: Float[Array, " batch"] | None = None
 
     def remainder(self) -> Float[Array, " batch"]:
@@ -71,9 +71,9 @@ class Clock(NamedTuple):
         """Return the time of the segment at which each neuron has moved for t."""
         return t if self.window is None else self.window.start + t
 
-    def of(self, who: Array, n: int) -> "Clock":
+    def of(self, index: Array, n: int) -> "Clock":
         """Return the clock of one neuron per sample."""
-        return Clock(pick(self.window, who, n))
+        return Clock(pick(self.window, index, n))
 
 
 class AbstractFlow(eqx.Module):
@@ -91,8 +91,8 @@ class AbstractFlow(eqx.Module):
     - `dt`: time since that state, of shape `(batch,)` or `(n, batch)`.
     """
 
-    def init(self, neuron: AbstractNeuron, state: State, horizon: Array) -> Any:
-        """Initial memory of the flow: arrays carried between calls of `next_spike`, batch last.
+    def init_state(self, neuron: AbstractNeuron, state: State, horizon: Array) -> Any:
+        """Initial state of the flow: arrays carried between calls of `next_spike`, batch last.
 
         `state` is the state at time 0, and `horizon` is `t_max` for each sample.
         """
@@ -104,14 +104,14 @@ class AbstractFlow(eqx.Module):
         neuron: AbstractNeuron,
         state: State,
         horizon: Float[Array, " batch"],
-        memory: Any,
+        flow_state: Any,
         window: Window | None = None,
     ) -> Segment:
         """Propose the next segment.
 
         `horizon` is the maximum length of the segment. Each neuron moves within its `window`;
         None: during the whole segment. `dt` must lie in [0, horizon], and the horizon may be 0.
-        `memory` comes from `init` or from the segment that an earlier call returned.
+        `flow_state` comes from `init_state` or from the segment that an earlier call returned.
 
         The reported crossing must be accurate to rounding error, but the choice of the neuron may
         be a guess. The event loop checks the end state. If another neuron is past its threshold
@@ -139,23 +139,9 @@ class AbstractFlow(eqx.Module):
 
     def velocity(self, neuron: AbstractNeuron, state: State, dt: Array, end: State) -> State:
         """Derivative of `advance` with respect to `dt`; `end` is the result of `advance`."""
-        return neuron.drift(end)
+        return neuron.vector_field(end)
 
-    def integral(self, neuron: AbstractNeuron, state: State, dt: Array) -> Float[Array, "n batch"]:
-        """Integral over `dt` of each neuron's observable (`AbstractNeuron.observe`).
-
-        Required only for `EventNetwork.integrals`.
-        """
-        raise NotImplementedError(f"{type(self).__name__} has no `integral`.")
-
-    def peak(self, neuron: AbstractNeuron, state: State, dt: Array) -> Float[Array, "n batch"]:
-        """Maximum of each neuron's observable within `dt`.
-
-        Required only for `EventNetwork.maxima`.
-        """
-        raise NotImplementedError(f"{type(self).__name__} has no `peak`.")
-
-    def cuts(self, neuron: AbstractNeuron, t_max: float, max_events: int) -> int:
+    def max_extra_segments(self, neuron: AbstractNeuron, t_max: float, max_events: int) -> int:
         """Default number of rows to reserve for segments that end without an event.
 
         A number that depends on the values of parameters is rounded up to a power of two. The
@@ -168,6 +154,31 @@ class AbstractFlow(eqx.Module):
         - `max_events`: maximum number of events per sample.
         """
         return 0
+
+
+class AbstractReadoutFlow(AbstractFlow):
+    """Flow with readouts of whole segments, for `EventNetwork.integrals` and `maxima`."""
+
+    @abc.abstractmethod
+    def integral(self, neuron: AbstractNeuron, state: State, dt: Array) -> Float[Array, "n batch"]:
+        """Integral over `dt` of each neuron's observable (`AbstractNeuron.observe`)."""
+
+    @abc.abstractmethod
+    def maximum(self, neuron: AbstractNeuron, state: State, dt: Array) -> Float[Array, "n batch"]:
+        """Maximum of each neuron's observable within `dt`."""
+
+
+def with_readouts(flow: AbstractFlow) -> AbstractReadoutFlow:
+    """Return the flow.
+
+    **Raises:** `ValueError` for a flow without readouts of segments.
+    """
+    if not isinstance(flow, AbstractReadoutFlow):
+        raise ValueError(
+            "solver must be a flow with integrals and maxima (`AbstractReadoutFlow`), "
+            f"got {type(flow).__name__}."
+        )
+    return flow
 
 
 @ft.singledispatch
@@ -185,10 +196,10 @@ def first(times: Float[Array, "n batch"]) -> tuple[Float[Array, " batch"], Int[A
     return time, jnp.min(jnp.where(hit, rows, n), axis=0)
 
 
-def pick(tree: Any, who: Int[Array, " batch"], n: int) -> Any:
+def pick(tree: Any, index: Int[Array, " batch"], n: int) -> Any:
     """Select row `who[b]` of column b of every array: one neuron per sample."""
-    batch = who.shape[0]
-    row = jnp.minimum(who, n - 1)
+    batch = index.shape[0]
+    row = jnp.minimum(index, n - 1)
 
     def one(x):
         if not eqx.is_array(x) or x.ndim == 0:

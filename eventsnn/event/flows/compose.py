@@ -6,12 +6,12 @@ from collections.abc import Callable
 import diffrax
 
 from ... import checks
-from ..neurons import AbstractNeuron, Mixture, Refractory
+from ..neurons import AbstractNeuron, Populations, Refractory
 from .base import AbstractFlow, exact_flow
 from .integrator import ExactIntegrator
 from .lif import ExactLIF
-from .mixture import MixtureFlow
 from .ode import ODEFlow
+from .populations import PopulationsFlow
 from .qif import TaylorQIF
 from .refractory import RefractoryFlow
 from .theta import ExactTheta
@@ -29,8 +29,8 @@ def flow_of(neuron: AbstractNeuron, make: Make) -> AbstractFlow:
 
 
 @flow_of.register
-def _(neuron: Mixture, make: Make) -> AbstractFlow:
-    return MixtureFlow(tuple(flow_of(part, make) for part in neuron.parts))
+def _(neuron: Populations, make: Make) -> AbstractFlow:
+    return PopulationsFlow(tuple(flow_of(part, make) for part in neuron.parts))
 
 
 @flow_of.register
@@ -62,7 +62,7 @@ def choose_flow(
         needed.append(exact is None and solver is None)
         return solver or exact or ODEFlow(**ode)
 
-    whole = isinstance(solver, MixtureFlow | RefractoryFlow)
+    whole = isinstance(solver, PopulationsFlow | RefractoryFlow)
     flow = solver if whole else flow_of(neuron, make)
     if not any(needed) and (dt0 is not None or stepsize_controller is not None):
         given = f"dt0={checks.shown(dt0)}, stepsize_controller={checks.shown(stepsize_controller)}"

@@ -7,10 +7,10 @@ from jaxtyping import Array
 
 from ..neurons import IntegratorState, LeakyIntegrator
 from . import lif
-from .base import AbstractFlow, Clock, Segment, Window, exact_flow
+from .base import AbstractReadoutFlow, Clock, Segment, Window, exact_flow
 
 
-class ExactIntegrator(AbstractFlow):
+class ExactIntegrator(AbstractReadoutFlow):
     """Closed-form flow of [`eventsnn.LeakyIntegrator`][], for any ratio of time constants.
 
     The membrane potential is that of [`eventsnn.ExactLIF`][]. Every segment reaches its horizon.
@@ -21,12 +21,12 @@ class ExactIntegrator(AbstractFlow):
         neuron: LeakyIntegrator,
         state: IntegratorState,
         horizon: Array,
-        memory: tuple,
+        flow_state: tuple,
         window: Window | None = None,
     ) -> Segment:
         nobody = jnp.full(horizon.shape, state.v.shape[0], jnp.int32)
         end = self.advance(neuron, state, Clock(window).own(horizon))
-        return Segment(horizon, nobody, jnp.zeros_like(nobody, bool), end, memory)
+        return Segment(horizon, nobody, jnp.zeros_like(nobody, bool), end, flow_state)
 
     def advance(self, neuron: LeakyIntegrator, state: IntegratorState, dt: Array):
         potential: Any = lif._potential  # uses only fields that both models have
@@ -36,7 +36,7 @@ class ExactIntegrator(AbstractFlow):
     def integral(self, neuron: LeakyIntegrator, state: IntegratorState, dt: Array) -> Array:
         return lif.potential_integral(neuron, state, self.advance(neuron, state, dt), dt)
 
-    def peak(self, neuron: LeakyIntegrator, state: IntegratorState, dt: Array) -> Array:
+    def maximum(self, neuron: LeakyIntegrator, state: IntegratorState, dt: Array) -> Array:
         return lif.potential_peak(neuron, state, dt)
 
 

@@ -8,12 +8,12 @@ from jaxtyping import Array, Bool, Float
 
 from ..doubles import Double, expm1, product, quotient, two_sum
 from ..neurons import LIF, LIFState
-from .base import AbstractFlow, Clock, Segment, Window, exact_flow, first, newton, pick
+from .base import AbstractReadoutFlow, Clock, Segment, Window, exact_flow, first, newton, pick
 from .short import risen
 from .threshold import ROUNDING_ULPS, passes
 
 
-class ExactLIF(AbstractFlow):
+class ExactLIF(AbstractReadoutFlow):
     r"""Closed-form flow of [`eventsnn.LIF`][], for any ratio of time constants.
 
     $$V(t) = b + (V_0 - b)\, e^{-t/\tau_m} + I_0\, k(t), \qquad
@@ -36,7 +36,7 @@ class ExactLIF(AbstractFlow):
         neuron: LIF,
         state: LIFState,
         horizon: Array,
-        memory: tuple,
+        flow_state: tuple,
         window: Window | None = None,
     ) -> Segment:
         n, clock = state.v.shape[0], Clock(window)
@@ -58,16 +58,18 @@ class ExactLIF(AbstractFlow):
         crosses = (gap < 0) | ((gap == 0) & (slope < 0)) | (certain & (end >= high))
         crosses = crosses & (end > since)
         guess = clock.shared(self._guess(neuron, state, low, end))
-        time, who = first(jnp.where(crosses, guess, jnp.inf))
+        time, index = first(jnp.where(crosses, guess, jnp.inf))
         spiked = time < jnp.inf
 
-        one, x, own = pick(neuron, who, n), pick(state, who, n), clock.of(who, n)
-        bracket = jnp.where(spiked, own.shared(pick(low, who, n)), h)
+        one, x, own = pick(neuron, index, n), pick(state, index, n), clock.of(index, n)
+        bracket = jnp.where(spiked, own.shared(pick(low, index, n)), h)
         time = newton(lambda t: _gap(one, x, own.own(t)), jnp.clip(time, bracket, h), bracket, h)
         dt, low = jnp.where(spiked, time, h), None
         if dt.dtype == jnp.float32:
             low = jnp.where(spiked, _remainder(one, x, own, dt), 0.0)
-        return Segment(dt, who, spiked, self.advance(neuron, state, clock.own(dt)), memory, low)
+        return Segment(
+            dt, index, spiked, self.advance(neuron, state, clock.own(dt)), flow_state, low
+        )
 
     def advance(self, neuron: LIF, state: LIFState, dt: Array) -> LIFState:
         return LIFState(
@@ -80,7 +82,7 @@ class ExactLIF(AbstractFlow):
     def integral(self, neuron: LIF, state: LIFState, dt: Array) -> Array:
         return potential_integral(neuron, state, self.advance(neuron, state, dt), dt)
 
-    def peak(self, neuron: LIF, state: LIFState, dt: Array) -> Array:
+    def maximum(self, neuron: LIF, state: LIFState, dt: Array) -> Array:
         return potential_peak(neuron, state, dt)
 
     def _guess(self, neuron: LIF, state: LIFState, low: Array, h: Array) -> Array:

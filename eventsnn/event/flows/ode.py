@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 
 from ..neurons import AbstractNeuron
 from ..neurons.base import State
-from .base import AbstractFlow, Clock, Segment, Window, first
+from .base import AbstractReadoutFlow, Clock, Segment, Window, first
 from .crossings import Gap, candidates, first_roots
 from .short import gauss_integral, searched_peak
 from .solvers import check, differentiable, error_order, with_tolerances
@@ -21,14 +21,14 @@ from .step import Step, scaled_terms, solver_step
 from .threshold import ROUNDING_ULPS, passes
 
 
-class _Memory(NamedTuple):
+class _StepControl(NamedTuple):
     """Next step size to try, and the state of the step size controller."""
 
     dt: Float[Array, ""]
     controller: Any
 
 
-class ODEFlow(AbstractFlow):
+class ODEFlow(AbstractReadoutFlow):
     r"""Flow of any neuron model by a diffrax solver; a segment is one accepted step.
 
     **Definition.** The step map is the state after one solver step of size t, as a function of t.
@@ -36,9 +36,9 @@ class ODEFlow(AbstractFlow):
 
     1. The gap to the threshold, evaluated on the step map, falls from above 0 to 0. The spike time
        is accurate to rounding error, for any form of `threshold_gap`.
-    2. The neuron's vector field, `drift`, closes the gap. A potential that approaches its threshold
-       without reaching it may pass it by the error of a step, and this is not a spike. The neuron
-       fires as soon as its vector field closes the gap.
+    2. The neuron's `vector_field` closes the gap. A potential that approaches its threshold without
+       reaching it may pass it by the error of a step, and this is not a spike. The neuron fires as
+       soon as its vector field closes the gap.
 
     A neuron that has crossed its threshold and is not reset does not fire again until it has
     returned below it. Step sizes chosen by a controller are rounded down to one of 8 values per
@@ -117,10 +117,10 @@ class ODEFlow(AbstractFlow):
         self.dt0 = None if dt0 is None else float(dt0)
         self.nodes = int(nodes)
 
-    def init(self, neuron: AbstractNeuron, state: State, horizon: Array) -> _Memory:
+    def init_state(self, neuron: AbstractNeuron, state: State, horizon: Array) -> _StepControl:
         def one(neuron, state, horizon):
             terms, zero = scaled_terms(neuron, jnp.ones_like(horizon)), jnp.zeros_like(horizon)
-            t1, memory = self.controller.init(
+            t1, flow_state = self.controller.init(
                 terms,
                 zero,
                 horizon,
@@ -131,7 +131,7 @@ class ODEFlow(AbstractFlow):
                 self.solver.error_order(terms),
             )
             t1 = jnp.asarray(t1)
-            return _Memory(t1 if self.dt0 is not None else _rounded(t1), memory)
+            return _StepControl(t1 if self.dt0 is not None else _rounded(t1), flow_state)
 
         return _batched(one, neuron)(state, horizon)
 
@@ -140,10 +140,12 @@ class ODEFlow(AbstractFlow):
         neuron: AbstractNeuron,
         state: State,
         horizon: Array,
-        memory: _Memory,
+        flow_state: _StepControl,
         window: Window | None = None,
     ) -> Segment:
-        return Segment(*_batched(self._next_spike, neuron)(state, horizon, memory, Clock(window)))
+        return Segment(
+            *_batched(self._next_spike, neuron)(state, horizon, flow_state, Clock(window))
+        )
 
     def advance(self, neuron: AbstractNeuron, state: State, dt: Array) -> State:
         return _batched(self._advance, neuron)(state, dt)
@@ -160,10 +162,10 @@ class ODEFlow(AbstractFlow):
     def integral(self, neuron: AbstractNeuron, state: State, dt: Array) -> Array:
         return gauss_integral(self, neuron, state, dt)
 
-    def peak(self, neuron: AbstractNeuron, state: State, dt: Array) -> Array:
+    def maximum(self, neuron: AbstractNeuron, state: State, dt: Array) -> Array:
         return searched_peak(self, neuron, state, dt)
 
-    def cuts(self, neuron: AbstractNeuron, t_max: float, max_events: int) -> int:
+    def max_extra_segments(self, neuron: AbstractNeuron, t_max: float, max_events: int) -> int:
         if isinstance(self.controller, diffrax.ConstantStepSize) and self.dt0 is not None:
             return math.ceil(t_max / self.dt0)
         # After an event, an adaptive controller needs a few steps to reach its step size again.
@@ -184,20 +186,20 @@ class ODEFlow(AbstractFlow):
         neuron: AbstractNeuron,
         state: State,
         horizon: Array,
-        memory: _Memory,
+        flow_state: _StepControl,
         clock: Clock,
     ):
-        h = jnp.minimum(memory.dt, horizon)
+        h = jnp.minimum(flow_state.dt, horizon)
         step = self._step(neuron, state, clock.own(h))
-        accepted, memory = self._adapt(neuron, state, h, step, memory)
+        accepted, flow_state = self._adapt(neuron, state, h, step, flow_state)
         searches = accepted & (horizon > 0)
 
         times = self._crossings(neuron, state, h, step, clock, searches)
-        time, who = first(times[:, None])
+        time, index = first(times[:, None])
         spiked = searches & (time[0] < jnp.inf)
         dt = jnp.where(searches, jnp.minimum(time[0], h), 0.0)
-        dt, end = self._end(neuron, state, clock, dt, who[0], spiked, h)
-        return dt, who[0], spiked, end, memory
+        dt, end = self._end(neuron, state, clock, dt, index[0], spiked, h)
+        return dt, index[0], spiked, end, flow_state
 
     def _crossings(self, neuron, state, h, step: Step, clock: Clock, searches):
         """Time of each neuron's first crossing within the step; inf for none.
@@ -234,7 +236,7 @@ class ODEFlow(AbstractFlow):
         begin = (jnp.where(searches, 0.0, jnp.ones_like(h)), jnp.full_like(end, jnp.inf))
         return lax.while_loop(more, body, begin)[1]
 
-    def _end(self, neuron, state, clock: Clock, dt, who, spiked, h):
+    def _end(self, neuron, state, clock: Clock, dt, index, spiked, h):
         """Length and end state of a segment of length `dt`.
 
         If the segment ends at a spike, the neuron must be at or past its threshold in the computed
@@ -242,7 +244,7 @@ class ODEFlow(AbstractFlow):
         """
 
         def below(end):
-            return spiked & (_of(_gap(neuron, end), who) > 0)
+            return spiked & (_of(_gap(neuron, end), index) > 0)
 
         def more(carry):
             dt, end, grain = carry
@@ -258,13 +260,13 @@ class ODEFlow(AbstractFlow):
         dt, end, _ = lax.while_loop(more, body, (dt, state, jnp.zeros_like(dt)))
         return dt, end
 
-    def _adapt(self, neuron, state, h, step: Step, memory: _Memory):
-        """Return whether the controller accepts the step, and the memory with the next step size.
+    def _adapt(self, neuron, state, h, step: Step, flow_state: _StepControl):
+        """Return whether the controller accepts the step, and the next step size.
 
         Between events time is relative: every step starts at 0.
         """
         if isinstance(self.controller, diffrax.ConstantStepSize):
-            return jnp.asarray(True), memory
+            return jnp.asarray(True), flow_state
         # A step that is too large may give NaN. The controller rejects an infinite error.
         error = jax.tree.map(lambda e: jnp.where(jnp.isnan(e), jnp.inf, e), step.error)
         order = error_order(self.solver, scaled_terms(neuron, h))
@@ -276,15 +278,15 @@ class ODEFlow(AbstractFlow):
             None,
             error,
             order,
-            memory.controller,
+            flow_state.controller,
         )
         proposed = _rounded(jnp.where(keep, t1 - t0, t1))
         # A step that an event cut short must not reduce the previous step size.
-        cut = keep & (h < memory.dt)
+        cut = keep & (h < flow_state.dt)
         idle = h <= 0
-        size = jnp.where(cut, jnp.maximum(proposed, memory.dt), proposed)
-        new = _Memory(size, controller)
-        return keep | idle, jax.tree.map(lambda a, b: jnp.where(idle, b, a), new, memory)
+        size = jnp.where(cut, jnp.maximum(proposed, flow_state.dt), proposed)
+        new = _StepControl(size, controller)
+        return keep | idle, jax.tree.map(lambda a, b: jnp.where(idle, b, a), new, flow_state)
 
 
 #: Minimum number of rows to reserve for steps of adaptive size.
@@ -304,9 +306,9 @@ def _gap(neuron: AbstractNeuron, state: State) -> Float[Array, " n"]:
     return neuron.threshold_gap(state)
 
 
-def _of(x: Float[Array, " n"], who: Array) -> Array:
+def _of(x: Float[Array, " n"], index: Array) -> Array:
     """Entry of neuron `who`."""
-    return x[jnp.minimum(who, x.shape[0] - 1)]
+    return x[jnp.minimum(index, x.shape[0] - 1)]
 
 
 def _batched(fn: Callable, neuron: AbstractNeuron) -> Callable:

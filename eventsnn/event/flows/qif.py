@@ -10,11 +10,11 @@ from jaxtyping import Array, Float
 
 from ... import checks
 from ..neurons import QIF, QIFState
-from .base import AbstractFlow, Clock, Segment, Window, exact_flow, first, pick
+from .base import AbstractReadoutFlow, Clock, Segment, Window, exact_flow, first, pick
 from .short import searched_peak
 
 
-class TaylorQIF(AbstractFlow):
+class TaylorQIF(AbstractReadoutFlow):
     r"""Linear flow of [`eventsnn.QIF`][] as a power series in time, for any time constants.
 
     With $s = t/h$, $a = h/\tau_m$, $\rho_m = (-h/\tau_s)^m / m!$ and $q = \tfrac14 - b - I$,
@@ -77,7 +77,7 @@ class TaylorQIF(AbstractFlow):
         neuron: QIF,
         state: QIFState,
         horizon: Array,
-        memory: tuple,
+        flow_state: tuple,
         window: Window | None = None,
     ) -> Segment:
         n, clock = state.y.shape[0], Clock(window)
@@ -85,15 +85,15 @@ class TaylorQIF(AbstractFlow):
         end = clock.own(h)
         y, v = self._series(neuron, state, end)
         # Minus the time since the zero, so that the earliest is the smallest.
-        age, who = first(clock.shared(end) - h - _since_zero(neuron, state, end, y, v))
+        age, index = first(clock.shared(end) - h - _since_zero(neuron, state, end, y, v))
         spiked = age < jnp.inf
         time = jnp.clip(jnp.where(spiked, h + age, h), 0.0, h)
-        own = clock.of(who, n)
+        own = clock.of(index, n)
         time = own.shared(
-            self._polish(pick(neuron, who, n), pick(state, who, n), own.own(time), own.own(h))
+            self._polish(pick(neuron, index, n), pick(state, index, n), own.own(time), own.own(h))
         )
         dt = jnp.where(spiked, time, h)
-        return Segment(dt, who, spiked, self.advance(neuron, state, clock.own(dt)), memory)
+        return Segment(dt, index, spiked, self.advance(neuron, state, clock.own(dt)), flow_state)
 
     def advance(self, neuron: QIF, state: QIFState, dt: Array) -> QIFState:
         y, v = self._series(neuron, state, dt)
@@ -102,10 +102,10 @@ class TaylorQIF(AbstractFlow):
     def integral(self, neuron: QIF, state: QIFState, dt: Array) -> Array:
         return projective_integral(neuron, state, self.advance(neuron, state, dt), dt)
 
-    def peak(self, neuron: QIF, state: QIFState, dt: Array) -> Array:
+    def maximum(self, neuron: QIF, state: QIFState, dt: Array) -> Array:
         return searched_peak(self, neuron, state, dt)
 
-    def cuts(self, neuron: QIF, t_max: float, max_events: int) -> int:
+    def max_extra_segments(self, neuron: QIF, t_max: float, max_events: int) -> int:
         if not checks.known(neuron.tau_syn) or not checks.known(neuron.tau_mem):
             return max_events + 256
         _, turn, decay = self._limits(neuron.tau_syn.dtype)

@@ -35,7 +35,9 @@ def solver_step(
 
 def scaled_terms(neuron: AbstractNeuron, dt: Array) -> diffrax.ODETerm:
     """Vector field in a time from 0 to 1; `dt` is the length of the step, or one per neuron."""
-    return diffrax.ODETerm(lambda t, y, args: jax.tree.map(lambda d: d * dt, neuron.drift(y)))
+    return diffrax.ODETerm(
+        lambda t, y, args: jax.tree.map(lambda d: d * dt, neuron.vector_field(y))
+    )
 
 
 @eqx.filter_jit
@@ -47,8 +49,8 @@ def _solve(solver: diffrax.AbstractSolver, neuron: AbstractNeuron, state: State,
     """
     terms, zero = scaled_terms(neuron, dt), jnp.zeros((), dt.dtype)
     one = jnp.ones_like(zero)
-    memory = solver.init(terms, zero, one, state, None)
-    end, error, dense, _, result = solver.step(terms, zero, one, state, None, memory, True)
+    flow_state = solver.init(terms, zero, one, state, None)
+    end, error, dense, _, result = solver.step(terms, zero, one, state, None, flow_state, True)
     if _is_linear(solver):
         slopes = (terms.vf(zero, state, None), terms.vf(one, end, None))
         dense = {"y0": state, "y1": end, "k0": slopes[0], "k1": slopes[1]}

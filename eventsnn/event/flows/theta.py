@@ -6,11 +6,11 @@ from jaxtyping import Array
 
 from ..doubles import Double, product, quotient, two_product, two_sum
 from ..neurons import Theta, ThetaState
-from .base import AbstractFlow, Clock, Segment, Window, exact_flow, first, pick
+from .base import AbstractReadoutFlow, Clock, Segment, Window, exact_flow, first, pick
 from .qif import projective_integral
 
 
-class ExactTheta(AbstractFlow):
+class ExactTheta(AbstractReadoutFlow):
     r"""Closed-form flow of [`eventsnn.Theta`][].
 
     With $\omega^2 = b - \tfrac14$ and $\alpha = \omega t / \tau_m$,
@@ -25,7 +25,7 @@ class ExactTheta(AbstractFlow):
         neuron: Theta,
         state: ThetaState,
         horizon: Array,
-        memory: tuple,
+        flow_state: tuple,
         window: Window | None = None,
     ) -> Segment:
         omega, clock = _omega(neuron), Clock(window)
@@ -35,14 +35,16 @@ class ExactTheta(AbstractFlow):
         wait = jnp.arctan2(above, -state.v) * (neuron.tau_mem / omega)
         time = clock.shared(wait)
         within = (wait <= clock.own(horizon)) & (time <= horizon)
-        time, who = first(jnp.where(within, time, jnp.inf))
+        time, index = first(jnp.where(within, time, jnp.inf))
         spiked = time < jnp.inf
         dt, low = jnp.minimum(time, horizon), None
         if dt.dtype == jnp.float32:
-            one, x = pick(neuron, who, state.y.shape[0]), pick(state, who, state.y.shape[0])
-            start = _own_start(clock.of(who, state.y.shape[0]), dt)
+            one, x = pick(neuron, index, state.y.shape[0]), pick(state, index, state.y.shape[0])
+            start = _own_start(clock.of(index, state.y.shape[0]), dt)
             low = jnp.where(spiked & (x.y <= 0), _remainder(one, start, dt), 0.0)
-        return Segment(dt, who, spiked, self.advance(neuron, state, clock.own(dt)), memory, low)
+        return Segment(
+            dt, index, spiked, self.advance(neuron, state, clock.own(dt)), flow_state, low
+        )
 
     def advance(self, neuron: Theta, state: ThetaState, dt: Array) -> ThetaState:
         omega = _omega(neuron)
@@ -55,7 +57,7 @@ class ExactTheta(AbstractFlow):
     def integral(self, neuron: Theta, state: ThetaState, dt: Array) -> Array:
         return projective_integral(neuron, state, self.advance(neuron, state, dt), dt)
 
-    def peak(self, neuron: Theta, state: ThetaState, dt: Array) -> Array:
+    def maximum(self, neuron: Theta, state: ThetaState, dt: Array) -> Array:
         return neuron.observe(self.advance(neuron, state, dt))  # the potential always rises
 
 

@@ -18,8 +18,8 @@ def passes(neuron: AbstractNeuron, state: State) -> Bool[Array, "n ..."]:
 
     A potential that approaches its threshold without reaching it may come to lie at or above it, by
     rounding or by the error of a solver. The gap alone cannot distinguish it from a potential that
-    crosses. The vector field (`drift`) can: for the former it is 0 at the threshold. Consider the
-    gap $g(x)$, the vector field $f(x)$, the closing speed $s = -\nabla g \cdot f$ and the curvature
+    crosses. The vector field can: for the former it is 0 at the threshold. Consider the gap $g(x)$,
+    the vector field $f(x)$, the closing speed $s = -\nabla g \cdot f$ and the curvature
     $c = -\dot s$ along the vector field. The neuron passes if $s > 0$, or if $s = 0$ and $c > 0$.
     Both comparisons allow for rounding errors, of $\epsilon S$ in $s$ and $\epsilon S^2 / G$ in
     $c$, where
@@ -32,9 +32,9 @@ def passes(neuron: AbstractNeuron, state: State) -> Bool[Array, "n ..."]:
     """
 
     def rate(state):
-        return jax.jvp(neuron.threshold_gap, (state,), (neuron.drift(state),))[1]
+        return jax.jvp(neuron.threshold_gap, (state,), (neuron.vector_field(state),))[1]
 
-    slope, curve = jax.jvp(rate, (state,), (neuron.drift(state),))
+    slope, curve = jax.jvp(rate, (state,), (neuron.vector_field(state),))
     leaves, tree = jax.tree.flatten(state)
 
     def along(fn, k, direction):
@@ -44,7 +44,7 @@ def passes(neuron: AbstractNeuron, state: State) -> Bool[Array, "n ..."]:
 
     sizes = [jnp.zeros_like(x) for x in leaves]
     for k, x in enumerate(leaves):
-        parts = jax.tree.leaves(along(neuron.drift, k, x))
+        parts = jax.tree.leaves(along(neuron.vector_field, k, x))
         sizes = [size + jnp.abs(part) for size, part in zip(sizes, parts, strict=True)]
     gap_size, rate_size = jnp.zeros_like(slope), jnp.zeros_like(slope)
     for k, (x, size) in enumerate(zip(leaves, sizes, strict=True)):

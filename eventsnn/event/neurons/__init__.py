@@ -2,6 +2,9 @@
 
 from .alif import ALIF as ALIF
 from .alif import ALIFState as ALIFState
+from .base import AbstractBiased as AbstractBiased
+from .base import AbstractClampable as AbstractClampable
+from .base import AbstractDrivable as AbstractDrivable
 from .base import AbstractNeuron as AbstractNeuron
 from .egru import EGRU as EGRU
 from .egru import EGRUState as EGRUState
@@ -13,7 +16,7 @@ from .izhikevich import Izhikevich as Izhikevich
 from .izhikevich import IzhikevichState as IzhikevichState
 from .lif import LIF as LIF
 from .lif import LIFState as LIFState
-from .mixture import Mixture as Mixture
+from .populations import Populations as Populations
 from .qif import QIF as QIF
 from .qif import QIFState as QIFState
 from .refractory import Refractory as Refractory

@@ -1,7 +1,7 @@
 """Interface of neuron models."""
 
 import abc
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, TypeVar
 
 import equinox as eqx
 import jax
@@ -12,6 +12,8 @@ from jaxtyping import Array, ArrayLike, Bool, Float, PyTree
 from ... import checks
 
 State = PyTree[Float[Array, "neurons ..."]]
+Neuron = TypeVar("Neuron", bound="AbstractNeuron")
+Biased = TypeVar("Biased", bound="AbstractBiased")
 
 
 class AbstractNeuron(eqx.Module):
@@ -25,25 +27,26 @@ class AbstractNeuron(eqx.Module):
     `(n, 1)`, so that they broadcast. Elementwise `jnp` code covers both cases. The argument `state`
     of the methods is such a pytree.
 
-    A new model must implement `init_state`, `drift`, `threshold_gap`, `receive`, `reset` and
+    A new model must implement `init_state`, `vector_field`, `threshold_gap`, `receive`, `reset` and
     `observe`. Exact spike times (with any diffrax solver) and exact gradients (with EventProp)
     follow from these methods. A model with a closed-form solution also provides a flow, see
-    `eventsnn.event.flows`.
+    `eventsnn.event.flows`. A model that can be refractory is an [`AbstractClampable`][]. A model
+    that pseudospikes can drive is an [`AbstractDrivable`][].
 
     A neuron may have several types of synapses, for example on the dendrite and on the soma, or for
-    the gates of a unit. It then has one *port* per type, and `ports` is their number. The weights
-    have `n` columns for port 0, followed by `n` columns for port 1, and so on. `receive` gets an
-    array of shape `(ports, n, ...)`.
+    the gates of a unit. It then has one *receptor* per type, and `receptors` is their number. The
+    weights have `n` columns for receptor 0, followed by `n` columns for receptor 1, and so on.
+    `receive` gets an array of shape `(receptors, n, ...)`.
     """
 
-    ports: ClassVar[int] = 1
+    receptors: ClassVar[int] = 1
 
     @abc.abstractmethod
     def init_state(self, n: int) -> State:
         """Return the state of `n` neurons at time 0, as arrays of shape `(n,)`."""
 
     @abc.abstractmethod
-    def drift(self, state: State) -> State:
+    def vector_field(self, state: State) -> State:
         """Vector field: the time derivative of the state between events."""
 
     @abc.abstractmethod
@@ -51,10 +54,11 @@ class AbstractNeuron(eqx.Module):
         """Gap between each neuron's state and its threshold: positive below it, 0 at a spike."""
 
     @abc.abstractmethod
-    def receive(self, state: State, current: Float[Array, "neurons ..."]) -> State:
+    def receive(self, state: State, weights: Float[Array, "neurons ..."]) -> State:
         """Return the state after a presynaptic spike.
 
-        `current` is a row of the weights. With several ports it has shape `(ports, n, ...)`.
+        `weights` is a row of the weights. With several receptors it has shape `(receptors, n,
+        ...)`.
         """
 
     @abc.abstractmethod
@@ -77,37 +81,60 @@ class AbstractNeuron(eqx.Module):
 
     @abc.abstractmethod
     def observe(self, state: State) -> Float[Array, "neurons ..."]:
-        """Observable that `EventNetwork.states_at` returns, usually the membrane potential."""
+        """Observable that `EventNetwork.potentials_at` returns, usually the membrane potential."""
 
     def normalise(self, state: State) -> State:
         """Return the same physical state in a well-scaled representation; by default unchanged."""
         return state
 
-    def hold(self, state: State, dt: Float[Array, "... batch"]) -> State:
-        """Return the state after `dt` in the refractory period.
-
-        The membrane potential is clamped, and synapses and adaptation evolve as usual. Required
-        only for [`eventsnn.Refractory`][].
-        """
-        raise NotImplementedError(f"{type(self).__name__} has no `hold`.")
-
-    def driven(self, current: Float[ArrayLike, "..."]) -> Self:
-        """Return the neuron with a constant `current` added, by default to its `bias`.
-
-        `current` must broadcast against the state. Required only for pseudospikes.
-        """
-        if not hasattr(self, "bias"):
-            raise NotImplementedError(f"{type(self).__name__} has no `driven`, and no `bias`.")
-        where: Any = lambda neuron: neuron.bias  # noqa: E731
-        return eqx.tree_at(where, self, where(self) + current)
-
-    def fitted(self, n: int, dtype: Any) -> Self:
+    def for_population(self: Neuron, n: int, dtype: Any) -> Neuron:
         """Return the model for `n` neurons, with its parameters in `dtype`.
 
         **Raises:** `ValueError` for a parameter that is neither a scalar nor of shape `(n,)`.
         """
         return checks.neuron_parameters(self, n, dtype)
 
-    def valid(self) -> Bool[Array, ""]:
+    def parameters_valid(self) -> Bool[Array, ""]:
         """Return whether all parameters are in their ranges; checked at run time."""
         return jnp.asarray(True)
+
+
+class AbstractClampable(AbstractNeuron):
+    """Neuron model whose membrane potential can be clamped, see [`eventsnn.Refractory`][]."""
+
+    @abc.abstractmethod
+    def advance_clamped(self, state: State, dt: Float[Array, "... batch"]) -> State:
+        """Return the state after `dt` in the refractory period.
+
+        The membrane potential is clamped, and synapses and adaptation evolve as usual.
+        """
+
+
+class AbstractDrivable(AbstractNeuron):
+    """Neuron model that a constant current can drive, see [`eventsnn.Pseudospikes`][]."""
+
+    @abc.abstractmethod
+    def with_current(self, current: Float[ArrayLike, "..."]) -> "AbstractDrivable":
+        """Return the neuron with a constant `current` added; it broadcasts against the state."""
+
+
+class AbstractBiased(AbstractDrivable):
+    """Neuron model with a constant current as its parameter `bias`."""
+
+    bias: eqx.AbstractVar[Float[Array, "..."]]
+
+    def with_current(self: Biased, current: Float[ArrayLike, "..."]) -> Biased:
+        return eqx.tree_at(lambda neuron: neuron.bias, self, self.bias + current)
+
+
+def drivable(neuron: AbstractNeuron) -> AbstractDrivable:
+    """Return the neuron.
+
+    **Raises:** `ValueError` for a model that cannot be driven by a current.
+    """
+    if not isinstance(neuron, AbstractDrivable):
+        raise ValueError(
+            f"neuron must be a model that a current can drive (`AbstractDrivable`), "
+            f"got {type(neuron).__name__}."
+        )
+    return neuron

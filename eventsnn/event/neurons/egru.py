@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
 from ...checks import parameter
-from .base import AbstractNeuron
+from .base import AbstractClampable, AbstractDrivable
 
 
 class EGRUState(NamedTuple):
@@ -20,15 +20,15 @@ class EGRUState(NamedTuple):
     a_z: Float[Array, "neurons ..."]
 
 
-class EGRU(AbstractNeuron):
+class EGRU(AbstractClampable, AbstractDrivable):
     r"""Event-based gated recurrent unit (EGRU): a GRU in continuous time that sends events.
 
     $$\tau_m \dot c = u\,(z - c), \qquad \tau_s \dot a_x = -a_x + b_x \quad (x = u, r, z),
     \qquad u = \sigma(a_u),\; r = \sigma(a_r),\; z = \tanh(a_z)$$
 
-    At $c = \theta$ the unit sends an event, and $c \to 0$. It has three *ports*: update gate, reset
-    gate and candidate. The columns of the weights are $[W_u, W_r, W_z]$, with $n$ columns each. An
-    event of source $j$ changes the activations of unit $i$ by
+    At $c = \theta$ the unit sends an event, and $c \to 0$. It has three *receptors*: update gate,
+    reset gate and candidate. The columns of the weights are $[W_u, W_r, W_z]$, with $n$ columns
+    each. An event of source $j$ changes the activations of unit $i$ by
 
     $$a_u \mathrel{+}= W_{u,ji}, \qquad a_r \mathrel{+}= W_{r,ji}, \qquad
     a_z \mathrel{+}= r_i\, W_{z,ji},$$
@@ -55,7 +55,7 @@ class EGRU(AbstractNeuron):
     learning*, is in continuous time.
     """
 
-    ports: ClassVar[int] = 3
+    receptors: ClassVar[int] = 3
 
     tau_mem: Float[Array, "*neurons"]
     tau_syn: Float[Array, "*neurons"]
@@ -101,7 +101,7 @@ class EGRU(AbstractNeuron):
         c = jnp.broadcast_to(self.c_init, (n,))
         return EGRUState(c, jnp.zeros_like(c), jnp.zeros_like(c), jnp.zeros_like(c))
 
-    def drift(self, state: EGRUState) -> EGRUState:
+    def vector_field(self, state: EGRUState) -> EGRUState:
         c, a_u, a_r, a_z = state
         return EGRUState(
             jax.nn.sigmoid(a_u) * (jnp.tanh(a_z) - c) / self.tau_mem,
@@ -113,8 +113,8 @@ class EGRU(AbstractNeuron):
     def threshold_gap(self, state: EGRUState) -> Array:
         return self.threshold - state.c
 
-    def receive(self, state: EGRUState, current: Float[Array, "3 neurons ..."]) -> EGRUState:
-        update, reset, candidate = current
+    def receive(self, state: EGRUState, weights: Float[Array, "3 neurons ..."]) -> EGRUState:
+        update, reset, candidate = weights
         return state._replace(
             a_u=state.a_u + update,
             a_r=state.a_r + reset,
@@ -124,7 +124,7 @@ class EGRU(AbstractNeuron):
     def reset(self, state: EGRUState, spiked: Array) -> EGRUState:
         return state._replace(c=jnp.where(spiked, 0.0, state.c))
 
-    def hold(self, state: EGRUState, dt: Array) -> EGRUState:
+    def advance_clamped(self, state: EGRUState, dt: Array) -> EGRUState:
         done = -jnp.expm1(-dt / self.tau_syn)
         return state._replace(
             a_u=state.a_u + (self.bias_u - state.a_u) * done,
@@ -132,12 +132,12 @@ class EGRU(AbstractNeuron):
             a_z=state.a_z + (self.bias_z - state.a_z) * done,
         )
 
-    def driven(self, current: ArrayLike) -> "EGRU":
+    def with_current(self, current: ArrayLike) -> "EGRU":
         return eqx.tree_at(lambda unit: unit.bias_z, self, self.bias_z + current)
 
     def observe(self, state: EGRUState) -> Array:
         return state.c
 
-    def valid(self) -> Array:
+    def parameters_valid(self) -> Array:
         positive = (self.tau_mem, self.tau_syn, self.threshold)
         return jnp.all(jnp.stack([jnp.all(x > 0) for x in positive]))

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
 from ...checks import above, parameter, plain
-from .base import AbstractNeuron
+from .base import AbstractBiased, AbstractClampable
 
 
 class EIFState(NamedTuple):
@@ -16,7 +16,7 @@ class EIFState(NamedTuple):
     current: Float[Array, "neurons ..."]
 
 
-class EIF(AbstractNeuron):
+class EIF(AbstractClampable, AbstractBiased):
     r"""Exponential integrate-and-fire neuron, current-based, with an exponential synapse.
 
     $$\tau_m \dot V = -(V - E_L) + \Delta\, e^{(V - V_T)/\Delta} + I + b, \qquad
@@ -93,7 +93,7 @@ class EIF(AbstractNeuron):
         v = jnp.broadcast_to(self.v_init, (n,))
         return EIFState(v, jnp.zeros_like(v))
 
-    def drift(self, state: EIFState) -> EIFState:
+    def vector_field(self, state: EIFState) -> EIFState:
         below = jnp.minimum(state.v, self.threshold)
         beyond = jnp.maximum(state.v - self.threshold, 0.0)
         onset = (self.sharpness + beyond) * jnp.exp((below - self.v_rheobase) / self.sharpness)
@@ -103,18 +103,18 @@ class EIF(AbstractNeuron):
     def threshold_gap(self, state: EIFState) -> Array:
         return self.threshold - state.v
 
-    def receive(self, state: EIFState, current: Array) -> EIFState:
-        return state._replace(current=state.current + current)
+    def receive(self, state: EIFState, weights: Array) -> EIFState:
+        return state._replace(current=state.current + weights)
 
     def reset(self, state: EIFState, spiked: Array) -> EIFState:
         return state._replace(v=jnp.where(spiked, self.v_reset, state.v))
 
-    def hold(self, state: EIFState, dt: Array) -> EIFState:
+    def advance_clamped(self, state: EIFState, dt: Array) -> EIFState:
         return state._replace(current=state.current * jnp.exp(-dt / self.tau_syn))
 
     def observe(self, state: EIFState) -> Array:
         return state.v
 
-    def valid(self) -> Array:
+    def parameters_valid(self) -> Array:
         positive = [jnp.all(x > 0) for x in (self.tau_mem, self.tau_syn, self.sharpness)]
         return jnp.all(jnp.stack([*positive, jnp.all(self.threshold > self.v_reset)]))

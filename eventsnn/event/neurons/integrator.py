@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
 from ...checks import parameter
-from .base import AbstractNeuron
+from .base import AbstractBiased
 
 
 class IntegratorState(NamedTuple):
@@ -16,14 +16,14 @@ class IntegratorState(NamedTuple):
     current: Float[Array, "neurons ..."]
 
 
-class LeakyIntegrator(AbstractNeuron):
+class LeakyIntegrator(AbstractBiased):
     r"""Leaky integrator with an exponential synapse and without a threshold: a readout.
 
     $$\tau_m \dot V = -V + I + b, \qquad \tau_s \dot I = -I$$
 
-    A presynaptic spike adds its weight to $I$. The neuron never fires. `EventNetwork.states_at`
+    A presynaptic spike adds its weight to $I$. The neuron never fires. `EventNetwork.potentials_at`
     returns $V$ at any time, in closed form. To combine it with neurons that fire, use
-    [`eventsnn.Mixture`][], or use [`eventsnn.LIF`][] neurons with a threshold that they cannot
+    [`eventsnn.Populations`][], or use [`eventsnn.LIF`][] neurons with a threshold that they cannot
     reach.
     """
 
@@ -59,15 +59,15 @@ class LeakyIntegrator(AbstractNeuron):
         v = jnp.broadcast_to(self.v_init, (n,))
         return IntegratorState(v, jnp.zeros_like(v))
 
-    def drift(self, state: IntegratorState) -> IntegratorState:
+    def vector_field(self, state: IntegratorState) -> IntegratorState:
         v = (state.current - state.v + self.bias) / self.tau_mem
         return IntegratorState(v, -state.current / self.tau_syn)
 
     def threshold_gap(self, state: IntegratorState) -> Array:
         return jnp.ones_like(state.v)
 
-    def receive(self, state: IntegratorState, current: Array) -> IntegratorState:
-        return state._replace(current=state.current + current)
+    def receive(self, state: IntegratorState, weights: Array) -> IntegratorState:
+        return state._replace(current=state.current + weights)
 
     def reset(self, state: IntegratorState, spiked: Array) -> IntegratorState:
         return state
@@ -75,5 +75,5 @@ class LeakyIntegrator(AbstractNeuron):
     def observe(self, state: IntegratorState) -> Array:
         return state.v
 
-    def valid(self) -> Array:
+    def parameters_valid(self) -> Array:
         return jnp.all(self.tau_mem > 0) & jnp.all(self.tau_syn > 0)

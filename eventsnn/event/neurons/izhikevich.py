@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
 from ...checks import above, fits, parameter, plain
-from .base import AbstractNeuron
+from .base import AbstractBiased, AbstractClampable
 
 
 class IzhikevichState(NamedTuple):
@@ -17,7 +17,7 @@ class IzhikevichState(NamedTuple):
     current: Float[Array, "neurons ..."]
 
 
-class Izhikevich(AbstractNeuron):
+class Izhikevich(AbstractClampable, AbstractBiased):
     r"""Izhikevich's neuron model, current-based, with an exponential synapse.
 
     $$\dot v = 0.04\, v^2 + 5 v + 140 - u + I + i_0, \qquad \dot u = a\,(b v - u), \qquad
@@ -92,7 +92,7 @@ class Izhikevich(AbstractNeuron):
         v = jnp.broadcast_to(self.v_init, (n,))
         return IzhikevichState(v, jnp.broadcast_to(self.u_init, (n,)), jnp.zeros_like(v))
 
-    def drift(self, state: IzhikevichState) -> IzhikevichState:
+    def vector_field(self, state: IzhikevichState) -> IzhikevichState:
         below = jnp.minimum(state.v, self.threshold)
         parabola = 0.04 * below * (2.0 * state.v - below)  # above the peak: its tangent
         v = parabola + 5.0 * state.v + 140.0 - state.u + state.current + self.bias
@@ -102,19 +102,19 @@ class Izhikevich(AbstractNeuron):
     def threshold_gap(self, state: IzhikevichState) -> Array:
         return self.threshold - state.v
 
-    def receive(self, state: IzhikevichState, current: Array) -> IzhikevichState:
-        return state._replace(current=state.current + current)
+    def receive(self, state: IzhikevichState, weights: Array) -> IzhikevichState:
+        return state._replace(current=state.current + weights)
 
     def reset(self, state: IzhikevichState, spiked: Array) -> IzhikevichState:
         v = jnp.where(spiked, self.c, state.v)
         return state._replace(v=v, u=jnp.where(spiked, state.u + self.d, state.u))
 
-    def hold(self, state: IzhikevichState, dt: Array) -> IzhikevichState:
+    def advance_clamped(self, state: IzhikevichState, dt: Array) -> IzhikevichState:
         u = state.u + (state.u - self.b * state.v) * jnp.expm1(-self.a * dt)
         return state._replace(u=u, current=state.current * jnp.exp(-dt / self.tau_syn))
 
     def observe(self, state: IzhikevichState) -> Array:
         return state.v
 
-    def valid(self) -> Array:
+    def parameters_valid(self) -> Array:
         return jnp.all(self.tau_syn > 0) & jnp.all(self.threshold > self.c)

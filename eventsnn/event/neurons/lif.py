@@ -8,7 +8,7 @@ from jax import lax
 from jaxtyping import Array, ArrayLike, Float
 
 from ...checks import above, choice, parameter, plain, refuse
-from .base import AbstractNeuron
+from .base import AbstractBiased, AbstractClampable
 
 
 class LIFState(NamedTuple):
@@ -18,14 +18,14 @@ class LIFState(NamedTuple):
     current: Float[Array, "neurons ..."]
 
 
-class LIF(AbstractNeuron):
+class LIF(AbstractClampable, AbstractBiased):
     r"""Leaky integrate-and-fire neuron, current-based, with an exponential synapse.
 
     $$\tau_m \dot V = -V + I + b, \qquad \tau_s \dot I = -I$$
 
-    A presynaptic spike adds its weight to $I$. The neuron fires at $V = \theta$. Then
-    $V \to V_\text{reset}$ (`reset="set"`) or $V \to V - \theta$ (`reset="subtract"`), and $I$ does
-    not change.
+    A presynaptic spike adds its weight to $I$. The neuron fires at $V = \theta$. Then $V \to
+    V_\text{reset}$ (`reset_mode="set"`) or $V \to V - \theta$ (`reset_mode="subtract"`), and $I$
+    does not change.
     """
 
     tau_mem: Float[Array, "*neurons"]
@@ -43,25 +43,25 @@ class LIF(AbstractNeuron):
         threshold: ArrayLike = 1.0,
         v_reset: ArrayLike = 0.0,
         bias: ArrayLike = 0.0,
-        reset: Literal["set", "subtract"] = "set",
+        reset_mode: Literal["set", "subtract"] = "set",
         v_init: ArrayLike | None = None,
     ):
         r"""**Arguments:**
 
-        Each parameter except `reset` is a scalar or has shape `(n,)`.
+        Each parameter except `reset_mode` is a scalar or has shape `(n,)`.
 
         - `tau_mem`, `tau_syn`: time constants of membrane and synapse, > 0, in units of time, in
             any ratio, including equal ones.
-        - `threshold`: threshold $\theta$, in units of V. With `reset="set"` it must be above
-            `v_reset`, with `reset="subtract"` above 0.
-        - `v_reset`: membrane potential after a spike with `reset="set"`, in units of V.
+        - `threshold`: threshold $\theta$, in units of V. With `reset_mode="set"` it must be above
+            `v_reset`, with `reset_mode="subtract"` above 0.
+        - `v_reset`: membrane potential after a spike with `reset_mode="set"`, in units of V.
         - `bias`: constant current $b$. A neuron whose bias is above its threshold fires without
             input.
-        - `reset`: `"set"` (the default) or `"subtract"`, see above.
+        - `reset_mode`: `"set"` (the default) or `"subtract"`, see above.
         - `v_init`: membrane potential at time 0. None (the default): `v_reset`.
 
         **Raises:** `ValueError` for a time constant <= 0, a threshold not above the reset
-        (with `"subtract"`: not above 0), or an unknown `reset`.
+        (with `"subtract"`: not above 0), or an unknown `reset_mode`.
         """
         self.tau_mem = parameter("tau_mem", tau_mem, positive=True)
         self.tau_syn = parameter("tau_syn", tau_syn, positive=True)
@@ -69,26 +69,26 @@ class LIF(AbstractNeuron):
         self.v_reset = parameter("v_reset", v_reset)
         self.bias = parameter("bias", bias)
         self.v_init = parameter("v_init", plain(self.v_reset) if v_init is None else v_init)
-        self.reset_mode = choice("reset", reset, ("set", "subtract"))
-        if reset == "set":
+        self.reset_mode = choice("reset_mode", reset_mode, ("set", "subtract"))
+        if reset_mode == "set":
             above("threshold", self.threshold, "v_reset", self.v_reset)
         else:
             over = plain(self.threshold) > 0
-            refuse("threshold", threshold, ~over, 'must be > 0 with reset="subtract"')
+            refuse("threshold", threshold, ~over, 'must be > 0 with reset_mode="subtract"')
 
     def init_state(self, n: int) -> LIFState:
         v = jnp.broadcast_to(self.v_init, (n,))
         return LIFState(v, jnp.zeros_like(v))
 
-    def drift(self, state: LIFState) -> LIFState:
+    def vector_field(self, state: LIFState) -> LIFState:
         v = (state.current - state.v + self.bias) / self.tau_mem
         return LIFState(v, -state.current / self.tau_syn)
 
     def threshold_gap(self, state: LIFState) -> Array:
         return self.threshold - state.v
 
-    def receive(self, state: LIFState, current: Array) -> LIFState:
-        return state._replace(current=state.current + current)
+    def receive(self, state: LIFState, weights: Array) -> LIFState:
+        return state._replace(current=state.current + weights)
 
     def reset(self, state: LIFState, spiked: Array) -> LIFState:
         after = self.v_reset if self.reset_mode == "set" else self._subtracted(state.v)
@@ -104,13 +104,13 @@ class LIF(AbstractNeuron):
         grain = 4 * jnp.finfo(after.dtype).eps * jnp.abs(self.threshold)
         return after - lax.stop_gradient(jnp.where(jnp.abs(after) <= grain, after, 0.0))
 
-    def hold(self, state: LIFState, dt: Array) -> LIFState:
+    def advance_clamped(self, state: LIFState, dt: Array) -> LIFState:
         return state._replace(current=state.current * jnp.exp(-dt / self.tau_syn))
 
     def observe(self, state: LIFState) -> Array:
         return state.v
 
-    def valid(self) -> Array:
+    def parameters_valid(self) -> Array:
         bottom = self.v_reset if self.reset_mode == "set" else jnp.zeros_like(self.threshold)
         ordered = jnp.all(self.threshold > bottom)
         return ordered & jnp.all(self.tau_mem > 0) & jnp.all(self.tau_syn > 0)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
 from ...checks import parameter
-from .base import AbstractNeuron
+from .base import AbstractBiased, AbstractClampable
 
 
 class QIFState(NamedTuple):
@@ -21,7 +21,7 @@ class QIFState(NamedTuple):
     current: Float[Array, "neurons ..."]
 
 
-class QIF(AbstractNeuron):
+class QIF(AbstractClampable, AbstractBiased):
     r"""Quadratic integrate-and-fire neuron, current-based, with an exponential synapse.
 
     $$\tau_m \dot V = V (V - 1) + I + b, \qquad \tau_s \dot I = -I$$
@@ -71,7 +71,7 @@ class QIF(AbstractNeuron):
         v = jnp.broadcast_to(0.5 - self.v_init, (n,))
         return QIFState(jnp.ones_like(v), v, jnp.zeros_like(v))
 
-    def drift(self, state: QIFState) -> QIFState:
+    def vector_field(self, state: QIFState) -> QIFState:
         y = state.v / self.tau_mem
         v = (0.25 - self.bias - state.current) * state.y / self.tau_mem
         return QIFState(y, v, -state.current / self.tau_syn)
@@ -79,8 +79,8 @@ class QIF(AbstractNeuron):
     def threshold_gap(self, state: QIFState) -> Array:
         return state.y
 
-    def receive(self, state: QIFState, current: Array) -> QIFState:
-        return state._replace(current=state.current + current)
+    def receive(self, state: QIFState, weights: Array) -> QIFState:
+        return state._replace(current=state.current + weights)
 
     def reset(self, state: QIFState, spiked: Array) -> QIFState:
         y = jnp.where(spiked, 0.0, state.y)
@@ -91,12 +91,12 @@ class QIF(AbstractNeuron):
         scale = jax.lax.stop_gradient(1 / (jnp.abs(state.y) + jnp.abs(state.v)))
         return state._replace(y=state.y * scale, v=state.v * scale)
 
-    def hold(self, state: QIFState, dt: Array) -> QIFState:
+    def advance_clamped(self, state: QIFState, dt: Array) -> QIFState:
         return state._replace(current=state.current * jnp.exp(-dt / self.tau_syn))
 
     def observe(self, state: QIFState) -> Array:
         fired = state.y == 0  # V is infinite there, and its derivative unusable
         return jnp.where(fired, -jnp.inf, 0.5 - state.v / jnp.where(fired, 1.0, state.y))
 
-    def valid(self) -> Array:
+    def parameters_valid(self) -> Array:
         return jnp.all(self.tau_mem > 0) & jnp.all(self.tau_syn > 0)

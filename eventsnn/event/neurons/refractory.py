@@ -2,12 +2,13 @@
 
 from typing import Any, NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
-from ...checks import neuron_parameters, parameter, shown
-from .base import AbstractNeuron, State
+from ...checks import instance, neuron_parameters, parameter
+from .base import AbstractClampable, AbstractDrivable, State, drivable
 
 
 class RefractoryState(NamedTuple):
@@ -17,7 +18,7 @@ class RefractoryState(NamedTuple):
     left: Float[Array, "neurons ..."]  # negative after the end of the period
 
 
-class Refractory(AbstractNeuron):
+class Refractory(AbstractClampable, AbstractDrivable):
     r"""Neuron with a refractory period, in which its membrane potential is clamped.
 
     After a spike and its reset the membrane potential is clamped for `period`. Synapses and
@@ -26,45 +27,43 @@ class Refractory(AbstractNeuron):
     of the refractory period. Segments are split exactly at the end of the period: no solver steps
     over it, and spike times are exact and also differentiable in the period.
 
-    The model must implement `AbstractNeuron.hold`. All models of this package that fire do so.
+    The model must be an [`eventsnn.AbstractClampable`][], as all models of this package that fire
+    are. [`eventsnn.Populations`][] are not, but their parts can be refractory.
     """
 
-    neuron: AbstractNeuron
+    neuron: AbstractClampable
     period: Float[Array, "*neurons"]
 
-    def __init__(self, neuron: AbstractNeuron, period: ArrayLike):
+    def __init__(self, neuron: AbstractClampable, period: ArrayLike):
         """**Arguments:**
 
         - `neuron`: neuron model.
         - `period`: length of the refractory period, >= 0, in units of time; a scalar or of shape
             `(n,)`.
 
-        **Raises:** `ValueError` for a negative period, or a model that has no `hold`. A mixture has
-        none: its parts can be refractory instead.
+        **Raises:** `ValueError` for a negative period, or a model that cannot be clamped.
         """
-        if not isinstance(neuron, AbstractNeuron) or type(neuron).hold is AbstractNeuron.hold:
-            found = type(neuron).__name__ if isinstance(neuron, AbstractNeuron) else shown(neuron)
-            raise ValueError(
-                f"neuron must be a neuron model with a `hold`, got {found}. "
-                "(Of a mixture, the parts can be refractory.)"
-            )
+        expected = "a neuron model that can be clamped (`AbstractClampable`)"
+        instance("neuron", neuron, AbstractClampable, expected)
         self.neuron = neuron
         self.period = parameter("period", period, not_negative=True)
 
     @property
-    def ports(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Number of ports of the inner neuron model."""
-        return self.neuron.ports
+    def receptors(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Number of receptors of the inner neuron model."""
+        return self.neuron.receptors
 
     def init_state(self, n: int) -> RefractoryState:
         return RefractoryState(self.neuron.init_state(n), jnp.zeros((n,), self.period.dtype))
 
-    def drift(self, state: RefractoryState) -> RefractoryState:
+    def vector_field(self, state: RefractoryState) -> RefractoryState:
         zero, rests = jnp.zeros_like(state.left), state.left > 0
         held = jax.jvp(
-            lambda dt: self.neuron.hold(state.neuron, dt), (zero,), (jnp.ones_like(zero),)
+            lambda dt: self.neuron.advance_clamped(state.neuron, dt),
+            (zero,),
+            (jnp.ones_like(zero),),
         )[1]
-        moves = self.neuron.drift(state.neuron)
+        moves = self.neuron.vector_field(state.neuron)
         inner = jax.tree.map(lambda a, b: jnp.where(rests, a, b), held, moves)
         return RefractoryState(inner, -jnp.ones_like(zero))
 
@@ -74,8 +73,8 @@ class Refractory(AbstractNeuron):
         # A neuron over its threshold fires at the end of its refractory period.
         return jnp.where(gap < 0, jnp.maximum(gap, state.left), resting)
 
-    def receive(self, state: RefractoryState, current: Array) -> RefractoryState:
-        return state._replace(neuron=self.neuron.receive(state.neuron, current))
+    def receive(self, state: RefractoryState, weights: Array) -> RefractoryState:
+        return state._replace(neuron=self.neuron.receive(state.neuron, weights))
 
     def reset(self, state: RefractoryState, spiked: Array) -> RefractoryState:
         left = jnp.where(spiked, self.period, state.left)
@@ -87,15 +86,15 @@ class Refractory(AbstractNeuron):
     def normalise(self, state: RefractoryState) -> RefractoryState:
         return state._replace(neuron=self.neuron.normalise(state.neuron))
 
-    def hold(self, state: RefractoryState, dt: Array) -> RefractoryState:
-        return RefractoryState(self.neuron.hold(state.neuron, dt), state.left - dt)
+    def advance_clamped(self, state: RefractoryState, dt: Array) -> RefractoryState:
+        return RefractoryState(self.neuron.advance_clamped(state.neuron, dt), state.left - dt)
 
-    def driven(self, current: ArrayLike) -> "Refractory":
-        return Refractory(self.neuron.driven(current), self.period)
+    def with_current(self, current: ArrayLike) -> "Refractory":
+        return eqx.tree_at(lambda x: x.neuron, self, drivable(self.neuron).with_current(current))
 
-    def fitted(self, n: int, dtype: Any) -> "Refractory":
+    def for_population(self, n: int, dtype: Any) -> "Refractory":
         period = neuron_parameters({"period": self.period}, n, dtype)["period"]
-        return Refractory(self.neuron.fitted(n, dtype), period)
+        return Refractory(self.neuron.for_population(n, dtype), period)
 
-    def valid(self) -> Array:
-        return self.neuron.valid() & jnp.all(self.period >= 0)
+    def parameters_valid(self) -> Array:
+        return self.neuron.parameters_valid() & jnp.all(self.period >= 0)

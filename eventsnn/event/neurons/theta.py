@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
 from ...checks import parameter, plain, refuse
-from .base import AbstractNeuron
+from .base import AbstractBiased, AbstractClampable
 
 
 class ThetaState(NamedTuple):
@@ -20,7 +20,7 @@ class ThetaState(NamedTuple):
     v: Float[Array, "neurons ..."]
 
 
-class Theta(AbstractNeuron):
+class Theta(AbstractClampable, AbstractBiased):
     r"""Theta neuron: quadratic integrate-and-fire, oscillatory, coupled by delta pulses.
 
     $$\tau_m \dot V = V (V - 1) + b, \qquad b > \tfrac14$$
@@ -71,14 +71,14 @@ class Theta(AbstractNeuron):
         v = jnp.broadcast_to(0.5 - self.v_init, (n,))
         return ThetaState(jnp.ones_like(v), v)
 
-    def drift(self, state: ThetaState) -> ThetaState:
+    def vector_field(self, state: ThetaState) -> ThetaState:
         return ThetaState(state.v / self.tau_mem, (0.25 - self.bias) * state.y / self.tau_mem)
 
     def threshold_gap(self, state: ThetaState) -> Array:
         return state.y
 
-    def receive(self, state: ThetaState, current: Array) -> ThetaState:
-        return state._replace(v=state.v - current * state.y)
+    def receive(self, state: ThetaState, weights: Array) -> ThetaState:
+        return state._replace(v=state.v - weights * state.y)
 
     def reset(self, state: ThetaState, spiked: Array) -> ThetaState:
         y = jnp.where(spiked, 0.0, state.y)
@@ -89,12 +89,12 @@ class Theta(AbstractNeuron):
         scale = jax.lax.stop_gradient(1 / (jnp.abs(state.y) + jnp.abs(state.v)))
         return ThetaState(state.y * scale, state.v * scale)
 
-    def hold(self, state: ThetaState, dt: Array) -> ThetaState:
+    def advance_clamped(self, state: ThetaState, dt: Array) -> ThetaState:
         return state
 
     def observe(self, state: ThetaState) -> Array:
         fired = state.y == 0  # V is infinite there, and its derivative unusable
         return jnp.where(fired, -jnp.inf, 0.5 - state.v / jnp.where(fired, 1.0, state.y))
 
-    def valid(self) -> Array:
+    def parameters_valid(self) -> Array:
         return jnp.all(self.tau_mem > 0) & jnp.all(self.bias > 0.25)

@@ -9,10 +9,10 @@ import numpy as np
 from jaxtyping import Array, ArrayLike
 
 from ...checks import count, instance, wrong
-from .base import AbstractNeuron, State
+from .base import AbstractDrivable, AbstractNeuron, State, drivable
 
 
-class Mixture(AbstractNeuron):
+class Populations(AbstractDrivable):
     """Combination of several neuron models in one network, one population ("part") per model.
 
     The first `sizes[0]` neurons use the first model, the next `sizes[1]` neurons the second, and so
@@ -32,22 +32,22 @@ class Mixture(AbstractNeuron):
         - `parts`: pairs `(neuron model, number of neurons)`.
 
         **Raises:** `ValueError` for an empty sequence, a number < 1, an object that is not a neuron
-        model, or models with different numbers of ports.
+        model, or models with different numbers of receptors.
         """
-        expected = "pairs of a neuron model and a number"
+        expected = "(neuron model, size) pairs"
         pairs = list(instance("parts", parts, list | tuple, expected))
         if not pairs or not all(_is_pair(pair) for pair in pairs):
             raise wrong("parts", parts, expected)
         self.parts = tuple(part for part, _ in pairs)
         self.sizes = tuple(count(f"parts[{i}][1]", size) for i, (_, size) in enumerate(pairs))
-        if len({part.ports for part in self.parts}) > 1:
-            ports = [part.ports for part in self.parts]
-            raise ValueError(f"parts must have the same number of ports, got {ports}.")
+        if len({part.receptors for part in self.parts}) > 1:
+            receptors = [part.receptors for part in self.parts]
+            raise ValueError(f"parts must have the same number of receptors, got {receptors}.")
 
     @property
-    def ports(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Number of ports of each part."""
-        return self.parts[0].ports
+    def receptors(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Number of receptors of each part."""
+        return self.parts[0].receptors
 
     def rows(self, x: Array, axis: int = 0) -> list[Array]:
         """Split the array `x` into the rows of each part; a single row is passed to every part.
@@ -71,15 +71,15 @@ class Mixture(AbstractNeuron):
             )
         return tuple(part.init_state(m) for part, m in zip(self.parts, self.sizes, strict=True))
 
-    def drift(self, state: State) -> State:
-        return self._each(lambda part, x: part.drift(x), state)
+    def vector_field(self, state: State) -> State:
+        return self._each(lambda part, x: part.vector_field(x), state)
 
     def threshold_gap(self, state: State) -> Array:
         return jnp.concatenate(self._each(lambda part, x: part.threshold_gap(x), state))
 
-    def receive(self, state: State, current: Array) -> State:
-        own = self.rows(current, axis=0 if self.ports == 1 else 1)
-        return self._each(lambda part, x, current: part.receive(x, current), state, own)
+    def receive(self, state: State, weights: Array) -> State:
+        own = self.rows(weights, axis=0 if self.receptors == 1 else 1)
+        return self._each(lambda part, x, weights: part.receive(x, weights), state, own)
 
     def reset(self, state: State, spiked: Array) -> State:
         return self._each(lambda part, x, own: part.reset(x, own), state, self.rows(spiked))
@@ -93,23 +93,23 @@ class Mixture(AbstractNeuron):
     def normalise(self, state: State) -> State:
         return self._each(lambda part, x: part.normalise(x), state)
 
-    def driven(self, current: ArrayLike) -> "Mixture":
+    def with_current(self, current: ArrayLike) -> "Populations":
         own = self.rows(jnp.asarray(current))
-        return self._with(self._each(lambda part, current: part.driven(current), own))
+        return self._with(self._each(lambda part, x: drivable(part).with_current(x), own))
 
-    def fitted(self, n: int, dtype: Any) -> "Mixture":
+    def for_population(self, n: int, dtype: Any) -> "Populations":
         self.init_state(n)
         sizes = list(self.sizes)
-        return self._with(self._each(lambda part, size: part.fitted(size, dtype), sizes))
+        return self._with(self._each(lambda part, size: part.for_population(size, dtype), sizes))
 
-    def valid(self) -> Array:
-        return jnp.all(jnp.stack(self._each(lambda part: part.valid())))
+    def parameters_valid(self) -> Array:
+        return jnp.all(jnp.stack(self._each(lambda part: part.parameters_valid())))
 
     def _each(self, fn: Callable, *args) -> tuple:
         return tuple(fn(part, *own) for part, *own in zip(self.parts, *args, strict=True))
 
-    def _with(self, parts: Sequence[AbstractNeuron]) -> "Mixture":
-        return Mixture(list(zip(parts, self.sizes, strict=True)))
+    def _with(self, parts: Sequence[AbstractNeuron]) -> "Populations":
+        return Populations(list(zip(parts, self.sizes, strict=True)))
 
 
 def _is_pair(pair: Any) -> bool:
