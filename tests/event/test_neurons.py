@@ -285,7 +285,7 @@ def test_a_pulse_at_the_spike_has_no_effect():
 def test_alif_resets():
     at = jnp.array([1.4, 1.4])  # threshold + beta * adaptation
     for reset, after in (("set", -0.2), ("subtract", 1.4 - 1.1)):
-        neuron = esn.ALIF(10.0, 5.0, 20.0, 0.5, threshold=1.1, v_reset=-0.2, reset=reset)
+        neuron = esn.ALIF(10.0, 5.0, 20.0, 0.5, threshold=1.1, v_reset=-0.2, reset_mode=reset)
         state = neuron.init_state(2)._replace(v=at, adaptation=jnp.array([0.6, 0.6]))
         np.testing.assert_allclose(neuron.threshold_gap(state), 0.0, atol=1e-15)
         state = neuron.reset(state, jnp.array([True, False]))

@@ -114,7 +114,7 @@ def test_current_builds_up_while_the_neuron_rests():
     assert 0 < seen[0, 1] < 1
 
 
-class Delta(DeltaLIF):
+class Delta(DeltaLIF, esn.AbstractClampable):
     """Neuron whose membrane potential is incremented by arrivals, also while it is held."""
 
     def advance_clamped(self, s, dt):

@@ -199,7 +199,7 @@ def crossings(flow, neuron, dt0, t_max):
     """Crossings of one neuron that is never reset, and the segments that end in them."""
     state = jax.tree.map(lambda x: x[:, None], neuron.init_state(1))
     time, found = 0.0, []
-    flow_state = flow.init(neuron, state, jnp.array([t_max]))._replace(dt=jnp.array([dt0]))
+    flow_state = flow.init_state(neuron, state, jnp.array([t_max]))._replace(dt=jnp.array([dt0]))
     while time < t_max:
         segment = next_segment(flow, neuron, state, jnp.array([t_max - time]), flow_state)
         time += float(segment.dt[0])

@@ -54,7 +54,7 @@ def first_spike(flow):
             time = time + segment.dt
             return segment.end, window, time, segment.flow_state, segment.spiked, segment.index
 
-        flow_state = flow.init(neuron, state, zero + HORIZON)
+        flow_state = flow.init_state(neuron, state, zero + HORIZON)
         start = (state, window, zero, flow_state, zero > 0, jnp.zeros(1, jnp.int32))
         _, _, time, _, spiked, who = jax.lax.while_loop(more, body, start)
         return jnp.where(spiked, time, jnp.inf)[0], who[0]

@@ -76,7 +76,7 @@ class LIF(Synaptic):
     threshold: Any = 1.0
     v_reset: Any = 0.0
     bias: Any = 0.0
-    reset: str = "set"
+    reset_mode: str = "set"
     v_init: Any = None
 
     def start(self, n):
@@ -91,7 +91,7 @@ class LIF(Synaptic):
 
     def jump(self, v, i):
         n = v.size
-        if self.reset == "set":
+        if self.reset_mode == "set":
             v[i] = np.broadcast_to(self.v_reset, (n,))[i]
         else:
             v[i] -= np.broadcast_to(self.threshold, (n,))[i]

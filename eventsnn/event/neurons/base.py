@@ -11,7 +11,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, PyTree
 
 from ... import checks
 
-State = PyTree[Float[Array, "neurons ..."]]
+State = PyTree[Float[Array, "..."]]
 Neuron = TypeVar("Neuron", bound="AbstractNeuron")
 Biased = TypeVar("Biased", bound="AbstractBiased")
 
