@@ -68,6 +68,7 @@ EVENT = {
     "event.flows": {"checks", "event.doubles", "event.neurons"},
     "event.adjoint": ADJOINT,
     "event.inputs": {"event.engine.record", "event.engine.system"},
+    "event.queries": {"event.engine.record"},
     "event.pseudospikes": {"checks", "event.neurons"},
     "event.network": {
         "checks",
@@ -77,6 +78,7 @@ EVENT = {
         "event.inputs",
         "event.neurons",
         "event.pseudospikes",
+        "event.queries",
         "event.solution",
         *ENGINE,
     },

@@ -11,8 +11,8 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 
 from .. import checks
 from ..constraints import unwrap
+from . import queries
 from .adjoint import AbstractAdjoint, EventProp
-from .engine import readout
 from .engine.batching import on_any_mesh
 from .engine.record import Record, observation_source
 from .engine.solve import solve
@@ -174,7 +174,7 @@ class EventNetwork(eqx.Module):
         `throw=True`, `RuntimeError` if a sample fails; under `jit` it is an Equinox runtime error.
         """
         record = self._simulate(in_times, None, throw, stop_after=1)
-        out = _over(record.status, lambda r: readout.first_spikes(r, self.outputs), record)
+        out = _over(record.status, lambda r: queries.first_spikes(r, self.outputs), record)
         return valid_or_nan(record.status, out)
 
     @on_any_mesh
@@ -188,7 +188,7 @@ class EventNetwork(eqx.Module):
         """
         count = checks.count("max_spikes", max_spikes)
         record = self._simulate(in_times, None, throw, stop_after=count)
-        out = _over(record.status, lambda r: readout.spikes(r, self.outputs, count), record)
+        out = _over(record.status, lambda r: queries.spikes(r, self.outputs, count), record)
         return valid_or_nan(record.status, out)
 
     @on_any_mesh
@@ -221,7 +221,7 @@ class EventNetwork(eqx.Module):
         source = observation_source(self.weights.shape[0])
         order = jnp.argsort(jnp.argsort(times))
         out = _over(
-            record.status, lambda r: readout.at_rows_of(r, source, len(times))[:, order], record
+            record.status, lambda r: queries.at_rows_of(r, source, len(times))[:, order], record
         )
         return valid_or_nan(record.status, out)
 
@@ -236,7 +236,7 @@ class EventNetwork(eqx.Module):
         [`eventsnn.losses.spike_count`][].
         """
         record = self._simulate(in_times, None, throw)
-        out = _over(record.status, lambda r: readout.counts(r, self.outputs), record)
+        out = _over(record.status, lambda r: queries.counts(r, self.outputs), record)
         return complete_or(record.status, out, -1)
 
     @on_any_mesh
@@ -250,7 +250,7 @@ class EventNetwork(eqx.Module):
         With `throw=False` the integrals of a sample that did not reach `t_max` are NaN.
         """
         record = self._simulate(in_times, None, throw, reading="integral")
-        return complete_or(record.status, _over(record.status, readout.total, record), jnp.nan)
+        return complete_or(record.status, _over(record.status, queries.total, record), jnp.nan)
 
     @on_any_mesh
     def maxima(
@@ -264,7 +264,7 @@ class EventNetwork(eqx.Module):
         sample that did not reach `t_max` are NaN.
         """
         record = self._simulate(in_times, None, throw, reading="maximum")
-        return complete_or(record.status, _over(record.status, readout.largest, record), jnp.nan)
+        return complete_or(record.status, _over(record.status, queries.largest, record), jnp.nan)
 
     @on_any_mesh
     def simulate(
@@ -281,7 +281,7 @@ class EventNetwork(eqx.Module):
         record = self._simulate(in_times, None, throw)
         n, n_sources = self.n_neurons, self.weights.shape[0]
         times, sources = _over(
-            record.status, lambda r: readout.events(r, n_sources, self.max_events), record
+            record.status, lambda r: queries.events(r, n_sources, self.max_events), record
         )
         if self.delays is not None:
             whole = is_success(record.status)[..., None]

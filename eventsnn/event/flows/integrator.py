@@ -1,12 +1,10 @@
 """Flow of the leaky integrator: the closed form of the LIF neuron's membrane, without spikes."""
 
-from typing import Any
-
 import jax.numpy as jnp
 from jaxtyping import Array
 
 from ..neurons import IntegratorState, LeakyIntegrator
-from . import lif
+from . import membrane
 from .base import AbstractReadoutFlow, Clock, Segment, Window, exact_flow
 
 
@@ -29,15 +27,14 @@ class ExactIntegrator(AbstractReadoutFlow):
         return Segment(horizon, nobody, jnp.zeros_like(nobody, bool), end, flow_state)
 
     def advance(self, neuron: LeakyIntegrator, state: IntegratorState, dt: Array):
-        potential: Any = lif._potential  # uses only fields that both models have
         current = state.current * jnp.exp(-dt / neuron.tau_syn)
-        return IntegratorState(potential(neuron, state, dt), current)
+        return IntegratorState(membrane.potential(neuron, state, dt), current)
 
     def integral(self, neuron: LeakyIntegrator, state: IntegratorState, dt: Array) -> Array:
-        return lif.potential_integral(neuron, state, self.advance(neuron, state, dt), dt)
+        return membrane.integral(neuron, state, self.advance(neuron, state, dt), dt)
 
     def maximum(self, neuron: LeakyIntegrator, state: IntegratorState, dt: Array) -> Array:
-        return lif.potential_peak(neuron, state, dt)
+        return membrane.maximum(neuron, state, dt)
 
 
 @exact_flow.register

@@ -1,15 +1,13 @@
 """Flow of the LIF neuron: closed form, with certified detection of every spike."""
 
-from typing import Any
-
 import jax.numpy as jnp
-from jax import lax
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array
 
 from ..doubles import Double, expm1, product, quotient, two_sum
 from ..neurons import LIF, LIFState
+from . import membrane
 from .base import AbstractReadoutFlow, Clock, Segment, Window, exact_flow, first, newton, pick
-from .short import risen
+from .membrane import NEAR, extremum, fall, kernel, potential
 from .threshold import ROUNDING_ULPS, passes
 
 
@@ -41,7 +39,7 @@ class ExactLIF(AbstractReadoutFlow):
     ) -> Segment:
         n, clock = state.v.shape[0], Clock(window)
         # Up to the earliest time at which a crossing is certain, the sign of the gap is decisive.
-        low, turn, peaks = _extremum(neuron, state)
+        low, turn, peaks = extremum(neuron, state)
         longest = clock.own(horizon)
         inside = peaks & (turn < longest)
         high = jnp.where(inside, turn, longest)
@@ -72,18 +70,16 @@ class ExactLIF(AbstractReadoutFlow):
         )
 
     def advance(self, neuron: LIF, state: LIFState, dt: Array) -> LIFState:
-        return LIFState(
-            _potential(neuron, state, dt), state.current * jnp.exp(-dt / neuron.tau_syn)
-        )
+        return LIFState(potential(neuron, state, dt), state.current * jnp.exp(-dt / neuron.tau_syn))
 
     def passes(self, neuron: LIF, state: LIFState) -> Array:
         return passes(neuron, state)
 
     def integral(self, neuron: LIF, state: LIFState, dt: Array) -> Array:
-        return potential_integral(neuron, state, self.advance(neuron, state, dt), dt)
+        return membrane.integral(neuron, state, self.advance(neuron, state, dt), dt)
 
     def maximum(self, neuron: LIF, state: LIFState, dt: Array) -> Array:
-        return potential_peak(neuron, state, dt)
+        return membrane.maximum(neuron, state, dt)
 
     def _guess(self, neuron: LIF, state: LIFState, low: Array, h: Array) -> Array:
         """Estimate the crossing time of a neuron above threshold at h.
@@ -97,30 +93,6 @@ class ExactLIF(AbstractReadoutFlow):
             value, slope = _gap(neuron, state, t)
             t = jnp.clip(t - value / jnp.where(slope < 0, slope, -jnp.inf), low, h)
         return t
-
-
-def potential_integral(neuron: Any, state: Any, end: Any, dt: Array) -> Array:
-    r"""Integral of the potential, $\int V\,dt = \int (I + b)\,dt - \tau_m [V]$.
-
-    It follows from the differential equation. Also used for the leaky integrator.
-    """
-    charge = neuron.tau_syn * (state.current - end.current)
-    return charge + neuron.bias * dt - neuron.tau_mem * (end.v - state.v)
-
-
-def potential_peak(neuron: Any, state: Any, dt: Array) -> Array:
-    """Maximum of V within `dt`: at the start, at the end, or at the interior maximum.
-
-    Also used for the leaky integrator.
-    """
-    _, turn, peaks = _extremum(neuron, state)
-    inside = peaks & (turn < dt)
-    turn = lax.stop_gradient(jnp.where(inside, turn, 0.0))  # V is stationary at its maximum
-    slope = _fall(neuron, state, turn)
-    curve = state.current * jnp.exp(-turn / neuron.tau_syn) / (neuron.tau_syn * neuron.tau_mem)
-    top = _potential(neuron, state, turn) + risen(slope, -curve)
-    ends = jnp.maximum(state.v, _potential(neuron, state, dt))
-    return jnp.where(inside, top, ends)
 
 
 def _ready_since(neuron: LIF, state: LIFState, dip: Array) -> Array:
@@ -143,18 +115,12 @@ def _ready_since(neuron: LIF, state: LIFState, dip: Array) -> Array:
 
 def _gap(neuron: LIF, state: LIFState, t: Array) -> tuple[Array, Array]:
     """Threshold minus potential at time t, and its derivative."""
-    x, driven = t / neuron.tau_mem, state.current * _kernel(neuron, t)
+    x, driven = t / neuron.tau_mem, state.current * kernel(neuron, t)
     distance, rise = neuron.bias - state.v, -jnp.expm1(-x)
     near = (neuron.threshold - state.v) - distance * rise
     far = (neuron.threshold - neuron.bias) + distance * jnp.exp(-x)
-    gap = jnp.where(x < _NEAR, near, far) - driven
-    return gap, _fall(neuron, state, t)
-
-
-def _fall(neuron: Any, state: Any, t: Array) -> Array:
-    """Negative time derivative of V at time t. Also used for the leaky integrator."""
-    current = state.current * jnp.exp(-t / neuron.tau_syn)
-    return -(current - _potential(neuron, state, t) + neuron.bias) / neuron.tau_mem
+    gap = jnp.where(x < NEAR, near, far) - driven
+    return gap, fall(neuron, state, t)
 
 
 def _remainder(neuron: LIF, state: LIFState, clock: Clock, t: Array) -> Array:
@@ -170,82 +136,12 @@ def _remainder(neuron: LIF, state: LIFState, clock: Clock, t: Array) -> Array:
     lift = product(two_sum(neuron.bias, -state.v), rise)
     start = two_sum(neuron.threshold, -state.v)
     gap = two_sum(start.high, lift.high)
-    driven = state.current * _kernel(neuron, own.high)
+    driven = state.current * kernel(neuron, own.high)
     rest = (gap.high - driven) + (gap.low + start.low + lift.low)
     _, slope = _gap(neuron, state, own.high)
     low = rest / jnp.where(slope < 0, -slope, jnp.inf)
     most = 4 * jnp.finfo(t.dtype).eps * t  # a larger value is not a rounding error
     return jnp.clip(low, -most, most)
-
-
-#: Time in membrane time constants. Before it, the potential is computed as a difference from its
-#: initial value, after it from the bias that it approaches. This avoids cancellation, and V does
-#: not pass b by rounding.
-_NEAR = 0.5
-
-
-def _potential(neuron: LIF, state: LIFState, t: Array) -> Array:
-    """Potential V(t), accurate at all times and for any ratio of time constants."""
-    x, distance = t / neuron.tau_mem, neuron.bias - state.v
-    near = state.v - distance * jnp.expm1(-x)
-    far = neuron.bias - distance * jnp.exp(-x)
-    return jnp.where(x < _NEAR, near, far) + state.current * _kernel(neuron, t)
-
-
-def _kernel(neuron: LIF, t: Array) -> Array:
-    r"""Synaptic kernel k(t), in a form that is accurate at and near $\tau_m = \tau_s$.
-
-    $k(t) = (t/\tau_m)\, e^{-t/\tau}\, (1 - e^{-x})/x$ with $\tau$ the larger constant and
-    $x = t\,|1/\tau_m - 1/\tau_s|$: no cancellation, no overflow.
-    """
-    x = t / neuron.tau_mem - t / neuron.tau_syn
-    # Each branch is the complete function. `abs` and `maximum` would have wrong derivatives at
-    # equal time constants.
-    slower = x >= 0
-    slow = jnp.exp(jnp.where(slower, -t / neuron.tau_syn, -t / neuron.tau_mem))
-    return (t / neuron.tau_mem) * slow * _mean_decay(jnp.where(slower, x, -x))
-
-
-def _mean_decay(x: Array) -> Array:
-    r"""Mean decay $(1 - e^{-x})/x$ for x >= 0, accurate with all its derivatives down to x = 0."""
-    small = x < 0.5
-    far = jnp.where(small, 1.0, x)
-    series = jnp.zeros_like(x)
-    for k in range(15, 0, -1):  # 0.5^15 / 16! < 2^-53
-        series = 1.0 - series * x * (1.0 / (k + 1))
-    return jnp.where(small, series, -jnp.expm1(-far) / far)
-
-
-def _extremum(
-    neuron: LIF, state: LIFState
-) -> tuple[Float[Array, "n batch"], Float[Array, "n batch"], Bool[Array, "n batch"]]:
-    r"""Time from which V may rise, time of its interior extremum, and whether this is a maximum.
-
-    $\dot V = 0$ at $t = \tau_s\, c\, \log(1 + z)/z$ with $c = \tau_m \dot V(0) / I_0$ and
-    $1 + z = (V_0 - b)/I_0 + c\, \tau_s/\tau_m$, where $z = c\, (\tau_s - \tau_m)/\tau_m$.
-    """
-    rise = state.current - state.v + neuron.bias  # tau_m V'(0)
-    quiet = state.current == 0
-    c = rise / jnp.where(quiet, 1.0, state.current)
-    z = (neuron.tau_syn - neuron.tau_mem) / neuron.tau_mem * c
-    # z may round to -1. 1 + z is therefore computed separately, without cancellation.
-    left = (state.v - neuron.bias) / jnp.where(quiet, 1.0, state.current)
-    whole = left + c * (neuron.tau_syn / neuron.tau_mem)
-    exists = ~quiet & (c > 0) & (whole > 0)
-    time = neuron.tau_syn * c * _log_over(jnp.where(exists, whole, 1.0), z)
-    # With c > 0 the slope has the sign of the current: a positive current gives a maximum.
-    peaks = exists & (rise > 0)
-    dips = exists & (rise < 0)
-    return jnp.where(dips, time, 0.0), time, peaks
-
-
-def _log_over(whole: Array, z: Array) -> Array:
-    """Quotient log(1 + z)/z, which is 1 at z = 0; `whole` is 1 + z."""
-    near = jnp.abs(z) < jnp.finfo(z.dtype).tiny
-    small = jnp.abs(z) < 0.5
-    safe = jnp.where(near, 1.0, z)
-    log = jnp.where(small, jnp.log1p(jnp.where(small, z, 0.0)), jnp.log(whole))
-    return jnp.where(near, 1.0, log / safe)
 
 
 @exact_flow.register

@@ -1,7 +1,6 @@
 """Flow of the QIF neuron: Taylor series in projective form."""
 
 import math
-from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -9,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ... import checks
-from ..neurons import QIF, QIFState
+from ..neurons import QIF, QIFState, Theta, ThetaState
 from .base import AbstractReadoutFlow, Clock, Segment, Window, exact_flow, first, pick
 from .short import searched_peak
 
@@ -162,7 +161,9 @@ class TaylorQIF(AbstractReadoutFlow):
         return y + a * gain, v
 
 
-def projective_integral(neuron: Any, state: Any, end: Any, dt: Array) -> Array:
+def projective_integral(
+    neuron: QIF | Theta, state: QIFState | ThetaState, end: QIFState | ThetaState, dt: Array
+) -> Array:
     r"""Integral of the potential in projective form. Also used for the theta neuron.
 
     $\int (\tfrac12 - \tfrac{v}{y})\,dt = \tfrac{t}{2} - \tau_m [\log y]$, since

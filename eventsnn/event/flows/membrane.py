@@ -1,0 +1,133 @@
+r"""Closed form of a leaky membrane with an exponential synapse, for any ratio of time constants.
+
+$$\tau_m \dot V = -V + I + b, \qquad \tau_s \dot I = -I$$
+
+The LIF neuron and the leaky integrator have this membrane.
+"""
+
+from typing import Protocol, runtime_checkable
+
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float
+
+from .short import risen
+
+
+@runtime_checkable
+class LeakyMembrane(Protocol):
+    """Parameters of the membrane and its synapse."""
+
+    @property
+    def tau_mem(self) -> Array: ...
+    @property
+    def tau_syn(self) -> Array: ...
+    @property
+    def bias(self) -> Array: ...
+
+
+@runtime_checkable
+class MembraneState(Protocol):
+    """Membrane potential and synaptic current."""
+
+    @property
+    def v(self) -> Array: ...
+    @property
+    def current(self) -> Array: ...
+
+
+#: Time in membrane time constants. Before it, the potential is computed as a difference from its
+#: initial value, after it from the bias that it approaches. This avoids cancellation, and V does
+#: not pass b by rounding.
+NEAR = 0.5
+
+
+def integral(neuron: LeakyMembrane, state: MembraneState, end: MembraneState, dt: Array) -> Array:
+    r"""Integral of the potential, $\int V\,dt = \int (I + b)\,dt - \tau_m [V]$.
+
+    It follows from the differential equation.
+    """
+    charge = neuron.tau_syn * (state.current - end.current)
+    return charge + neuron.bias * dt - neuron.tau_mem * (end.v - state.v)
+
+
+def maximum(neuron: LeakyMembrane, state: MembraneState, dt: Array) -> Array:
+    """Maximum of V within `dt`: at the start, at the end, or at the interior maximum."""
+    _, turn, peaks = extremum(neuron, state)
+    inside = peaks & (turn < dt)
+    turn = lax.stop_gradient(jnp.where(inside, turn, 0.0))  # V is stationary at its maximum
+    slope = fall(neuron, state, turn)
+    curve = state.current * jnp.exp(-turn / neuron.tau_syn) / (neuron.tau_syn * neuron.tau_mem)
+    top = potential(neuron, state, turn) + risen(slope, -curve)
+    ends = jnp.maximum(state.v, potential(neuron, state, dt))
+    return jnp.where(inside, top, ends)
+
+
+def potential(neuron: LeakyMembrane, state: MembraneState, t: Array) -> Array:
+    """Potential V(t), accurate at all times and for any ratio of time constants."""
+    x, distance = t / neuron.tau_mem, neuron.bias - state.v
+    near = state.v - distance * jnp.expm1(-x)
+    far = neuron.bias - distance * jnp.exp(-x)
+    return jnp.where(x < NEAR, near, far) + state.current * kernel(neuron, t)
+
+
+def kernel(neuron: LeakyMembrane, t: Array) -> Array:
+    r"""Synaptic kernel k(t), in a form that is accurate at and near $\tau_m = \tau_s$.
+
+    $k(t) = (t/\tau_m)\, e^{-t/\tau}\, (1 - e^{-x})/x$ with $\tau$ the larger constant and
+    $x = t\,|1/\tau_m - 1/\tau_s|$: no cancellation, no overflow.
+    """
+    x = t / neuron.tau_mem - t / neuron.tau_syn
+    # Each branch is the complete function. `abs` and `maximum` would have wrong derivatives at
+    # equal time constants.
+    slower = x >= 0
+    slow = jnp.exp(jnp.where(slower, -t / neuron.tau_syn, -t / neuron.tau_mem))
+    return (t / neuron.tau_mem) * slow * _mean_decay(jnp.where(slower, x, -x))
+
+
+def _mean_decay(x: Array) -> Array:
+    r"""Mean decay $(1 - e^{-x})/x$ for x >= 0, accurate with all its derivatives down to x = 0."""
+    small = x < 0.5
+    far = jnp.where(small, 1.0, x)
+    series = jnp.zeros_like(x)
+    for k in range(15, 0, -1):  # 0.5^15 / 16! < 2^-53
+        series = 1.0 - series * x * (1.0 / (k + 1))
+    return jnp.where(small, series, -jnp.expm1(-far) / far)
+
+
+def fall(neuron: LeakyMembrane, state: MembraneState, t: Array) -> Array:
+    """Negative time derivative of V at time t."""
+    current = state.current * jnp.exp(-t / neuron.tau_syn)
+    return -(current - potential(neuron, state, t) + neuron.bias) / neuron.tau_mem
+
+
+def extremum(
+    neuron: LeakyMembrane, state: MembraneState
+) -> tuple[Float[Array, "n batch"], Float[Array, "n batch"], Bool[Array, "n batch"]]:
+    r"""Time from which V may rise, time of its interior extremum, and whether this is a maximum.
+
+    $\dot V = 0$ at $t = \tau_s\, c\, \log(1 + z)/z$ with $c = \tau_m \dot V(0) / I_0$ and
+    $1 + z = (V_0 - b)/I_0 + c\, \tau_s/\tau_m$, where $z = c\, (\tau_s - \tau_m)/\tau_m$.
+    """
+    rise = state.current - state.v + neuron.bias  # tau_m V'(0)
+    quiet = state.current == 0
+    c = rise / jnp.where(quiet, 1.0, state.current)
+    z = (neuron.tau_syn - neuron.tau_mem) / neuron.tau_mem * c
+    # z may round to -1. 1 + z is therefore computed separately, without cancellation.
+    left = (state.v - neuron.bias) / jnp.where(quiet, 1.0, state.current)
+    whole = left + c * (neuron.tau_syn / neuron.tau_mem)
+    exists = ~quiet & (c > 0) & (whole > 0)
+    time = neuron.tau_syn * c * _log_over(jnp.where(exists, whole, 1.0), z)
+    # With c > 0 the slope has the sign of the current: a positive current gives a maximum.
+    peaks = exists & (rise > 0)
+    dips = exists & (rise < 0)
+    return jnp.where(dips, time, 0.0), time, peaks
+
+
+def _log_over(whole: Array, z: Array) -> Array:
+    """Quotient log(1 + z)/z, which is 1 at z = 0; `whole` is 1 + z."""
+    near = jnp.abs(z) < jnp.finfo(z.dtype).tiny
+    small = jnp.abs(z) < 0.5
+    safe = jnp.where(near, 1.0, z)
+    log = jnp.where(small, jnp.log1p(jnp.where(small, z, 0.0)), jnp.log(whole))
+    return jnp.where(near, 1.0, log / safe)

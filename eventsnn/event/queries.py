@@ -1,0 +1,63 @@
+"""Queries of the record of one sample: spike times, events, counts and readouts."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from .engine.record import Record, no_event_source
+
+
+def _events_of(record: Record, outputs: tuple[int, ...]):
+    return record.sources == jnp.asarray(outputs, record.sources.dtype)[:, None]
+
+
+def first_spikes(record: Record, outputs: tuple[int, ...]) -> Float[Array, " outputs"]:
+    """First spike time of each output; inf if it did not fire."""
+    return jnp.min(jnp.where(_events_of(record, outputs), record.times, jnp.inf), axis=1)
+
+
+def spikes(record: Record, outputs: tuple[int, ...], count: int) -> Float[Array, "outputs count"]:
+    """First `count` spike times of each output, padded with inf."""
+    return nth_events(_events_of(record, outputs), record.times, count)
+
+
+def events(record: Record, n_sources: int, count: int) -> tuple[Array, Array]:
+    """Times and sources of the first `count` events, padded with inf and -1."""
+    row, found = _nth(record.sources < no_event_source(n_sources), count)
+    times = jnp.where(found, record.times[row], jnp.inf)
+    return times, jnp.where(found, record.sources[row], -1)
+
+
+def at_rows_of(record: Record, source: int, count: int) -> Float[Array, "outputs count"]:
+    """Readout at the first `count` rows of this source; NaN for rows that do not exist."""
+    row, found = _nth(record.sources == source, count)
+    return jnp.where(found, record.observed[row].T, jnp.nan)
+
+
+def counts(record: Record, outputs: tuple[int, ...]) -> Int[Array, " outputs"]:
+    """Number of spikes of each output."""
+    return jnp.sum(_events_of(record, outputs), axis=1, dtype=jnp.int32)
+
+
+def total(record: Record) -> Float[Array, " outputs"]:
+    """Sum of the readout over all rows."""
+    return jnp.sum(record.observed, axis=0)
+
+
+def largest(record: Record) -> Float[Array, " outputs"]:
+    """Maximum of the readout over all rows."""
+    return jnp.max(record.observed, axis=0)
+
+
+def nth_events(mask: Array, times: Array, count: int) -> Float[Array, "k count"]:
+    """First `count` times that each row of `mask` marks, padded with inf."""
+    row, found = jax.vmap(lambda m: _nth(m, count))(mask)
+    return jnp.where(found, times[row], jnp.inf)
+
+
+def _nth(mask: Array, count: int) -> tuple[Int[Array, " count"], Array]:
+    """Rows of the first `count` true entries, and a mask of the entries that exist."""
+    seen = jnp.cumsum(mask.astype(jnp.int32))
+    row = jnp.searchsorted(seen, jnp.arange(1, count + 1, dtype=seen.dtype))
+    last = mask.shape[0] - 1
+    return jnp.minimum(row, last), row <= last
