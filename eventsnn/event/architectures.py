@@ -7,7 +7,7 @@ import diffrax
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Bool, Float, PRNGKeyArray
+from jaxtyping import Array, ArrayLike, Bool, Float, PRNGKeyArray, Real
 
 from .. import checks
 from .adjoint import AbstractAdjoint
@@ -76,7 +76,7 @@ def recurrent(
     key: PRNGKeyArray,
     t_max: float,
     self_connections: bool = False,
-    delays: Float[ArrayLike, " sources *neurons"] | None = None,
+    delays: Real[ArrayLike, " sources *neurons"] | Sequence | None = None,
     pseudospikes: Pseudospikes | None = None,
     max_events: int = 500,
     max_steps: int | None = None,
@@ -126,7 +126,7 @@ def feedforward(
     init: Initializer | Sequence[Initializer],
     key: PRNGKeyArray,
     t_max: float,
-    delays: Float[ArrayLike, " sources *neurons"] | None = None,
+    delays: Real[ArrayLike, " sources *neurons"] | Sequence | None = None,
     pseudospikes: Pseudospikes | None = None,
     max_events: int = 500,
     max_steps: int | None = None,

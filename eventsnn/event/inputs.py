@@ -1,5 +1,7 @@
 """External events of a simulation: input spikes, and the times at which the state is read."""
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Int
@@ -39,7 +41,7 @@ def external_events(
 
 
 def with_inputs(
-    in_times: ArrayLike,
+    in_times: ArrayLike | Sequence,
     times: Float[Array, "*batch events"],
     sources: Int[Array, "*batch events"],
     until: Float[Array, "*batch 1"],

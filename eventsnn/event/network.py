@@ -7,7 +7,7 @@ import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree, Real
 
 from .. import checks
 from ..constraints import unwrap
@@ -61,12 +61,12 @@ class EventNetwork(eqx.Module):
     def __init__(
         self,
         neuron: AbstractNeuron,
-        weights: Float[ArrayLike, "sources neurons"],
-        mask: Bool[ArrayLike, "sources neurons"] | None = None,
+        weights: Real[ArrayLike, "sources columns"] | Sequence,
+        mask: Bool[ArrayLike, "sources columns"] | Sequence | None = None,
         *,
-        outputs: Sequence[int],
+        outputs: Int[ArrayLike, " outputs"] | Sequence[int],
         t_max: float,
-        delays: Float[ArrayLike, " sources *neurons"] | None = None,
+        delays: Real[ArrayLike, " sources *neurons"] | Sequence | None = None,
         pseudospikes: Pseudospikes | None = None,
         max_events: int = 500,
         max_steps: int | None = None,
@@ -155,7 +155,7 @@ class EventNetwork(eqx.Module):
 
     @on_any_mesh
     def ttfs(
-        self, in_times: Float[ArrayLike, "*batch inputs k"], *, throw: bool = True
+        self, in_times: Real[ArrayLike, "*batch inputs k"] | Sequence, *, throw: bool = True
     ) -> Float[Array, "*batch outputs"]:
         """Time to first spike of each output neuron; inf for outputs that do not fire.
 
@@ -179,7 +179,11 @@ class EventNetwork(eqx.Module):
 
     @on_any_mesh
     def spikes(
-        self, in_times: Float[ArrayLike, "*batch inputs k"], max_spikes: int, *, throw: bool = True
+        self,
+        in_times: Real[ArrayLike, "*batch inputs k"] | Sequence,
+        max_spikes: int,
+        *,
+        throw: bool = True,
     ) -> Float[Array, "*batch outputs max_spikes"]:
         """First `max_spikes` spike times of each output neuron, padded with inf.
 
@@ -194,8 +198,8 @@ class EventNetwork(eqx.Module):
     @on_any_mesh
     def potentials_at(
         self,
-        in_times: Float[ArrayLike, "*batch inputs k"],
-        times: Float[ArrayLike, " times"],
+        in_times: Real[ArrayLike, "*batch inputs k"] | Sequence,
+        times: Real[ArrayLike, " times"] | Sequence,
         *,
         throw: bool = True,
     ) -> Float[Array, "*batch outputs times"]:
@@ -227,7 +231,7 @@ class EventNetwork(eqx.Module):
 
     @on_any_mesh
     def counts(
-        self, in_times: Float[ArrayLike, "*batch inputs k"], *, throw: bool = True
+        self, in_times: Real[ArrayLike, "*batch inputs k"] | Sequence, *, throw: bool = True
     ) -> Int[Array, "*batch outputs"]:
         """Number of spikes of each output neuron until `t_max`.
 
@@ -241,7 +245,7 @@ class EventNetwork(eqx.Module):
 
     @on_any_mesh
     def integrals(
-        self, in_times: Float[ArrayLike, "*batch inputs k"], *, throw: bool = True
+        self, in_times: Real[ArrayLike, "*batch inputs k"] | Sequence, *, throw: bool = True
     ) -> Float[Array, "*batch outputs"]:
         r"""Integral of each output neuron's membrane potential, $\int_0^{t_\text{max}} V\, dt$.
 
@@ -254,7 +258,7 @@ class EventNetwork(eqx.Module):
 
     @on_any_mesh
     def maxima(
-        self, in_times: Float[ArrayLike, "*batch inputs k"], *, throw: bool = True
+        self, in_times: Real[ArrayLike, "*batch inputs k"] | Sequence, *, throw: bool = True
     ) -> Float[Array, "*batch outputs"]:
         r"""Maximum of each output neuron's membrane potential, $\max_{t \le t_\text{max}} V$.
 
@@ -268,7 +272,7 @@ class EventNetwork(eqx.Module):
 
     @on_any_mesh
     def simulate(
-        self, in_times: Float[ArrayLike, "*batch inputs k"], *, throw: bool = True
+        self, in_times: Real[ArrayLike, "*batch inputs k"] | Sequence, *, throw: bool = True
     ) -> Solution:
         """Simulate until `t_max` and return all events: spikes and input spikes.
 

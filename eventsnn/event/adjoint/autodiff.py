@@ -85,8 +85,8 @@ class _Delayed(NamedTuple):
     """Transport with delays. The times of arrivals depend on the times of the spikes sent."""
 
     plan: Plan
-    weights: Float[Array, "sources+2 columns"]
-    delays: Float[Array, "sources+2 receivers"]  # shifts
+    weights: Float[Array, "rows columns"]
+    delays: Float[Array, "rows receivers"]  # shifts
     inputs: Float[Array, "inputs batch"]  # shifts
     sources: Int[Array, "rows batch"]  # of all rows
 

@@ -33,7 +33,7 @@ class Reception(NamedTuple):
 class AtOnce(NamedTuple):
     """Transpose of the transport without delays. It accumulates cotangents of the weights."""
 
-    weights: Float[Array, "sources+2 columns"]
+    weights: Float[Array, "rows columns"]
     learns_weights: bool
 
     def init(self, rows: int, like: Array) -> Array | None:
@@ -66,8 +66,8 @@ class Messages(NamedTuple):
     the weights at the row of the arrival.
     """
 
-    weights: Float[Array, "sources+2 columns"] | None  # None: not differentiated
-    delays: Float[Array, "sources+2 receivers"]
+    weights: Float[Array, "rows columns"] | None  # None: not differentiated
+    delays: Float[Array, "rows receivers"]
     times: Float[Array, "messages receivers batch"]  # of the arrival times
     charges: Float[Array, "messages columns batch"] | None  # of the weights; None: axonal delays
 
@@ -76,8 +76,8 @@ class ByMessages(NamedTuple):
     """Transpose of the transport with delays."""
 
     plan: Plan
-    weights: Float[Array, "sources+2 columns"]
-    delays: Float[Array, "sources+2 receivers"]
+    weights: Float[Array, "rows columns"]
+    delays: Float[Array, "rows receivers"]
     learns_weights: bool
     sources: Int[Array, "rows batch"]  # of all rows of the record
     inputs: int  # number of input spikes

@@ -30,7 +30,7 @@ class Delayed(NamedTuple):
     """
 
     plan: Plan
-    delays: Float[Array, "sources+2 receivers"]
+    delays: Float[Array, "rows receivers"]
     schedule: Schedule
     columns: int  # number of columns of the weights
     scale: Float[Array, "n 1"]  # scale of each gap

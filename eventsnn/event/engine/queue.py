@@ -23,7 +23,7 @@ class Schedule(NamedTuple):
     """Arrivals of the input spikes at each receiver, sorted by time, padded with inf."""
 
     times: Instant  # arrays of shape (receivers, inputs + 2, batch)
-    messages: Int[Array, "receivers inputs+2 batch"]
+    messages: Int[Array, "receivers entries batch"]
 
 
 class Queue(NamedTuple):
@@ -52,7 +52,7 @@ def channel_of(message: Int[Array, "..."], n: int, n_sources: int, count: int):
 
 def schedule(
     inputs: Float[Array, "inputs batch"],
-    delays: Float[Array, "sources+2 receivers"],
+    delays: Float[Array, "rows receivers"],
     n: int,
     until: float,
 ) -> Schedule:

@@ -55,8 +55,8 @@ class Network(NamedTuple):
 
     flow: AbstractFlow
     neuron: AbstractNeuron
-    weights: Float[Array, "sources+2 columns"]
-    delays: Float[Array, "sources+2 receivers"] | None = None
+    weights: Float[Array, "rows columns"]
+    delays: Float[Array, "rows receivers"] | None = None
     drive: Float[Array, "*neurons"] | None = None  # pseudospikes: constant current after t_max
 
 

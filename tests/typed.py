@@ -1,0 +1,74 @@
+"""Run public callables and networks under jaxtyping and beartype: every annotation is executed.
+
+Run by `test_types.py` in a process of its own, because the import hook has to be installed before
+the package is imported. Programs are traced, and not compiled.
+"""
+
+import sys
+import traceback
+
+from beartype import BeartypeConf, beartype
+from jaxtyping import install_import_hook
+
+#: As in Python's type system, an int is accepted where a float is expected.
+check = beartype(conf=BeartypeConf(is_pep484_tower=True))
+
+if __name__ == "__main__":
+    install_import_hook("eventsnn", "typed.check")
+
+    import equinox as eqx
+    import jax
+    import jax.numpy as jnp
+
+    jax.config.update("jax_enable_x64", True)
+    jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+    import eventsnn as esn
+    from helpers.bad_calls import ROWS
+    from helpers.registry import CASES, CELLS, EXACT, FURTHER, N_IN, N, network, problem
+
+    def cases():
+        """Names of calls, and the calls."""
+        for name, row in ROWS.items():
+            if row.try_it:
+                good = {argument: arg.good for argument, arg in row.args.items()}
+                yield name, lambda row=row, good=good: row.call(**good)
+        for case in CASES + FURTHER:
+            yield f"{case}", lambda case=case: queries(case)
+        for shape in ((N + N_IN,), (N + N_IN, N)):
+            for adjoint in (esn.EventProp(), esn.EventProp(min_speed=0.1), esn.Autodiff()):
+                options = {"delays": jnp.full(shape, 1.5), "adjoint": adjoint}
+                name = f"delays {shape} {type(adjoint).__name__}"
+                yield name, lambda options=options: queries(EXACT[0], **options)
+        yield "Autodiff", lambda: queries(EXACT[0], adjoint=esn.Autodiff())
+        yield "Pseudospikes", lambda: queries(EXACT[0], pseudospikes=esn.Pseudospikes(2.0, 9.0))
+        for name, cell in CELLS.items():
+            yield (
+                f"discrete {name}",
+                lambda cell=cell: esn.discrete.run(cell(jnp.zeros(N)), jnp.ones((4, 2, N))),
+            )
+
+    def queries(case, **options):
+        """All queries, and gradients of spike times and readouts."""
+        params = problem(case.model, 0)
+        net = network(case, params, **options)
+        x = jnp.asarray(params["in_times"])
+
+        def loss(net, x):
+            seen = (net.ttfs(x), net.spikes(x, 2), net.potentials_at(x, jnp.array([1.0, 2.0])))
+            if case.flow == "exact":
+                seen = (*seen, net.integrals(x), net.maxima(x))
+            return sum(jnp.sum(y) for y in seen)
+
+        return eqx.filter_grad(loss)(net, x), net.simulate(x[None]), net.counts(x)
+
+    def run(call):
+        try:
+            eqx.filter_eval_shape(call)
+        except Exception:
+            return traceback.format_exc()
+
+    found = {name: error for name, call in cases() if (error := run(call))}
+    for name, error in found.items():
+        print(f"--- {name}\n{error}", file=sys.stderr)
+    print(f"{len(found)} failed")
