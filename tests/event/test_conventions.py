@@ -93,9 +93,7 @@ def test_a_potential_at_its_threshold_waits_for_an_input(model, options, delays)
 CARRIED = [
     pytest.param(lif, {}, None, 1e-12, id="lif"),
     pytest.param(lif, {}, 1.5, 1e-12, id="lif-delayed"),
-    pytest.param(resting, {}, 1.5, 1e-12, id="refractory-delayed"),
-    pytest.param(lif, ADAPTIVE, None, 2e-5, id="tsit5"),
-    pytest.param(lif, ADAPTIVE, 1.5, 2e-5, id="tsit5-delayed"),
+    pytest.param(resting, ADAPTIVE, None, 2e-5, id="refractory-tsit5"),
 ]
 
 

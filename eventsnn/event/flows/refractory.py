@@ -33,60 +33,64 @@ class RefractoryFlow(AbstractReadoutFlow):
         clock, left = Clock(window), jnp.maximum(state.left, 0.0)
         start = clock.shared(left)
         stop = jnp.full_like(start, jnp.inf) if window is None else window.stop
-        rested = neuron.neuron.advance_clamped(state.neuron, left)
+        released = neuron.neuron.advance_clamped(state.neuron, left)
         # A neuron pushed over its threshold while it is refractory fires at the end of the period.
-        over = (state.left >= 0) & (neuron.neuron.threshold_gap(rested) < 0)
-        wakes = over & (start <= jnp.minimum(horizon, stop))
-        wake, sleeper = first(jnp.where(wakes, start, jnp.inf))
-        until = jnp.minimum(wake, horizon)
+        over = (state.left >= 0) & (neuron.neuron.threshold_gap(released) < 0)
+        fires_at_end = over & (start <= jnp.minimum(horizon, stop))
+        earliest, released_index = first(jnp.where(fires_at_end, start, jnp.inf))
+        until = jnp.minimum(earliest, horizon)
 
-        awake = Window(start, jnp.maximum(start, stop))
-        segment = self.flow.next_spike(neuron.neuron, rested, until, flow_state, awake)
-        fires = ~segment.spiked & (wake <= segment.dt)
+        free = Window(start, jnp.maximum(start, stop))
+        segment = self.flow.next_spike(neuron.neuron, released, until, flow_state, free)
+        fires = ~segment.spiked & (earliest <= segment.dt)
         return segment._replace(
-            index=jnp.where(fires, sleeper, segment.index),
+            index=jnp.where(fires, released_index, segment.index),
             spiked=segment.spiked | fires,
             low=None if segment.low is None else jnp.where(fires, 0.0, segment.low),
             end=self.advance(neuron, state, clock.own(segment.dt)),
         )
 
     def advance(self, neuron: Refractory, state: RefractoryState, dt: Array) -> RefractoryState:
-        rested, rest = _rest(neuron, state, dt)
-        return RefractoryState(self.flow.advance(neuron.neuron, rested, dt - rest), state.left - dt)
+        released, clamped = _release(neuron, state, dt)
+        return RefractoryState(
+            self.flow.advance(neuron.neuron, released, dt - clamped), state.left - dt
+        )
 
     def passes(self, neuron: Refractory, state: RefractoryState) -> Array:
         # A neuron above its threshold at the end of the period fires, whatever its vector field.
         gap = neuron.threshold_gap(state)
-        wakes = neuron.neuron.threshold_gap(state.neuron) < gap
-        return wakes | self.flow.passes(neuron.neuron, state.neuron)
+        fires_at_end = neuron.neuron.threshold_gap(state.neuron) < gap
+        return fires_at_end | self.flow.passes(neuron.neuron, state.neuron)
 
     def velocity(
         self, neuron: Refractory, state: RefractoryState, dt: Array, end: RefractoryState
     ) -> RefractoryState:
-        rested, rest = _rest(neuron, state, dt)
-        moves = self.flow.velocity(neuron.neuron, rested, dt - rest, end.neuron)
+        released, clamped = _release(neuron, state, dt)
+        moves = self.flow.velocity(neuron.neuron, released, dt - clamped, end.neuron)
         held = neuron.vector_field(end._replace(left=jnp.ones_like(end.left)))
-        rests = (state.left > 0) & (state.left >= dt)
-        inner = jax.tree.map(lambda a, b: jnp.where(rests, a, b), held.neuron, moves)
+        is_clamped = (state.left > 0) & (state.left >= dt)
+        inner = jax.tree.map(lambda a, b: jnp.where(is_clamped, a, b), held.neuron, moves)
         return RefractoryState(inner, held.left)
 
     def integral(self, neuron: Refractory, state: RefractoryState, dt: Array) -> Array:
-        rested, rest = _rest(neuron, state, dt)
-        held = jnp.where(rest > 0, neuron.observe(state), 0.0)
-        return rest * held + with_readouts(self.flow).integral(neuron.neuron, rested, dt - rest)
+        released, clamped = _release(neuron, state, dt)
+        held = jnp.where(clamped > 0, neuron.observe(state), 0.0)
+        return clamped * held + with_readouts(self.flow).integral(
+            neuron.neuron, released, dt - clamped
+        )
 
     def maximum(self, neuron: Refractory, state: RefractoryState, dt: Array) -> Array:
-        rested, rest = _rest(neuron, state, dt)  # constant while refractory
-        return with_readouts(self.flow).maximum(neuron.neuron, rested, dt - rest)
+        released, clamped = _release(neuron, state, dt)  # constant while refractory
+        return with_readouts(self.flow).maximum(neuron.neuron, released, dt - clamped)
 
     def max_extra_segments(self, neuron: Refractory, t_max: float, max_events: int) -> int:
         return self.flow.max_extra_segments(neuron.neuron, t_max, max_events)
 
 
-def _rest(neuron: Refractory, state: RefractoryState, dt: Array) -> tuple[State, Array]:
+def _release(neuron: Refractory, state: RefractoryState, dt: Array) -> tuple[State, Array]:
     """State at the end of the refractory period or of `dt`, and the refractory time within `dt`."""
     # Not `minimum`, which averages the derivatives of equal arguments. At the end of the period the
     # derivative is that of `dt`. For a neuron that is not refractory it is 0, also at dt = 0.
     left = jnp.where(state.left > 0, state.left, 0.0)
-    rest = jnp.where((left < dt) | (left == 0), left, dt)
-    return neuron.neuron.advance_clamped(state.neuron, rest), rest
+    clamped = jnp.where((left < dt) | (left == 0), left, dt)
+    return neuron.neuron.advance_clamped(state.neuron, clamped), clamped

@@ -57,21 +57,21 @@ class Refractory(AbstractClampable, AbstractDrivable):
         return RefractoryState(self.neuron.init_state(n), jnp.zeros((n,), self.period.dtype))
 
     def vector_field(self, state: RefractoryState) -> RefractoryState:
-        zero, rests = jnp.zeros_like(state.left), state.left > 0
+        zero, clamped = jnp.zeros_like(state.left), state.left > 0
         held = jax.jvp(
             lambda dt: self.neuron.advance_clamped(state.neuron, dt),
             (zero,),
             (jnp.ones_like(zero),),
         )[1]
         moves = self.neuron.vector_field(state.neuron)
-        inner = jax.tree.map(lambda a, b: jnp.where(rests, a, b), held, moves)
+        inner = jax.tree.map(lambda a, b: jnp.where(clamped, a, b), held, moves)
         return RefractoryState(inner, -jnp.ones_like(zero))
 
     def threshold_gap(self, state: RefractoryState) -> Array:
         gap = self.neuron.threshold_gap(state.neuron)
-        resting = jnp.where(state.left > 0, 1.0, gap)
+        during = jnp.where(state.left > 0, 1.0, gap)
         # A neuron over its threshold fires at the end of its refractory period.
-        return jnp.where(gap < 0, jnp.maximum(gap, state.left), resting)
+        return jnp.where(gap < 0, jnp.maximum(gap, state.left), during)
 
     def receive(self, state: RefractoryState, weights: Array) -> RefractoryState:
         return state._replace(neuron=self.neuron.receive(state.neuron, weights))
