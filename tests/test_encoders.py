@@ -200,7 +200,7 @@ def test_ramps_are_snntorchs(which):
     spikes = np.zeros((STEPS, len(times)))
     for channel, steps in enumerate(times):
         spikes[list(steps), channel] = 1
-    ours = encoders.ramps(jnp.asarray(spikes), on_target=on, off_target=off)
+    ours = encoders.ramp_targets(jnp.asarray(spikes), on_target=on, off_target=off)
     # The last four have at most one spike, as in a latency code; the last one after the end.
     expected = np.hstack([SNNTORCH["ramps"][which].T, SNNTORCH["single_ramps"][which]])
     np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-6)
@@ -226,7 +226,7 @@ def test_targets_of_both_rates():
     half[::2], fifth[::5] = 1, 1
     for interpolate in (False, True):
         ours = encoders.targets_rate(LABELS, 5, STEPS, interpolate=interpolate, **rates, **levels)
-        shape = encoders.ramps if interpolate else encoders.levels
+        shape = encoders.ramp_targets if interpolate else encoders.spike_targets
         right, wrong = (shape(jnp.asarray(s), **levels) for s in (half, fifth))
         correct = np.arange(5) == np.asarray(LABELS)[:, None]
         np.testing.assert_array_equal(ours, np.where(correct, right, wrong))
@@ -244,7 +244,7 @@ def test_targets_in_another_dtype():
     for code in (encoders.targets_rate, encoders.targets_latency):
         ours = code(LABELS, 5, STEPS, dtype=jnp.bfloat16)
         assert ours.dtype == jnp.bfloat16 and ours.shape == (STEPS, 4, 5)
-    long = encoders.ramps(jnp.zeros(300, jnp.bfloat16).at[299].set(1))
+    long = encoders.ramp_targets(jnp.zeros(300, jnp.bfloat16).at[299].set(1))
     assert long.dtype == jnp.bfloat16
     np.testing.assert_allclose(long.astype(float), np.arange(300) / 299, atol=2**-8)
 
@@ -329,4 +329,4 @@ def test_targets_refuse():
     with refuses("first_spike_time", "4"):
         encoders.targets_rate(LABELS, 5, 4, first_spike_time=4)
     with refuses("spikes", "()"):
-        encoders.ramps(1.0)
+        encoders.ramp_targets(1.0)

@@ -5,9 +5,9 @@ channel. All of them work under `jax.vmap`, and under `jax.jit` with `num_steps`
 static arguments.
 """
 
-from .targets import levels as levels
 from .targets import one_hot as one_hot
-from .targets import ramps as ramps
+from .targets import ramp_targets as ramp_targets
+from .targets import spike_targets as spike_targets
 from .targets import targets_latency as targets_latency
 from .targets import targets_rate as targets_rate
 from .trains import delta as delta

@@ -48,7 +48,7 @@ def one_hot(
     return jax.nn.one_hot(jnp.asarray(found), classes, dtype=dtype)
 
 
-def levels(
+def spike_targets(
     spikes: Real[ArrayLike, "*shape"], *, on_target: float = 1.0, off_target: float = 0.0
 ) -> Float[Array, "*shape"]:
     """Membrane-potential target: `on_target` at a spike, `off_target` elsewhere.
@@ -70,7 +70,7 @@ def levels(
     return jnp.where(spikes > 0, on, off)
 
 
-def ramps(
+def ramp_targets(
     spikes: Real[ArrayLike, " time *channels"],
     *,
     on_target: float = 1.0,
@@ -87,12 +87,12 @@ def ramps(
     **Arguments:**
 
     - `spikes`: a spike train, time axis first. Each channel has its own ramps.
-    - `on_target`, `off_target`: as for [`levels`][].
+    - `on_target`, `off_target`: as for [`spike_targets`][].
 
     The counterpart of snnTorch's `rate_interpolate`. For a train with one spike per channel it is
     also the counterpart of `latency_interpolate`.
 
-    **Raises:** as [`levels`][], and `ValueError` for spikes without a time axis.
+    **Raises:** as [`spike_targets`][], and `ValueError` for spikes without a time axis.
     """
     spikes = _train(spikes)
     if spikes.ndim == 0:
@@ -105,7 +105,7 @@ def ramps(
     start = 1 + jnp.concatenate([jnp.full_like(latest[:1], -1), latest[:-1]])
     share = ((now - start) / jnp.maximum(upcoming - start, 1)).astype(spikes.dtype)
     rising = off + (on - off) * share
-    flat = levels(spikes, on_target=on_target, off_target=off_target)
+    flat = spike_targets(spikes, on_target=on_target, off_target=off_target)
     return jnp.where(fired | (upcoming == steps), flat, rising)
 
 
@@ -132,9 +132,10 @@ def targets_rate(
     - `num_steps`: the number of steps.
     - `correct_rate`, `incorrect_rate`: rates of the correct neuron and of all others, in spikes per
         step, in [0, 1]. `correct_rate` must not be below `incorrect_rate`. Defaults: 1 and 0.
-    - `on_target`, `off_target`: target values, as for [`levels`][].
+    - `on_target`, `off_target`: target values, as for [`spike_targets`][].
     - `first_spike_time`: $t_0$, the step of the first spike of every neuron. Default: 0.
-    - `interpolate`: whether to return [`ramps`][] instead of [`levels`][]. Default: False.
+    - `interpolate`: whether to return [`ramp_targets`][] instead of [`spike_targets`][]. Default:
+        False.
     - `dtype`: dtype of the targets. Default: the default floating-point type.
 
     **Returns:** the targets, always with the time axis first. snnTorch omits the time axis if the
@@ -159,7 +160,7 @@ def targets_rate(
     trains = (
         jnp.asarray(_regular(r, steps, first), dtype).reshape(times) for r in (correct, incorrect)
     )
-    shape = ramps if interpolate else levels
+    shape = ramp_targets if interpolate else spike_targets
     right, wrong = (shape(s, on_target=on_target, off_target=off_target) for s in trains)
     return jnp.where(is_correct, right, wrong)
 
@@ -192,8 +193,9 @@ def targets_latency(
     - `tau`, `threshold`, `mode`, `normalize`, `first_spike_time`: as for [`latency`][].
     - `clip`: as for [`latency`][]. If True, the incorrect neurons do not spike, with or without
         `interpolate`. With `interpolate`, snnTorch gives them ramps nevertheless.
-    - `on_target`, `off_target`: target values, as for [`levels`][].
-    - `interpolate`: whether to return [`ramps`][] instead of [`levels`][]. Default: False.
+    - `on_target`, `off_target`: target values, as for [`spike_targets`][].
+    - `interpolate`: whether to return [`ramp_targets`][] instead of [`spike_targets`][]. Default:
+        False.
     - `dtype`: dtype of the targets. Default: the default floating-point type.
 
     The counterpart of snnTorch's `targets_latency`, with one difference. Here a neuron whose spike
@@ -211,7 +213,7 @@ def targets_latency(
         clip=clip,
         first_spike_time=first_spike_time,
     )
-    shape = ramps if interpolate else levels
+    shape = ramp_targets if interpolate else spike_targets
     return shape(spikes, on_target=on_target, off_target=off_target)
 
 

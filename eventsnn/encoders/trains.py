@@ -135,8 +135,8 @@ def latency(
         `tau` then has no effect. In log mode a batch is stretched as a whole, as in snnTorch. Under
         `jax.vmap` the code of a sample does not depend on the other samples. Default: False.
 
-    **Returns:** zeros and ones in the dtype of `x`, time axis first. Use [`levels`][] for other
-    values, and [`ramps`][] for targets that rise up to the spike.
+    **Returns:** zeros and ones in the dtype of `x`, time axis first. Use [`spike_targets`][] for
+    other values, and [`ramp_targets`][] for targets that rise up to the spike.
     """
     x = _intensities(x)
     steps = checks.count("num_steps", num_steps)

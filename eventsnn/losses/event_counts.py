@@ -41,7 +41,7 @@ def soft_counts(
     return jnp.sum(jnp.where(late, 0.0, -jnp.expm1(-left / tau)), axis=-1)
 
 
-def spike_count(
+def mse_soft_count(
     times: Float[ArrayLike, "*batch k"],
     targets: Float[ArrayLike, "*batch"],
     *,

@@ -33,7 +33,7 @@ def ce_max_membrane(
     return jnp.mean(weighted(losses, labels, weight, membranes.shape[-1]))
 
 
-def ce_membrane_sum(
+def ce_membrane(
     membranes: Float[Array, "time *batch num_classes"],
     labels: Int[Array, "*batch"],
     *,

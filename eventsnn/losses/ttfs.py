@@ -8,7 +8,7 @@ from ..checks import not_negative, positive
 from .classes import class_labels, cross_entropy, wide
 
 
-def ttfs_cross_entropy(
+def ce_ttfs(
     times: Float[ArrayLike, "*batch classes"],
     labels: Int[ArrayLike, "*batch"],
     *,

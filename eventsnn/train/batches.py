@@ -26,16 +26,16 @@ def peek(batches: Iterable[Any]) -> tuple[Any, Iterator[Any]]:
 
 
 def feed(
-    batches: Iterator[Any], steps: int, chunk: int, sharding: Sharding
+    batches: Iterator[Any], steps: int, at_once: int, sharding: Sharding
 ) -> Iterator[tuple[Any, int]]:
-    """Yield stacks of `chunk` batches, placed on the devices, with the number of batches to run.
+    """Yield stacks of `at_once` batches, placed on the devices, with the number of batches to run.
 
     **Raises:** `ValueError` for a batch whose shapes differ from the first batch, and after the
     last batch if there are fewer than `steps`.
     """
-    first, kind, size = None, None, chunk
-    for done in range(0, steps, chunk):
-        wanted = min(chunk, steps - done)
+    first, kind, size = None, None, at_once
+    for done in range(0, steps, at_once):
+        wanted = min(at_once, steps - done)
         taken = list(itertools.islice(batches, wanted))
         if not done:
             first, kind, size = taken[0], _signature(taken[0]), len(taken)

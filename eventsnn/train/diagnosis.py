@@ -338,7 +338,7 @@ def _advice_for_silence(times: bool, finite: bool) -> list[str]:
         return ["larger initial weights", "lower thresholds"]
     advice = ["larger initial weights", "pseudospikes (eventsnn.Pseudospikes)"]
     if not finite:
-        loss = "a loss that is finite for silent outputs (eventsnn.losses.ttfs_cross_entropy)"
+        loss = "a loss that is finite for silent outputs (eventsnn.losses.ce_ttfs)"
         advice.append(loss)
     return advice
 

@@ -67,7 +67,7 @@ def fit(
     optimizer: optax.GradientTransformation,
     *,
     steps: int,
-    chunk: int = 20,
+    steps_per_dispatch: int = 20,
     filter_spec: PyTree = eqx.is_inexact_array,
     devices: Sequence[jax.Device] | None = None,
     snapshot: Callable[[Any], PyTree] | None = None,
@@ -79,7 +79,7 @@ def fit(
 ) -> FitResult:
     """Train a model, one gradient step per batch, with a progress bar of loss and speed.
 
-    One dispatch runs `chunk` steps, which avoids Python overhead between the steps of a small
+    One dispatch runs several steps, which avoids Python overhead between the steps of a small
     model. The original model is not modified.
 
     **Arguments:**
@@ -89,11 +89,12 @@ def fit(
         `fit` uses the first `steps` batches.
     - `loss_fn`, `optimizer`, `filter_spec`, `devices`: as for [`make_step`][].
     - `steps`: number of gradient steps.
-    - `chunk`: number of steps per dispatch. Default: 20.
+    - `steps_per_dispatch`: number of steps per dispatch. Default: 20.
     - `snapshot`: function that selects the arrays to record from the model, for example
         `lambda net: net.weights`. Default: None, no snapshots.
-    - `snapshot_every`: number of steps between snapshots, a multiple of `chunk`. Default: None,
-        `chunk`. There is always a snapshot before the first step and after the last step.
+    - `snapshot_every`: number of steps between snapshots, a multiple of `steps_per_dispatch`.
+        Default: None, `steps_per_dispatch`. There is always a snapshot before the first step and
+        after the last step.
     - `average`: number of last steps whose models are averaged for `FitResult.average`. At a
         constant learning rate the parameters fluctuate around the optimum, and their mean is closer
         to the optimum than the last iterate (Polyak & Juditsky, SIAM J. Control Optim. 30:838,
@@ -134,7 +135,7 @@ def fit(
     for name, fn in (("snapshot", snapshot), ("monitor", monitor), ("outputs", outputs)):
         if fn is not None:
             checks.function(name, fn, MODEL_FUNCTION)
-    record = Record(*_check_counts(steps, chunk, snapshot_every, average), snapshot)
+    record = Record(*_check_counts(steps, steps_per_dispatch, snapshot_every, average), snapshot)
     devices = device_list(devices)
     first, batches = peek(batches)
     mesh = mesh_for(batch_size(first, "batches"), devices)
@@ -152,9 +153,8 @@ def fit(
     record.look(model, 0)
     program = jax.jit(many_steps(step, watch, static, trained_of, _finite_leaves(trained)))
     run = Run(program, static, State(arrays, total, 0), record, outputs, trained_of, devices)
-    stacked = feed(
-        batches, record.steps, record.chunk, NamedSharding(mesh, PartitionSpec(None, AXIS))
-    )
+    sharding = NamedSharding(mesh, PartitionSpec(None, AXIS))
+    stacked = feed(batches, record.steps, record.steps_per_dispatch, sharding)
     with tqdm(total=record.steps, unit="step", disable=not (progress and _can_show())) as bar:
         try:
             _train(run, stacked, bar)
@@ -210,16 +210,18 @@ def _can_show():
     return sys.stderr is not None and not getattr(sys.stderr, "closed", False)
 
 
-def _check_counts(steps, chunk, snapshot_every, average):
-    steps, chunk = checks.count("steps", steps), checks.count("chunk", chunk)
+def _check_counts(steps, steps_per_dispatch, snapshot_every, average):
+    steps = checks.count("steps", steps)
+    steps_per_dispatch = checks.count("steps_per_dispatch", steps_per_dispatch)
     for name, value in (("snapshot_every", snapshot_every), ("average", average)):
         if value is not None:
             checks.count(name, value)
     if average is not None and average > steps:
         raise ValueError(f"average must be at most steps = {steps}, got {average}.")
-    if snapshot_every is not None and snapshot_every % chunk:
+    if snapshot_every is not None and snapshot_every % steps_per_dispatch:
         raise ValueError(
-            f"snapshot_every must be a multiple of chunk, got {snapshot_every} with chunk={chunk}."
+            f"snapshot_every must be a multiple of steps_per_dispatch = {steps_per_dispatch}, "
+            f"got {snapshot_every}."
         )
-    chunk = min(chunk, steps)
-    return steps, chunk, snapshot_every or chunk, average
+    steps_per_dispatch = min(steps_per_dispatch, steps)
+    return steps, steps_per_dispatch, snapshot_every or steps_per_dispatch, average

@@ -39,11 +39,11 @@ class State(NamedTuple):
 class Seen(NamedTuple):
     """Records of one dispatch, one row per step. The first `ran` rows are valid."""
 
-    losses: Float[Array, " chunk"]
-    watched: Float[Array, " chunk"] | None
-    still: Bool[Array, " chunk"]
+    losses: Float[Array, " steps"]
+    watched: Float[Array, " steps"] | None
+    still: Bool[Array, " steps"]
     """True if all gradients are 0."""
-    moved: Bool[Array, "chunk outputs"]
+    moved: Bool[Array, "steps outputs"]
     """True for each output of an event network with a gradient. No columns without a network."""
     ran: Int[Array, ""]
     good: Bool[Array, ""]
@@ -69,7 +69,7 @@ def many_steps(
     steps. It stops after a step whose loss is not finite. The parameters are checked only after the
     last step, since reading them at each step takes up to a tenth of the time of a step. A
     parameter whose entry in `finite` is false may be infinite, but not NaN. `count` is a traced
-    argument, so that the shorter last chunk uses the same program.
+    argument, so that the shorter last dispatch uses the same program.
     """
 
     def run(arrays, total, batches, count, skip):
@@ -103,10 +103,10 @@ def many_steps(
     return run
 
 
-def _nothing_seen(chunk, watch, trained):
-    zeros, no = jnp.zeros(chunk), jnp.zeros(chunk, bool)
+def _nothing_seen(steps_per_dispatch, watch, trained):
+    zeros, no = jnp.zeros(steps_per_dispatch), jnp.zeros(steps_per_dispatch, bool)
     watched = None if watch is None else zeros
-    moved = jnp.zeros((chunk, *diagnosis.output_gradients(trained).shape), bool)
+    moved = jnp.zeros((steps_per_dispatch, *diagnosis.output_gradients(trained).shape), bool)
     return Seen(zeros, watched, no, moved, jnp.int32(0), jnp.asarray(True))
 
 
@@ -135,9 +135,9 @@ def _any_nonzero(tree):
 class Record:
     """Recorder of the losses, speeds and snapshots of a run."""
 
-    def __init__(self, steps, chunk, snapshot_every, average, snapshot):
+    def __init__(self, steps, steps_per_dispatch, snapshot_every, average, snapshot):
         self.steps = steps
-        self.chunk = chunk
+        self.steps_per_dispatch = steps_per_dispatch
         self.first_averaged = steps - (average or 0)
         self.compile_seconds = 0.0
         self._losses = []

@@ -349,8 +349,8 @@ LOSSES = {
     "soft_counts": row(
         losses.soft_counts, times=(FIRST, (*ARRAY, 1.0)), t_max=(9.0, POSITIVE), tau=(1.0, POSITIVE)
     ),
-    "spike_count": row(
-        losses.spike_count,
+    "mse_soft_count": row(
+        losses.mse_soft_count,
         times=(FIRST, (*ARRAY, 1.0)),
         targets=(np.ones(B), like(np.ones(B))),
         t_max=(9.0, POSITIVE),
@@ -362,8 +362,8 @@ LOSSES = {
         labels=(LABELS, LABEL),
         weight=(None, WEIGHT),
     ),
-    "ce_membrane_sum": row(
-        losses.ce_membrane_sum,
+    "ce_membrane": row(
+        losses.ce_membrane,
         membranes=(SPIKES, RECORD),
         labels=(LABELS, LABEL),
         weight=(None, WEIGHT),
@@ -406,14 +406,14 @@ LOSSES = {
         tolerance=(0, NOT_NEGATIVE),
         weight=(None, WEIGHT),
     ),
-    "time_mae": row(
-        losses.time_mae,
+    "mae_time": row(
+        losses.mae_time,
         times=(FIRST, like(FIRST)),
         targets=(FIRST, like(FIRST)),
         t_max=(9.0, POSITIVE),
     ),
-    "time_mse": row(
-        losses.time_mse,
+    "mse_time": row(
+        losses.mse_time,
         times=(FIRST, like(FIRST)),
         targets=(FIRST, like(FIRST)),
         t_max=(9.0, POSITIVE),
@@ -427,8 +427,8 @@ LOSSES = {
     "accuracy_ttfs": row(
         losses.accuracy_ttfs, times=(FIRST, (*ARRAY, 1.0, np.ones((0, C)))), labels=(LABELS, LABEL)
     ),
-    "ttfs_cross_entropy": row(
-        losses.ttfs_cross_entropy,
+    "ce_ttfs": row(
+        losses.ce_ttfs,
         times=(FIRST, (*ARRAY, 1.0, np.ones((0, C)))),
         labels=(LABELS, LABEL),
         tau0=(1.0, POSITIVE),
@@ -436,8 +436,8 @@ LOSSES = {
         tau1=(1.0, POSITIVE),
         alpha=(0.1, NOT_NEGATIVE),
     ),
-    "integrated_voltage_ce": row(
-        losses.integrated_voltage_ce,
+    "ce_integrated_potential": row(
+        losses.ce_integrated_potential,
         voltages=(VOLTAGES, (*ARRAY, 1.0, np.ones((0, C, T)))),
         labels=(LABELS, LABEL),
         times=(
@@ -445,22 +445,22 @@ LOSSES = {
             like(np.arange(5.0), np.zeros(T), -np.arange(5.0), [0, 1, NAN, 2, 3]),
         ),
     ),
-    "max_voltage_ce": row(
-        losses.max_voltage_ce,
+    "ce_max_potential": row(
+        losses.ce_max_potential,
         voltages=(VOLTAGES, (*ARRAY, 1.0, np.ones((0, C, T)))),
         labels=(LABELS, LABEL),
     ),
 }
 
 ENCODERS = {
-    "levels": row(
-        encoders.levels,
+    "spike_targets": row(
+        encoders.spike_targets,
         spikes=(SPIKES, (*ARRAY, NAN, [NAN])),
         on_target=(1.0, TARGET),
         off_target=(0.0, TARGET),
     ),
-    "ramps": row(
-        encoders.ramps,
+    "ramp_targets": row(
+        encoders.ramp_targets,
         spikes=(SPIKES, (*ARRAY, 1.0, [NAN])),
         on_target=(1.0, TARGET),
         off_target=(0.0, TARGET),
@@ -866,7 +866,7 @@ TRAIN = {
         loss_fn=(_loss, FUNCTION),
         optimizer=(optax.sgd(0.1), INSTANCE),
         steps=(3, COUNT),
-        chunk=(1, COUNT),
+        steps_per_dispatch=(1, COUNT),
         filter_spec=(eqx.is_inexact_array, ("a", NAN, [True, False], False, lambda x: False)),
         devices=(None, (1, NAN, "a", THING, [], [1], [jax.devices()[0]] * 2)),
         snapshot=(None, optional(FUNCTION)),

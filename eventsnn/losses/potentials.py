@@ -13,7 +13,7 @@ from .classes import cross_entropy
 from .ttfs import scored
 
 
-def max_voltage_ce(
+def ce_max_potential(
     voltages: Float[ArrayLike, "*batch classes times"], labels: Int[ArrayLike, "*batch"]
 ) -> Float[Array, ""]:
     r"""Cross entropy of the maximal membrane potentials,
@@ -37,7 +37,7 @@ def max_voltage_ce(
     return jnp.mean(cross_entropy(jnp.max(voltages, axis=-1), labels))
 
 
-def integrated_voltage_ce(
+def ce_integrated_potential(
     voltages: Float[ArrayLike, "*batch classes times"],
     labels: Int[ArrayLike, "*batch"],
     *,
@@ -51,7 +51,7 @@ def integrated_voltage_ce(
     arXiv:2212.01232). The integral uses the trapezoidal rule between the given times. The loss is
     differentiable with respect to the times, too.
 
-    **Arguments:** as for [`max_voltage_ce`][], and
+    **Arguments:** as for [`ce_max_potential`][], and
 
     - `times`: times of the potentials, at least two, strictly increasing. Their unit sets the scale
         of the logits. Divide the times by their span to use the mean potentials as logits.
