@@ -193,12 +193,12 @@ def _neuron(net: EventNetwork) -> LIF:
         value = getattr(neuron, name)
         least = 0 if name.startswith("tau") else -jnp.inf
         ok = (value > least) & jnp.isfinite(value)
-        checks.refuse(name, value, ~ok, "must be finite" + (" and > 0" if least == 0 else ""))
+        checks.raise_if(name, value, ~ok, "must be finite" + (" and > 0" if least == 0 else ""))
     acts = True if net.mask is None else net.mask
-    checks.refuse("weights", net.weights, acts & ~jnp.isfinite(net.weights), "must be finite")
+    checks.raise_if("weights", net.weights, acts & ~jnp.isfinite(net.weights), "must be finite")
     # In the event mode such a neuron would fire at time 0, before the first step.
     over = ~(neuron.v_init < neuron.threshold)
-    checks.refuse("v_init", neuron.v_init, over, "must be below threshold")
+    checks.raise_if("v_init", neuron.v_init, over, "must be below threshold")
     return neuron
 
 

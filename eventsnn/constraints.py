@@ -138,7 +138,7 @@ def constrain(
     good = all(eqx.is_inexact_array(x) for x in picked) and ids <= leaves
     if not good or not 0 < len(picked) == len(ids):
         expected = "a function that picks floating-point leaves of tree, none twice or wrapped"
-        raise checks.wrong("where", picked, expected)
+        raise checks.value_error("where", picked, expected)
 
     def flat(tree):
         return jax.tree.leaves(where(tree))
@@ -150,7 +150,7 @@ def _wrapped(wrapper: Callable[[Array], Any], leaf: Array) -> AbstractWrapper:
     out = wrapper(leaf)
     expected = "a function that returns an eventsnn.AbstractWrapper"
     if not isinstance(out, AbstractWrapper):
-        raise checks.wrong("wrapper", wrapper, expected)
+        raise checks.value_error("wrapper", wrapper, expected)
     return out
 
 

@@ -6,7 +6,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ..checks import known, refuse
+from ..checks import is_concrete, raise_if
 from .base import (
     RATE,
     AbstractSpikingCell,
@@ -75,8 +75,8 @@ class Alpha(AbstractSpikingCell):
 
     def __check_init__(self):
         alike("beta", self.beta, "alpha", self.alpha)
-        if known(self.alpha) and known(self.beta):
-            refuse("beta", self.beta, ~(self.beta < self.alpha), "must be below alpha")
+        if is_concrete(self.alpha) and is_concrete(self.beta):
+            raise_if("beta", self.beta, ~(self.beta < self.alpha), "must be below alpha")
 
     def init_state(self, x: Like) -> AlphaState:
         return AlphaState(zeros(x), zeros(x), zeros(x))

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, PRNGKeyArray
 
-from ..checks import mask_like, wrong
+from ..checks import mask_like, value_error
 from ..constraints import unwrap
 from .base import call, callable_instance, leaf, like
 
@@ -63,7 +63,7 @@ class MaskedLinear(eqx.Module):
             raise ValueError(f"weight must have shape (out, in), got shape {self.weight.shape}.")
         known = mask_like(mask, self.weight.shape)
         if known is None:
-            raise wrong("mask", mask, "given (equinox.nn.Linear is the layer without one)")
+            raise value_error("mask", mask, "given (equinox.nn.Linear is the layer without one)")
         self.mask = known
         self.bias = None if bias is None else leaf("bias")(bias)
         if self.bias is not None and self.bias.shape != self.weight.shape[:1]:

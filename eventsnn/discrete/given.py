@@ -67,7 +67,7 @@ def asked(layers: int | Sequence[int], n: int) -> tuple[int, ...]:
     except TypeError:
         found = []
     if not found or not all(-n <= i < n for i in found):
-        raise checks.wrong("layers", layers, f"indices of the {n} layers")
+        raise checks.value_error("layers", layers, f"indices of the {n} layers")
     return tuple(i % n for i in found)
 
 
@@ -84,7 +84,7 @@ def typed_key(key: Any, n: int | None = None) -> PRNGKeyArray | None:
     if jnp.issubdtype(getattr(key, "dtype", np.int64), np.uint32) and key.shape[-1:] == (2,):
         key = jax.random.wrap_key_data(key)  # a raw key, plain integers
     if not jnp.issubdtype(getattr(key, "dtype", np.int64), jax.dtypes.prng_key):
-        raise checks.wrong("key", key, "a jax.random key")
+        raise checks.value_error("key", key, "a jax.random key")
     if key.shape not in ((), () if n is None else (n,)):
         more = "" if n is None else f" or {n} keys, one per sample (the second axis of xs)"
         raise ValueError(f"key must be one jax.random key{more}, got shape {key.shape}.")

@@ -38,7 +38,7 @@ class Sequential(AbstractCell):
     def __init__(self, layers: Sequence[AbstractCell | Callable[..., Array]]):
         self.layers = tuple(layers) if isinstance(layers, Iterable) else ()
         if not self.layers:
-            raise checks.wrong("layers", layers, "a sequence of at least one layer")
+            raise checks.value_error("layers", layers, "a sequence of at least one layer")
         for i, layer in enumerate(self.layers):
             if isinstance(layer, eqx.nn.StatefulLayer) and layer.is_stateful():
                 raise ValueError(

@@ -42,7 +42,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
-from ..checks import NOT_NEGATIVE, POSITIVE, is_floating, numbers, within, wrong
+from ..checks import NOT_NEGATIVE, POSITIVE, is_floating, numbers, value_error, within
 
 
 class AbstractSurrogate(eqx.Module):
@@ -285,7 +285,7 @@ class StochasticSpike(AbstractSurrogate):
     def derivative(self, x: Array, *, key: PRNGKeyArray | None = None) -> Array:
         if key is None:
             expected = "a jax.random key, as the derivative of StochasticSpike is random"
-            raise wrong("key", key, expected)
+            raise value_error("key", key, expected)
         mean, scale = jnp.asarray(self.mean, x.dtype), jnp.asarray(self.variance, x.dtype)
         noise = (jax.random.uniform(key, x.shape, x.dtype) - 0.5 + mean) * scale
         return jnp.where(x > 0, 1, noise)
@@ -324,7 +324,7 @@ class Custom(AbstractSurrogate):
 
     def __check_init__(self):
         if not callable(self.function) or isinstance(self.function, type):
-            raise wrong("function", self.function, "a callable x -> derivative")
+            raise value_error("function", self.function, "a callable x -> derivative")
 
     def derivative(self, x: Array, *, key: PRNGKeyArray | None = None) -> Array:
         return jnp.asarray(self.function(x))

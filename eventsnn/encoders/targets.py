@@ -11,14 +11,14 @@ from jaxtyping import Array, ArrayLike, Float, Int, Real
 from ..checks import (
     as_floating,
     broadcast,
+    check_elements,
     flag,
+    integer,
     is_integer,
     number,
     numbers,
     real_dtype,
-    refuse_values,
-    shown,
-    whole,
+    short_repr,
 )
 from .trains import latency
 
@@ -39,12 +39,12 @@ def one_hot(
 
     The counterpart of snnTorch's `to_one_hot`. The inverse is `jnp.argmax(..., -1)`.
     """
-    classes, dtype = whole("num_classes", num_classes), real_dtype("dtype", dtype)
+    classes, dtype = integer("num_classes", num_classes), real_dtype("dtype", dtype)
     found = numbers("labels", labels, "integers")
     if not is_integer(found):
-        raise ValueError(f"labels must be integers, got {found.dtype} {shown(found)}.")
+        raise ValueError(f"labels must be integers, got {found.dtype} {short_repr(found)}.")
     expected = f"in 0 ... {classes - 1}"
-    refuse_values("labels", found, lambda v: (v >= 0) & (v < classes), expected)
+    check_elements("labels", found, lambda v: (v >= 0) & (v < classes), expected)
     return jax.nn.one_hot(jnp.asarray(found), classes, dtype=dtype)
 
 
@@ -148,8 +148,8 @@ def targets_rate(
     [`rate`][] of the two probabilities. Its uniform pattern loses coinciding spikes and has no
     counterpart.
     """
-    steps = whole("num_steps", num_steps)
-    first = whole("first_spike_time", first_spike_time, 0, steps - 1)
+    steps = integer("num_steps", num_steps)
+    first = integer("first_spike_time", first_spike_time, 0, steps - 1)
     flag("interpolate", interpolate)
     real_dtype("dtype", dtype)
     correct = number("correct_rate", correct_rate, "a number in [0, 1]", lambda v: 0 <= v <= 1)
@@ -220,7 +220,7 @@ def targets_latency(
 def _train(spikes) -> Array:
     """Convert spikes to floating point. Raise if one of them is NaN."""
     spikes = numbers("spikes", spikes, boolean=True)
-    refuse_values("spikes", spikes, lambda v: v == v, "numbers, not NaN")
+    check_elements("spikes", spikes, lambda v: v == v, "numbers, not NaN")
     return as_floating(spikes)
 
 

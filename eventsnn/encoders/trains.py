@@ -49,16 +49,16 @@ def rate(
     """
     checks.key("key", key)
     given = checks.numbers("x", x, boolean=True)
-    checks.refuse_values("x", given, lambda v: v == v, "a number, not NaN")
+    checks.check_elements("x", given, lambda v: v == v, "a number, not NaN")
     x = checks.as_floating(given)
     if num_steps is None:
         if x.ndim == 0:
             raise ValueError("x must have the time as its first axis, or pass num_steps, got ().")
-        first, steps = checks.whole("first_spike_time", first_spike_time, 0), x.shape[0]
+        first, steps = checks.integer("first_spike_time", first_spike_time, 0), x.shape[0]
         silent = jnp.zeros((first, *x.shape[1:]), x.dtype)
     else:
         steps = checks.count("num_steps", num_steps)
-        first = checks.whole("first_spike_time", first_spike_time, 0, steps - 1)
+        first = checks.integer("first_spike_time", first_spike_time, 0, steps - 1)
         steps, silent = steps - first, jnp.zeros((first, *x.shape), x.dtype)
     shape = (steps, *silent.shape[1:])
     factor = checks.broadcast("gain", gain, x.shape, "x", x.dtype)
@@ -178,7 +178,7 @@ def delta(
     given = checks.numbers("xs", xs, boolean=True)
     if given.ndim == 0 or given.shape[0] == 0:
         raise ValueError(f"xs must have the time as its first axis, got shape {given.shape}.")
-    checks.refuse_values("xs", given, np.isfinite, "finite")
+    checks.check_elements("xs", given, np.isfinite, "finite")
     xs, threshold = checks.as_floating(given), checks.positive("threshold", threshold)
     checks.flag("off_spike", off_spike)
     before = xs[:1] if checks.flag("padding", padding) else jnp.zeros_like(xs[:1])
@@ -198,7 +198,7 @@ def _intensities(x) -> Array:
     Raise unless they are in [0, 1].
     """
     given = checks.numbers("x", x, boolean=True)
-    checks.refuse_values("x", given, lambda v: (v >= 0) & (v <= 1), "in [0, 1]")
+    checks.check_elements("x", given, lambda v: (v >= 0) & (v <= 1), "in [0, 1]")
     return checks.as_floating(given)
 
 

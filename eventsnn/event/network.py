@@ -439,7 +439,7 @@ def _where_sample(samples: Array, value: float, out: Array) -> Array:
 
 
 def _error_if(x: PyTree, pred: Array, count: Array, message: str) -> PyTree:
-    if not checks.known(pred):
+    if not checks.is_concrete(pred):
         return eqx.error_if(x, pred, message.format("Some"))
     if bool(pred):
         raise RuntimeError(message.format(int(count)))
@@ -473,17 +473,18 @@ def _flow(neuron, solver, dt0, stepsize_controller) -> AbstractFlow:
     def make(part):
         exact = exact_flow(part)
         if isinstance(solver, _CLOSED_FORMS) and not isinstance(solver, type(exact)):
-            raise checks.wrong("solver", solver, f"a flow for {type(part).__name__} neurons")
+            raise checks.value_error("solver", solver, f"a flow for {type(part).__name__} neurons")
         needed.append(exact is None and solver is None)
         return solver or exact or ODEFlow(**ode)
 
     whole = isinstance(solver, MixtureFlow | RefractoryFlow)
     flow = solver if whole else flow_of(neuron, make)
     if not any(needed) and (dt0 is not None or stepsize_controller is not None):
-        given = f"dt0={checks.shown(dt0)}, stepsize_controller={checks.shown(stepsize_controller)}"
+        options = {"dt0": dt0, "stepsize_controller": stepsize_controller}
+        given = ", ".join(f"{name}={checks.short_repr(x)}" for name, x in options.items())
         raise ValueError(
             "dt0 and stepsize_controller must be None unless a diffrax solver is used, "
-            f"got {given} with solver={checks.shown(solver)}."
+            f"got {given} with solver={checks.short_repr(solver)}."
         )
     return flow
 

@@ -30,9 +30,9 @@ def sum_populations(
         return x
     n_out = x.shape[-1]
     sizes = [n for n in range(1, n_out + 1) if n_out % n == 0]
-    if not checks.is_whole(num_classes) or num_classes not in sizes:
+    if not checks.is_integer_scalar(num_classes) or num_classes not in sizes:
         expected = f"an integer that divides the {n_out} outputs"
-        raise checks.wrong("num_classes", num_classes, expected)
+        raise checks.value_error("num_classes", num_classes, expected)
     return jnp.sum(x.reshape(*x.shape[:-1], int(num_classes), -1), axis=-1)
 
 
@@ -69,9 +69,9 @@ def class_labels(
     if labels.shape != batch or not checks.is_integer(labels):
         found = f"{labels.dtype} of shape {labels.shape}"
         raise ValueError(f"{name} must be {expected}, got {found}.")
-    if checks.known(labels):
+    if checks.is_concrete(labels):
         bad = (np.asarray(labels) < 0) | (np.asarray(labels) >= num_classes)
-        checks.refuse(name, labels, bad, f"must lie in 0 ... {num_classes - 1}")
+        checks.raise_if(name, labels, bad, f"must lie in 0 ... {num_classes - 1}")
     return jnp.asarray(labels).astype(jnp.int32)
 
 
@@ -109,7 +109,7 @@ def weighted(
             f"got shape {factors.shape}."
         )
     good = "finite and >= 0"
-    checks.refuse_values("weight", factors, lambda v: np.isfinite(v) & (v >= 0), good)
+    checks.check_elements("weight", factors, lambda v: np.isfinite(v) & (v >= 0), good)
     return losses * jnp.asarray(factors, losses.dtype)[labels]
 
 

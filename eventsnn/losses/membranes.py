@@ -92,7 +92,7 @@ def mse_membrane(
     found = checks.numbers("targets", targets)
     if checks.is_floating(found):
         if weight is not None:
-            raise checks.wrong("weight", weight, "None with membranes as targets, not labels")
+            raise checks.value_error("weight", weight, "None with membranes as targets, not labels")
         return jnp.mean((membranes - _wanted(jnp.asarray(found), membranes)) ** 2)
     batch, n_out = membranes.shape[1:-1], membranes.shape[-1]
     batch = membranes.shape[:-1] if found.ndim == membranes.ndim - 1 else batch

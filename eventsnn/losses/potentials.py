@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int
 
-from ..checks import floating, known, refuse
+from ..checks import floating, is_concrete, raise_if
 from .classes import cross_entropy
 from .ttfs import scored
 
@@ -66,9 +66,9 @@ def ce_integrated_potential(
             f"times must have shape ({voltages.shape[-1]},), that of the last axis of voltages, "
             f"and at least two entries, got shape {times.shape}."
         )
-    if known(times):
+    if is_concrete(times):
         rising = np.all(np.diff(np.asarray(times, float)) > 0)
-        refuse("times", times, ~rising, "must rise")
+        raise_if("times", times, ~rising, "must rise")
     widths = jnp.diff(times.astype(voltages.dtype))
     integral = jnp.sum((voltages[..., 1:] + voltages[..., :-1]) / 2 * widths, axis=-1)
     return jnp.mean(cross_entropy(integral, labels))

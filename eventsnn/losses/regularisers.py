@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
-from ..checks import broadcast, known, numbers, refuse_values, shown
+from ..checks import broadcast, check_elements, is_concrete, numbers, short_repr
 from .classes import record
 
 
@@ -69,8 +69,8 @@ def rate_range(
     """
     rates = _rates(spikes)
     low, high = _wanted("lower", lower, rates), _wanted("upper", upper, rates)
-    if known(low) and known(high) and np.any(np.asarray(low) > np.asarray(high)):
-        given = f"{shown(lower)} and {shown(upper)}"
+    if is_concrete(low) and is_concrete(high) and np.any(np.asarray(low) > np.asarray(high)):
+        given = f"{short_repr(lower)} and {short_repr(upper)}"
         raise ValueError(f"lower and upper must be bounds with lower <= upper, got {given}.")
     return jnp.mean(jnp.maximum(low - rates, 0) ** 2 + jnp.maximum(rates - high, 0) ** 2)
 
@@ -84,5 +84,5 @@ def _wanted(name, value, rates):
     x = numbers(name, value)
     if x.shape not in ((), rates.shape):
         raise ValueError(f"{name} must be a number or have shape {rates.shape}, got {x.shape}.")
-    refuse_values(name, x, lambda v: (v >= 0) & (v <= 1), "in [0, 1], in spikes per step")
+    check_elements(name, x, lambda v: (v >= 0) & (v <= 1), "in [0, 1], in spikes per step")
     return jnp.asarray(x, rates.dtype)

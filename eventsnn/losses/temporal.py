@@ -46,8 +46,8 @@ def spike_steps(
     **Raises:** `ValueError` if `count` is not from 1 to the number of steps.
     """
     spikes = record("spikes", spikes)
-    if not checks.is_whole(count) or count not in range(1, spikes.shape[0] + 1):
-        raise checks.wrong("count", count, f"an integer in 1 ... {spikes.shape[0]}")
+    if not checks.is_integer_scalar(count) or count not in range(1, spikes.shape[0] + 1):
+        raise checks.value_error("count", count, f"an integer in 1 ... {spikes.shape[0]}")
     return _steps(spikes, int(count))
 
 
@@ -104,7 +104,7 @@ def mse_temporal(
     if labels is not None:
         losses = weighted(losses, labels, weight, spikes.shape[-1])
     elif weight is not None:
-        raise checks.wrong("weight", weight, "None with steps as targets, not labels")
+        raise checks.value_error("weight", weight, "None with steps as targets, not labels")
     return jnp.mean(losses)
 
 
@@ -187,7 +187,7 @@ def _wanted_of_labels(labels, spikes, on_target, off_target):
 
 def _on_or_off(name, value):
     steps = checks.numbers(name, value, "a step or a sequence of steps")
-    checks.refuse_values(name, steps, np.isfinite, "finite")
+    checks.check_elements(name, steps, np.isfinite, "finite")
     return np.atleast_1d(np.asarray(steps))
 
 

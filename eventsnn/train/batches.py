@@ -18,11 +18,11 @@ def peek(batches: Iterable[Any]) -> tuple[Any, Iterator[Any]]:
     try:
         rest = iter(batches)
     except TypeError:
-        raise checks.wrong("batches", batches, expected) from None
+        raise checks.value_error("batches", batches, expected) from None
     for first in rest:
         _check_numbers(first)
         return first, itertools.chain([first], rest)
-    raise checks.wrong("batches", batches, expected)
+    raise checks.value_error("batches", batches, expected)
 
 
 def feed(

@@ -132,7 +132,7 @@ def diagnose(
     """
     given = {"loss": loss, "model": model, "grads": grads, "outputs": outputs, "batch": batch}
     for name, tree in given.items():
-        if not all(checks.known(x) for x in jax.tree.leaves(tree)):
+        if not all(checks.is_concrete(x) for x in jax.tree.leaves(tree)):
             raise ValueError(f"{name} must hold known values, got traced ones (under jax.jit).")
     if loss is not None and np.shape(checks.numbers("loss", loss, "a real number")) != ():
         raise ValueError(f"loss must be a scalar, got shape {np.shape(loss)}.")

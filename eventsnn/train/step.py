@@ -69,7 +69,7 @@ def gradient_step(loss_fn, optimizer, filter_spec, devices):
     """Like [`make_step`][], but the step also returns the gradients, as a fourth result."""
     loss_fn = scalar("loss_fn", loss_fn)
     if not all(callable(getattr(optimizer, name, None)) for name in ("init", "update")):
-        raise checks.wrong("optimizer", optimizer, "an optax.GradientTransformation")
+        raise checks.value_error("optimizer", optimizer, "an optax.GradientTransformation")
 
     def local(model, batch):
         trained, fixed = eqx.partition(model, filter_spec)
@@ -113,10 +113,10 @@ def trained_part(model: Any, filter_spec: PyTree) -> PyTree:
         trained = eqx.filter(model, filter_spec)
     except (TypeError, ValueError) as error:
         expected = "a function of a leaf, or booleans in a pytree that fits model"
-        raise checks.wrong("filter_spec", filter_spec, expected) from error
+        raise checks.value_error("filter_spec", filter_spec, expected) from error
     leaves = jax.tree_util.tree_leaves_with_path(trained)
     if not leaves:
-        found = f"{checks.shown(filter_spec)}, which selects none"
+        found = f"{checks.short_repr(filter_spec)}, which selects none"
         raise ValueError(f"filter_spec must select arrays of model that train, got {found}.")
     for path, x in leaves:
         if not (isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jnp.floating)):
@@ -191,7 +191,7 @@ def device_list(devices: Sequence[jax.Device] | None) -> list[jax.Device] | None
     known = list(devices) if isinstance(devices, Sequence | np.ndarray) else []
     fits = known and all(isinstance(device, jax.Device) for device in known)
     if not fits or len(set(known)) < len(known):
-        raise checks.wrong("devices", devices, "different JAX devices, at least one")
+        raise checks.value_error("devices", devices, "different JAX devices, at least one")
     return known
 
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
-from ...checks import neuron_parameters, parameter, shown
+from ...checks import neuron_parameters, parameter, short_repr
 from .base import AbstractNeuron, State
 
 
@@ -43,7 +43,8 @@ class Refractory(AbstractNeuron):
         none: its parts can be refractory instead.
         """
         if not isinstance(neuron, AbstractNeuron) or type(neuron).hold is AbstractNeuron.hold:
-            found = type(neuron).__name__ if isinstance(neuron, AbstractNeuron) else shown(neuron)
+            known = isinstance(neuron, AbstractNeuron)
+            found = type(neuron).__name__ if known else short_repr(neuron)
             raise ValueError(
                 f"neuron must be a neuron model with a `hold`, got {found}. "
                 "(Of a mixture, the parts can be refractory.)"
