@@ -5,49 +5,96 @@ be checked only if they are concrete. Under `jax.jit` and `jax.vmap` only shapes
 checked, and invalid values lead to a status or NaN.
 """
 
-from .arrays import FINITE as FINITE
-from .arrays import NOT_NEGATIVE as NOT_NEGATIVE
-from .arrays import POSITIVE as POSITIVE
-from .arrays import Range as Range
-from .arrays import above as above
-from .arrays import as_floating as as_floating
-from .arrays import broadcast as broadcast
-from .arrays import floating as floating
-from .arrays import numbers as numbers
-from .arrays import parameter as parameter
-from .arrays import same_length as same_length
-from .arrays import within as within
-from .kinds import Wrapped as Wrapped
-from .kinds import array_or_none as array_or_none
-from .kinds import is_concrete as is_concrete
-from .kinds import is_floating as is_floating
-from .kinds import is_integer as is_integer
-from .kinds import unwrapped as unwrapped
-from .messages import check_elements as check_elements
-from .messages import raise_if as raise_if
-from .messages import short_repr as short_repr
-from .messages import value_error as value_error
-from .networks import delays as delays
-from .networks import input_times as input_times
-from .networks import mask_like as mask_like
-from .networks import neuron_parameters as neuron_parameters
-from .networks import observation_times as observation_times
-from .networks import output_indices as output_indices
-from .networks import precision as precision
-from .networks import weight_matrix as weight_matrix
-from .values import choice as choice
-from .values import count as count
-from .values import flag as flag
-from .values import function as function
-from .values import index as index
-from .values import instance as instance
-from .values import integer as integer
-from .values import is_integer_scalar as is_integer_scalar
-from .values import is_real_scalar as is_real_scalar
-from .values import key as key
-from .values import not_negative as not_negative
-from .values import number as number
-from .values import path as path
-from .values import positive as positive
-from .values import real_dtype as real_dtype
-from .values import shape as shape
+from .arrays import (
+    FINITE,
+    NOT_NEGATIVE,
+    POSITIVE,
+    Range,
+    above,
+    as_floating,
+    broadcast,
+    floating,
+    numbers,
+    parameter,
+    same_length,
+    within,
+)
+from .kinds import Wrapped, array_or_none, is_concrete, is_floating, is_integer, unwrapped
+from .messages import check_elements, raise_if, short_repr, value_error
+from .networks import (
+    delays,
+    input_times,
+    mask_like,
+    neuron_parameters,
+    observation_times,
+    output_indices,
+    precision,
+    weight_matrix,
+)
+from .values import (
+    choice,
+    count,
+    flag,
+    function,
+    index,
+    instance,
+    integer,
+    is_integer_scalar,
+    is_real_scalar,
+    key,
+    not_negative,
+    number,
+    path,
+    positive,
+    real_dtype,
+    shape,
+)
+
+__all__ = [
+    "FINITE",
+    "NOT_NEGATIVE",
+    "POSITIVE",
+    "Range",
+    "Wrapped",
+    "above",
+    "array_or_none",
+    "as_floating",
+    "broadcast",
+    "check_elements",
+    "choice",
+    "count",
+    "delays",
+    "flag",
+    "floating",
+    "function",
+    "index",
+    "input_times",
+    "instance",
+    "integer",
+    "is_concrete",
+    "is_floating",
+    "is_integer",
+    "is_integer_scalar",
+    "is_real_scalar",
+    "key",
+    "mask_like",
+    "neuron_parameters",
+    "not_negative",
+    "number",
+    "numbers",
+    "observation_times",
+    "output_indices",
+    "parameter",
+    "path",
+    "positive",
+    "precision",
+    "raise_if",
+    "real_dtype",
+    "same_length",
+    "shape",
+    "short_repr",
+    "unwrapped",
+    "value_error",
+    "weight_matrix",
+    "within",
+]

@@ -1,4 +1,4 @@
-r"""Loss functions: arrays in, a scalar out, the mean over the batch.
+"""Loss functions: arrays in, a scalar out, the mean over the batch.
 
 Names have the order `<loss>_<quantity>`: `ce_ttfs` is the cross entropy of the first spike times.
 
@@ -7,8 +7,8 @@ Names have the order `<loss>_<quantity>`: `ce_ttfs` is the cross entropy of the 
 | first spike time, of classes | `ce_ttfs`, `accuracy_ttfs` | `ce_temporal`, `accuracy_temporal` |
 | spike times | `mse_time`, `mae_time`, `van_rossum` | `mse_temporal` |
 | spike counts and rates | `mse_soft_count` | `ce_rate`, `ce_count`, `mse_count`, `accuracy_rate` |
-| membrane potentials | `ce_max_potential`, `ce_integrated_potential` | `ce_max_membrane`, \
-`ce_membrane`, `mse_membrane` |
+| maximal membrane potential | `ce_max_potential` | `ce_max_membrane` |
+| membrane potential over time | `ce_integrated_potential` | `ce_membrane`, `mse_membrane` |
 | activity, added to a loss | | `l1_rate_sparsity`, `target_rate`, `rate_range` |
 
 The losses of the event mode take one of three inputs. Spike times are in ms, and `inf` means no
@@ -35,28 +35,42 @@ squared errors multiply along the wrong axis, and its `ce_temporal_loss` divides
 weights.
 """
 
-from .accuracy import accuracy_rate as accuracy_rate
-from .accuracy import accuracy_temporal as accuracy_temporal
-from .classes import sum_populations as sum_populations
-from .counts import ce_count as ce_count
-from .counts import ce_rate as ce_rate
-from .counts import mse_count as mse_count
-from .event_counts import mse_soft_count as mse_soft_count
-from .event_counts import soft_counts as soft_counts
-from .membranes import ce_max_membrane as ce_max_membrane
-from .membranes import ce_membrane as ce_membrane
-from .membranes import mse_membrane as mse_membrane
-from .potentials import ce_integrated_potential as ce_integrated_potential
-from .potentials import ce_max_potential as ce_max_potential
-from .regularisers import l1_rate_sparsity as l1_rate_sparsity
-from .regularisers import rate_range as rate_range
-from .regularisers import target_rate as target_rate
-from .temporal import ce_temporal as ce_temporal
-from .temporal import first_spike_steps as first_spike_steps
-from .temporal import mse_temporal as mse_temporal
-from .temporal import spike_steps as spike_steps
-from .times import mae_time as mae_time
-from .times import mse_time as mse_time
-from .trains import van_rossum as van_rossum
-from .ttfs import accuracy_ttfs as accuracy_ttfs
-from .ttfs import ce_ttfs as ce_ttfs
+from .accuracy import accuracy_rate, accuracy_temporal
+from .classes import sum_populations
+from .counts import ce_count, ce_rate, mse_count
+from .event_counts import mse_soft_count, soft_counts
+from .membranes import ce_max_membrane, ce_membrane, mse_membrane
+from .potentials import ce_integrated_potential, ce_max_potential
+from .regularisers import l1_rate_sparsity, rate_range, target_rate
+from .temporal import ce_temporal, first_spike_steps, mse_temporal, spike_steps
+from .times import mae_time, mse_time
+from .trains import van_rossum
+from .ttfs import accuracy_ttfs, ce_ttfs
+
+__all__ = [
+    "accuracy_rate",
+    "accuracy_temporal",
+    "accuracy_ttfs",
+    "ce_count",
+    "ce_integrated_potential",
+    "ce_max_membrane",
+    "ce_max_potential",
+    "ce_membrane",
+    "ce_rate",
+    "ce_temporal",
+    "ce_ttfs",
+    "first_spike_steps",
+    "l1_rate_sparsity",
+    "mae_time",
+    "mse_count",
+    "mse_membrane",
+    "mse_soft_count",
+    "mse_temporal",
+    "mse_time",
+    "rate_range",
+    "soft_counts",
+    "spike_steps",
+    "sum_populations",
+    "target_rate",
+    "van_rossum",
+]

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
 from ..checks import floating, positive
-from .classes import wide
+from .classes import at_least_float32
 
 
 def soft_counts(
@@ -32,7 +32,7 @@ def soft_counts(
     **Raises:** `ValueError` for a constant out of range, or if `times` is not an array of numbers.
     """
     t_max, tau = positive("t_max", t_max), positive("tau", tau)
-    times = wide("times", times)
+    times = at_least_float32("times", times)
     if times.ndim == 0:
         raise ValueError("times must have shape (*batch, k), got shape ().")
     # Neither the value nor the derivative of padding may become inf - inf. NaN is kept.

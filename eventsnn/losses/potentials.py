@@ -9,12 +9,11 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int
 
 from ..checks import floating, is_concrete, raise_if
-from .classes import cross_entropy
-from .ttfs import scored
+from .classes import array_and_labels, cross_entropy
 
 
 def ce_max_potential(
-    voltages: Float[ArrayLike, "*batch classes times"], labels: Int[ArrayLike, "*batch"]
+    potentials: Float[ArrayLike, "*batch classes times"], labels: Int[ArrayLike, "*batch"]
 ) -> Float[Array, ""]:
     r"""Cross entropy of the maximal membrane potentials,
     $-\log\operatorname{softmax}(\max_t V)_y$ (Wunderlich & Pehle, Scientific Reports 11:12829,
@@ -24,7 +23,7 @@ def ce_max_potential(
 
     **Arguments:**
 
-    - `voltages`: membrane potential of the output of each class, time axis last. The potential of
+    - `potentials`: membrane potential of the output of each class, time axis last. The potential of
         a neuron that fires never exceeds its threshold. Give the outputs a threshold that they do
         not reach.
     - `labels`: the correct class of each sample.
@@ -33,12 +32,12 @@ def ce_max_potential(
 
     **Raises:** `ValueError` if the shapes do not match, or a label is out of range.
     """
-    voltages, labels = scored("voltages", voltages, labels, ("classes", "times"))
-    return jnp.mean(cross_entropy(jnp.max(voltages, axis=-1), labels))
+    potentials, labels = array_and_labels("potentials", potentials, labels, ("classes", "times"))
+    return jnp.mean(cross_entropy(jnp.max(potentials, axis=-1), labels))
 
 
 def ce_integrated_potential(
-    voltages: Float[ArrayLike, "*batch classes times"],
+    potentials: Float[ArrayLike, "*batch classes times"],
     labels: Int[ArrayLike, "*batch"],
     *,
     times: Float[ArrayLike, " times"],
@@ -59,16 +58,16 @@ def ce_integrated_potential(
     **Raises:** `ValueError` if the shapes do not match, a label is out of range, or the times are
     not strictly increasing.
     """
-    voltages, labels = scored("voltages", voltages, labels, ("classes", "times"))
+    potentials, labels = array_and_labels("potentials", potentials, labels, ("classes", "times"))
     times = floating("times", times)
-    if times.shape != voltages.shape[-1:] or times.size < 2:
+    if times.shape != potentials.shape[-1:] or times.size < 2:
         raise ValueError(
-            f"times must have shape ({voltages.shape[-1]},), that of the last axis of voltages, "
-            f"and at least two entries, got shape {times.shape}."
+            f"times must have shape ({potentials.shape[-1]},) with at least two entries, one per "
+            f"entry of the last axis of potentials, got shape {times.shape}."
         )
     if is_concrete(times):
         rising = np.all(np.diff(np.asarray(times, float)) > 0)
-        raise_if("times", times, ~rising, "must rise")
-    widths = jnp.diff(times.astype(voltages.dtype))
-    integral = jnp.sum((voltages[..., 1:] + voltages[..., :-1]) / 2 * widths, axis=-1)
+        raise_if("times", times, ~rising, "must be strictly increasing")
+    widths = jnp.diff(times.astype(potentials.dtype))
+    integral = jnp.sum((potentials[..., 1:] + potentials[..., :-1]) / 2 * widths, axis=-1)
     return jnp.mean(cross_entropy(integral, labels))

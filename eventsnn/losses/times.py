@@ -57,6 +57,6 @@ def _checked(times, targets, t_max):
     # Broadcasting (batch, 1) against (batch,) would compare each sample with all targets.
     if times.shape != targets.shape:
         raise ValueError(
-            f"times and targets must have one shape, got {times.shape} and {targets.shape}."
+            f"times and targets must have the same shape, got {times.shape} and {targets.shape}."
         )
     return times, targets.astype(times.dtype), t_max

@@ -91,7 +91,7 @@ T, B, C = 5, 4, 3
 SPIKES = (np.arange(T * B * C).reshape(T, B, C) % 3 == 0).astype(float)
 LABELS = np.array([0, 1, 2, 1])
 FIRST = np.array([[1.0, 2.0, INF]] * B)
-VOLTAGES = np.linspace(0, 1, B * C * T).reshape(B, C, T)
+POTENTIALS = np.linspace(0, 1, B * C * T).reshape(B, C, T)
 IMAGES = np.linspace(0, 1, B * 36).reshape(B, 6, 6)
 XY = np.full((B, 2), 0.5)
 FILM = FuncAnimation.__new__(FuncAnimation)  # constructed, not drawn
@@ -438,7 +438,7 @@ LOSSES = {
     ),
     "ce_integrated_potential": row(
         losses.ce_integrated_potential,
-        voltages=(VOLTAGES, (*ARRAY, 1.0, np.ones((0, C, T)))),
+        potentials=(POTENTIALS, (*ARRAY, 1.0, np.ones((0, C, T)))),
         labels=(LABELS, LABEL),
         times=(
             np.arange(5.0),
@@ -447,7 +447,7 @@ LOSSES = {
     ),
     "ce_max_potential": row(
         losses.ce_max_potential,
-        voltages=(VOLTAGES, (*ARRAY, 1.0, np.ones((0, C, T)))),
+        potentials=(POTENTIALS, (*ARRAY, 1.0, np.ones((0, C, T)))),
         labels=(LABELS, LABEL),
     ),
 }

@@ -20,7 +20,7 @@ SOME_SILENT = np.where(
 LABELS = np.array([0, 2, 1, 2, 1, 0], np.int32)
 CONSTANTS = {"tau0": 1.5, "tau1": 6.4, "alpha": 3e-3, "t_max": 30.0}
 WHEN = np.sort(RNG.uniform(0, 30, T))
-VOLTAGES = RNG.normal(size=(B, C, T)).cumsum(axis=-1) / 3
+POTENTIALS = RNG.normal(size=(B, C, T)).cumsum(axis=-1) / 3
 TAU = 4.0
 
 ttfs = partial(losses.ce_ttfs, **CONSTANTS)
@@ -145,7 +145,7 @@ def test_accuracy_ttfs():
     np.testing.assert_allclose(found, 3 / 7, rtol=1e-6)
 
 
-# ------------------------------------------------------------------ voltages
+# ------------------------------------------------------------------ potentials
 
 
 def softmax_loss(logits):
@@ -154,44 +154,44 @@ def softmax_loss(logits):
 
 
 def test_max_voltage_ce():
-    value, grad = jax.value_and_grad(losses.ce_max_potential)(VOLTAGES, LABELS)
-    np.testing.assert_allclose(value, softmax_loss(VOLTAGES.max(axis=-1)), rtol=1e-12)
-    expected = numerical(lambda v: softmax_loss(v.max(axis=-1)), VOLTAGES)
+    value, grad = jax.value_and_grad(losses.ce_max_potential)(POTENTIALS, LABELS)
+    np.testing.assert_allclose(value, softmax_loss(POTENTIALS.max(axis=-1)), rtol=1e-12)
+    expected = numerical(lambda v: softmax_loss(v.max(axis=-1)), POTENTIALS)
     np.testing.assert_allclose(grad, expected, rtol=1e-6, atol=1e-9)
     assert np.all(np.sum(grad != 0, axis=-1) == 1)
 
 
 def test_integrated_voltage_ce():
-    def loss(voltages, times):
-        return losses.ce_integrated_potential(voltages, LABELS, times=times)
+    def loss(potentials, times):
+        return losses.ce_integrated_potential(potentials, LABELS, times=times)
 
-    value, grads = jax.value_and_grad(loss, (0, 1))(jnp.asarray(VOLTAGES), jnp.asarray(WHEN))
+    value, grads = jax.value_and_grad(loss, (0, 1))(jnp.asarray(POTENTIALS), jnp.asarray(WHEN))
     expected = lambda v, t: softmax_loss(np.trapezoid(v, t, axis=-1))  # noqa: E731
-    np.testing.assert_allclose(value, expected(VOLTAGES, WHEN), rtol=1e-12)
-    over_v = numerical(lambda v: expected(v, WHEN), VOLTAGES)
-    over_t = numerical(lambda t: expected(VOLTAGES, t), WHEN)
+    np.testing.assert_allclose(value, expected(POTENTIALS, WHEN), rtol=1e-12)
+    over_v = numerical(lambda v: expected(v, WHEN), POTENTIALS)
+    over_t = numerical(lambda t: expected(POTENTIALS, t), WHEN)
     np.testing.assert_allclose(grads[0], over_v, rtol=1e-5, atol=1e-8)
     np.testing.assert_allclose(grads[1], over_t, rtol=1e-5, atol=1e-8)
 
 
-VOLTAGE_LOSSES = {
+POTENTIAL_LOSSES = {
     "max": losses.ce_max_potential,
     "integral": partial(losses.ce_integrated_potential, times=WHEN),
 }
 
 
-@pytest.mark.parametrize("loss", VOLTAGE_LOSSES.values(), ids=VOLTAGE_LOSSES)
-def test_voltages_of_all_kinds(loss):
-    exact = float(loss(VOLTAGES, LABELS))
-    each = jax.jit(jax.vmap(loss))(VOLTAGES, LABELS)
+@pytest.mark.parametrize("loss", POTENTIAL_LOSSES.values(), ids=VOLTAGE_LOSSES)
+def test_potentials_of_all_kinds(loss):
+    exact = float(loss(POTENTIALS, LABELS))
+    each = jax.jit(jax.vmap(loss))(POTENTIALS, LABELS)
     np.testing.assert_allclose(each.mean(), exact, rtol=1e-12)
-    folded = loss(VOLTAGES.reshape(2, 3, C, T), LABELS.reshape(2, 3))
+    folded = loss(POTENTIALS.reshape(2, 3, C, T), LABELS.reshape(2, 3))
     np.testing.assert_allclose(folded, exact, rtol=1e-12)
-    half = jnp.asarray(VOLTAGES, jnp.bfloat16)
+    half = jnp.asarray(POTENTIALS, jnp.bfloat16)
     value, grad = jax.value_and_grad(loss)(half, LABELS)
     assert value.dtype == jnp.float32 and grad.dtype == jnp.bfloat16
     np.testing.assert_allclose(value, loss(np.asarray(half, float), LABELS), rtol=1e-5)
-    value, grad = jax.value_and_grad(loss)(VOLTAGES * 1e200, LABELS)
+    value, grad = jax.value_and_grad(loss)(POTENTIALS * 1e200, LABELS)
     assert np.isfinite(value) and np.all(np.isfinite(grad))
 
 
@@ -281,12 +281,12 @@ def test_a_nan_in_a_train_is_seen():
     [
         (ttfs, TIMES, "times"),
         (losses.accuracy_ttfs, TIMES, "times"),
-        (losses.ce_max_potential, VOLTAGES, "voltages"),
-        (VOLTAGE_LOSSES["integral"], VOLTAGES, "voltages"),
+        (losses.ce_max_potential, POTENTIALS, "potentials"),
+        (POTENTIAL_LOSSES["integral"], POTENTIALS, "potentials"),
     ],
 )
 def test_labels_and_shapes_refused(loss, value, name):
-    with refuses("labels", f"({B},), one for each sample of {name}", (B - 1,)):
+    with refuses("labels", f"({B},), one per sample of {name}", (B - 1,)):
         loss(value, LABELS[:-1])
     with refuses("labels must be integers", f"({B},)", "float64"):
         loss(value, LABELS.astype(float))
@@ -315,14 +315,14 @@ def test_a_price_without_its_constant_refused():
         losses.ce_ttfs(TIMES, LABELS, tau0=1.0, t_max=30.0, alpha=0.1)
 
 
-def test_times_of_voltages_refused():
+def test_times_of_potentials_refused():
     for bad in (WHEN[:-1], WHEN[:, None]):
         with refuses("times", f"({T},)", bad.shape):
-            losses.ce_integrated_potential(VOLTAGES, LABELS, times=bad)
+            losses.ce_integrated_potential(POTENTIALS, LABELS, times=bad)
     with refuses("times", "at least two", (1,)):
-        losses.ce_integrated_potential(VOLTAGES[..., :1], LABELS, times=WHEN[:1])
-    with refuses("times", "must rise", 3.0):
-        losses.ce_integrated_potential(VOLTAGES[..., :2], LABELS, times=[4.0, 3.0])
+        losses.ce_integrated_potential(POTENTIALS[..., :1], LABELS, times=WHEN[:1])
+    with refuses("times", "must be strictly increasing", 3.0):
+        losses.ce_integrated_potential(POTENTIALS[..., :2], LABELS, times=[4.0, 3.0])
 
 
 def test_trains_that_do_not_fit_refused():

@@ -359,9 +359,9 @@ def test_weights_refused(loss):
 
 
 def test_weights_without_labels_refused():
-    with refuses("weight", "None with membranes as targets", "1"):
+    with refuses("weight", "None unless targets are labels", "1"):
         losses.mse_membrane(MEMBRANES, MEMBRANES, weight=WEIGHT)
-    with refuses("weight", "None with steps as targets", "1"):
+    with refuses("weight", "None unless targets are labels", "1"):
         losses.mse_temporal(SPIKES, FIXTURE["steps"], weight=WEIGHT)
 
 
@@ -397,7 +397,7 @@ def test_targets_refused():
         losses.mse_membrane(MEMBRANES, MEMBRANES[..., :1])
     with refuses("targets", f"({B},)", (B, 1)):
         losses.mse_temporal(SPIKES, FIXTURE["steps"][:, :1])
-    with refuses("on_target and off_target", "as many steps each", "(1, 4) and 6"):
+    with refuses("on_target and off_target", "sequences of the same length", "(1, 4) and 6"):
         losses.mse_temporal(SPIKES, LABELS, on_target=(1, 4), off_target=6)
     with refuses("tolerance", ">= 0", -1):
         losses.mse_temporal(SPIKES, LABELS, tolerance=-1)
