@@ -25,7 +25,7 @@ def peek(batches: Iterable[Any]) -> tuple[Any, Iterator[Any]]:
     raise checks.value_error("batches", batches, expected)
 
 
-def feed(
+def stacked_batches(
     batches: Iterator[Any], steps: int, at_once: int, sharding: Sharding
 ) -> Iterator[tuple[Any, int]]:
     """Yield stacks of `at_once` batches, placed on the devices, with the number of batches to run.
@@ -47,7 +47,7 @@ def feed(
             taken += taken[-1:] * (size - count)
             yield jax.device_put(stack(taken), sharding), count
         if count < wanted:
-            raise ValueError(f"batches ended after {done + count} of {steps} steps.")
+            raise ValueError(f"batches must have at least {steps} batches, got {done + count}.")
 
 
 def stack(trees: list[Any]) -> Any:
@@ -65,10 +65,10 @@ def _check_numbers(batch):
 
 def _check_like(first, batch, step):
     same = jax.tree.structure(batch) == jax.tree.structure(first)
-    if not same or _shown(batch) != _shown(first):
+    if not same or _format(batch) != _format(first):
         raise ValueError(
-            f"batches must all be like the first, got {_shown(batch)} at step {step} and "
-            f"{_shown(first)} at step 1; pad or drop a shorter last batch."
+            f"batches must all have the same structure, shapes and dtypes, got {_format(batch)} at "
+            f"step {step} and {_format(first)} at step 1; pad or drop a shorter last batch."
         )
 
 
@@ -77,7 +77,7 @@ def _signature(batch):
     return structure, [(np.shape(x), getattr(x, "dtype", None)) for x in leaves]
 
 
-def _shown(batch):
+def _format(batch):
     leaves = [f"{_dtype(x)}{list(np.shape(x))}" for x in jax.tree.leaves(batch)]
     return f"{type(batch).__name__}({', '.join(leaves)})"
 

@@ -866,6 +866,7 @@ TRAIN = {
         loss_fn=(_loss, FUNCTION),
         optimizer=(optax.sgd(0.1), INSTANCE),
         steps=(3, COUNT),
+        key=(None, optional(KEY)),
         steps_per_dispatch=(1, COUNT),
         filter_spec=(eqx.is_inexact_array, ("a", NAN, [True, False], False, lambda x: False)),
         devices=(None, (1, NAN, "a", THING, [], [1], [jax.devices()[0]] * 2)),

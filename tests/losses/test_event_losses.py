@@ -180,7 +180,7 @@ POTENTIAL_LOSSES = {
 }
 
 
-@pytest.mark.parametrize("loss", POTENTIAL_LOSSES.values(), ids=VOLTAGE_LOSSES)
+@pytest.mark.parametrize("loss", POTENTIAL_LOSSES.values(), ids=POTENTIAL_LOSSES)
 def test_potentials_of_all_kinds(loss):
     exact = float(loss(POTENTIALS, LABELS))
     each = jax.jit(jax.vmap(loss))(POTENTIALS, LABELS)

@@ -12,7 +12,7 @@ import pytest
 import eventsnn as esn
 from eventsnn import discrete, losses
 from eventsnn.train import diagnose, fit
-from eventsnn.train.diagnosis import event_evidence
+from eventsnn.train.evidence import event_evidence
 from helpers.least_squares import OPTIMIZER, data, line, squared_error, train
 
 # The middle of a dispatch of 4 steps, its first step, its last step, and a short last dispatch.
@@ -121,7 +121,7 @@ def test_an_interrupted_run_hands_back_its_completed_dispatches(failure):
 
 
 def test_batches_that_end_early_have_been_trained_on():
-    with pytest.raises(ValueError, match="batches ended after 5 of 8 steps") as caught:
+    with pytest.raises(ValueError, match="batches must have at least 8 batches, got 5") as caught:
         train(8, data(5))
     check_result(caught.value.result, 5, *step_by_step())
 
@@ -226,6 +226,10 @@ def test_outputs_says_what_the_outputs_did():
     )
     with pytest.raises(FloatingPointError, match=message):
         train(4, overflowing(2), outputs=fired)
+    options = {"optimizer": OPTIMIZER, "steps": 4, "progress": False, "key": jax.random.key(0)}
+    options |= {"loss_fn": lambda m, b, key: squared_error(m, b)}
+    with pytest.raises(FloatingPointError, match=message):
+        fit(line(), overflowing(2), outputs=lambda m, b, key: fired(m, b), **options)
     with pytest.raises(
         FloatingPointError, match=r"at step 3 of 4\. Try .* or outputs=\.\.\. to see"
     ):
@@ -365,5 +369,5 @@ def test_diagnose_refuses_other_shapes(given, message):
 
 
 def test_diagnose_refuses_traced_values():
-    with pytest.raises(ValueError, match="loss must hold known values, got traced ones"):
+    with pytest.raises(ValueError, match="loss must have concrete values, got traced ones"):
         jax.jit(lambda x: diagnose(loss=x).silent)(1.0)

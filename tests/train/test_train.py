@@ -80,6 +80,37 @@ def test_make_step_is_one_step_of_fit():
     np.testing.assert_allclose(model.slope, result.model.slope, rtol=1e-6)
 
 
+def noisy(model, batch, key):
+    return squared_error(model, batch) + model.offset * jax.random.normal(key)
+
+
+@pytest.mark.parametrize("key", [jax.random.key(3), jax.random.PRNGKey(3)])
+def test_the_key_of_a_step_is_derived_from_the_key_of_fit(key):
+    step = eqx.filter_jit(make_step(noisy, OPTIMIZER))
+    model, state, losses = line(), OPTIMIZER.init(eqx.filter(line(), eqx.is_inexact_array)), []
+    for i, batch in enumerate(data(7)):
+        model, state, loss = step(model, state, batch, jax.random.fold_in(key, i))
+        losses.append(loss)
+    options = {"steps": 7, "steps_per_dispatch": 3, "progress": False, "key": key}
+    result = fit(line(), data(7), noisy, OPTIMIZER, monitor=noisy, **options)
+    np.testing.assert_allclose(result.losses, np.stack(losses), rtol=1e-12)
+    np.testing.assert_array_equal(result.monitored, result.losses)
+    np.testing.assert_allclose(result.model.offset, model.offset, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("loss_fn", "key", "message"),
+    [
+        (squared_error, jax.random.key(0), r"loss_fn must .* of \(model, batch, key\), got <func"),
+        (noisy, None, r"loss_fn must be a function of \(model, batch\), without a key, got <func"),
+        (noisy, 0, "key must be one key of jax.random.key, got 0"),
+    ],
+)
+def test_a_loss_takes_a_key_exactly_if_there_is_one(loss_fn, key, message):
+    with pytest.raises(ValueError, match=message):
+        fit(line(), data(2), loss_fn, OPTIMIZER, steps=2, key=key, progress=False)
+
+
 def test_only_what_the_filter_names_trains():
     everything = jax.tree.map(lambda _: False, line())
     result = train(8, filter_spec=eqx.tree_at(lambda m: m.slope, everything, True))
@@ -125,7 +156,7 @@ def test_snapshots_are_taken_at_the_start_every_k_steps_and_at_the_end():
         ({"steps": None}, "steps must be an integer >= 1, got None"),
         ({"steps": True}, "steps must be an integer >= 1, got True"),
         ({"steps": 2**31}, "steps must be an integer .* <= 2147483647, got 2147483648"),
-        ({"steps": 2**31 - 1}, "batches ended after 8 of 2147483647 steps"),
+        ({"steps": 2**31 - 1}, "batches must have at least 2147483647 batches, got 8"),
         ({"steps_per_dispatch": -1}, "steps_per_dispatch must be an integer >= 1, got -1"),
         ({"steps_per_dispatch": [4]}, r"steps_per_dispatch must be an integer >= 1, got \[4\]"),
         ({"average": 1.5}, r"average must be an integer >= 1, got 1\.5"),
@@ -137,7 +168,7 @@ def test_snapshots_are_taken_at_the_start_every_k_steps_and_at_the_end():
             {"steps_per_dispatch": 4, "snapshot_every": 6},
             "multiple of steps_per_dispatch = 4, got 6",
         ),
-        ({"batches": data(5)}, "batches ended after 5 of 8 steps"),
+        ({"batches": data(5)}, "batches must have at least 8 batches, got 5"),
         ({"batches": []}, r"batches must be an iterable of batches, at least one, got \[\]"),
         ({"batches": 3}, "batches must be an iterable of batches, at least one, got 3"),
         ({"batches": [(np.ones((3, 2)), np.ones(2))]}, "the batch as its first axis"),
@@ -146,13 +177,13 @@ def test_snapshots_are_taken_at_the_start_every_k_steps_and_at_the_end():
             {"batches": [{"x": np.array(["a"])}]},
             r"batches must hold numbers or booleans, got <U1 in batch\['x'\]",
         ),
-        ({"devices": []}, r"devices must be different JAX devices, at least one, got \[\]"),
-        ({"devices": [0]}, r"devices must be different JAX devices, at least one, got \[0\]"),
-        ({"devices": jax.devices()[:1] * 2}, "devices must be different JAX devices"),
+        ({"devices": []}, r"devices must be distinct JAX devices, at least one, got \[\]"),
+        ({"devices": [0]}, r"devices must be distinct JAX devices, at least one, got \[0\]"),
+        ({"devices": jax.devices()[:1] * 2}, "devices must be distinct JAX devices"),
         ({"progress": "no"}, "progress must be True or False, got 'no'"),
-        ({"monitor": 1}, "monitor must be a function of the model, got 1"),
+        ({"monitor": 1}, r"monitor must be a function of \(model, batch\), got 1"),
         ({"snapshot": "slope"}, "snapshot must be a function of the model, got 'slope'"),
-        ({"outputs": 1}, "outputs must be a function of the model, got 1"),
+        ({"outputs": 1}, r"outputs must be a function of \(model, batch\), got 1"),
         (
             {"filter_spec": "slope"},
             "filter_spec must be a function of a leaf, or booleans .*, got 'slope'",
@@ -163,7 +194,7 @@ def test_snapshots_are_taken_at_the_start_every_k_steps_and_at_the_end():
         ),
         ({"optimizer": optax.sgd}, "optimizer must be an optax.GradientTransformation, got <func"),
         ({"optimizer": None}, "optimizer must be an optax.GradientTransformation, got None"),
-        ({"loss_fn": None}, "loss_fn must be a function of the model, got None"),
+        ({"loss_fn": None}, r"loss_fn must be a function of \(model, batch\), got None"),
         ({"loss_fn": lambda m, b: b[1]}, r"loss_fn must return .* scalar, got float64\[8\]"),
         ({"loss_fn": lambda m, b: (1.0, b)}, "loss_fn must return .* scalar, got tuple"),
         ({"loss_fn": lambda m, b: jnp.int32(1)}, r"loss_fn must return .* scalar, got int32\[\]"),
@@ -267,6 +298,14 @@ SHARDED = """
         np.testing.assert_allclose(all.model.slope, one.model.slope, rtol=1e-12)
         np.testing.assert_allclose(all.model.offset, one.model.offset, rtol=1e-12)
         assert all.model.slope.devices() == {jax.devices()[0]}
+    # Each device has a key of its own.
+    def noise(model, batch, key):
+        return model.offset + jax.random.uniform(key)
+    key = jax.random.key(0)
+    found = t.fit(t.line(), t.data(3), noise, optax.sgd(0.0), steps=3, key=key, progress=False)
+    keys = [[jax.random.fold_in(jax.random.fold_in(key, i), d) for d in range(4)] for i in range(3)]
+    each = np.array([[jax.random.uniform(key) for key in row] for row in keys])
+    np.testing.assert_allclose(found.losses, t.line().offset + each.mean(axis=1), rtol=1e-12)
     # A bad step on four devices.
     batches = t.data(10)
     batches[6][0][3] = np.nan
