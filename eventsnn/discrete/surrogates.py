@@ -78,7 +78,7 @@ class AbstractSurrogate(eqx.Module):
         if not is_floating(x):
             raise ValueError(f"x must be floating-point, got {x.dtype}.")
         x = jnp.asarray(x)
-        return _step(x, _fitted(self.derivative(x, key=key), x))
+        return _step(x, _match_shape(self.derivative(x, key=key), x))
 
 
 @jax.custom_jvp
@@ -334,7 +334,7 @@ def _fast_sigmoid(slope, x):
     return 1 / (1 + jnp.asarray(slope, x.dtype) * jnp.abs(x)) ** 2
 
 
-def _fitted(slope, x):
+def _match_shape(slope, x):
     """Convert a derivative to the shape and dtype of `x`."""
     try:
         return jnp.broadcast_to(slope.astype(x.dtype), x.shape)
