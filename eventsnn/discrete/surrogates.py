@@ -20,7 +20,7 @@ Values and gradients, including the defaults, are those of snnTorch 1.0.0 except
 
 | snnTorch | here | difference |
 |---|---|---|
-| `atan` | [`ATan`][] | none (the snnTorch docstring has a spurious factor 1/pi) |
+| `atan` | [`ATan`][] | none (its docstring has a factor 1/pi instead of alpha/2) |
 | `fast_sigmoid` | [`FastSigmoid`][] | none |
 | `sigmoid` | [`Sigmoid`][] | snnTorch: NaN if $e^{-kx}$ overflows |
 | `straight_through_estimator` | [`StraightThrough`][] | none |

@@ -18,7 +18,7 @@ from ..checks import (
     number,
     numbers,
     real_dtype,
-    short_repr,
+    value_error,
 )
 from .trains import latency
 
@@ -42,7 +42,7 @@ def one_hot(
     classes, dtype = integer("num_classes", num_classes), real_dtype("dtype", dtype)
     found = numbers("labels", labels, "integers")
     if not is_integer(found):
-        raise ValueError(f"labels must be integers, got {found.dtype} {short_repr(found)}.")
+        raise value_error("labels", found, "integers")
     expected = f"in 0 ... {classes - 1}"
     check_elements("labels", found, lambda v: (v >= 0) & (v < classes), expected)
     return jax.nn.one_hot(jnp.asarray(found), classes, dtype=dtype)
@@ -65,8 +65,8 @@ def spike_targets(
     **Raises:** `ValueError` for spikes that are not real numbers or are NaN, and for targets that
     are not finite or do not broadcast to the shape of the spikes.
     """
-    spikes = _train(spikes)
-    on, off = _values(on_target, off_target, spikes)
+    spikes = _as_spikes(spikes)
+    on, off = _target_values(on_target, off_target, spikes)
     return jnp.where(spikes > 0, on, off)
 
 
@@ -94,10 +94,10 @@ def ramp_targets(
 
     **Raises:** as [`spike_targets`][], and `ValueError` for spikes without a time axis.
     """
-    spikes = _train(spikes)
+    spikes = _as_spikes(spikes)
     if spikes.ndim == 0:
-        raise ValueError("spikes must have the time as their first axis, got shape ().")
-    on, off = _values(on_target, off_target, spikes)
+        raise ValueError("spikes must have shape (time, ...), got shape ().")
+    on, off = _target_values(on_target, off_target, spikes)
     steps, fired = spikes.shape[0], spikes > 0
     now = jnp.arange(steps).reshape(-1, *(1,) * (spikes.ndim - 1))
     upcoming = jax.lax.cummin(jnp.where(fired, now, steps), reverse=True)
@@ -138,13 +138,14 @@ def targets_rate(
         False.
     - `dtype`: dtype of the targets. Default: the default floating-point type.
 
-    **Returns:** the targets, always with the time axis first. snnTorch omits the time axis if the
-    target is the same at every step, and skips the ramp for the rates 1 and 0. For all other rates
-    it returns a wrong shape or fails.
+    **Returns:** the targets, always with the time axis first.
 
     **Raises:** `ValueError` for options or labels out of range.
 
-    The counterpart of snnTorch's `targets_rate` with the regular pattern. Its Poisson pattern is
+    The counterpart of snnTorch's `targets_rate` with the regular pattern, as intended there. For
+    the rates 1 and 0, snnTorch omits the time axis if `first_spike_time` is 0, and ignores
+    `interpolate`. For all other rates it fails unless `num_steps` equals `num_classes` (or there is
+    one class), and then the shape is wrong unless `interpolate=True`. Its Poisson pattern is
     [`rate`][] of the two probabilities. Its uniform pattern loses coinciding spikes and has no
     counterpart.
     """
@@ -160,9 +161,9 @@ def targets_rate(
     trains = (
         jnp.asarray(_regular(r, steps, first), dtype).reshape(times) for r in (correct, incorrect)
     )
-    shape = ramp_targets if interpolate else spike_targets
-    right, wrong = (shape(s, on_target=on_target, off_target=off_target) for s in trains)
-    return jnp.where(is_correct, right, wrong)
+    encode = ramp_targets if interpolate else spike_targets
+    correct, incorrect = (encode(s, on_target=on_target, off_target=off_target) for s in trains)
+    return jnp.where(is_correct, correct, incorrect)
 
 
 def targets_latency(
@@ -199,8 +200,9 @@ def targets_latency(
     - `dtype`: dtype of the targets. Default: the default floating-point type.
 
     The counterpart of snnTorch's `targets_latency`, with one difference. Here a neuron whose spike
-    would come after the last step stays at `off_target`. In snnTorch a neuron that would spike at
-    step `num_steps` has a ramp.
+    would come after the last step stays at `off_target`. snnTorch raises an error. With
+    `bypass=True` it does not, and a neuron that would spike at step `num_steps` then has a ramp if
+    `interpolate=True`.
     """
     flag("interpolate", interpolate)
     spikes = latency(
@@ -213,23 +215,21 @@ def targets_latency(
         clip=clip,
         first_spike_time=first_spike_time,
     )
-    shape = ramp_targets if interpolate else spike_targets
-    return shape(spikes, on_target=on_target, off_target=off_target)
+    encode = ramp_targets if interpolate else spike_targets
+    return encode(spikes, on_target=on_target, off_target=off_target)
 
 
-def _train(spikes) -> Array:
+def _as_spikes(spikes) -> Array:
     """Convert spikes to floating point. Raise if one of them is NaN."""
     spikes = numbers("spikes", spikes, boolean=True)
     check_elements("spikes", spikes, lambda v: v == v, "numbers, not NaN")
     return as_floating(spikes)
 
 
-def _values(on_target, off_target, spikes) -> tuple[Array, Array]:
+def _target_values(on_target, off_target, spikes) -> tuple[Array, Array]:
     """Target values at the spikes and elsewhere, checked and converted to arrays."""
-    on, off = (
-        broadcast(name, value, spikes.shape, "spikes", spikes.dtype)
-        for name, value in (("on_target", on_target), ("off_target", off_target))
-    )
+    on = broadcast("on_target", on_target, spikes.shape, "spikes", spikes.dtype)
+    off = broadcast("off_target", off_target, spikes.shape, "spikes", spikes.dtype)
     return on, off
 
 

@@ -53,7 +53,7 @@ def rate(
     x = checks.as_floating(given)
     if num_steps is None:
         if x.ndim == 0:
-            raise ValueError("x must have the time as its first axis, or pass num_steps, got ().")
+            raise ValueError("x must have shape (time, ...) without num_steps, got shape ().")
         first, steps = checks.integer("first_spike_time", first_spike_time, 0), x.shape[0]
         silent = jnp.zeros((first, *x.shape[1:]), x.dtype)
     else:
@@ -177,7 +177,7 @@ def delta(
     """
     given = checks.numbers("xs", xs, boolean=True)
     if given.ndim == 0 or given.shape[0] == 0:
-        raise ValueError(f"xs must have the time as its first axis, got shape {given.shape}.")
+        raise ValueError(f"xs must have shape (time, ...), time >= 1, got shape {given.shape}.")
     checks.check_elements("xs", given, np.isfinite, "finite")
     xs, threshold = checks.as_floating(given), checks.positive("threshold", threshold)
     checks.flag("off_spike", off_spike)
@@ -215,16 +215,16 @@ def _latency_times(x, tau, threshold, mode, clip, first, last):
     if last is not None:
         expected = f"a finite number >= first_spike_time = {first}"
         last = checks.number("last_spike_time", last, expected, lambda v: v >= first)
-    wide = x if jnp.finfo(x.dtype).bits >= 32 else x.astype(jnp.float32)
+    x32 = x if jnp.finfo(x.dtype).bits >= 32 else x.astype(jnp.float32)
     if mode == "log":
         # Not max(x, threshold + 1e-7) - threshold: in float32 only one digit of 1e-7 would remain.
-        distance = jnp.maximum(wide - threshold, _ABOVE_THRESHOLD)
+        distance = jnp.maximum(x32 - threshold, _ABOVE_THRESHOLD)
         times = tau * jnp.log((distance + threshold) / distance)
         if last is not None:
             latest = jnp.max(times, initial=0.0)
             times = times * (last - first) / jnp.where(latest > 0, latest, 1)
     else:
         scale = tau if last is None else last - first
-        times = scale * (1 - jnp.maximum(wide, threshold))
+        times = scale * (1 - jnp.maximum(x32, threshold))
     times = times + first
-    return jnp.where(wide < threshold, jnp.inf, times) if clip else times
+    return jnp.where(x32 < threshold, jnp.inf, times) if clip else times
