@@ -114,7 +114,7 @@ def key(name: str, value: Any) -> Any:
     typed = isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
     old = isinstance(value, jax.Array | np.ndarray) and value.dtype == np.uint32
     if not (typed and value.ndim == 0) and not (old and value.shape in ((2,), (4,))):
-        raise value_error(name, value, "one key of jax.random.key")
+        raise value_error(name, value, "one jax.random key")
     return value
 
 

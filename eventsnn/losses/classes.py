@@ -25,7 +25,7 @@ def sum_populations(
     """
     x = jnp.asarray(checks.numbers("x", x, boolean=True))
     if x.ndim == 0:
-        raise ValueError("x must have the outputs as its last axis, got shape ().")
+        raise ValueError("x must have shape (..., n_out), got shape ().")
     if num_classes is None:
         return x
     n_out = x.shape[-1]

@@ -65,7 +65,7 @@ def mse_soft_count(
     targets = floating("targets", targets)
     if targets.shape != counts.shape:
         raise ValueError(
-            f"targets must have shape {counts.shape}, that of times without its last axis, "
+            f"targets must have shape {counts.shape}, the shape of times without its last axis, "
             f"got shape {targets.shape}."
         )
     return jnp.mean((counts - targets.astype(counts.dtype)) ** 2)

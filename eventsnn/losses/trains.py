@@ -50,8 +50,8 @@ def van_rossum(
     a, b = at_least_float32("times_a", times_a), at_least_float32("times_b", times_b)
     if a.ndim == 0 or b.ndim == 0 or a.shape[:-1] != b.shape[:-1]:
         raise ValueError(
-            "times_a and times_b must have shapes (*trains, k) with the same trains, got "
-            f"{a.shape} and {b.shape}."
+            "times_a and times_b must have shapes (*trains, k_a) and (*trains, k_b) of the same "
+            f"trains, got shapes {a.shape} and {b.shape}."
         )
     dtype = np.promote_types(a.dtype, b.dtype)
     times = jnp.concatenate([a.astype(dtype), b.astype(dtype)], axis=-1)

@@ -103,7 +103,7 @@ def same_shape(**named: np.ndarray):
     shapes = {name: value.shape for name, value in named.items()}
     if len(set(shapes.values())) > 1:
         listed = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
-        raise ValueError(f"{' and '.join(shapes)} must have one shape, got {listed}.")
+        raise ValueError(f"{' and '.join(shapes)} must have the same shape, got {listed}.")
 
 
 def names(argument: str, value: Any, n: int) -> list[str]:

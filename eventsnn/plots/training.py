@@ -78,7 +78,7 @@ def curves(
     curve and its x values.
     """
     if not mapping("named", named):
-        raise ValueError("named must hold at least one curve, got none.")
+        raise checks.value_error("named", named, "a mapping with at least one curve")
     x = {} if x is None else mapping("x", x)
     if not set(x) <= set(named):
         raise checks.value_error("x", sorted(x), "a mapping from names of the curves")

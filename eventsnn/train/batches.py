@@ -60,7 +60,7 @@ def _check_numbers(batch):
         dtype = np.asarray(x).dtype if not hasattr(x, "dtype") else x.dtype
         if not (jnp.issubdtype(dtype, jnp.number) or jnp.issubdtype(dtype, jnp.bool_)):
             place = f"batch{jax.tree_util.keystr(path)}"
-            raise ValueError(f"batches must hold numbers or booleans, got {dtype} in {place}.")
+            raise ValueError(f"batches must contain numbers or booleans, got {dtype} in {place}.")
 
 
 def _check_like(first, batch, step):

@@ -154,8 +154,8 @@ def trained_part(model: Any, filter_spec: PyTree) -> PyTree:
         raise checks.value_error("filter_spec", filter_spec, expected) from error
     leaves = jax.tree_util.tree_leaves_with_path(trained)
     if not leaves:
-        found = f"{checks.short_repr(filter_spec)}, which selects none"
-        raise ValueError(f"filter_spec must select arrays of model that train, got {found}.")
+        found = checks.short_repr(filter_spec)
+        raise ValueError(f"filter_spec must select at least one array of model, got {found}.")
     for path, x in leaves:
         if not (isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jnp.floating)):
             found = x.dtype if hasattr(x, "dtype") else type(x).__name__
@@ -221,7 +221,7 @@ def batch_size(batch: Any, name: str = "batch") -> int:
     sizes = {shape[:1] for shape in shapes}
     if len(sizes) != 1 or sizes <= {(), (0,)}:
         raise ValueError(
-            f"{name} must hold arrays, each with the batch as its first axis and at least one "
+            f"{name} must contain arrays, each with the batch as its first axis and at least one "
             f"sample, got shapes {shapes}."
         )
     return sizes.pop()[0]

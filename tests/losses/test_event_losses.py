@@ -326,7 +326,7 @@ def test_times_of_potentials_refused():
 
 
 def test_trains_that_do_not_fit_refused():
-    with refuses("times_a and times_b", "the same trains", (3, 3)):
+    with refuses("times_a and times_b", "of the same trains", (3, 3)):
         losses.van_rossum(TRAINS_A, TRAINS_B[:3], tau=TAU)
 
 
