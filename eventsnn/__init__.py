@@ -1,7 +1,8 @@
 """Spiking neural networks with exact spike times and exact gradients, on JAX and Equinox.
 
-The public names are imported at the first use of one of them. The command line must handle Ctrl-C
-before JAX is imported, which takes seconds.
+The public names are imported at the first use of one of them, and the packages `plots`, `tasks` and
+`train` at their own first use. The command line must handle Ctrl-C before JAX is imported, which
+takes seconds.
 """
 
 import importlib
@@ -11,6 +12,8 @@ if TYPE_CHECKING:
     from ._api import *  # noqa: F403
 
     __version__: str
+
+_PACKAGES = ("plots", "tasks", "train")
 
 
 def __getattr__(name: str):
@@ -30,13 +33,13 @@ def __getattr__(name: str):
 
 
 def __dir__():
-    return sorted({*globals(), *_names(), "__version__"})
+    return sorted({*globals(), *_names(), *_PACKAGES, "__version__"})
 
 
 def _names():
     """Return the public names with their values, and set them as attributes of the package."""
-    api = vars(importlib.import_module("._api", __name__))
-    names = {name: value for name, value in api.items() if not name.startswith("_")}
+    api = importlib.import_module("._api", __name__)
+    names = {name: getattr(api, name) for name in api.__all__}
     globals().update(names)
     return names
 

@@ -1,48 +1,90 @@
 """Public names of the package, which `eventsnn` imports at the first use of one of them."""
 
-from . import data as data
-from . import discrete as discrete
-from . import encoders as encoders
-from . import losses as losses
-from . import surrogates as surrogates
-from .bridge import Discretised as Discretised
-from .bridge import discretise as discretise
-from .constraints import AbstractWrapper as AbstractWrapper
-from .constraints import Bounded as Bounded
-from .constraints import Positive as Positive
-from .constraints import constrain as constrain
-from .constraints import unwrap as unwrap
-from .cpu import prepare_cpu as prepare_cpu
-from .event import ALIF as ALIF
-from .event import EGRU as EGRU
-from .event import EIF as EIF
-from .event import LIF as LIF
-from .event import QIF as QIF
-from .event import AbstractAdjoint as AbstractAdjoint
-from .event import AbstractBiased as AbstractBiased
-from .event import AbstractClampable as AbstractClampable
-from .event import AbstractDrivable as AbstractDrivable
-from .event import AbstractFlow as AbstractFlow
-from .event import AbstractNeuron as AbstractNeuron
-from .event import AbstractReadoutFlow as AbstractReadoutFlow
-from .event import Autodiff as Autodiff
-from .event import EventNetwork as EventNetwork
-from .event import EventProp as EventProp
-from .event import ExactIntegrator as ExactIntegrator
-from .event import ExactLIF as ExactLIF
-from .event import ExactTheta as ExactTheta
-from .event import Izhikevich as Izhikevich
-from .event import LeakyIntegrator as LeakyIntegrator
-from .event import ODEFlow as ODEFlow
-from .event import Populations as Populations
-from .event import Pseudospikes as Pseudospikes
-from .event import Refractory as Refractory
-from .event import Solution as Solution
-from .event import Status as Status
-from .event import TaylorQIF as TaylorQIF
-from .event import Theta as Theta
-from .event import feedforward as feedforward
-from .event import feedforward_mask as feedforward_mask
-from .event import recurrent as recurrent
-from .event import recurrent_mask as recurrent_mask
-from .event import trainable as trainable
+from . import data, discrete, encoders, losses, surrogates
+from .bridge import Discretised, discretise
+from .constraints import AbstractWrapper, Bounded, Positive, constrain, unwrap
+from .cpu import prepare_cpu
+from .event import (
+    ALIF,
+    EGRU,
+    EIF,
+    LIF,
+    QIF,
+    AbstractAdjoint,
+    AbstractBiased,
+    AbstractClampable,
+    AbstractDrivable,
+    AbstractFlow,
+    AbstractNeuron,
+    AbstractReadoutFlow,
+    Autodiff,
+    EventNetwork,
+    EventProp,
+    ExactIntegrator,
+    ExactLIF,
+    ExactTheta,
+    Izhikevich,
+    LeakyIntegrator,
+    ODEFlow,
+    Populations,
+    Pseudospikes,
+    Refractory,
+    Solution,
+    Status,
+    TaylorQIF,
+    Theta,
+    feedforward,
+    feedforward_mask,
+    recurrent,
+    recurrent_mask,
+    trainable,
+)
+
+__all__ = [
+    "ALIF",
+    "EGRU",
+    "EIF",
+    "LIF",
+    "QIF",
+    "AbstractAdjoint",
+    "AbstractBiased",
+    "AbstractClampable",
+    "AbstractDrivable",
+    "AbstractFlow",
+    "AbstractNeuron",
+    "AbstractReadoutFlow",
+    "AbstractWrapper",
+    "Autodiff",
+    "Bounded",
+    "Discretised",
+    "EventNetwork",
+    "EventProp",
+    "ExactIntegrator",
+    "ExactLIF",
+    "ExactTheta",
+    "Izhikevich",
+    "LeakyIntegrator",
+    "ODEFlow",
+    "Populations",
+    "Positive",
+    "Pseudospikes",
+    "Refractory",
+    "Solution",
+    "Status",
+    "TaylorQIF",
+    "Theta",
+    "constrain",
+    "data",
+    "discrete",
+    "discretise",
+    "encoders",
+    "feedforward",
+    "feedforward_mask",
+    "losses",
+    "prepare_cpu",
+    "recurrent",
+    "recurrent_mask",
+    "surrogates",
+    "trainable",
+    "unwrap",
+]

@@ -56,7 +56,7 @@ class Discretised(eqx.Module):
         dtype = weights.dtype if jnp.finfo(weights.dtype).bits >= 32 else jnp.float32
         in_times = checks.input_times(in_times, weights.shape[1], dtype)[..., None, :, :]
         begun = jnp.arange(self.num_steps, dtype=dtype)[:, None, None]
-        counts = jnp.sum(_steps_over(in_times, self.dt) == begun, axis=-1, dtype=weights.dtype)
+        counts = jnp.sum(_completed_steps(in_times, self.dt) == begun, axis=-1, dtype=weights.dtype)
         return jnp.where(jnp.any(~(in_times >= 0), axis=-1), jnp.nan, counts)
 
     def simulate(self, in_times: Float[ArrayLike, "*batch inputs k"]) -> Run:
@@ -112,7 +112,7 @@ class Discretised(eqx.Module):
         start = jnp.broadcast_to(start, (*membranes.shape[:-2], 1, membranes.shape[-1]))
         v = jnp.concatenate([start, membranes], axis=-2) + v_reset
         v = jnp.moveaxis(v, -1, -2)[..., jnp.array(self.outputs), :]
-        v = v[..., _steps_over(times, self.dt).astype(int)]
+        v = v[..., _completed_steps(times, self.dt).astype(int)]
         return jnp.where((times >= 0) & (times <= self.t_max), v, jnp.nan)
 
 
@@ -182,27 +182,27 @@ def _neuron(net: EventNetwork) -> LIF:
     neuron = net.neuron
     if not isinstance(neuron, LIF):
         raise ValueError(
-            f"net must be a network of LIF neurons, got neurons {type(neuron).__name__}."
+            f"net must be a network of LIF neurons, got {type(neuron).__name__} neurons."
         )
     if net.delays is not None:
         raise ValueError(
-            "net must have no delays, since every spike of the scan arrives one step later, "
-            f"got delays of shape {net.delays.shape}."
+            "net must have no delays, since a discretised network delivers every spike at the next "
+            f"step, got delays of shape {net.delays.shape}."
         )
     for name in ("tau_mem", "tau_syn", "threshold", "v_reset", "bias", "v_init"):
         value = getattr(neuron, name)
         least = 0 if name.startswith("tau") else -jnp.inf
         ok = (value > least) & jnp.isfinite(value)
-        checks.refuse(name, value, ~ok, "must be finite" + (" and > 0" if least == 0 else ""))
-    acts = True if net.mask is None else net.mask
-    checks.refuse("weights", net.weights, acts & ~jnp.isfinite(net.weights), "must be finite")
+        checks.raise_if(name, value, ~ok, "must be finite" + (" and > 0" if least == 0 else ""))
+    bad = ~jnp.isfinite(net.weights) & (True if net.mask is None else net.mask)
+    checks.raise_if("weights", net.weights, bad, "must be finite")
     # In the event mode such a neuron would fire at time 0, before the first step.
     over = ~(neuron.v_init < neuron.threshold)
-    checks.refuse("v_init", neuron.v_init, over, "must be below threshold")
+    checks.raise_if("v_init", neuron.v_init, over, "must be below threshold")
     return neuron
 
 
-def _steps_over(times: Array, dt: float) -> Array:
+def _completed_steps(times: Array, dt: float) -> Array:
     """Number of steps of `dt` completed at each time.
 
     A time that is a multiple of `dt` up to rounding errors counts as a multiple.

@@ -133,12 +133,12 @@ def constrain(
     """
     checks.function("where", where)
     checks.function("wrapper", wrapper, "a function that returns an eventsnn.AbstractWrapper")
-    picked = jax.tree.leaves(where(tree), is_leaf=_is_wrapper)
-    leaves, ids = {id(x) for x in jax.tree.leaves(tree)}, {id(x) for x in picked}
-    good = all(eqx.is_inexact_array(x) for x in picked) and ids <= leaves
-    if not good or not 0 < len(picked) == len(ids):
-        expected = "a function that picks floating-point leaves of tree, none twice or wrapped"
-        raise checks.wrong("where", picked, expected)
+    selected = jax.tree.leaves(where(tree), is_leaf=_is_wrapper)
+    leaves, ids = {id(x) for x in jax.tree.leaves(tree)}, {id(x) for x in selected}
+    good = all(eqx.is_inexact_array(x) for x in selected) and ids <= leaves
+    if not good or not 0 < len(selected) == len(ids):
+        expected = "a function that selects distinct floating-point leaves of tree, not yet wrapped"
+        raise checks.value_error("where", selected, expected)
 
     def flat(tree):
         return jax.tree.leaves(where(tree))
@@ -150,7 +150,7 @@ def _wrapped(wrapper: Callable[[Array], Any], leaf: Array) -> AbstractWrapper:
     out = wrapper(leaf)
     expected = "a function that returns an eventsnn.AbstractWrapper"
     if not isinstance(out, AbstractWrapper):
-        raise checks.wrong("wrapper", wrapper, expected)
+        raise checks.value_error("wrapper", wrapper, expected)
     return out
 
 

@@ -305,7 +305,7 @@ def refused(message):
 
 def test_what_does_not_fit_is_refused():
     params = problem(QIF, 0)
-    with refused("net must be a network of LIF neurons, got neurons QIF."):
+    with refused("net must be a network of LIF neurons, got QIF neurons."):
         esn.discretise(network(Case(QIF, "exact"), params), 0.1)
     for dt, shown in ((0.0, "0.0"), (-1, "-1"), (np.nan, "nan"), (np.inf, "inf"), ("1", "'1'")):
         with refused(f"dt must be a finite number > 0, got {shown}."):

@@ -2,9 +2,11 @@
 
 import ast
 import graphlib
+import importlib
 import pathlib
 import subprocess
 import sys
+import types
 
 import pytest
 
@@ -179,7 +181,7 @@ FILES = {module: set(imported_files(module)) for module in MODULES}
 
 def test_the_parser_sees_imports():
     assert {"event.flows.__init__", "event.neurons.base"} <= FILES["event.engine.loop"]  # from ..
-    assert {"checks", "event.engine.solve"} <= FILES["event.network"]  # a module, from ..
+    assert {"checks.__init__", "event.engine.solve"} <= FILES["event.network"]  # a module, from ..
     assert "plots.__init__" in FILES["tasks.delays"]  # in a function
     assert "_api" in FILES["__init__"]  # for annotations
     assert "matplotlib" in {
@@ -227,6 +229,9 @@ def test_every_name_of_the_package_is_there_at_its_first_use():
     code = """
 import sys, eventsnn
 assert "jax" not in sys.modules and not hasattr(eventsnn, "__main__")
+assert {"plots", "tasks", "train"} <= set(dir(eventsnn)) and eventsnn.train.fit
+assert eventsnn.tasks.TASKS and "matplotlib" not in sys.modules
+assert eventsnn.plots.INK and "matplotlib" in sys.modules
 assert eventsnn.checks is sys.modules["eventsnn.checks"]
 from eventsnn import *
 assert LIF is eventsnn.event.neurons.LIF and {"LIF", "losses", "__version__"} <= set(dir(eventsnn))
@@ -261,3 +266,11 @@ def test_one_neuron_does_not_know_another():
     models -= {"event.neurons.__init__", "event.neurons.base"}
     for module in models:
         assert not FILES[module] & models
+
+
+@pytest.mark.parametrize("package", ["checks", "discrete", "encoders", "losses", "plots", "train"])
+def test_a_package_lists_its_public_names(package):
+    module = importlib.import_module(f"eventsnn.{package}")
+    public = {name for name in vars(module) if not name.startswith("_")}
+    modules = {name for name in public if isinstance(vars(module)[name], types.ModuleType)}
+    assert set(module.__all__) == public - modules

@@ -218,7 +218,7 @@ def test_training_refuses():
             plots.confusion(np.ones(bad))
     with refuses("labels", "2"):
         plots.confusion(np.eye(3), labels=["a", "b"])
-    with refuses("named", "none"):
+    with refuses("named", "{}"):
         plots.curves({})
     with refuses("curve 'a'", "(2, 2)"):
         plots.curves({"a": np.ones((2, 2))})

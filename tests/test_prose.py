@@ -282,9 +282,11 @@ def resolve(module, name):
 
 
 def exported(module):
-    """Public names of a module: its re-exports (`x as x`) and definitions."""
+    """Public names of a module: `__all__`, or else re-exports (`x as x`) and definitions."""
     names = []
     for statement in parsed(file_of(module)).body:
+        if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "__all__":
+            return ast.literal_eval(statement.value)
         if isinstance(statement, ast.ImportFrom):
             names += [alias.name for alias in statement.names if alias.asname == alias.name]
         elif isinstance(statement, ast.ClassDef | ast.FunctionDef):

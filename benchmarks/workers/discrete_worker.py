@@ -91,7 +91,7 @@ def loss_of(setting: Setting, model: Any, batch: Any) -> jax.Array:
     model = eqx.nn.inference_mode(model, keys is None)
     spikes, membranes = simulate(setting, model, x, keys)
     if setting.loss == "ce_membrane":
-        return losses.ce_membrane_sum(membranes, y)
+        return losses.ce_membrane(membranes, y)
     if setting.loss == "mse_count":
         return losses.mse_count(spikes, y, correct_rate=0.8, incorrect_rate=0.2)
     if setting.loss == "mse_membrane":

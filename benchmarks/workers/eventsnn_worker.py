@@ -17,7 +17,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from eventsnn.cpu import compiler_options, prepare_cpu
 from eventsnn.data import regression
-from eventsnn.losses import time_mae
+from eventsnn.losses import mae_time
 from eventsnn.tasks import TTFSRegression
 from eventsnn.tasks.ttfs_regression import trainable
 from eventsnn.train import make_step
@@ -147,7 +147,7 @@ def sharing(batch_size: int) -> list[jax.Device]:
 
 def test_mae(task: TTFSRegression, model: Any, x: Any, y: Any) -> float:
     times = task.predict(model, jnp.asarray(x))
-    return float(time_mae(times, jnp.asarray(y)[:, None], t_max=task.t_max))
+    return float(mae_time(times, jnp.asarray(y)[:, None], t_max=task.t_max))
 
 
 if __name__ == "__main__":

@@ -158,7 +158,7 @@ def _check(images, labels) -> tuple[Any, Any]:
 def _seed(key):
     if isinstance(key, int | np.integer):
         if isinstance(key, bool) or key < 0:
-            raise checks.wrong("key", key, "a JAX key or a seed >= 0")
+            raise checks.value_error("key", key, "a JAX key or a seed >= 0")
         return [int(key)]
     checks.key("key", key)
     if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):

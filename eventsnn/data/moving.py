@@ -181,11 +181,11 @@ def _check(images, num_frames, canvas):
         raise ValueError(f"images must have shape (..., h, w), got shape {images.shape}.")
     size = max(images.shape[-2:])
     canvas = default_canvas(size) if canvas is None else canvas
-    if not checks.is_whole(canvas) or canvas not in range(size + 1, _LARGEST_CANVAS):
+    if not checks.is_integer_scalar(canvas) or canvas not in range(size + 1, _LARGEST_CANVAS):
         expected = f"an integer > {size}, the longer side of the images"
-        too_large = checks.is_whole(canvas) and canvas > size
+        too_large = checks.is_integer_scalar(canvas) and canvas > size
         limit = f", and < {_LARGEST_CANVAS}" if too_large else ""
-        raise checks.wrong("canvas", canvas, expected + limit)
+        raise checks.value_error("canvas", canvas, expected + limit)
     return images, num_frames, int(canvas)
 
 

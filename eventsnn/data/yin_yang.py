@@ -151,7 +151,7 @@ def event_inputs(
     **Raises:** `ValueError` for coordinates out of range, `t_max` <= 0, or `bias_time` < 0.
     """
     xy, t_max = _points(xy), checks.positive("t_max", t_max)
-    checks.refuse_values("xy", xy, lambda v: (v >= 0) & (v <= 1), "in [0, 1]")
+    checks.check_elements("xy", xy, lambda v: (v >= 0) & (v <= 1), "in [0, 1]")
     bias_time = checks.not_negative("bias_time", bias_time)
     bias = jnp.full_like(xy[..., :1], bias_time)
     return jnp.concatenate([t_max * xy, t_max * (1 - xy), bias], axis=-1)[..., None]

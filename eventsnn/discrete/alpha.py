@@ -6,18 +6,18 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ..checks import known, refuse
-from .base import (
-    RATE,
-    AbstractSpikingCell,
-    Like,
+from ..checks import is_concrete, raise_if
+from .base import AbstractSpikingCell
+from .parameters import (
+    UNIT_INTERVAL,
+    ArrayOrStruct,
     ResetName,
-    alike,
+    check_broadcast,
     decay,
-    leaf,
-    like,
+    parameter_like,
     reset_name,
-    zeros,
+    to_parameter,
+    zero_state,
 )
 from .recurrence import linear_recurrence
 
@@ -69,17 +69,17 @@ class Alpha(AbstractSpikingCell):
     **Raises:** `ValueError` if `beta` is not below `alpha`, and as [`eventsnn.discrete.Leaky`][].
     """
 
-    alpha: Float[Array, "*neurons"] = eqx.field(converter=leaf("alpha", RATE))
-    beta: Float[Array, "*neurons"] = eqx.field(converter=leaf("beta", RATE))
+    alpha: Float[Array, "*neurons"] = eqx.field(converter=to_parameter("alpha", UNIT_INTERVAL))
+    beta: Float[Array, "*neurons"] = eqx.field(converter=to_parameter("beta", UNIT_INTERVAL))
     reset: ResetName = eqx.field(default="zero", converter=reset_name, static=True, kw_only=True)
 
     def __check_init__(self):
-        alike("beta", self.beta, "alpha", self.alpha)
-        if known(self.alpha) and known(self.beta):
-            refuse("beta", self.beta, ~(self.beta < self.alpha), "must be below alpha")
+        check_broadcast("beta", self.beta, "alpha", self.alpha)
+        if is_concrete(self.alpha) and is_concrete(self.beta):
+            raise_if("beta", self.beta, ~(self.beta < self.alpha), "must be below alpha")
 
-    def init_state(self, x: Like) -> AlphaState:
-        return AlphaState(zeros(x), zeros(x), zeros(x))
+    def init_state(self, x: ArrayOrStruct) -> AlphaState:
+        return AlphaState(zero_state(x), zero_state(x), zero_state(x))
 
     def __call__(
         self, x: Array, state: AlphaState, *, key: PRNGKeyArray | None = None
@@ -91,7 +91,7 @@ class Alpha(AbstractSpikingCell):
         if self.reset == "zero":
             exc, inh, mem = (self.reset_by(value, over) for value in (exc, inh, mem))
         elif self.reset == "subtract":
-            exc = exc - over * like(self.threshold, x, "threshold")
+            exc = exc - over * parameter_like(self.threshold, x, "threshold")
             inh = inh - over * inh
             mem = mem + over * state.syn_inh
         return self.fire(mem, key), AlphaState(exc, inh, mem)

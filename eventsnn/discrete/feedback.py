@@ -11,9 +11,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, PRNGKeyArray
 
-from ..checks import mask_like, wrong
+from ..checks import mask_like, value_error
 from ..constraints import unwrap
-from .base import call, callable_instance, leaf, like
+from .layers import call_layer, callable_instance
+from .parameters import parameter_like, to_parameter
 
 
 class OneToOne(eqx.Module):
@@ -24,14 +25,14 @@ class OneToOne(eqx.Module):
     - `v`: the weight, a scalar or one value per neuron. Default: 1.
     """
 
-    v: Float[Array, "*neurons"] = eqx.field(default=1.0, converter=leaf("v"))
+    v: Float[Array, "*neurons"] = eqx.field(default=1.0, converter=to_parameter("v"))
 
     def __call__(self, x: Float[Array, "*neurons"], *, key: object = None) -> Array:
         """Feedback current of the spikes `x`.
 
         `key` is accepted for compatibility with `equinox.nn` layers and ignored.
         """
-        return like(self.v, x, "v") * x
+        return parameter_like(self.v, x, "v") * x
 
 
 class MaskedLinear(eqx.Module):
@@ -58,14 +59,14 @@ class MaskedLinear(eqx.Module):
         mask: Bool[ArrayLike, "out in"],
         bias: Float[ArrayLike, " out"] | None = None,
     ):
-        self.weight = leaf("weight")(weight)
+        self.weight = to_parameter("weight")(weight)
         if self.weight.ndim != 2:
             raise ValueError(f"weight must have shape (out, in), got shape {self.weight.shape}.")
-        known = mask_like(mask, self.weight.shape)
-        if known is None:
-            raise wrong("mask", mask, "given (equinox.nn.Linear is the layer without one)")
-        self.mask = known
-        self.bias = None if bias is None else leaf("bias")(bias)
+        checked = mask_like(mask, self.weight.shape)
+        if checked is None:
+            raise value_error("mask", mask, "booleans (without mask, use equinox.nn.Linear)")
+        self.mask = checked
+        self.bias = None if bias is None else to_parameter("bias")(bias)
         if self.bias is not None and self.bias.shape != self.weight.shape[:1]:
             raise ValueError(
                 f"bias must have shape {self.weight.shape[:1]}, got shape {self.bias.shape}."
@@ -97,4 +98,4 @@ class Frozen(eqx.Module):
         `key` is passed on if the layer takes a key. Default: None.
         """
         arrays, rest = eqx.partition(unwrap(self.layer), eqx.is_array)
-        return call(eqx.combine(jax.lax.stop_gradient(arrays), rest), x, key)
+        return call_layer(eqx.combine(jax.lax.stop_gradient(arrays), rest), x, key)

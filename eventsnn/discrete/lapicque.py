@@ -4,22 +4,22 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from ..checks import POSITIVE, Range, flag
-from .base import (
-    AbstractSpikingCell,
-    Like,
-    ResetName,
-    alike,
-    callable_instance,
-    leaf,
-    like,
-    reset_name,
-    zeros,
-)
+from .base import AbstractSpikingCell
+from .layers import callable_instance
 from .leaky import LeakyState
+from .parameters import (
+    ArrayOrStruct,
+    ResetName,
+    check_broadcast,
+    parameter_like,
+    reset_name,
+    to_parameter,
+    zero_state,
+)
 from .recurrence import linear_recurrence
 from .surrogates import ATan
 
-BETWEEN = Range("must lie in (0, 1)", lambda x: (x > 0) & (x < 1))
+OPEN_UNIT_INTERVAL = Range("must lie in (0, 1)", lambda x: (x > 0) & (x < 1))
 
 
 class Lapicque(AbstractSpikingCell):
@@ -63,15 +63,15 @@ class Lapicque(AbstractSpikingCell):
         reset: ResetName = "subtract",
         inhibition: bool = False,
     ):
-        self.threshold = leaf("threshold", POSITIVE)(threshold)
+        self.threshold = to_parameter("threshold", POSITIVE)(threshold)
         self.surrogate = ATan() if surrogate is None else callable_instance("surrogate", surrogate)
         self.reset = reset_name(reset)
         self.inhibition = flag("inhibition", inhibition)
-        self.time_step = leaf("time_step", POSITIVE)(time_step)
+        self.time_step = to_parameter("time_step", POSITIVE)(time_step)
         self.resistance, self.capacitance = _circuit(beta, resistance, capacitance, self.time_step)
 
-    def init_state(self, x: Like) -> LeakyState:
-        return LeakyState(zeros(x))
+    def init_state(self, x: ArrayOrStruct) -> LeakyState:
+        return LeakyState(zero_state(x))
 
     def __call__(
         self, x: Array, state: LeakyState, *, key: PRNGKeyArray | None = None
@@ -91,29 +91,32 @@ class Lapicque(AbstractSpikingCell):
 
     def _rates(self, x):
         names = ("resistance", "capacitance", "time_step")
-        r, c, step = (like(getattr(self, name), x, name) for name in names)
+        r, c, step = (parameter_like(getattr(self, name), x, name) for name in names)
         return step / c, 1 - step / (r * c)
 
 
 def _circuit(beta, resistance, capacitance, time_step):
     """Compute the resistance and the capacitance from the given arguments."""
-    ranges = {"beta": BETWEEN, "resistance": POSITIVE, "capacitance": POSITIVE}
+    ranges = {"beta": OPEN_UNIT_INTERVAL, "resistance": POSITIVE, "capacitance": POSITIVE}
     values = {"beta": beta, "resistance": resistance, "capacitance": capacitance}
     given = {
-        name: leaf(name, ranges[name])(value) for name, value in values.items() if value is not None
+        name: to_parameter(name, ranges[name])(value)
+        for name, value in values.items()
+        if value is not None
     }
     if ("beta" not in given and len(given) < 2) or len(given) == 3:
         raise ValueError(
-            "beta, resistance and capacitance must be given as beta, as the other two, or as beta "
-            f"and one of them, got {' and '.join(given) or 'none of them'}."
+            "beta, resistance and capacitance must be given as beta alone, resistance with "
+            "capacitance, or beta with one of the two, "
+            f"got {' and '.join(given) or 'none of them'}."
         )
     if "beta" not in given:
         return given["resistance"], given["capacitance"]
     decay = given["beta"]
-    alike("time_step", time_step, "beta", decay)
+    check_broadcast("time_step", time_step, "beta", decay)
     rc = time_step.astype(decay.dtype) / -jnp.log(decay)
     for name in given.keys() - {"beta"}:
-        alike(name, given[name], "beta and time_step", rc)
+        check_broadcast(name, given[name], "beta and time_step", rc)
     if "capacitance" in given:
         c = given["capacitance"].astype(decay.dtype)
         return rc / c, c

@@ -5,16 +5,15 @@ from typing import NamedTuple
 import equinox as eqx
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from .base import (
-    RATE,
-    AbstractCell,
-    AbstractSpikingCell,
-    Like,
+from .base import AbstractCell, AbstractSpikingCell
+from .parameters import (
+    UNIT_INTERVAL,
+    ArrayOrStruct,
     decay,
-    leaf,
-    like,
+    parameter_like,
     reset_delay,
-    zeros,
+    to_parameter,
+    zero_state,
 )
 from .recurrence import linear_recurrence
 
@@ -63,14 +62,14 @@ class Leaky(AbstractSpikingCell):
     several axes.
     """
 
-    beta: Float[Array, "*neurons"] = eqx.field(converter=leaf("beta", RATE))
+    beta: Float[Array, "*neurons"] = eqx.field(converter=to_parameter("beta", UNIT_INTERVAL))
     graded: Float[Array, "*neurons"] = eqx.field(
-        default=1.0, converter=leaf("graded"), kw_only=True
+        default=1.0, converter=to_parameter("graded"), kw_only=True
     )
     reset_delay: bool = eqx.field(default=True, converter=reset_delay, static=True, kw_only=True)
 
-    def init_state(self, x: Like) -> LeakyState:
-        return LeakyState(zeros(x))
+    def init_state(self, x: ArrayOrStruct) -> LeakyState:
+        return LeakyState(zero_state(x))
 
     def __call__(
         self, x: Array, state: LeakyState, *, key: PRNGKeyArray | None = None
@@ -83,7 +82,7 @@ class Leaky(AbstractSpikingCell):
         spk = self.fire(mem, key)
         if not self.reset_delay:
             mem = self.reset_by(mem, spk - over)
-        return spk * like(self.graded, x, "graded"), LeakyState(mem)
+        return spk * parameter_like(self.graded, x, "graded"), LeakyState(mem)
 
     def in_parallel(
         self, xs: Array, state: LeakyState, *, key: PRNGKeyArray | None = None
@@ -92,7 +91,7 @@ class Leaky(AbstractSpikingCell):
             return None
         mem = linear_recurrence(decay(self.beta, xs[0], "beta"), xs, state.mem)
         spk = self.fire(mem, key, over_time=True)
-        return spk * like(self.graded, xs[0], "graded"), LeakyState(mem)
+        return spk * parameter_like(self.graded, xs[0], "graded"), LeakyState(mem)
 
 
 class LeakyIntegrator(AbstractCell):
@@ -105,10 +104,10 @@ class LeakyIntegrator(AbstractCell):
     - `beta`: $\beta$ in [0, 1], decay per step, as in [`eventsnn.discrete.Leaky`][].
     """
 
-    beta: Float[Array, "*neurons"] = eqx.field(converter=leaf("beta", RATE))
+    beta: Float[Array, "*neurons"] = eqx.field(converter=to_parameter("beta", UNIT_INTERVAL))
 
-    def init_state(self, x: Like) -> LeakyState:
-        return LeakyState(zeros(x))
+    def init_state(self, x: ArrayOrStruct) -> LeakyState:
+        return LeakyState(zero_state(x))
 
     def __call__(
         self, x: Array, state: LeakyState, *, key: PRNGKeyArray | None = None

@@ -9,18 +9,9 @@ import jax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..constraints import unwrap
-from .base import (
-    RATE,
-    AbstractSpikingCell,
-    Like,
-    call,
-    callable_instance,
-    decay,
-    leaf,
-    reason,
-    reset_delay,
-    zeros,
-)
+from .base import AbstractSpikingCell
+from .layers import call_layer, callable_instance, first_line
+from .parameters import UNIT_INTERVAL, ArrayOrStruct, decay, reset_delay, to_parameter, zero_state
 
 
 class RLeakyState(NamedTuple):
@@ -57,12 +48,12 @@ class RLeaky(AbstractSpikingCell):
         dropout, gets a new key at each step.
     """
 
-    beta: Float[Array, "*neurons"] = eqx.field(converter=leaf("beta", RATE))
+    beta: Float[Array, "*neurons"] = eqx.field(converter=to_parameter("beta", UNIT_INTERVAL))
     feedback: Callable[..., Array] = eqx.field(converter=partial(callable_instance, "feedback"))
     reset_delay: bool = eqx.field(default=True, converter=reset_delay, static=True, kw_only=True)
 
-    def init_state(self, x: Like) -> RLeakyState:
-        return RLeakyState(zeros(x), zeros(x))
+    def init_state(self, x: ArrayOrStruct) -> RLeakyState:
+        return RLeakyState(zero_state(x), zero_state(x))
 
     def __call__(
         self, x: Array, state: RLeakyState, *, key: PRNGKeyArray | None = None
@@ -78,12 +69,12 @@ class RLeaky(AbstractSpikingCell):
 
 def feed_back(feedback: Callable[..., Array], spk: Array, key: PRNGKeyArray | None = None) -> Array:
     """Feedback current of the last step's spikes. Raise unless it has the shape of the spikes."""
-    expected = f"feedback must map spikes of shape {spk.shape} to currents of that shape, got"
+    expected = f"feedback must map spikes of shape {spk.shape} to currents of the same shape"
     key = None if key is None else jax.random.fold_in(key, 1)  # the surrogate uses `key`
     try:
-        current = call(unwrap(feedback), spk, key)
+        current = call_layer(unwrap(feedback), spk, key)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{expected}: {reason(error)}.") from error
+        raise ValueError(f"{expected}, got the error: {first_line(error)}.") from error
     if current.shape != spk.shape:
-        raise ValueError(f"{expected} shape {current.shape}.")
+        raise ValueError(f"{expected}, got shape {current.shape}.")
     return current.astype(spk.dtype)

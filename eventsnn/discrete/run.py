@@ -10,9 +10,10 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from .. import checks
 from ..constraints import unwrap
-from .base import AbstractCell, call
-from .given import Feed, asked, feed, fitting, typed_key
-from .sequential import Sequential, named
+from .arguments import Inputs, as_inputs, check_state, layer_indices, typed_key
+from .base import AbstractCell
+from .layers import call_layer
+from .sequential import Sequential, naming_layer
 
 
 class Run(NamedTuple):
@@ -74,9 +75,9 @@ def run(
 
     **Raises:** `ValueError` for invalid arguments.
     """
-    found, shown = feed(xs, num_steps, batch=False), _asked(model, layers, parallel)
-    out = _compiled(model, found, state, typed_key(key), shown, parallel)
-    return _of_one(out) if isinstance(layers, int | np.integer) else out
+    inputs, indices = as_inputs(xs, num_steps, batch=False), _check(model, layers, parallel)
+    out = _compiled(model, inputs, state, typed_key(key), indices, parallel)
+    return _single_layer(out) if isinstance(layers, int | np.integer) else out
 
 
 def run_batch(
@@ -114,95 +115,95 @@ def run_batch(
     **Returns:** a [`Run`][] with spikes and membranes of shape `(T, batch, *neurons)`, and a state
     with the batch as its first axis.
     """
-    found, shown = feed(xs, num_steps, batch=True), _asked(model, layers, parallel)
-    samples = jax.tree.leaves(found.first())[0].shape[0]
-    out = _compiled_batch(model, found, state, typed_key(key, samples), shown, parallel)
-    return _of_one(out) if isinstance(layers, int | np.integer) else out
+    inputs, indices = as_inputs(xs, num_steps, batch=True), _check(model, layers, parallel)
+    samples = jax.tree.leaves(inputs.at_first_step())[0].shape[0]
+    out = _compiled_batch(model, inputs, state, typed_key(key, samples), indices, parallel)
+    return _single_layer(out) if isinstance(layers, int | np.integer) else out
 
 
-def _asked(model, layers, parallel):
+def _check(model, layers, parallel):
     """Check the model and the static arguments. Return the indices of the layers to record."""
     expected = "a cell, or layers in a discrete.Sequential"
     checks.instance("model", model, AbstractCell, expected)
     checks.flag("parallel", parallel)
-    return asked(layers, len(model.layers) if isinstance(model, Sequential) else 1)
+    return layer_indices(layers, len(model.layers) if isinstance(model, Sequential) else 1)
 
 
-def _of_one(out):
+def _single_layer(out):
     return out._replace(spikes=out.spikes[0], membranes=out.membranes[0])
 
 
 @eqx.filter_jit
-def _compiled(model, feed, state, key, asked, parallel):
+def _compiled(model, inputs, state, key, indices, parallel):
     model = unwrap(model)
     if state is not None:
-        state = fitting(state, model.init_state, feed.first(), "model.init_state(x)")
-    return _over_time(model, feed, state, key, asked, parallel)
+        state = check_state(state, model.init_state, inputs.at_first_step(), "model.init_state(x)")
+    return _run_sample(model, inputs, state, key, indices, parallel)
 
 
 @eqx.filter_jit
-def _compiled_batch(model, feed, state, key, asked, parallel):
-    model, axis = unwrap(model), 0 if feed.constant else 1
-    x = feed.first()
+def _compiled_batch(model, inputs, state, key, indices, parallel):
+    model, axis = unwrap(model), 0 if inputs.constant else 1
+    x = inputs.at_first_step()
     if state is not None:
         init_state = jax.vmap(model.init_state)
-        state = fitting(state, init_state, x, "jax.vmap(model.init_state)(x)")
+        state = check_state(state, init_state, x, "jax.vmap(model.init_state)(x)")
     if key is not None and key.ndim == 0:
         key = jax.random.split(key, jax.tree.leaves(x)[0].shape[0])
 
     def one(x, state, key):
-        return _over_time(model, feed._replace(x=x), state, key, asked, parallel)
+        return _run_sample(model, inputs._replace(x=x), state, key, indices, parallel)
 
     in_axes = (axis, None if state is None else 0, None if key is None else 0)
-    return jax.vmap(one, in_axes=in_axes, out_axes=Run(1, 1, 0))(feed.x, state, key)
+    return jax.vmap(one, in_axes=in_axes, out_axes=Run(1, 1, 0))(inputs.x, state, key)
 
 
-def _over_time(model, feed, state, key, asked, parallel):
+def _run_sample(model, inputs, state, key, indices, parallel):
     """Run one sample and record several layers."""
     stack = model.layers if isinstance(model, Sequential) else (model,)
     if state is None:
-        state = model.init_state(feed.first())
+        state = model.init_state(inputs.at_first_step())
     states = list(state) if isinstance(model, Sequential) else [state]
 
-    seen: dict[int, _Seen] = {}
-    for start, block in _blocks(stack, apart=parallel):
-        inside, stop = feed, start + len(block)
+    recorded: dict[int, _Recorded] = {}
+    for start, block in _blocks(stack, separate=parallel):
+        stop = start + len(block)
         # The random numbers of a layer do not depend on how the layers are split into blocks.
         keys = None
         if key is not None:
             keys = [jax.random.fold_in(key, start + i) for i in range(len(block))]
-        wanted = [i - start for i in asked if start <= i < stop]
+        wanted = [i - start for i in indices if start <= i < stop]
         if isinstance(block[0], AbstractCell):
-            over_time = _all_at_once if parallel else _scan
+            run_block = _in_parallel if parallel else _scan
             first = start if isinstance(model, Sequential) else None
-            found, states[start:stop] = over_time(
-                block, inside, states[start:stop], keys, wanted, first
+            found, states[start:stop] = run_block(
+                block, inputs, states[start:stop], keys, wanted, first
             )
-            feed = Feed(found[len(block) - 1].spikes, False, feed.num_steps)
+            inputs = Inputs(found[len(block) - 1].spikes, False, inputs.num_steps)
         else:
-            feed = _memoryless(block[0], inside, keys and keys[0], start)
-            found = {0: _Seen(feed.over_time(), None)} if wanted else {}
-        seen |= {start + i: value for i, value in found.items()}
+            inputs = _apply_stateless(block[0], inputs, keys and keys[0], start)
+            found = {0: _Recorded(inputs.at_all_steps(), None)} if wanted else {}
+        recorded |= {start + i: value for i, value in found.items()}
 
-    spikes, membranes = zip(*(seen[i] for i in asked), strict=True)
+    spikes, membranes = zip(*(recorded[i] for i in indices), strict=True)
     return Run(spikes, membranes, tuple(states) if isinstance(model, Sequential) else states[0])
 
 
-class _Seen(NamedTuple):
+class _Recorded(NamedTuple):
     """Recorded outputs and membrane potentials of a layer over time."""
 
     spikes: Any
     membranes: Any
 
 
-def _blocks(stack, *, apart):
+def _blocks(stack, *, separate):
     """Yield the blocks of layers to run one after the other, with the index of their first layer.
 
     The layers from the first cell to the last cell form one block. All other layers are blocks of
-    one layer. With `apart`, every layer is its own block.
+    one layer. With `separate`, every layer is its own block.
     """
     cells = [i for i, layer in enumerate(stack) if isinstance(layer, AbstractCell)]
-    core = range(cells[0], cells[-1] + 1) if cells and not apart else range(0)
+    core = range(cells[0], cells[-1] + 1) if cells and not separate else range(0)
     for i, layer in enumerate(stack):
         if i not in core:
             yield i, (layer,)
@@ -210,17 +211,17 @@ def _blocks(stack, *, apart):
             yield i, stack[core.start : core.stop]
 
 
-def _memoryless(layer, feed, key, index):
+def _apply_stateless(layer, inputs, key, index):
     """Apply a stateless layer to all steps at once, or only once if all steps are the same."""
 
     def once(x, key):
-        with named(index, layer, x):
-            return call(layer, x, key)
+        with naming_layer(index, layer, x):
+            return call_layer(layer, x, key)
 
-    if feed.constant and (key is None or not _may_be_random(layer)):
-        return feed._replace(x=once(feed.x, key))
-    keys = None if key is None else jax.random.split(key, feed.num_steps)
-    return Feed(jax.vmap(once)(feed.over_time(), keys), False, feed.num_steps)
+    if inputs.constant and (key is None or not _may_be_random(layer)):
+        return inputs._replace(x=once(inputs.x, key))
+    keys = None if key is None else jax.random.split(key, inputs.num_steps)
+    return Inputs(jax.vmap(once)(inputs.at_all_steps(), keys), False, inputs.num_steps)
 
 
 def _may_be_random(layer):
@@ -228,39 +229,39 @@ def _may_be_random(layer):
     if not isinstance(layer, eqx.Module):
         return False
     modules = jax.tree.leaves(layer, is_leaf=lambda x: isinstance(x, eqx.nn.Dropout))
-    known = type(layer).__module__.startswith("equinox.nn")
-    return not known or any(isinstance(m, eqx.nn.Dropout) for m in modules)
+    from_equinox = type(layer).__module__.startswith("equinox.nn")
+    return not from_equinox or any(isinstance(m, eqx.nn.Dropout) for m in modules)
 
 
-def _scan(block, feed, states, keys, wanted, first):
+def _scan(block, inputs, states, keys, wanted, first):
     """Run a block of layers step by step."""
     cells = Sequential(block)
-    recorded = sorted({*wanted, len(block) - 1})
+    recording = sorted({*wanted, len(block) - 1})
     nothing = [None] * len(block)
 
     def step(states, at):
         x, keys = at
-        x = feed.x if feed.constant else x
+        x = inputs.x if inputs.constant else x
         outs, states = cells.step(x, states, keys or nothing, first)
-        return states, [_Seen(outs[i], _membrane(states[i])) for i in recorded]
+        return states, [_Recorded(outs[i], _membrane(states[i])) for i in recording]
 
     if keys is not None:
-        keys = [jax.random.split(key, feed.num_steps) for key in keys]
-    xs = None if feed.constant else feed.x
-    states, seen = jax.lax.scan(step, tuple(states), (xs, keys), length=feed.num_steps)
-    return dict(zip(recorded, seen, strict=True)), states
+        keys = [jax.random.split(key, inputs.num_steps) for key in keys]
+    xs = None if inputs.constant else inputs.x
+    states, recorded = jax.lax.scan(step, tuple(states), (xs, keys), length=inputs.num_steps)
+    return dict(zip(recording, recorded, strict=True)), states
 
 
-def _all_at_once(block, feed, states, keys, wanted, first):
+def _in_parallel(block, inputs, states, keys, wanted, first):
     """Run one cell over all steps, by its associative scan if it has one."""
-    xs = feed.over_time()
-    with named(first, block[0], jax.tree.map(lambda x: x[0], xs)):
+    xs = inputs.at_all_steps()
+    with naming_layer(first, block[0], jax.tree.map(lambda x: x[0], xs)):
         found = block[0].in_parallel(xs, states[0], key=keys and keys[0])
     if found is None:
-        return _scan(block, feed, states, keys, wanted, first)
-    spikes, over_time = found
-    last = jax.tree.map(lambda x: x[-1], over_time)
-    return {0: _Seen(spikes, _membrane(over_time))}, (last,)
+        return _scan(block, inputs, states, keys, wanted, first)
+    spikes, states = found
+    last = jax.tree.map(lambda x: x[-1], states)
+    return {0: _Recorded(spikes, _membrane(states))}, (last,)
 
 
 def _membrane(state):

@@ -11,7 +11,8 @@ from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from .. import checks
 from ..constraints import unwrap
-from .base import AbstractCell, call, callable_instance, described, reason
+from .base import AbstractCell
+from .layers import call_layer, callable_instance, describe, first_line
 
 
 class Sequential(AbstractCell):
@@ -38,12 +39,12 @@ class Sequential(AbstractCell):
     def __init__(self, layers: Sequence[AbstractCell | Callable[..., Array]]):
         self.layers = tuple(layers) if isinstance(layers, Iterable) else ()
         if not self.layers:
-            raise checks.wrong("layers", layers, "a sequence of at least one layer")
+            raise checks.value_error("layers", layers, "a sequence of at least one layer")
         for i, layer in enumerate(self.layers):
             if isinstance(layer, eqx.nn.StatefulLayer) and layer.is_stateful():
                 raise ValueError(
-                    f"layers[{i}] must be a layer without running statistics, whose state is "
-                    f"Equinox's and not a cell's, got {type(layer).__name__}."
+                    f"layers[{i}] must be a layer without running statistics, since a model has no "
+                    f"`equinox.nn.State`, got {type(layer).__name__}."
                 )
             callable_instance(f"layers[{i}]", layer)
 
@@ -56,7 +57,7 @@ class Sequential(AbstractCell):
         states = []
         key = jax.eval_shape(lambda: jax.random.key(0))
         for i, layer in enumerate(unwrap(self.layers)):
-            with named(i, layer, x):
+            with naming_layer(i, layer, x):
                 state = layer.init_state(x) if isinstance(layer, AbstractCell) else None
                 states.append(state)
                 x, _ = eqx.filter_eval_shape(_apply, layer, x, state, key)
@@ -92,10 +93,10 @@ class Sequential(AbstractCell):
         layers, outs, states = unwrap(self.layers), [], []
         if not isinstance(state, tuple | list) or len(state) != len(layers):
             raise ValueError(
-                f"state must have {len(layers)} entries, one per layer, got {described(state)}."
+                f"state must have {len(layers)} entries, one per layer, got {describe(state)}."
             )
         for i, (layer, before, layer_key) in enumerate(zip(layers, state, keys, strict=True)):
-            with named(None if first is None else first + i, layer, x):
+            with naming_layer(None if first is None else first + i, layer, x):
                 x, after = _apply(layer, x, before, layer_key)
             outs.append(x)
             states.append(after)
@@ -103,7 +104,7 @@ class Sequential(AbstractCell):
 
 
 @contextmanager
-def named(index: int | None, layer: Any, x: Any) -> Iterator[None]:
+def naming_layer(index: int | None, layer: Any, x: Any) -> Iterator[None]:
     """Add the layer and its input to the message of an error raised inside.
 
     With `index` None, the error is left unchanged.
@@ -118,12 +119,12 @@ def named(index: int | None, layer: Any, x: Any) -> Iterator[None]:
         integers = any(not jnp.issubdtype(a.dtype, jnp.inexact) for a in jax.tree.leaves(x))
         hint = " (integers become floating-point by astype)" if integers else ""
         raise ValueError(
-            f"layers[{index}] ({type(layer).__name__}) must accept {described(x)}, the input of "
-            f"one sample at one step, got: {reason(error)}{hint}."
+            f"layers[{index}] ({type(layer).__name__}) must accept {describe(x)}, the input of "
+            f"one sample at one step, got the error: {first_line(error)}{hint}."
         ) from error
 
 
 def _apply(layer, x, state, key):
     if isinstance(layer, AbstractCell):
         return layer(x, state, key=key)
-    return call(layer, x, key), None
+    return call_layer(layer, x, key), None

@@ -20,7 +20,7 @@ Values and gradients, including the defaults, are those of snnTorch 1.0.0 except
 
 | snnTorch | here | difference |
 |---|---|---|
-| `atan` | [`ATan`][] | none (the snnTorch docstring has a spurious factor 1/pi) |
+| `atan` | [`ATan`][] | none (its docstring has a factor 1/pi instead of alpha/2) |
 | `fast_sigmoid` | [`FastSigmoid`][] | none |
 | `sigmoid` | [`Sigmoid`][] | snnTorch: NaN if $e^{-kx}$ overflows |
 | `straight_through_estimator` | [`StraightThrough`][] | none |
@@ -42,7 +42,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
-from ..checks import NOT_NEGATIVE, POSITIVE, is_floating, numbers, within, wrong
+from ..checks import NOT_NEGATIVE, POSITIVE, is_floating, numbers, value_error, within
 
 
 class AbstractSurrogate(eqx.Module):
@@ -78,7 +78,7 @@ class AbstractSurrogate(eqx.Module):
         if not is_floating(x):
             raise ValueError(f"x must be floating-point, got {x.dtype}.")
         x = jnp.asarray(x)
-        return _step(x, _fitted(self.derivative(x, key=key), x))
+        return _step(x, _match_shape(self.derivative(x, key=key), x))
 
 
 @jax.custom_jvp
@@ -285,7 +285,7 @@ class StochasticSpike(AbstractSurrogate):
     def derivative(self, x: Array, *, key: PRNGKeyArray | None = None) -> Array:
         if key is None:
             expected = "a jax.random key, as the derivative of StochasticSpike is random"
-            raise wrong("key", key, expected)
+            raise value_error("key", key, expected)
         mean, scale = jnp.asarray(self.mean, x.dtype), jnp.asarray(self.variance, x.dtype)
         noise = (jax.random.uniform(key, x.shape, x.dtype) - 0.5 + mean) * scale
         return jnp.where(x > 0, 1, noise)
@@ -324,7 +324,7 @@ class Custom(AbstractSurrogate):
 
     def __check_init__(self):
         if not callable(self.function) or isinstance(self.function, type):
-            raise wrong("function", self.function, "a callable x -> derivative")
+            raise value_error("function", self.function, "a callable x -> derivative")
 
     def derivative(self, x: Array, *, key: PRNGKeyArray | None = None) -> Array:
         return jnp.asarray(self.function(x))
@@ -334,7 +334,7 @@ def _fast_sigmoid(slope, x):
     return 1 / (1 + jnp.asarray(slope, x.dtype) * jnp.abs(x)) ** 2
 
 
-def _fitted(slope, x):
+def _match_shape(slope, x):
     """Convert a derivative to the shape and dtype of `x`."""
     try:
         return jnp.broadcast_to(slope.astype(x.dtype), x.shape)

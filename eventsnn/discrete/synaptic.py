@@ -7,16 +7,9 @@ from typing import NamedTuple
 import equinox as eqx
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from .base import (
-    RATE,
-    AbstractSpikingCell,
-    Like,
-    callable_instance,
-    decay,
-    leaf,
-    reset_delay,
-    zeros,
-)
+from .base import AbstractSpikingCell
+from .layers import callable_instance
+from .parameters import UNIT_INTERVAL, ArrayOrStruct, decay, reset_delay, to_parameter, zero_state
 from .recurrence import linear_recurrence
 from .rleaky import feed_back
 
@@ -60,12 +53,12 @@ class Synaptic(AbstractSpikingCell):
     - `alpha`: $\alpha$ in [0, 1], decay of the synaptic current per step, clipped like `beta`.
     """
 
-    alpha: Float[Array, "*neurons"] = eqx.field(converter=leaf("alpha", RATE))
-    beta: Float[Array, "*neurons"] = eqx.field(converter=leaf("beta", RATE))
+    alpha: Float[Array, "*neurons"] = eqx.field(converter=to_parameter("alpha", UNIT_INTERVAL))
+    beta: Float[Array, "*neurons"] = eqx.field(converter=to_parameter("beta", UNIT_INTERVAL))
     reset_delay: bool = eqx.field(default=True, converter=reset_delay, static=True, kw_only=True)
 
-    def init_state(self, x: Like) -> SynapticState:
-        return SynapticState(zeros(x), zeros(x))
+    def init_state(self, x: ArrayOrStruct) -> SynapticState:
+        return SynapticState(zero_state(x), zero_state(x))
 
     def __call__(
         self, x: Array, state: SynapticState, *, key: PRNGKeyArray | None = None
@@ -95,13 +88,13 @@ class RSynaptic(AbstractSpikingCell):
     [`eventsnn.discrete.RLeaky`][].
     """
 
-    alpha: Float[Array, "*neurons"] = eqx.field(converter=leaf("alpha", RATE))
-    beta: Float[Array, "*neurons"] = eqx.field(converter=leaf("beta", RATE))
+    alpha: Float[Array, "*neurons"] = eqx.field(converter=to_parameter("alpha", UNIT_INTERVAL))
+    beta: Float[Array, "*neurons"] = eqx.field(converter=to_parameter("beta", UNIT_INTERVAL))
     feedback: Callable[..., Array] = eqx.field(converter=partial(callable_instance, "feedback"))
     reset_delay: bool = eqx.field(default=True, converter=reset_delay, static=True, kw_only=True)
 
-    def init_state(self, x: Like) -> RSynapticState:
-        return RSynapticState(zeros(x), zeros(x), zeros(x))
+    def init_state(self, x: ArrayOrStruct) -> RSynapticState:
+        return RSynapticState(zero_state(x), zero_state(x), zero_state(x))
 
     def __call__(
         self, x: Array, state: RSynapticState, *, key: PRNGKeyArray | None = None

@@ -45,14 +45,14 @@ def trainable(model: AbstractCell, *names: str) -> PyTree:
     **Raises:** `ValueError` for an unknown name, or a model without parameters.
     """
     if not any(map(eqx.is_inexact_array, jax.tree.leaves(model))):
-        raise checks.wrong("model", model, "a cell or a tree with floating-point arrays")
+        raise checks.value_error("model", model, "a cell or a tree with floating-point arrays")
     own = {name for cell in _cells(model) for name in cell.neuron_parameters}
-    known = (*NEURON_PARAMETERS, *sorted(own - set(NEURON_PARAMETERS)))
-    unknown = [name for name in names if not isinstance(name, str) or name not in known]
+    valid = (*NEURON_PARAMETERS, *sorted(own - set(NEURON_PARAMETERS)))
+    unknown = [name for name in names if not isinstance(name, str) or name not in valid]
     if unknown:
-        found = ", ".join(checks.shown(name) for name in unknown)
-        raise ValueError(f"names must be among {', '.join(known)}, got {found}.")
-    fixed = set(known) - set(names) | {"surrogate"}
+        found = ", ".join(checks.short_repr(name) for name in unknown)
+        raise ValueError(f"names must be among {', '.join(valid)}, got {found}.")
+    fixed = set(valid) - set(names) | {"surrogate"}
 
     def trains(path, leaf):
         if isinstance(leaf, Frozen):

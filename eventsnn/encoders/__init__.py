@@ -5,12 +5,17 @@ channel. All of them work under `jax.vmap`, and under `jax.jit` with `num_steps`
 static arguments.
 """
 
-from .targets import levels as levels
-from .targets import one_hot as one_hot
-from .targets import ramps as ramps
-from .targets import targets_latency as targets_latency
-from .targets import targets_rate as targets_rate
-from .trains import delta as delta
-from .trains import latency as latency
-from .trains import latency_times as latency_times
-from .trains import rate as rate
+from .targets import one_hot, ramp_targets, spike_targets, targets_latency, targets_rate
+from .trains import delta, latency, latency_times, rate
+
+__all__ = [
+    "delta",
+    "latency",
+    "latency_times",
+    "one_hot",
+    "ramp_targets",
+    "rate",
+    "spike_targets",
+    "targets_latency",
+    "targets_rate",
+]

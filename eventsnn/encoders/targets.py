@@ -11,14 +11,14 @@ from jaxtyping import Array, ArrayLike, Float, Int, Real
 from ..checks import (
     as_floating,
     broadcast,
+    check_elements,
     flag,
+    integer,
     is_integer,
     number,
     numbers,
     real_dtype,
-    refuse_values,
-    shown,
-    whole,
+    value_error,
 )
 from .trains import latency
 
@@ -39,16 +39,16 @@ def one_hot(
 
     The counterpart of snnTorch's `to_one_hot`. The inverse is `jnp.argmax(..., -1)`.
     """
-    classes, dtype = whole("num_classes", num_classes), real_dtype("dtype", dtype)
+    classes, dtype = integer("num_classes", num_classes), real_dtype("dtype", dtype)
     found = numbers("labels", labels, "integers")
     if not is_integer(found):
-        raise ValueError(f"labels must be integers, got {found.dtype} {shown(found)}.")
+        raise value_error("labels", found, "integers")
     expected = f"in 0 ... {classes - 1}"
-    refuse_values("labels", found, lambda v: (v >= 0) & (v < classes), expected)
+    check_elements("labels", found, lambda v: (v >= 0) & (v < classes), expected)
     return jax.nn.one_hot(jnp.asarray(found), classes, dtype=dtype)
 
 
-def levels(
+def spike_targets(
     spikes: Real[ArrayLike, "*shape"], *, on_target: float = 1.0, off_target: float = 0.0
 ) -> Float[Array, "*shape"]:
     """Membrane-potential target: `on_target` at a spike, `off_target` elsewhere.
@@ -65,12 +65,12 @@ def levels(
     **Raises:** `ValueError` for spikes that are not real numbers or are NaN, and for targets that
     are not finite or do not broadcast to the shape of the spikes.
     """
-    spikes = _train(spikes)
-    on, off = _values(on_target, off_target, spikes)
+    spikes = _as_spikes(spikes)
+    on, off = _target_values(on_target, off_target, spikes)
     return jnp.where(spikes > 0, on, off)
 
 
-def ramps(
+def ramp_targets(
     spikes: Real[ArrayLike, " time *channels"],
     *,
     on_target: float = 1.0,
@@ -87,17 +87,17 @@ def ramps(
     **Arguments:**
 
     - `spikes`: a spike train, time axis first. Each channel has its own ramps.
-    - `on_target`, `off_target`: as for [`levels`][].
+    - `on_target`, `off_target`: as for [`spike_targets`][].
 
     The counterpart of snnTorch's `rate_interpolate`. For a train with one spike per channel it is
     also the counterpart of `latency_interpolate`.
 
-    **Raises:** as [`levels`][], and `ValueError` for spikes without a time axis.
+    **Raises:** as [`spike_targets`][], and `ValueError` for spikes without a time axis.
     """
-    spikes = _train(spikes)
+    spikes = _as_spikes(spikes)
     if spikes.ndim == 0:
-        raise ValueError("spikes must have the time as their first axis, got shape ().")
-    on, off = _values(on_target, off_target, spikes)
+        raise ValueError("spikes must have shape (time, ...), got shape ().")
+    on, off = _target_values(on_target, off_target, spikes)
     steps, fired = spikes.shape[0], spikes > 0
     now = jnp.arange(steps).reshape(-1, *(1,) * (spikes.ndim - 1))
     upcoming = jax.lax.cummin(jnp.where(fired, now, steps), reverse=True)
@@ -105,7 +105,7 @@ def ramps(
     start = 1 + jnp.concatenate([jnp.full_like(latest[:1], -1), latest[:-1]])
     share = ((now - start) / jnp.maximum(upcoming - start, 1)).astype(spikes.dtype)
     rising = off + (on - off) * share
-    flat = levels(spikes, on_target=on_target, off_target=off_target)
+    flat = spike_targets(spikes, on_target=on_target, off_target=off_target)
     return jnp.where(fired | (upcoming == steps), flat, rising)
 
 
@@ -132,23 +132,25 @@ def targets_rate(
     - `num_steps`: the number of steps.
     - `correct_rate`, `incorrect_rate`: rates of the correct neuron and of all others, in spikes per
         step, in [0, 1]. `correct_rate` must not be below `incorrect_rate`. Defaults: 1 and 0.
-    - `on_target`, `off_target`: target values, as for [`levels`][].
+    - `on_target`, `off_target`: target values, as for [`spike_targets`][].
     - `first_spike_time`: $t_0$, the step of the first spike of every neuron. Default: 0.
-    - `interpolate`: whether to return [`ramps`][] instead of [`levels`][]. Default: False.
+    - `interpolate`: whether to return [`ramp_targets`][] instead of [`spike_targets`][]. Default:
+        False.
     - `dtype`: dtype of the targets. Default: the default floating-point type.
 
-    **Returns:** the targets, always with the time axis first. snnTorch omits the time axis if the
-    target is the same at every step, and skips the ramp for the rates 1 and 0. For all other rates
-    it returns a wrong shape or fails.
+    **Returns:** the targets, always with the time axis first.
 
     **Raises:** `ValueError` for options or labels out of range.
 
-    The counterpart of snnTorch's `targets_rate` with the regular pattern. Its Poisson pattern is
+    The counterpart of snnTorch's `targets_rate` with the regular pattern, as intended there. For
+    the rates 1 and 0, snnTorch omits the time axis if `first_spike_time` is 0, and ignores
+    `interpolate`. For all other rates it fails unless `num_steps` equals `num_classes` (or there is
+    one class), and then the shape is wrong unless `interpolate=True`. Its Poisson pattern is
     [`rate`][] of the two probabilities. Its uniform pattern loses coinciding spikes and has no
     counterpart.
     """
-    steps = whole("num_steps", num_steps)
-    first = whole("first_spike_time", first_spike_time, 0, steps - 1)
+    steps = integer("num_steps", num_steps)
+    first = integer("first_spike_time", first_spike_time, 0, steps - 1)
     flag("interpolate", interpolate)
     real_dtype("dtype", dtype)
     correct = number("correct_rate", correct_rate, "a number in [0, 1]", lambda v: 0 <= v <= 1)
@@ -159,9 +161,9 @@ def targets_rate(
     trains = (
         jnp.asarray(_regular(r, steps, first), dtype).reshape(times) for r in (correct, incorrect)
     )
-    shape = ramps if interpolate else levels
-    right, wrong = (shape(s, on_target=on_target, off_target=off_target) for s in trains)
-    return jnp.where(is_correct, right, wrong)
+    encode = ramp_targets if interpolate else spike_targets
+    correct, incorrect = (encode(s, on_target=on_target, off_target=off_target) for s in trains)
+    return jnp.where(is_correct, correct, incorrect)
 
 
 def targets_latency(
@@ -192,13 +194,15 @@ def targets_latency(
     - `tau`, `threshold`, `mode`, `normalize`, `first_spike_time`: as for [`latency`][].
     - `clip`: as for [`latency`][]. If True, the incorrect neurons do not spike, with or without
         `interpolate`. With `interpolate`, snnTorch gives them ramps nevertheless.
-    - `on_target`, `off_target`: target values, as for [`levels`][].
-    - `interpolate`: whether to return [`ramps`][] instead of [`levels`][]. Default: False.
+    - `on_target`, `off_target`: target values, as for [`spike_targets`][].
+    - `interpolate`: whether to return [`ramp_targets`][] instead of [`spike_targets`][]. Default:
+        False.
     - `dtype`: dtype of the targets. Default: the default floating-point type.
 
     The counterpart of snnTorch's `targets_latency`, with one difference. Here a neuron whose spike
-    would come after the last step stays at `off_target`. In snnTorch a neuron that would spike at
-    step `num_steps` has a ramp.
+    would come after the last step stays at `off_target`. snnTorch raises an error. With
+    `bypass=True` it does not, and a neuron that would spike at step `num_steps` then has a ramp if
+    `interpolate=True`.
     """
     flag("interpolate", interpolate)
     spikes = latency(
@@ -211,23 +215,21 @@ def targets_latency(
         clip=clip,
         first_spike_time=first_spike_time,
     )
-    shape = ramps if interpolate else levels
-    return shape(spikes, on_target=on_target, off_target=off_target)
+    encode = ramp_targets if interpolate else spike_targets
+    return encode(spikes, on_target=on_target, off_target=off_target)
 
 
-def _train(spikes) -> Array:
+def _as_spikes(spikes) -> Array:
     """Convert spikes to floating point. Raise if one of them is NaN."""
     spikes = numbers("spikes", spikes, boolean=True)
-    refuse_values("spikes", spikes, lambda v: v == v, "numbers, not NaN")
+    check_elements("spikes", spikes, lambda v: v == v, "numbers, not NaN")
     return as_floating(spikes)
 
 
-def _values(on_target, off_target, spikes) -> tuple[Array, Array]:
+def _target_values(on_target, off_target, spikes) -> tuple[Array, Array]:
     """Target values at the spikes and elsewhere, checked and converted to arrays."""
-    on, off = (
-        broadcast(name, value, spikes.shape, "spikes", spikes.dtype)
-        for name, value in (("on_target", on_target), ("off_target", off_target))
-    )
+    on = broadcast("on_target", on_target, spikes.shape, "spikes", spikes.dtype)
+    off = broadcast("off_target", off_target, spikes.shape, "spikes", spikes.dtype)
     return on, off
 
 

@@ -49,16 +49,16 @@ def rate(
     """
     checks.key("key", key)
     given = checks.numbers("x", x, boolean=True)
-    checks.refuse_values("x", given, lambda v: v == v, "a number, not NaN")
+    checks.check_elements("x", given, lambda v: v == v, "a number, not NaN")
     x = checks.as_floating(given)
     if num_steps is None:
         if x.ndim == 0:
-            raise ValueError("x must have the time as its first axis, or pass num_steps, got ().")
-        first, steps = checks.whole("first_spike_time", first_spike_time, 0), x.shape[0]
+            raise ValueError("x must have shape (time, ...) without num_steps, got shape ().")
+        first, steps = checks.integer("first_spike_time", first_spike_time, 0), x.shape[0]
         silent = jnp.zeros((first, *x.shape[1:]), x.dtype)
     else:
         steps = checks.count("num_steps", num_steps)
-        first = checks.whole("first_spike_time", first_spike_time, 0, steps - 1)
+        first = checks.integer("first_spike_time", first_spike_time, 0, steps - 1)
         steps, silent = steps - first, jnp.zeros((first, *x.shape), x.dtype)
     shape = (steps, *silent.shape[1:])
     factor = checks.broadcast("gain", gain, x.shape, "x", x.dtype)
@@ -135,8 +135,8 @@ def latency(
         `tau` then has no effect. In log mode a batch is stretched as a whole, as in snnTorch. Under
         `jax.vmap` the code of a sample does not depend on the other samples. Default: False.
 
-    **Returns:** zeros and ones in the dtype of `x`, time axis first. Use [`levels`][] for other
-    values, and [`ramps`][] for targets that rise up to the spike.
+    **Returns:** zeros and ones in the dtype of `x`, time axis first. Use [`spike_targets`][] for
+    other values, and [`ramp_targets`][] for targets that rise up to the spike.
     """
     x = _intensities(x)
     steps = checks.count("num_steps", num_steps)
@@ -177,8 +177,8 @@ def delta(
     """
     given = checks.numbers("xs", xs, boolean=True)
     if given.ndim == 0 or given.shape[0] == 0:
-        raise ValueError(f"xs must have the time as its first axis, got shape {given.shape}.")
-    checks.refuse_values("xs", given, np.isfinite, "finite")
+        raise ValueError(f"xs must have shape (time, ...), time >= 1, got shape {given.shape}.")
+    checks.check_elements("xs", given, np.isfinite, "finite")
     xs, threshold = checks.as_floating(given), checks.positive("threshold", threshold)
     checks.flag("off_spike", off_spike)
     before = xs[:1] if checks.flag("padding", padding) else jnp.zeros_like(xs[:1])
@@ -198,7 +198,7 @@ def _intensities(x) -> Array:
     Raise unless they are in [0, 1].
     """
     given = checks.numbers("x", x, boolean=True)
-    checks.refuse_values("x", given, lambda v: (v >= 0) & (v <= 1), "in [0, 1]")
+    checks.check_elements("x", given, lambda v: (v >= 0) & (v <= 1), "in [0, 1]")
     return checks.as_floating(given)
 
 
@@ -215,16 +215,16 @@ def _latency_times(x, tau, threshold, mode, clip, first, last):
     if last is not None:
         expected = f"a finite number >= first_spike_time = {first}"
         last = checks.number("last_spike_time", last, expected, lambda v: v >= first)
-    wide = x if jnp.finfo(x.dtype).bits >= 32 else x.astype(jnp.float32)
+    x32 = x if jnp.finfo(x.dtype).bits >= 32 else x.astype(jnp.float32)
     if mode == "log":
         # Not max(x, threshold + 1e-7) - threshold: in float32 only one digit of 1e-7 would remain.
-        distance = jnp.maximum(wide - threshold, _ABOVE_THRESHOLD)
+        distance = jnp.maximum(x32 - threshold, _ABOVE_THRESHOLD)
         times = tau * jnp.log((distance + threshold) / distance)
         if last is not None:
             latest = jnp.max(times, initial=0.0)
             times = times * (last - first) / jnp.where(latest > 0, latest, 1)
     else:
         scale = tau if last is None else last - first
-        times = scale * (1 - jnp.maximum(wide, threshold))
+        times = scale * (1 - jnp.maximum(x32, threshold))
     times = times + first
-    return jnp.where(wide < threshold, jnp.inf, times) if clip else times
+    return jnp.where(x32 < threshold, jnp.inf, times) if clip else times

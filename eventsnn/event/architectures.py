@@ -35,7 +35,7 @@ def recurrent_mask(
 
     **Raises:** `ValueError` for `inputs` < 0, or `hidden` or `outputs` < 1.
     """
-    inputs = checks.whole("inputs", inputs, 0)
+    inputs = checks.integer("inputs", inputs, 0)
     hidden, outputs = checks.count("hidden", hidden), checks.count("outputs", outputs)
     n = hidden + outputs
     mask = np.zeros((n + inputs, n), bool)
@@ -182,7 +182,7 @@ def _sizes(sizes: Sequence[int]) -> list[int]:
     expected = "at least two integers >= 1, inputs first"
     out = list(checks.instance("sizes", sizes, list | tuple | range | np.ndarray, expected))
     if len(out) < 2:
-        raise checks.wrong("sizes", sizes, expected)
+        raise checks.value_error("sizes", sizes, expected)
     return [checks.count(f"sizes[{i}]", size) for i, size in enumerate(out)]
 
 
@@ -191,7 +191,7 @@ def _each(init: Initializer | Sequence[Initializer], n: int) -> list[Initializer
     inits = [init] * n if callable(init) else init
     one_each = isinstance(inits, list | tuple) and len(inits) == n
     if not one_each or not all(callable(draw) for draw in inits):
-        raise checks.wrong("init", init, f"one function or {n}, one per layer")
+        raise checks.value_error("init", init, f"one function or {n}, one per layer")
     return list(inits)
 
 

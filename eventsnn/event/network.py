@@ -237,7 +237,7 @@ class EventNetwork(eqx.Module):
 
         Arguments and errors are as for [`ttfs`][]. With `throw=False` all counts of a sample that
         did not reach `t_max` are -1. Integers have no gradient; for a differentiable loss see
-        [`eventsnn.losses.spike_count`][].
+        [`eventsnn.losses.mse_soft_count`][].
         """
         record = self._simulate(in_times, None, throw)
         out = _over(record.status, lambda r: queries.counts(r, self.outputs), record)

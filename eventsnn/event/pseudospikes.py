@@ -59,7 +59,7 @@ class Pseudospikes(eqx.Module):
         except ValueError as error:
             raise ValueError(
                 f"pseudospikes must be None for neurons that cannot be driven, "
-                f"got {checks.shown(self)}. {error}"
+                f"got {checks.short_repr(self)}. {error}"
             ) from None
         return Pseudospikes(drive, self.duration)
 

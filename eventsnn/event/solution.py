@@ -113,7 +113,7 @@ def _where_sample(samples: Array, value: float, out: Array) -> Array:
 
 
 def _error_if(x: PyTree, pred: Array, count: Array, message: str) -> PyTree:
-    if not checks.known(pred):
+    if not checks.is_concrete(pred):
         return eqx.error_if(x, pred, message.format("Some"))
     if bool(pred):
         raise RuntimeError(message.format(int(count)))

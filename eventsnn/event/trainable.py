@@ -41,7 +41,9 @@ def trainable(model: Model, *names: str) -> Model:
         raise ValueError(f"names must be at least one of {', '.join(known)}, got none.")
     for name in names:
         if not isinstance(name, str) or name not in known:
-            raise ValueError(f"names must be among {', '.join(known)}, got {checks.shown(name)}.")
+            raise ValueError(
+                f"names must be among {', '.join(known)}, got {checks.short_repr(name)}."
+            )
     return jax.tree.unflatten(structure, [name in names for name in stored])
 
 

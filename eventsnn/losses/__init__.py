@@ -1,20 +1,30 @@
 """Loss functions: arrays in, a scalar out, the mean over the batch.
 
+Names have the order `<loss>_<quantity>`: `ce_ttfs` is the cross entropy of the first spike times.
+
+| quantity | event mode | discrete-time mode |
+|---|---|---|
+| first spike time, of classes | `ce_ttfs`, `accuracy_ttfs` | `ce_temporal`, `accuracy_temporal` |
+| spike times | `mse_time`, `mae_time`, `van_rossum` | `mse_temporal` |
+| spike counts and rates | `mse_soft_count` | `ce_rate`, `ce_count`, `mse_count`, `accuracy_rate` |
+| maximal membrane potential | `ce_max_potential` | `ce_max_membrane` |
+| membrane potential over time | `ce_integrated_potential` | `ce_membrane`, `mse_membrane` |
+| activity, added to a loss | | `l1_rate_sparsity`, `target_rate`, `rate_range` |
+
 The losses of the event mode take one of three inputs. Spike times are in ms, and `inf` means no
 spike.
 
-- First spike times of shape `(*batch, outputs)`: `time_mse`, `time_mae`, `ttfs_cross_entropy`,
-  `accuracy_ttfs`.
-- Spike trains of shape `(*trains, k)`: `van_rossum`, `soft_counts`, `spike_count`. A spike count
-  has no gradient with respect to the spike times. `soft_counts` and `spike_count` therefore use a
-  smooth count.
-- Membrane potentials of shape `(*batch, outputs, times)`, time axis last: `max_voltage_ce`,
-  `integrated_voltage_ce`.
+- First spike times of shape `(*batch, outputs)`: `ce_ttfs`, `accuracy_ttfs`, `mse_time`,
+  `mae_time`.
+- Spike trains of shape `(*trains, k)`: `van_rossum`, and `mse_soft_count` with its smooth count
+  `soft_counts`. A spike count itself has no gradient with respect to the spike times.
+- Membrane potentials of shape `(*batch, outputs, times)`, time axis last: `ce_max_potential`,
+  `ce_integrated_potential`.
 
-All other losses score the discrete mode. They follow snnTorch 1.0.0 unless documented otherwise.
-They take spikes or membrane potentials of shape `(time, *batch, outputs)`, time axis first, and
-return float32 or higher precision. `jax.vmap(loss, (1, 0))(spikes, labels)` returns one loss per
-sample.
+The losses of the discrete-time mode follow snnTorch 1.0.0 unless documented otherwise, and have its
+names without the suffix `_loss`. They take the fields `spikes` or `membranes` of a run, of shape
+`(time, *batch, outputs)`, time axis first, and return float32 or higher precision.
+`jax.vmap(loss, (1, 0))(spikes, labels)` returns one loss per sample.
 
 In both modes labels are integers of shape `(*batch)`. The batch may have any number of axes, or
 none.
@@ -25,28 +35,42 @@ squared errors multiply along the wrong axis, and its `ce_temporal_loss` divides
 weights.
 """
 
-from .accuracy import accuracy_rate as accuracy_rate
-from .accuracy import accuracy_temporal as accuracy_temporal
-from .classes import sum_populations as sum_populations
-from .counts import ce_count as ce_count
-from .counts import ce_rate as ce_rate
-from .counts import mse_count as mse_count
-from .event_counts import soft_counts as soft_counts
-from .event_counts import spike_count as spike_count
-from .membranes import ce_max_membrane as ce_max_membrane
-from .membranes import ce_membrane_sum as ce_membrane_sum
-from .membranes import mse_membrane as mse_membrane
-from .regularisers import l1_rate_sparsity as l1_rate_sparsity
-from .regularisers import rate_range as rate_range
-from .regularisers import target_rate as target_rate
-from .temporal import ce_temporal as ce_temporal
-from .temporal import first_spike_steps as first_spike_steps
-from .temporal import mse_temporal as mse_temporal
-from .temporal import spike_steps as spike_steps
-from .times import time_mae as time_mae
-from .times import time_mse as time_mse
-from .trains import van_rossum as van_rossum
-from .ttfs import accuracy_ttfs as accuracy_ttfs
-from .ttfs import ttfs_cross_entropy as ttfs_cross_entropy
-from .voltages import integrated_voltage_ce as integrated_voltage_ce
-from .voltages import max_voltage_ce as max_voltage_ce
+from .accuracy import accuracy_rate, accuracy_temporal
+from .classes import sum_populations
+from .counts import ce_count, ce_rate, mse_count
+from .event_counts import mse_soft_count, soft_counts
+from .membranes import ce_max_membrane, ce_membrane, mse_membrane
+from .potentials import ce_integrated_potential, ce_max_potential
+from .regularisers import l1_rate_sparsity, rate_range, target_rate
+from .temporal import ce_temporal, first_spike_steps, mse_temporal, spike_steps
+from .times import mae_time, mse_time
+from .trains import van_rossum
+from .ttfs import accuracy_ttfs, ce_ttfs
+
+__all__ = [
+    "accuracy_rate",
+    "accuracy_temporal",
+    "accuracy_ttfs",
+    "ce_count",
+    "ce_integrated_potential",
+    "ce_max_membrane",
+    "ce_max_potential",
+    "ce_membrane",
+    "ce_rate",
+    "ce_temporal",
+    "ce_ttfs",
+    "first_spike_steps",
+    "l1_rate_sparsity",
+    "mae_time",
+    "mse_count",
+    "mse_membrane",
+    "mse_soft_count",
+    "mse_temporal",
+    "mse_time",
+    "rate_range",
+    "soft_counts",
+    "spike_steps",
+    "sum_populations",
+    "target_rate",
+    "van_rossum",
+]

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from .classes import class_labels, record, sum_populations
+from .classes import class_labels, sum_populations, time_series
 from .temporal import first_spike_steps
 
 
@@ -29,8 +29,8 @@ def accuracy_rate(
 
     **Raises:** `ValueError` if the shapes do not match, or a label is out of range.
     """
-    counts = sum_populations(jnp.sum(record("spikes", spikes), axis=0), num_classes)
-    return _share(jnp.argmax(counts, axis=-1), labels, counts)
+    counts = sum_populations(jnp.sum(time_series("spikes", spikes), axis=0), num_classes)
+    return _fraction_correct(jnp.argmax(counts, axis=-1), labels, counts)
 
 
 def accuracy_temporal(
@@ -44,10 +44,10 @@ def accuracy_temporal(
     **Arguments:** as for [`accuracy_rate`][], without `num_classes`.
     """
     steps = first_spike_steps(spikes)
-    return _share(jnp.argmin(steps, axis=-1), labels, steps)
+    return _fraction_correct(jnp.argmin(steps, axis=-1), labels, steps)
 
 
-def _share(answers, labels, scores):
+def _fraction_correct(answers, labels, scores):
     labels = class_labels(labels, answers.shape, scores.shape[-1])
-    right = answers.astype(labels.dtype) == labels
-    return jnp.mean(right & ~jnp.any(jnp.isnan(scores), axis=-1))
+    correct = answers.astype(labels.dtype) == labels
+    return jnp.mean(correct & ~jnp.any(jnp.isnan(scores), axis=-1))

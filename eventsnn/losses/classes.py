@@ -1,4 +1,4 @@
-"""Shared helpers of the losses: recorded arrays, labels, class weights, population codes."""
+"""Shared helpers of the losses: arrays over time, labels, class weights, population codes."""
 
 import jax
 import jax.numpy as jnp
@@ -25,23 +25,23 @@ def sum_populations(
     """
     x = jnp.asarray(checks.numbers("x", x, boolean=True))
     if x.ndim == 0:
-        raise ValueError("x must have the outputs as its last axis, got shape ().")
+        raise ValueError("x must have shape (..., n_out), got shape ().")
     if num_classes is None:
         return x
     n_out = x.shape[-1]
     sizes = [n for n in range(1, n_out + 1) if n_out % n == 0]
-    if not checks.is_whole(num_classes) or num_classes not in sizes:
+    if not checks.is_integer_scalar(num_classes) or num_classes not in sizes:
         expected = f"an integer that divides the {n_out} outputs"
-        raise checks.wrong("num_classes", num_classes, expected)
+        raise checks.value_error("num_classes", num_classes, expected)
     return jnp.sum(x.reshape(*x.shape[:-1], int(num_classes), -1), axis=-1)
 
 
-def record(name: str, value: ArrayLike) -> Float[Array, "time *batch n_out"]:
+def time_series(name: str, value: ArrayLike) -> Float[Array, "time *batch n_out"]:
     """Convert spikes or membrane potentials to float32 or higher precision and check the shape.
 
     In that precision spike counts and step indices are exact integers.
     """
-    x = wide(name, value)
+    x = at_least_float32(name, value)
     if x.ndim < 2 or x.size == 0:
         raise ValueError(
             f"{name} must have shape (time, *batch, outputs), at least one of each, "
@@ -50,7 +50,7 @@ def record(name: str, value: ArrayLike) -> Float[Array, "time *batch n_out"]:
     return x
 
 
-def wide(name: str, value: ArrayLike) -> Float[Array, "..."]:
+def at_least_float32(name: str, value: ArrayLike) -> Float[Array, "..."]:
     """Convert real numbers to float32 or higher precision."""
     x = checks.floating(name, value, boolean=True)
     return x.astype(jnp.float32) if jnp.finfo(x.dtype).bits < 32 else x
@@ -61,26 +61,45 @@ def class_labels(
     batch: tuple[int, ...],
     num_classes: int,
     name: str = "labels",
-    of: str = "a record of shape (time, *batch, outputs)",
+    of: str = "an array of shape (time, *batch, outputs)",
 ) -> Int[Array, "*batch"]:
     """Convert labels to int32. Raise unless there is one valid class per sample."""
-    expected = f"integers of shape {batch}, one for each sample of {of}"
+    expected = f"integers of shape {batch}, one per sample of {of}"
     labels = checks.numbers(name, value, expected)
     if labels.shape != batch or not checks.is_integer(labels):
         found = f"{labels.dtype} of shape {labels.shape}"
         raise ValueError(f"{name} must be {expected}, got {found}.")
-    if checks.known(labels):
+    if checks.is_concrete(labels):
         bad = (np.asarray(labels) < 0) | (np.asarray(labels) >= num_classes)
-        checks.refuse(name, labels, bad, f"must lie in 0 ... {num_classes - 1}")
+        checks.raise_if(name, labels, bad, f"must lie in 0 ... {num_classes - 1}")
     return jnp.asarray(labels).astype(jnp.int32)
+
+
+def array_and_labels(
+    name: str, value: ArrayLike, labels: ArrayLike, axes: tuple[str, ...]
+) -> tuple[Float[Array, "..."], Int[Array, "*batch"]]:
+    """Check an array of shape (*batch, *axes) and its labels. Return both.
+
+    The array is returned in float32 or higher precision.
+
+    **Raises:** `ValueError` if the shapes do not match, or a label is out of range.
+    """
+    x = at_least_float32(name, value)
+    if x.ndim < len(axes) or x.size == 0:
+        raise ValueError(
+            f"{name} must have shape (*batch, {', '.join(axes)}), at least one of each, "
+            f"got shape {x.shape}."
+        )
+    batch = x.shape[: x.ndim - len(axes)]
+    return x, class_labels(labels, batch, x.shape[len(batch)], of=name)
 
 
 def on_off(
     labels: Int[Array, "*shape"], num_classes: int, on: ArrayLike, off: ArrayLike, dtype
 ) -> Float[Array, "*shape num_classes"]:
     """Array with `on` at the class of the label and `off` at all other classes."""
-    right = labels[..., None] == jnp.arange(num_classes, dtype=labels.dtype)
-    values = jnp.where(right, jnp.asarray(on, dtype), jnp.asarray(off, dtype))
+    correct = labels[..., None] == jnp.arange(num_classes, dtype=labels.dtype)
+    values = jnp.where(correct, jnp.asarray(on, dtype), jnp.asarray(off, dtype))
     return _or_nan(labels[..., None], num_classes, values)
 
 
@@ -105,11 +124,10 @@ def weighted(
     factors = checks.numbers("weight", weight)
     if factors.shape != (num_classes,):
         raise ValueError(
-            f"weight must have shape ({num_classes},), one for each class, "
-            f"got shape {factors.shape}."
+            f"weight must have shape ({num_classes},), one per class, got shape {factors.shape}."
         )
     good = "finite and >= 0"
-    checks.refuse_values("weight", factors, lambda v: np.isfinite(v) & (v >= 0), good)
+    checks.check_elements("weight", factors, lambda v: np.isfinite(v) & (v >= 0), good)
     return losses * jnp.asarray(factors, losses.dtype)[labels]
 
 

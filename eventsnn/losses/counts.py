@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Int
 
 from ..checks import number
-from .classes import class_labels, cross_entropy, on_off, record, sum_populations, weighted
+from .classes import class_labels, cross_entropy, on_off, sum_populations, time_series, weighted
 
 
 def ce_rate(
@@ -33,7 +33,7 @@ def ce_rate(
 
     **Raises:** `ValueError` if the shapes do not match, or a label is out of range.
     """
-    spikes = record("spikes", spikes)
+    spikes = time_series("spikes", spikes)
     labels = class_labels(labels, spikes.shape[1:-1], spikes.shape[-1])
     every_step = jnp.broadcast_to(labels, spikes.shape[:-1])
     losses = jnp.mean(cross_entropy(spikes, every_step), axis=0)
@@ -54,7 +54,7 @@ def ce_count(
     - `num_classes`: number of classes of a population code. Each class has `n_out / num_classes`
         consecutive outputs, and their counts are added. Default: None, one output per class.
     """
-    counts = sum_populations(jnp.sum(record("spikes", spikes), axis=0), num_classes)
+    counts = sum_populations(jnp.sum(time_series("spikes", spikes), axis=0), num_classes)
     labels = class_labels(labels, counts.shape[:-1], counts.shape[-1])
     losses = cross_entropy(counts, labels)
     return jnp.mean(weighted(losses, labels, weight, counts.shape[-1]))
@@ -85,17 +85,17 @@ def mse_count(
 
     **Raises:** `ValueError` as for [`ce_count`][], or if a rate is not in [0, 1].
     """
-    spikes = record("spikes", spikes)
+    spikes = time_series("spikes", spikes)
     counts = sum_populations(jnp.sum(spikes, axis=0), num_classes)
     labels = class_labels(labels, counts.shape[:-1], counts.shape[-1])
-    most = spikes.shape[0], spikes.shape[-1] // counts.shape[-1]
-    on = _count("correct_rate", correct_rate, *most)
-    off = _count("incorrect_rate", incorrect_rate, *most)
+    largest = spikes.shape[0], spikes.shape[-1] // counts.shape[-1]
+    on = _target_count("correct_rate", correct_rate, *largest)
+    off = _target_count("incorrect_rate", incorrect_rate, *largest)
     targets = on_off(labels, counts.shape[-1], on, off, counts.dtype)
     losses = jnp.mean((counts - targets) ** 2, axis=-1) / spikes.shape[0]
     return jnp.mean(weighted(losses, labels, weight, counts.shape[-1]))
 
 
-def _count(name, rate, steps, neurons):
+def _target_count(name, rate, steps, neurons):
     rate = number(name, rate, "a number in [0, 1]", lambda v: 0 <= v <= 1)
     return int(steps * rate * neurons)

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
 from ..checks import floating, positive
-from .classes import wide
+from .classes import at_least_float32
 
 
 def soft_counts(
@@ -32,7 +32,7 @@ def soft_counts(
     **Raises:** `ValueError` for a constant out of range, or if `times` is not an array of numbers.
     """
     t_max, tau = positive("t_max", t_max), positive("tau", tau)
-    times = wide("times", times)
+    times = at_least_float32("times", times)
     if times.ndim == 0:
         raise ValueError("times must have shape (*batch, k), got shape ().")
     # Neither the value nor the derivative of padding may become inf - inf. NaN is kept.
@@ -41,7 +41,7 @@ def soft_counts(
     return jnp.sum(jnp.where(late, 0.0, -jnp.expm1(-left / tau)), axis=-1)
 
 
-def spike_count(
+def mse_soft_count(
     times: Float[ArrayLike, "*batch k"],
     targets: Float[ArrayLike, "*batch"],
     *,
@@ -65,7 +65,7 @@ def spike_count(
     targets = floating("targets", targets)
     if targets.shape != counts.shape:
         raise ValueError(
-            f"targets must have shape {counts.shape}, that of times without its last axis, "
+            f"targets must have shape {counts.shape}, the shape of times without its last axis, "
             f"got shape {targets.shape}."
         )
     return jnp.mean((counts - targets.astype(counts.dtype)) ** 2)

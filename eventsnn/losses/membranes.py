@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Int
 
 from .. import checks
-from .classes import class_labels, cross_entropy, on_off, record, weighted
+from .classes import class_labels, cross_entropy, on_off, time_series, weighted
 
 
 def ce_max_membrane(
@@ -27,13 +27,13 @@ def ce_max_membrane(
 
     **Raises:** `ValueError` if the shapes do not match, or a label is out of range.
     """
-    membranes = record("membranes", membranes)
+    membranes = time_series("membranes", membranes)
     labels = class_labels(labels, membranes.shape[1:-1], membranes.shape[-1])
     losses = cross_entropy(jnp.max(membranes, axis=0), labels)
     return jnp.mean(weighted(losses, labels, weight, membranes.shape[-1]))
 
 
-def ce_membrane_sum(
+def ce_membrane(
     membranes: Float[Array, "time *batch num_classes"],
     labels: Int[Array, "*batch"],
     *,
@@ -48,7 +48,7 @@ def ce_membrane_sum(
 
     **Arguments:** as for [`ce_max_membrane`][].
     """
-    membranes = record("membranes", membranes)
+    membranes = time_series("membranes", membranes)
     labels = class_labels(labels, membranes.shape[1:-1], membranes.shape[-1])
     every_step = jnp.broadcast_to(labels, membranes.shape[:-1])
     losses = jnp.sum(cross_entropy(membranes, every_step), axis=0)
@@ -88,12 +88,12 @@ def mse_membrane(
     **Raises:** `ValueError` if the shapes do not match, a label is out of range, or `weight` is
     given without labels.
     """
-    membranes = record("membranes", membranes)
+    membranes = time_series("membranes", membranes)
     found = checks.numbers("targets", targets)
     if checks.is_floating(found):
         if weight is not None:
-            raise checks.wrong("weight", weight, "None with membranes as targets, not labels")
-        return jnp.mean((membranes - _wanted(jnp.asarray(found), membranes)) ** 2)
+            raise checks.value_error("weight", weight, "None unless targets are labels")
+        return jnp.mean((membranes - _target_potentials(jnp.asarray(found), membranes)) ** 2)
     batch, n_out = membranes.shape[1:-1], membranes.shape[-1]
     batch = membranes.shape[:-1] if found.ndim == membranes.ndim - 1 else batch
     labels = class_labels(found, batch, n_out, "targets")
@@ -101,16 +101,16 @@ def mse_membrane(
         checks.broadcast(name, value, (n_out,), "the outputs", membranes.dtype)
         for name, value in (("on_target", on_target), ("off_target", off_target))
     )
-    wanted = on_off(labels, n_out, on, off, membranes.dtype)
-    losses = jnp.mean((membranes - wanted) ** 2, axis=-1)
+    desired = on_off(labels, n_out, on, off, membranes.dtype)
+    losses = jnp.mean((membranes - desired) ** 2, axis=-1)
     return jnp.mean(weighted(losses, labels, weight, n_out))
 
 
-def _wanted(targets, membranes):
+def _target_potentials(targets, membranes):
     # Other shapes could broadcast as well, and would compare one sample with another.
     if targets.shape not in (membranes.shape, membranes.shape[1:]):
         raise ValueError(
-            f"targets must have the shape of membranes, {membranes.shape}, or that of one step, "
-            f"{membranes.shape[1:]}, got shape {targets.shape}."
+            f"targets must have shape {membranes.shape} of membranes, or shape "
+            f"{membranes.shape[1:]} of one step, got shape {targets.shape}."
         )
     return targets.astype(membranes.dtype)

@@ -4,8 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
-from ..checks import broadcast, known, numbers, refuse_values, shown
-from .classes import record
+from ..checks import broadcast, check_elements, is_concrete, numbers, short_repr
+from .classes import time_series
 
 
 def l1_rate_sparsity(
@@ -18,7 +18,7 @@ def l1_rate_sparsity(
     - `spikes`: as for [`target_rate`][].
     - `strength`: a scalar. Default: 1e-5.
     """
-    spikes = record("spikes", spikes)
+    spikes = time_series("spikes", spikes)
     return broadcast("strength", strength, (), "a scalar", spikes.dtype) * jnp.sum(spikes)
 
 
@@ -42,7 +42,7 @@ def target_rate(
     **Raises:** `ValueError` if `rate` has another shape or is out of range.
     """
     rates = _rates(spikes)
-    return jnp.mean((rates - _wanted("rate", rate, rates)) ** 2)
+    return jnp.mean((rates - _target_rates("rate", rate, rates)) ** 2)
 
 
 def rate_range(
@@ -68,21 +68,23 @@ def rate_range(
     `upper`.
     """
     rates = _rates(spikes)
-    low, high = _wanted("lower", lower, rates), _wanted("upper", upper, rates)
-    if known(low) and known(high) and np.any(np.asarray(low) > np.asarray(high)):
-        given = f"{shown(lower)} and {shown(upper)}"
+    low, high = _target_rates("lower", lower, rates), _target_rates("upper", upper, rates)
+    if is_concrete(low) and is_concrete(high) and np.any(np.asarray(low) > np.asarray(high)):
+        given = f"{short_repr(lower)} and {short_repr(upper)}"
         raise ValueError(f"lower and upper must be bounds with lower <= upper, got {given}.")
     return jnp.mean(jnp.maximum(low - rates, 0) ** 2 + jnp.maximum(rates - high, 0) ** 2)
 
 
 def _rates(spikes):
-    spikes = record("spikes", spikes)
+    spikes = time_series("spikes", spikes)
     return jnp.mean(spikes, axis=tuple(range(spikes.ndim - 1)))
 
 
-def _wanted(name, value, rates):
+def _target_rates(name, value, rates):
     x = numbers(name, value)
     if x.shape not in ((), rates.shape):
-        raise ValueError(f"{name} must be a number or have shape {rates.shape}, got {x.shape}.")
-    refuse_values(name, x, lambda v: (v >= 0) & (v <= 1), "in [0, 1], in spikes per step")
+        raise ValueError(
+            f"{name} must be a number or have shape {rates.shape}, got shape {x.shape}."
+        )
+    check_elements(name, x, lambda v: (v >= 0) & (v <= 1), "in [0, 1], in spikes per step")
     return jnp.asarray(x, rates.dtype)

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int
 
 from .. import checks
-from .classes import class_labels, cross_entropy, on_off, record, weighted
+from .classes import class_labels, cross_entropy, on_off, time_series, weighted
 
 
 def first_spike_steps(spikes: Float[Array, "time *batch n_out"]) -> Float[Array, "*batch n_out"]:
@@ -45,9 +45,9 @@ def spike_steps(
 
     **Raises:** `ValueError` if `count` is not from 1 to the number of steps.
     """
-    spikes = record("spikes", spikes)
-    if not checks.is_whole(count) or count not in range(1, spikes.shape[0] + 1):
-        raise checks.wrong("count", count, f"an integer in 1 ... {spikes.shape[0]}")
+    spikes = time_series("spikes", spikes)
+    if not checks.is_integer_scalar(count) or count not in range(1, spikes.shape[0] + 1):
+        raise checks.value_error("count", count, f"an integer in 1 ... {spikes.shape[0]}")
     return _steps(spikes, int(count))
 
 
@@ -88,23 +88,23 @@ def mse_temporal(
     **Raises:** `ValueError` if shapes or lengths do not match, a label is out of range,
     `tolerance` is negative, or `weight` is given without labels.
     """
-    spikes = record("spikes", spikes)
+    spikes = time_series("spikes", spikes)
     checks.not_negative("tolerance", tolerance)
     found = checks.numbers("targets", targets)
     labels = None
     if found.ndim == spikes.ndim - 2:
         labels = class_labels(found, spikes.shape[1:-1], spikes.shape[-1], "targets")
-        wanted = _wanted_of_labels(labels, spikes, on_target, off_target)
+        target_steps = _steps_of_labels(labels, spikes, on_target, off_target)
     else:
-        wanted = _wanted(found, spikes)
-    wanted = jnp.where(wanted < 0, wanted + spikes.shape[0], wanted)
-    off_by = spike_steps(spikes, wanted.shape[0]) - wanted
-    off_by = jnp.where(jnp.abs(off_by) < jnp.asarray(tolerance, off_by.dtype), 0, off_by)
-    losses = jnp.mean((off_by / spikes.shape[0]) ** 2, axis=(0, -1))
+        target_steps = _target_steps(found, spikes)
+    target_steps = jnp.where(target_steps < 0, target_steps + spikes.shape[0], target_steps)
+    error = spike_steps(spikes, target_steps.shape[0]) - target_steps
+    error = jnp.where(jnp.abs(error) < jnp.asarray(tolerance, error.dtype), 0, error)
+    losses = jnp.mean((error / spikes.shape[0]) ** 2, axis=(0, -1))
     if labels is not None:
         losses = weighted(losses, labels, weight, spikes.shape[-1])
     elif weight is not None:
-        raise checks.wrong("weight", weight, "None with steps as targets, not labels")
+        raise checks.value_error("weight", weight, "None unless targets are labels")
     return jnp.mean(losses)
 
 
@@ -145,7 +145,7 @@ def ce_temporal(
 
 @partial(jax.custom_jvp, nondiff_argnums=(1,))
 def _steps(spikes, count):
-    return _or_nan(spikes, _indices(spikes, count))
+    return _keep_nan(spikes, _indices(spikes, count))
 
 
 @_steps.defjvp
@@ -154,10 +154,10 @@ def _steps_jvp(count, primals, tangents):
     found = _indices(spikes, count)
     clock = jnp.arange(spikes.shape[0], dtype=found.dtype)
     here = found[:, None] == clock.reshape(-1, *[1] * (spikes.ndim - 1))
-    return _or_nan(spikes, found), -jnp.sum(jnp.where(here, change, 0), axis=1)
+    return _keep_nan(spikes, found), -jnp.sum(jnp.where(here, change, 0), axis=1)
 
 
-def _or_nan(spikes, found):
+def _keep_nan(spikes, found):
     """Spike steps as floating-point numbers, NaN for an output with a NaN among its spikes."""
     broken = jnp.any(jnp.isnan(spikes), axis=0)
     return jnp.where(broken, jnp.nan, found.astype(spikes.dtype))
@@ -171,11 +171,11 @@ def _indices(spikes, count):
     return jnp.minimum(before, spikes.shape[0] - 1)
 
 
-def _wanted_of_labels(labels, spikes, on_target, off_target):
+def _steps_of_labels(labels, spikes, on_target, off_target):
     on, off = _on_or_off("on_target", on_target), _on_or_off("off_target", off_target)
     if on.ndim != 1 or on.shape != off.shape or on.size == 0:
         raise ValueError(
-            "on_target and off_target must be a step each, or as many steps each, "
+            "on_target and off_target must be two steps, or two sequences of the same length, "
             f"got {on_target!r} and {off_target!r}."
         )
     each = (
@@ -186,17 +186,17 @@ def _wanted_of_labels(labels, spikes, on_target, off_target):
 
 
 def _on_or_off(name, value):
-    steps = checks.numbers(name, value, "a step or a sequence of steps")
-    checks.refuse_values(name, steps, np.isfinite, "finite")
+    steps = checks.numbers(name, value, "one step or a sequence of steps")
+    checks.check_elements(name, steps, np.isfinite, "finite")
     return np.atleast_1d(np.asarray(steps))
 
 
-def _wanted(targets, spikes):
-    wanted = targets[None] if targets.ndim == spikes.ndim - 1 else targets
-    if wanted.shape[1:] != spikes.shape[1:]:
+def _target_steps(targets, spikes):
+    target_steps = targets[None] if targets.ndim == spikes.ndim - 1 else targets
+    if target_steps.shape[1:] != spikes.shape[1:]:
+        sizes = ", ".join(map(str, spikes.shape[1:]))
         raise ValueError(
             f"targets must be labels of shape {spikes.shape[1:-1]}, or steps of shape "
-            f"{spikes.shape[1:]}, or that with an axis of several spikes in front, "
-            f"got shape {targets.shape}."
+            f"{spikes.shape[1:]} or (count, {sizes}), got shape {targets.shape}."
         )
-    return jnp.asarray(wanted, spikes.dtype)
+    return jnp.asarray(target_steps, spikes.dtype)

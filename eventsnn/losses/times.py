@@ -6,7 +6,7 @@ from jaxtyping import Array, Float
 from .. import checks
 
 
-def time_mse(
+def mse_time(
     times: Float[Array, "*batch n_out"], targets: Float[Array, "*batch n_out"], *, t_max: float
 ) -> Float[Array, ""]:
     r"""Mean squared error of spike times, in units of the time limit:
@@ -30,7 +30,7 @@ def time_mse(
     return jnp.mean(((_within(times, t_max) - targets) / t_max) ** 2)
 
 
-def time_mae(
+def mae_time(
     times: Float[Array, "*batch n_out"], targets: Float[Array, "*batch n_out"], *, t_max: float
 ) -> Float[Array, ""]:
     r"""Mean absolute error of spike times, in ms:
@@ -39,7 +39,7 @@ def time_mae(
 
     A silent neuron counts as firing at `t_max` and has no gradient.
 
-    **Arguments:** as for [`time_mse`][].
+    **Arguments:** as for [`mse_time`][].
     """
     times, targets, t_max = _checked(times, targets, t_max)
     return jnp.mean(jnp.abs(_within(times, t_max) - targets))
@@ -57,6 +57,6 @@ def _checked(times, targets, t_max):
     # Broadcasting (batch, 1) against (batch,) would compare each sample with all targets.
     if times.shape != targets.shape:
         raise ValueError(
-            f"times and targets must have one shape, got {times.shape} and {targets.shape}."
+            f"times and targets must have the same shape, got {times.shape} and {targets.shape}."
         )
     return times, targets.astype(times.dtype), t_max

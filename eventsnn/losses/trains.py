@@ -5,7 +5,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
 from ..checks import positive
-from .classes import wide
+from .classes import at_least_float32
 
 
 def van_rossum(
@@ -47,11 +47,11 @@ def van_rossum(
     **Raises:** `ValueError` if the numbers of trains differ, or `tau` is out of range.
     """
     tau = positive("tau", tau)
-    a, b = wide("times_a", times_a), wide("times_b", times_b)
+    a, b = at_least_float32("times_a", times_a), at_least_float32("times_b", times_b)
     if a.ndim == 0 or b.ndim == 0 or a.shape[:-1] != b.shape[:-1]:
         raise ValueError(
-            "times_a and times_b must have shapes (*trains, k) with the same trains, got "
-            f"{a.shape} and {b.shape}."
+            "times_a and times_b must have shapes (*trains, k_a) and (*trains, k_b) of the same "
+            f"trains, got shapes {a.shape} and {b.shape}."
         )
     dtype = np.promote_types(a.dtype, b.dtype)
     times = jnp.concatenate([a.astype(dtype), b.astype(dtype)], axis=-1)

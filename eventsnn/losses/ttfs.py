@@ -5,10 +5,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Int
 
 from ..checks import not_negative, positive
-from .classes import class_labels, cross_entropy, wide
+from .classes import array_and_labels, cross_entropy
 
 
-def ttfs_cross_entropy(
+def ce_ttfs(
     times: Float[ArrayLike, "*batch classes"],
     labels: Int[ArrayLike, "*batch"],
     *,
@@ -51,17 +51,17 @@ def ttfs_cross_entropy(
     tau0, t_max = positive("tau0", tau0), positive("t_max", t_max)
     alpha = not_negative("alpha", alpha)
     tau1 = None if tau1 is None else positive("tau1", tau1)
-    times, labels = scored("times", times, labels, ("classes",))
-    right = jnp.take_along_axis(times, labels[..., None], axis=-1, mode="clip")
-    times = jnp.where(right > t_max, jax.lax.stop_gradient(times), times)
+    times, labels = array_and_labels("times", times, labels, ("classes",))
+    correct = jnp.take_along_axis(times, labels[..., None], axis=-1, mode="clip")
+    times = jnp.where(correct > t_max, jax.lax.stop_gradient(times), times)
     # Not `minimum`, which halves the gradient of a spike exactly at the limit. NaN is kept, so
     # that training detects it.
-    right, times = (jnp.where(t > t_max, t_max, t) for t in (right, times))
+    correct, times = (jnp.where(t > t_max, t_max, t) for t in (correct, times))
     losses = cross_entropy(-times / tau0, labels)
     if alpha > 0:
         if tau1 is None:
             raise ValueError(f"tau1 must be a time in ms with alpha = {alpha}, got None.")
-        losses = losses + alpha * jnp.expm1(right[..., 0] / tau1)
+        losses = losses + alpha * jnp.expm1(correct[..., 0] / tau1)
     return jnp.mean(losses)
 
 
@@ -82,25 +82,6 @@ def accuracy_ttfs(
 
     **Raises:** `ValueError` if the shapes do not match, or a label is out of range.
     """
-    times, labels = scored("times", times, labels, ("classes",))
+    times, labels = array_and_labels("times", times, labels, ("classes",))
     answers = jnp.argmin(times, axis=-1).astype(labels.dtype)
     return jnp.mean((answers == labels) & (jnp.min(times, axis=-1) < jnp.inf))
-
-
-def scored(
-    name: str, value: ArrayLike, labels: ArrayLike, axes: tuple[str, ...]
-) -> tuple[Float[Array, "..."], Int[Array, "*batch"]]:
-    """Check an array of shape (*batch, *axes) and its labels. Return both.
-
-    The array is returned in float32 or higher precision.
-
-    **Raises:** `ValueError` if the shapes do not match, or a label is out of range.
-    """
-    x = wide(name, value)
-    if x.ndim < len(axes) or x.size == 0:
-        raise ValueError(
-            f"{name} must have shape (*batch, {', '.join(axes)}), at least one of each, "
-            f"got shape {x.shape}."
-        )
-    batch = x.shape[: x.ndim - len(axes)]
-    return x, class_labels(labels, batch, x.shape[len(batch)], of=name)

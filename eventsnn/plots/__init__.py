@@ -3,26 +3,36 @@
 The figures do not use pyplot. They need no display and leave no global state.
 """
 
-from .errors import convergence as convergence
-from .events import membranes as membranes
-from .events import phase as phase
-from .events import prediction as prediction
-from .events import raster as raster
-from .movies import animation as animation
-from .movies import count_animation as count_animation
-from .movies import frames as frames
-from .movies import save_gif as save_gif
-from .parameters import parameter_history as parameter_history
-from .parameters import weights as weights
-from .style import GOAL as GOAL
-from .style import INK as INK
-from .style import INPUT as INPUT
-from .style import MODEL as MODEL
-from .style import MUTED as MUTED
-from .training import confusion as confusion
-from .training import curves as curves
-from .training import loss_curve as loss_curve
-from .trains import membrane_traces as membrane_traces
-from .trains import spike_counts as spike_counts
-from .trains import spike_raster as spike_raster
-from .trains import target_trace as target_trace
+from .errors import convergence
+from .events import membranes, phase, prediction, raster
+from .movies import animation, count_animation, frames, save_gif
+from .parameters import parameter_history, weights
+from .style import GOAL, INK, INPUT, MODEL, MUTED
+from .training import confusion, curves, loss_curve
+from .trains import membrane_traces, spike_counts, spike_raster, target_trace
+
+__all__ = [
+    "GOAL",
+    "INK",
+    "INPUT",
+    "MODEL",
+    "MUTED",
+    "animation",
+    "confusion",
+    "convergence",
+    "count_animation",
+    "curves",
+    "frames",
+    "loss_curve",
+    "membrane_traces",
+    "membranes",
+    "parameter_history",
+    "phase",
+    "prediction",
+    "raster",
+    "save_gif",
+    "spike_counts",
+    "spike_raster",
+    "target_trace",
+    "weights",
+]

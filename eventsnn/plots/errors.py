@@ -39,20 +39,29 @@ def convergence(
     dts = _positive("dts", numbers("dts", dts, "steps"))
     errors = _positive("errors", numbers("errors", errors, "steps", "networks, steps"))
     if len(dts) < 2 or len(np.unique(dts)) < len(dts):
-        raise ValueError(f"dts must be at least two different steps, got {dts.tolist()}.")
+        raise ValueError(f"dts must be at least two distinct steps, got {dts.tolist()}.")
     if errors.shape[-1] != len(dts):
         raise ValueError(
-            f"errors must have one entry per step, {len(dts)} along the last axis, got shape "
-            f"{errors.shape}."
+            f"errors must have one entry per step size, {len(dts)} along the last axis, "
+            f"got shape {errors.shape}."
         )
     rank = np.argsort(dts)
     dts, errors = dts[rank], np.atleast_2d(errors)[:, rank]
+    figure = new_figure(5.6, 4.2)
+    axes = figure.subplots()
+    _draw_errors(axes, dts, errors, order)
+    _logarithmic(axes, dts)
+    axis_labels(axes, x_label, y_label)
+    axes.legend(frameon=False, reverse=True, labelcolor=INK)
+    headline(axes, title)
+    return figure
+
+
+def _draw_errors(axes, dts, errors, order):
+    """Draw the median error and the range of the errors over a line of the given order."""
     middle = np.median(errors, axis=0)
     slope = np.polyfit(np.log(dts), np.log(middle), 1)[0]
     reference = np.exp(np.mean(np.log(middle / dts**order))) * dts**order
-
-    figure = new_figure(5.6, 4.2)
-    axes = figure.subplots()
     name = "measured"
     if len(errors) > 1:
         name = f"median of {len(errors)} networks"
@@ -71,11 +80,6 @@ def convergence(
         markersize=5,
         label=f"{name}: slope {slope:.2f}",
     )
-    _logarithmic(axes, dts)
-    axis_labels(axes, x_label, y_label)
-    axes.legend(frameon=False, reverse=True, labelcolor=INK)
-    headline(axes, title)
-    return figure
 
 
 def _positive(name, values):

@@ -152,7 +152,7 @@ def membranes(
     """
     times, traces = numbers("times", times, "times"), numbers("traces", traces, "neurons, times")
     if traces.shape[1] != len(times):
-        raise ValueError(f"traces must have the {len(times)} times, got shape {traces.shape}.")
+        raise ValueError(f"traces must have shape (n, {len(times)}), got shape {traces.shape}.")
     outputs = whole_numbers("outputs", outputs).tolist()
     in_times = numbers("in_times", in_times)
     n = len(traces)

@@ -146,7 +146,7 @@ def _film(images, spikes):
     if film.ndim == 2:
         film = np.broadcast_to(film, (len(train), *film.shape))
     if len(film) != len(train):
-        raise ValueError(f"images must have the {len(train)} steps of spikes, got {len(film)}.")
+        raise ValueError(f"images must have {len(train)} steps, as spikes, got {len(film)}.")
     return film, train, len(film)
 
 
@@ -169,13 +169,13 @@ def _image(axes, film):
 
 
 def _raster(axes, train):
-    lines, when = draw_spikes(axes, train, 2.4, 3.6)
+    lines, times = draw_spikes(axes, train, 2.4, 3.6)
     segments = lines.get_segments()
     now = axes.axvline(0, color=GOAL, linewidth=1.0, alpha=0.6, zorder=0)
     axis_labels(axes, "time step", "neuron")
 
     def draw(step):
-        lines.set_segments(segments[: np.searchsorted(when, step, side="right")])
+        lines.set_segments(segments[: np.searchsorted(times, step, side="right")])
         now.set_xdata([step, step])
 
     return draw

@@ -42,7 +42,8 @@ def parameter_history(
     biases = numbers("biases", biases, "times, neurons")
     for name, values in (("weights", weights), ("biases", biases)):
         if len(values) != len(steps):
-            raise ValueError(f"{name} must have {len(steps)} rows, got shape {values.shape}.")
+            expected = f"{len(steps)} rows, one per entry of steps"
+            raise ValueError(f"{name} must have {expected}, got shape {values.shape}.")
     figure = new_figure(6.4, 6.0)
     panels = figure.subplots(2, 1, sharex=True)
     for axes, values, name in zip(panels, (weights, biases), ("weight", "bias"), strict=True):
@@ -127,8 +128,8 @@ def _heat_maps(figure, row, pair):
 
 def _stems(row, pair):
     """Draw both vectors with a common vertical scale."""
-    ink = np.concatenate([[0.0], *pair])
-    low, high = np.nanmin(ink), np.nanmax(ink)
+    values = np.concatenate([[0.0], *pair])
+    low, high = np.nanmin(values), np.nanmax(values)
     margin = 0.08 * (high - low) or 1.0
     for axes, vector in zip(row, pair, strict=False):
         at = np.arange(len(vector))

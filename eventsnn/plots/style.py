@@ -103,7 +103,7 @@ def same_shape(**named: np.ndarray):
     shapes = {name: value.shape for name, value in named.items()}
     if len(set(shapes.values())) > 1:
         listed = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
-        raise ValueError(f"{' and '.join(shapes)} must have one shape, got {listed}.")
+        raise ValueError(f"{' and '.join(shapes)} must have the same shape, got {listed}.")
 
 
 def names(argument: str, value: Any, n: int) -> list[str]:
@@ -114,11 +114,11 @@ def names(argument: str, value: Any, n: int) -> list[str]:
     if value is None:
         return [str(i) for i in range(n)]
     if not isinstance(value, Sequence | np.ndarray) or isinstance(value, str | bytes):
-        raise checks.wrong(argument, value, f"a sequence of {n} names")
+        raise checks.value_error(argument, value, f"a sequence of {n} names")
     if len(value) != n:
         raise ValueError(f"{argument} must have length {n}, got {len(value)}.")
     if not all(isinstance(name, str | int | float | np.generic) for name in value):
-        raise checks.wrong(argument, value, f"a sequence of {n} names")
+        raise checks.value_error(argument, value, f"a sequence of {n} names")
     return [str(name) for name in value]
 
 
@@ -127,7 +127,7 @@ def mapping(argument: str, value: Any) -> Mapping:
     expected = "a mapping from names to arrays"
     checks.instance(argument, value, Mapping, expected)
     if not all(isinstance(name, str) for name in value):
-        raise checks.wrong(argument, list(value), expected)
+        raise checks.value_error(argument, list(value), expected)
     return value
 
 
@@ -147,5 +147,5 @@ def whole_numbers(name: str, value: Any) -> np.ndarray:
     expected = "a sequence of integers"
     out = np.asarray(checks.numbers(name, value, expected))
     if out.ndim != 1 or not (checks.is_integer(out) or out.size == 0):
-        raise checks.wrong(name, value, expected)
+        raise checks.value_error(name, value, expected)
     return out.astype(int)

@@ -78,10 +78,10 @@ def curves(
     curve and its x values.
     """
     if not mapping("named", named):
-        raise ValueError("named must hold at least one curve, got none.")
+        raise checks.value_error("named", named, "a mapping with at least one curve")
     x = {} if x is None else mapping("x", x)
     if not set(x) <= set(named):
-        raise checks.wrong("x", sorted(x), "a mapping from names of the curves")
+        raise checks.value_error("x", sorted(x), "a mapping from names of the curves")
     texts(x_label=x_label, y_label=y_label, title=title)
     window = optional(checks.count, "window", window)
     checks.flag("log", log)

@@ -54,7 +54,8 @@ def spike_raster(
     }
     if len({len(train) for train in trains.values()}) != 1:
         shapes = ", ".join(f"{name} {train.shape}" for name, train in trains.items())
-        raise ValueError(f"spikes must have one number of steps, got {shapes or 'no layer'}.")
+        expected = "at least one layer, and the same number of steps in each"
+        raise ValueError(f"spikes must have {expected}, got {shapes or 'no layer'}.")
     heights = [np.clip(0.4 + 0.1 * train.shape[1], 1.0, 3.6) for train in trains.values()]
     figure = new_figure(6.4, 0.7 + sum(heights))
     panels = figure.subplots(
@@ -83,13 +84,13 @@ def draw_spikes(axes: Axes, train: np.ndarray, height: float, width: float = 6.0
     steps, n = train.shape
     half = max(0.4, 0.75 * n / (72 * height))  # a line of 1.5 points at least
     thick = np.clip(0.55 * 72 * width / steps, 0.6, 2.5)
-    when, who = np.nonzero(train)
-    colours = [INK if value > 0 else GOAL for value in train[when, who]]
-    lines = axes.vlines(when, who - half, who + half, colours, linewidth=thick)
+    times, neurons = np.nonzero(train)
+    colours = [INK if value > 0 else GOAL for value in train[times, neurons]]
+    lines = axes.vlines(times, neurons - half, neurons + half, colours, linewidth=thick)
     axes.set(xlim=(-0.5, steps - 0.5), ylim=(-0.5 - 0.1 * (n < 30), n - 0.5 + 0.1 * (n < 30)))
     whole_ticks(axes.xaxis)
     whole_ticks(axes.yaxis, max(2, int(height * 2.5)))
-    return lines, when
+    return lines, times
 
 
 def membrane_traces(
@@ -117,7 +118,7 @@ def membrane_traces(
     traces = numbers("membranes", membranes, "time, neurons")
     steps, n = traces.shape
     if n > 30:
-        raise ValueError(f"membranes must have at most 30 neurons, choose some, got {n}.")
+        raise ValueError(f"membranes must have at most 30 neurons, got {n}.")
     labels = names("labels", labels, n)
     fired = np.zeros_like(traces)
     if spikes is not None:
@@ -125,10 +126,11 @@ def membrane_traces(
         same_shape(membranes=traces, spikes=fired)
     levels = np.array(np.nan) if threshold is None else numbers("threshold", threshold)
     if levels.shape not in ((), (n,)):
-        raise ValueError(f"threshold must be a number or have shape ({n},), got {levels.shape}.")
+        expected = f"be a number or have shape ({n},)"
+        raise ValueError(f"threshold must {expected}, got shape {levels.shape}.")
     levels = np.broadcast_to(levels, n)
-    ink = np.concatenate([traces.ravel(), levels[np.isfinite(levels)]])
-    low, high = np.min(ink, initial=0), np.max(ink)
+    drawn = np.concatenate([traces.ravel(), levels[np.isfinite(levels)]])
+    low, high = np.min(drawn, initial=0), np.max(drawn)
     room = (high - low) or 1.0
     figure = new_figure(6.4, 0.9 + 0.62 * n)
     panels = figure.subplots(n, 1, sharex=True, sharey=True, squeeze=False).ravel()

@@ -149,7 +149,7 @@ class ImageTask(Task):
             lambda model, batch: self.loss(model, batch[0]),
             self.optimizer(steps),
             steps=steps,
-            chunk=max(n for n in range(1, _MAX_CHUNK + 1) if epoch % n == 0),
+            steps_per_dispatch=max(n for n in range(1, _MAX_CHUNK + 1) if epoch % n == 0),
             filter_spec=trainable(model),
             snapshot=lambda model: eqx.filter(model, eqx.is_array),
             snapshot_every=epoch,

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from ..discrete import Leaky, Sequential, run_batch
-from ..losses import ce_membrane_sum
+from ..losses import ce_membrane
 from .images import ImageTask
 
 
@@ -58,7 +58,7 @@ class LeakyClassification(ImageTask):
 
     def loss(self, model, batch):
         images, labels, seeds = batch
-        return ce_membrane_sum(self.simulate(model, images, seeds).membranes, labels)
+        return ce_membrane(self.simulate(model, images, seeds).membranes, labels)
 
     def scores(self, run):
         return {"rate": run.spikes.sum(axis=0), "membrane": run.membranes.mean(axis=0)}

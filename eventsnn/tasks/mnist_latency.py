@@ -20,7 +20,7 @@ from ..event import (
     Pseudospikes,
     Refractory,
 )
-from ..losses import ttfs_cross_entropy
+from ..losses import ce_ttfs
 from .base import finite_steps, option
 from .images import N_SHOWN, Batch, ImageTask
 
@@ -175,7 +175,7 @@ class MNISTLatency(ImageTask):
         if self.readout == "voltage":
             return jnp.mean(optax.losses.softmax_cross_entropy_with_integer_labels(found, labels))
         scales = {"tau0": self.tau0, "tau1": self.tau1, "alpha": self.alpha}
-        return ttfs_cross_entropy(found, labels, t_max=2 * self.t_max, **scales)
+        return ce_ttfs(found, labels, t_max=2 * self.t_max, **scales)
 
     def scores(self, run: Float[Array, "batch classes"]):
         return {self.readout: run if self.readout == "voltage" else -run}

@@ -15,7 +15,7 @@ from ..data import images, yin_yang
 from ..data.yin_yang import Samples, YinYangData
 from ..event import EventNetwork, Pseudospikes
 from ..event.architectures import Initializer
-from ..losses import ttfs_cross_entropy
+from ..losses import ce_ttfs
 from ..train import FitResult, fit
 from .base import MAX_EPOCHS, Outcome, Pictures, Task, finite_steps, option
 
@@ -168,7 +168,7 @@ class PointsTask(Task):
         """Cross entropy of the first spike times, plus a penalty for late spikes."""
         late = net.pseudospikes
         last = net.t_max + (0.0 if late is None else late.duration)
-        return ttfs_cross_entropy(
+        return ce_ttfs(
             self.first_spikes(net, batch.xy),
             batch.labels,
             tau0=self.tau0,
@@ -197,7 +197,7 @@ class PointsTask(Task):
             self.loss,
             finite_steps(self.optimizer()),
             steps=steps,
-            chunk=max(n for n in range(1, _MAX_CHUNK + 1) if epoch % n == 0),
+            steps_per_dispatch=max(n for n in range(1, _MAX_CHUNK + 1) if epoch % n == 0),
             filter_spec=spec,
             snapshot=lambda net: eqx.filter(net, spec),
             snapshot_every=epoch,

@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from ..data import regression
 from ..event import QIF, EventNetwork, recurrent_mask
-from ..losses import time_mae, time_mse
+from ..losses import mae_time, mse_time
 from ..train import FitResult, fit
 from .base import SOLVERS, Outcome, Pictures, Task, option
 
@@ -114,7 +114,7 @@ class TTFSRegression(Task):
     ) -> Float[Array, ""]:
         """Mean squared error of the first output spike time, in units of `t_max`."""
         in_times, targets = batch
-        return time_mse(net.ttfs(in_times, throw=False), targets, t_max=self.t_max)
+        return mse_time(net.ttfs(in_times, throw=False), targets, t_max=self.t_max)
 
     def train(self, *, progress: bool = True) -> FitResult:
         """Train a new network. The snapshots are `(weights within the mask, biases)`."""
@@ -129,7 +129,7 @@ class TTFSRegression(Task):
             steps=self.steps,
             filter_spec=trainable(net),
             snapshot=lambda net: (net.weights[connected], net.neuron.bias),
-            chunk=self.snapshot_every,
+            steps_per_dispatch=self.snapshot_every,
             average=min(self.average, self.steps),
             progress=progress,
         )
@@ -150,8 +150,8 @@ class TTFSRegression(Task):
         target = regression.target(x)[:, None]
         predicted, last = (self.predict(net, x) for net in (fitted.average, fitted.model))
         metrics = {
-            "test_mae": float(time_mae(predicted, target, t_max=self.t_max)),
-            "test_mae_last_step": float(time_mae(last, target, t_max=self.t_max)),
+            "test_mae": float(mae_time(predicted, target, t_max=self.t_max)),
+            "test_mae_last_step": float(mae_time(last, target, t_max=self.t_max)),
             "final_loss": float(fitted.losses[-1]),
             "steps_per_second": fitted.steps_per_second,
             "compile_seconds": fitted.compile_seconds,

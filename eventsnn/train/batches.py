@@ -18,24 +18,24 @@ def peek(batches: Iterable[Any]) -> tuple[Any, Iterator[Any]]:
     try:
         rest = iter(batches)
     except TypeError:
-        raise checks.wrong("batches", batches, expected) from None
+        raise checks.value_error("batches", batches, expected) from None
     for first in rest:
         _check_numbers(first)
         return first, itertools.chain([first], rest)
-    raise checks.wrong("batches", batches, expected)
+    raise checks.value_error("batches", batches, expected)
 
 
-def feed(
-    batches: Iterator[Any], steps: int, chunk: int, sharding: Sharding
+def stacked_batches(
+    batches: Iterator[Any], steps: int, at_once: int, sharding: Sharding
 ) -> Iterator[tuple[Any, int]]:
-    """Yield stacks of `chunk` batches, placed on the devices, with the number of batches to run.
+    """Yield stacks of `at_once` batches, placed on the devices, with the number of batches to run.
 
     **Raises:** `ValueError` for a batch whose shapes differ from the first batch, and after the
     last batch if there are fewer than `steps`.
     """
-    first, kind, size = None, None, chunk
-    for done in range(0, steps, chunk):
-        wanted = min(chunk, steps - done)
+    first, kind, size = None, None, at_once
+    for done in range(0, steps, at_once):
+        wanted = min(at_once, steps - done)
         taken = list(itertools.islice(batches, wanted))
         if not done:
             first, kind, size = taken[0], _signature(taken[0]), len(taken)
@@ -47,7 +47,7 @@ def feed(
             taken += taken[-1:] * (size - count)
             yield jax.device_put(stack(taken), sharding), count
         if count < wanted:
-            raise ValueError(f"batches ended after {done + count} of {steps} steps.")
+            raise ValueError(f"batches must have at least {steps} batches, got {done + count}.")
 
 
 def stack(trees: list[Any]) -> Any:
@@ -60,15 +60,15 @@ def _check_numbers(batch):
         dtype = np.asarray(x).dtype if not hasattr(x, "dtype") else x.dtype
         if not (jnp.issubdtype(dtype, jnp.number) or jnp.issubdtype(dtype, jnp.bool_)):
             place = f"batch{jax.tree_util.keystr(path)}"
-            raise ValueError(f"batches must hold numbers or booleans, got {dtype} in {place}.")
+            raise ValueError(f"batches must contain numbers or booleans, got {dtype} in {place}.")
 
 
 def _check_like(first, batch, step):
     same = jax.tree.structure(batch) == jax.tree.structure(first)
-    if not same or _shown(batch) != _shown(first):
+    if not same or _format(batch) != _format(first):
         raise ValueError(
-            f"batches must all be like the first, got {_shown(batch)} at step {step} and "
-            f"{_shown(first)} at step 1; pad or drop a shorter last batch."
+            f"batches must all have the same structure, shapes and dtypes, got {_format(batch)} at "
+            f"step {step} and {_format(first)} at step 1; pad or drop a shorter last batch."
         )
 
 
@@ -77,7 +77,7 @@ def _signature(batch):
     return structure, [(np.shape(x), getattr(x, "dtype", None)) for x in leaves]
 
 
-def _shown(batch):
+def _format(batch):
     leaves = [f"{_dtype(x)}{list(np.shape(x))}" for x in jax.tree.leaves(batch)]
     return f"{type(batch).__name__}({', '.join(leaves)})"
 

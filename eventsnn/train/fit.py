@@ -12,16 +12,16 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import NamedSharding, PartitionSpec
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, PRNGKeyArray, PyTree
 from tqdm import tqdm
 
 from .. import checks
-from . import diagnosis
-from .batches import feed, peek
-from .run import Record, Run, State, many_steps
+from .batches import peek, stacked_batches
+from .dispatch import State, many_steps
+from .history import History
+from .run import Run
 from .step import (
     AXIS,
-    MODEL_FUNCTION,
     REPLICATED,
     LossFn,
     batch_size,
@@ -31,7 +31,9 @@ from .step import (
     mesh_for,
     scalar,
     trained_part,
+    with_key,
 )
+from .wording import listed, paths_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,19 +69,20 @@ def fit(
     optimizer: optax.GradientTransformation,
     *,
     steps: int,
-    chunk: int = 20,
+    key: PRNGKeyArray | None = None,
+    steps_per_dispatch: int = 20,
     filter_spec: PyTree = eqx.is_inexact_array,
     devices: Sequence[jax.Device] | None = None,
     snapshot: Callable[[Any], PyTree] | None = None,
     snapshot_every: int | None = None,
     average: int | None = None,
     monitor: LossFn | None = None,
-    outputs: Callable[[Any, Any], Array] | None = None,
+    outputs: Callable[..., Array] | None = None,
     progress: bool = True,
 ) -> FitResult:
     """Train a model, one gradient step per batch, with a progress bar of loss and speed.
 
-    One dispatch runs `chunk` steps, which avoids Python overhead between the steps of a small
+    One dispatch runs several steps, which avoids Python overhead between the steps of a small
     model. The original model is not modified.
 
     **Arguments:**
@@ -89,18 +92,24 @@ def fit(
         `fit` uses the first `steps` batches.
     - `loss_fn`, `optimizer`, `filter_spec`, `devices`: as for [`make_step`][].
     - `steps`: number of gradient steps.
-    - `chunk`: number of steps per dispatch. Default: 20.
+    - `key`: random key of a stochastic loss, for example of a model with dropout or of a random
+        encoding. With a key, `loss_fn`, `monitor` and `outputs` are called with a third argument,
+        `loss_fn(model, batch, key)`. In step $i$, counted from 0, this argument is
+        `jax.random.fold_in(key, i)`, or the key that [`make_step`][] derives from it for each of
+        several devices. Default: None, `loss_fn(model, batch)`.
+    - `steps_per_dispatch`: number of steps per dispatch. Default: 20.
     - `snapshot`: function that selects the arrays to record from the model, for example
         `lambda net: net.weights`. Default: None, no snapshots.
-    - `snapshot_every`: number of steps between snapshots, a multiple of `chunk`. Default: None,
-        `chunk`. There is always a snapshot before the first step and after the last step.
+    - `snapshot_every`: number of steps between snapshots, a multiple of `steps_per_dispatch`.
+        Default: None, `steps_per_dispatch`. There is always a snapshot before the first step and
+        after the last step.
     - `average`: number of last steps whose models are averaged for `FitResult.average`. At a
         constant learning rate the parameters fluctuate around the optimum, and their mean is closer
         to the optimum than the last iterate (Polyak & Juditsky, SIAM J. Control Optim. 30:838,
         1992). Default: None, no average.
-    - `monitor`: a second function `(model, batch) -> scalar`, a mean over the batch like the loss.
-        It is recorded at each step and not used for training. It can be the loss of a test batch
-        that is part of `batch`. Default: None, no second function.
+    - `monitor`: a second function like `loss_fn`, a mean over the batch. It is recorded at each
+        step and not used for training. It can be the loss of a test batch that is part of `batch`.
+        Default: None, no second function.
     - `outputs`: function `(model, batch) -> outputs`, with outputs as for [`diagnose`][]. It is
         called only if training goes wrong, for the error message. Default: None, the first spikes
         of the only [`eventsnn.EventNetwork`][] in the model, with the first array of shape
@@ -131,31 +140,19 @@ def fit(
     ```
     """
     checks.flag("progress", progress)
-    for name, fn in (("snapshot", snapshot), ("monitor", monitor), ("outputs", outputs)):
-        if fn is not None:
-            checks.function(name, fn, MODEL_FUNCTION)
-    record = Record(*_check_counts(steps, chunk, snapshot_every, average), snapshot)
-    devices = device_list(devices)
+    key = None if key is None else checks.key("key", key)
+    if snapshot is not None:
+        checks.function("snapshot", snapshot, "a function of the model")
+    counts = _check_counts(steps, steps_per_dispatch, snapshot_every, average)
+    history = History(*counts, snapshot)
     first, batches = peek(batches)
-    mesh = mesh_for(batch_size(first, "batches"), devices)
-    devices = list(mesh.devices)
-    step = gradient_step(loss_fn, optimizer, filter_spec, devices)
-    watch = None if monitor is None else data_parallel(scalar("monitor", monitor), devices)
-    trained = trained_part(model, filter_spec)
-    arrays, static = eqx.partition((model, optimizer.init(trained)), eqx.is_array)
-    arrays, trained = _place((arrays, trained), NamedSharding(mesh, REPLICATED))
-    total = None if average is None else jax.tree.map(jnp.zeros_like, trained)
-
-    def trained_of(arrays):
-        return eqx.filter(eqx.combine(arrays, static)[0], filter_spec)
-
-    record.look(model, 0)
-    program = jax.jit(many_steps(step, watch, static, trained_of, _finite_leaves(trained)))
-    run = Run(program, static, State(arrays, total, 0), record, outputs, trained_of, devices)
-    stacked = feed(
-        batches, record.steps, record.chunk, NamedSharding(mesh, PartitionSpec(None, AXIS))
+    mesh = mesh_for(batch_size(first, "batches"), device_list(devices))
+    run = _start(
+        model, loss_fn, optimizer, filter_spec, mesh, key, history, average, monitor, outputs
     )
-    with tqdm(total=record.steps, unit="step", disable=not (progress and _can_show())) as bar:
+    sharding = NamedSharding(mesh, PartitionSpec(None, AXIS))
+    stacked = stacked_batches(batches, history.steps, history.steps_per_dispatch, sharding)
+    with tqdm(total=history.steps, unit="step", disable=not (progress and _can_show())) as bar:
         try:
             _train(run, stacked, bar)
         except BaseException as error:
@@ -165,14 +162,38 @@ def fit(
     return _result(run)
 
 
+def _start(model, loss_fn, optimizer, filter_spec, mesh, key, history, average, monitor, outputs):
+    """Make the run, before its first step."""
+    devices = list(mesh.devices)
+    step = gradient_step(loss_fn, optimizer, filter_spec, devices)
+    monitor = None if monitor is None else data_parallel(scalar("monitor", monitor), devices)
+    outputs = None if outputs is None else with_key("outputs", outputs)
+    trained = trained_part(model, filter_spec)
+    arrays, static = eqx.partition((model, optimizer.init(trained)), eqx.is_array)
+    sharding = NamedSharding(mesh, REPLICATED)
+    arrays, trained = _place((arrays, trained), sharding)
+    key = jax.device_put(key, sharding)
+
+    def trained_parameters(arrays):
+        return eqx.filter(eqx.combine(arrays, static)[0], filter_spec)
+
+    history.take_snapshot(model, 0)
+    parameter_sum = None if average is None else jax.tree.map(jnp.zeros_like, trained)
+    state, finite = State(arrays, parameter_sum, 0), _finite_leaves(trained)
+    program = jax.jit(
+        many_steps(step, monitor, static, trained_parameters, finite, history.first_averaged)
+    )
+    return Run(program, static, state, key, history, outputs, trained_parameters, devices)
+
+
 def _result(run):
     model, average = run.models()
-    return FitResult(model, average, n_devices=run.n_devices, **run.record.result(run.state.done))
+    return FitResult(model, average, n_devices=run.n_devices, **run.history.result(run.state.done))
 
 
-def _train(run, feed, bar):
+def _train(run, batches, bar):
     bar.set_description("compiling")
-    batch, count = next(feed)
+    batch, count = next(batches)
     run.compile(batch)
     bar.set_description("training")
     bar.unpause()
@@ -180,10 +201,10 @@ def _train(run, feed, bar):
         launched = run.launch(batch, count)
         try:
             # Prepare the next batches while the devices are busy.
-            following = next(feed, (None, 0))
+            following = next(batches, (None, 0))
         finally:
             run.finish(launched)
-        bar.set_postfix_str(f"loss {run.record.last_loss():.3g}", refresh=False)
+        bar.set_postfix_str(f"loss {run.history.last_loss():.3g}", refresh=False)
         bar.update(count)
         batch, count = following
 
@@ -198,10 +219,9 @@ def _finite_leaves(trained):
 
     Raise if one of them is NaN.
     """
-    names = diagnosis.paths_of(trained, lambda x: np.isnan(x).any())
+    names = paths_of(trained, lambda x: np.isnan(x).any())
     if names:
-        listed = diagnosis.listed(names)
-        raise FloatingPointError(f"parameters are NaN before the first step: {listed}.")
+        raise FloatingPointError(f"parameters are NaN before the first step: {listed(names)}.")
     return [bool(np.isfinite(np.asarray(x)).all()) for x in jax.tree.leaves(trained)]
 
 
@@ -210,16 +230,18 @@ def _can_show():
     return sys.stderr is not None and not getattr(sys.stderr, "closed", False)
 
 
-def _check_counts(steps, chunk, snapshot_every, average):
-    steps, chunk = checks.count("steps", steps), checks.count("chunk", chunk)
+def _check_counts(steps, steps_per_dispatch, snapshot_every, average):
+    steps = checks.count("steps", steps)
+    steps_per_dispatch = checks.count("steps_per_dispatch", steps_per_dispatch)
     for name, value in (("snapshot_every", snapshot_every), ("average", average)):
         if value is not None:
             checks.count(name, value)
     if average is not None and average > steps:
         raise ValueError(f"average must be at most steps = {steps}, got {average}.")
-    if snapshot_every is not None and snapshot_every % chunk:
+    if snapshot_every is not None and snapshot_every % steps_per_dispatch:
         raise ValueError(
-            f"snapshot_every must be a multiple of chunk, got {snapshot_every} with chunk={chunk}."
+            f"snapshot_every must be a multiple of steps_per_dispatch = {steps_per_dispatch}, "
+            f"got {snapshot_every}."
         )
-    chunk = min(chunk, steps)
-    return steps, chunk, snapshot_every or chunk, average
+    steps_per_dispatch = min(steps_per_dispatch, steps)
+    return steps, steps_per_dispatch, snapshot_every or steps_per_dispatch, average

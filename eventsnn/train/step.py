@@ -1,5 +1,6 @@
 """Gradient step, with the batch split across the devices."""
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,15 +13,14 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, PyTree
 
 from .. import checks
-from .diagnosis import path_name
+from .wording import path_name
 
-LossFn = Callable[[Any, Any], Float[Array, ""]]
-Step = Callable[[Any, PyTree, Any], tuple[Any, PyTree, Float[Array, ""]]]
+#: Function `(model, batch)` or, with a random key, `(model, batch, key)`.
+LossFn = Callable[..., Float[Array, ""]]
+Step = Callable[..., tuple[Any, PyTree, Float[Array, ""]]]
 
 AXIS = "batch"
 REPLICATED = PartitionSpec()
-
-MODEL_FUNCTION = "a function of the model"
 
 # Arrays with more entries than this are averaged separately, since copying them costs more.
 _LARGE = 2**18
@@ -42,7 +42,8 @@ def make_step(
 
     **Arguments:**
 
-    - `loss_fn`: function `loss_fn(model, batch) -> scalar`, a mean over the batch.
+    - `loss_fn`: function `loss_fn(model, batch) -> scalar`, a mean over the batch. If the step is
+        given a key, `loss_fn(model, batch, key)`.
     - `optimizer`: any Optax optimiser. Its initial state is
         `optimizer.init(eqx.filter(model, filter_spec))`.
     - `filter_spec`: selection of the trained parameters, as for `equinox.partition`: a pytree of
@@ -50,11 +51,14 @@ def make_step(
     - `devices`: the devices that share a batch. Default: None, the largest number of local devices
         that divides the batch evenly.
 
-    **Returns:** `step(model, opt_state, batch) -> (model, opt_state, loss)`. Every array in `batch`
-    has the batch as its first axis.
+    **Returns:** `step(model, opt_state, batch, key=None) -> (model, opt_state, loss)`. Every array
+    in `batch` has the batch as its first axis. Pass a new `jax.random` key to each step of a
+    stochastic loss, for example of a model with dropout. With several devices, device `d` uses the
+    key `jax.random.fold_in(key, d)` for its part of the batch.
 
     **Raises:** `ValueError` for an invalid argument. The step raises `ValueError`, when it is
-    traced, if the loss is not a scalar or the devices cannot share the batch evenly.
+    traced, if the loss does not take these arguments or is not a scalar, or if the devices cannot
+    share the batch evenly.
 
     Your own loop over several CPU devices should regularly wait for a result, with
     `jax.block_until_ready(loss)` or by printing the loss. XLA's CPU collectives can stall if dozens
@@ -62,26 +66,32 @@ def make_step(
     are not finite.
     """
     step = gradient_step(loss_fn, optimizer, filter_spec, devices)
-    return lambda model, opt_state, batch: step(model, opt_state, batch)[:3]
+
+    def without_gradients(model, opt_state, batch, key=None):
+        return step(model, opt_state, batch, key)[:3]
+
+    return without_gradients
 
 
 def gradient_step(loss_fn, optimizer, filter_spec, devices):
-    """Like [`make_step`][], but the step also returns the gradients, as a fourth result."""
+    """Like [`make_step`][], but the step requires `key`, and also returns the gradients."""
     loss_fn = scalar("loss_fn", loss_fn)
     if not all(callable(getattr(optimizer, name, None)) for name in ("init", "update")):
-        raise checks.wrong("optimizer", optimizer, "an optax.GradientTransformation")
+        raise checks.value_error("optimizer", optimizer, "an optax.GradientTransformation")
 
-    def local(model, batch):
+    def local(model, batch, key):
         trained, fixed = eqx.partition(model, filter_spec)
-        return jax.value_and_grad(lambda trained: loss_fn(eqx.combine(trained, fixed), batch))(
-            trained
-        )
+
+        def loss_of(trained):
+            return loss_fn(eqx.combine(trained, fixed), batch, key)
+
+        return jax.value_and_grad(loss_of)(trained)
 
     value_and_grad = data_parallel(local, devices)
 
-    def step(model, opt_state, batch):
+    def step(model, opt_state, batch, key):
         trained = trained_part(model, filter_spec)
-        loss, grads = value_and_grad(model, batch)
+        loss, grads = value_and_grad(model, batch, key)
         updates, opt_state = optimizer.update(grads, opt_state, trained)
         return eqx.apply_updates(model, updates), opt_state, loss, grads
 
@@ -89,14 +99,17 @@ def gradient_step(loss_fn, optimizer, filter_spec, devices):
 
 
 def scalar(name: str, fn: LossFn) -> LossFn:
-    """Wrap a function so that it raises unless its result is a floating-point scalar."""
-    checks.function(name, fn, MODEL_FUNCTION)
+    """Make a function `(model, batch, key)` that raises unless it returns a floating-point scalar.
 
-    def checked(model, batch):
-        out = fn(model, batch)
-        known = isinstance(out, jax.Array | np.ndarray | np.generic | float)
+    The key may be None.
+    """
+    fn = with_key(name, fn)
+
+    def checked(model, batch, key):
+        out = fn(model, batch, key)
+        is_array = isinstance(out, jax.Array | np.ndarray | np.generic | float)
         if (
-            not known
+            not is_array
             or jnp.shape(out) != ()
             or not jnp.issubdtype(jnp.result_type(out), jnp.floating)
         ):
@@ -107,17 +120,42 @@ def scalar(name: str, fn: LossFn) -> LossFn:
     return checked
 
 
+def with_key(name: str, fn: Callable) -> Callable:
+    """Make a function `(model, batch, key)`, which calls `fn` without key if the key is None."""
+    checks.function(name, fn, "a function of (model, batch)")
+
+    def call(model, batch, key):
+        arguments = (model, batch) if key is None else (model, batch, key)
+        if not _accepts(fn, len(arguments)):
+            names = "(model, batch), without a key" if key is None else "(model, batch, key)"
+            raise checks.value_error(name, fn, f"a function of {names}")
+        return fn(*arguments)
+
+    return call
+
+
+def _accepts(fn, n_arguments):
+    """Return whether a function takes this number of positional arguments."""
+    try:
+        inspect.signature(fn).bind(*range(n_arguments))
+    except TypeError:
+        return False
+    except ValueError:  # a function of another language, whose signature is unknown
+        pass
+    return True
+
+
 def trained_part(model: Any, filter_spec: PyTree) -> PyTree:
     """Trained parameters: the model with None in place of everything else."""
     try:
         trained = eqx.filter(model, filter_spec)
     except (TypeError, ValueError) as error:
         expected = "a function of a leaf, or booleans in a pytree that fits model"
-        raise checks.wrong("filter_spec", filter_spec, expected) from error
+        raise checks.value_error("filter_spec", filter_spec, expected) from error
     leaves = jax.tree_util.tree_leaves_with_path(trained)
     if not leaves:
-        found = f"{checks.shown(filter_spec)}, which selects none"
-        raise ValueError(f"filter_spec must select arrays of model that train, got {found}.")
+        found = checks.short_repr(filter_spec)
+        raise ValueError(f"filter_spec must select at least one array of model, got {found}.")
     for path, x in leaves:
         if not (isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jnp.floating)):
             found = x.dtype if hasattr(x, "dtype") else type(x).__name__
@@ -130,24 +168,29 @@ def trained_part(model: Any, filter_spec: PyTree) -> PyTree:
 
 
 def data_parallel(fn: Callable, devices: Sequence[jax.Device] | None) -> Callable:
-    """Make a function that splits the batch across devices and averages `fn(model, part)`."""
+    """Make a function that splits the batch across devices and averages `fn(model, part, key)`.
+
+    Each device has its own key, derived from the key of the batch.
+    """
     devices = device_list(devices)
 
-    def shared(model, batch):
+    def shared(model, batch, key):
         mesh = mesh_for(batch_size(batch), devices)
         if mesh.size == 1:
-            return fn(model, batch)
+            return fn(model, batch, key)
         arrays, static = eqx.partition(model, eqx.is_array)
 
-        def part(arrays, batch):
-            return _mean_over_devices(fn(eqx.combine(arrays, static), batch))
+        def part(arrays, batch, key):
+            if key is not None:
+                key = jax.random.fold_in(key, jax.lax.axis_index(AXIS))
+            return _mean_over_devices(fn(eqx.combine(arrays, static), batch, key))
 
         # check_vma=False: gradients belong to one part of the batch until the average above, and
         # event loops need not declare which of their values vary across devices.
-        specs = (REPLICATED, PartitionSpec(AXIS))
+        specs = (REPLICATED, PartitionSpec(AXIS), REPLICATED)
         return jax.shard_map(
             part, mesh=mesh, in_specs=specs, out_specs=REPLICATED, check_vma=False
-        )(arrays, batch)
+        )(arrays, batch, key)
 
     return shared
 
@@ -178,7 +221,7 @@ def batch_size(batch: Any, name: str = "batch") -> int:
     sizes = {shape[:1] for shape in shapes}
     if len(sizes) != 1 or sizes <= {(), (0,)}:
         raise ValueError(
-            f"{name} must hold arrays, each with the batch as its first axis and at least one "
+            f"{name} must contain arrays, each with the batch as its first axis and at least one "
             f"sample, got shapes {shapes}."
         )
     return sizes.pop()[0]
@@ -188,11 +231,11 @@ def device_list(devices: Sequence[jax.Device] | None) -> list[jax.Device] | None
     """Check the devices and return them as a list. None means: choose them for each batch."""
     if devices is None:
         return None
-    known = list(devices) if isinstance(devices, Sequence | np.ndarray) else []
-    fits = known and all(isinstance(device, jax.Device) for device in known)
-    if not fits or len(set(known)) < len(known):
-        raise checks.wrong("devices", devices, "different JAX devices, at least one")
-    return known
+    found = list(devices) if isinstance(devices, Sequence | np.ndarray) else []
+    good = found and all(isinstance(device, jax.Device) for device in found)
+    if not good or len(set(found)) < len(found):
+        raise checks.value_error("devices", devices, "distinct JAX devices, at least one")
+    return found
 
 
 def mesh_for(size: int, devices: list[jax.Device] | None) -> Mesh:

@@ -172,13 +172,13 @@ def test_parameters_are_one_a_neuron_or_shared_along_whole_axes(rng):
 def test_inhibition_of_feature_maps_is_refused(name, parallel, rng):
     cell = CELLS[name](rng, reset="none", inhibition=True)
     for shape in ((3, 4, 4), (2, 5), ()):
-        with refused(f"inhibition must have inputs of one axis, (n,), got shape {shape}."):
+        with refused(f"inhibition must be used with inputs of shape (n,), got shape {shape}."):
             discrete.run(cell, jnp.ones((T, *shape)), parallel=parallel)
 
 
 def test_feedback_that_does_not_fit_says_so(rng):
     xs = jnp.ones((T, 3, 5, 5))
-    shown = "feedback must map spikes of shape (3, 5, 5) to currents of that shape, got: "
+    shown = "feedback must map spikes of shape (3, 5, 5) to currents of the same shape, got "
     for feedback in (linear(4, 4, rng), eqx.nn.Conv2d(2, 2, 3, key=jax.random.key(0))):
         assert shown in one_line(lambda f=feedback: discrete.run(discrete.RLeaky(0.9, f), xs))
 
@@ -205,7 +205,9 @@ def test_a_layer_that_cannot_take_its_input_is_named(rng):
         model = discrete.Sequential(layers)
         for options in ({}, {"parallel": True}):
             message = one_line(lambda m=model, x=xs_, o=options: discrete.run_batch(m, x, **o))
-            expected = f"{place} must accept {shape}, the input of one sample at one step, got: "
+            expected = (
+                f"{place} must accept {shape}, the input of one sample at one step, got the error: "
+            )
             assert message.startswith(expected)
     nested = discrete.Sequential([first, discrete.Sequential([cell, wrong])])
     message = one_line(lambda: discrete.run(nested, xs[:, 0]))
@@ -316,7 +318,7 @@ def test_inputs_may_be_trees(rng):
 
 def test_inputs_that_do_not_fit_are_refused():
     cell = discrete.Leaky(0.9)
-    time, batch = "xs must have the time as first axis", "xs must have shape (T, batch, ...)"
+    time, batch = r"xs must have shape \(T, ...\) with T >= 1", "xs must have shape (T, batch, ...)"
     for call, message in (
         (lambda: discrete.run(cell, None), f"{time}.*got None"),
         (
@@ -356,7 +358,7 @@ def test_a_state_of_another_kind_is_refused():
         shown = f"LeakyState(mem=f64[{','.join(map(str, got))}])"
         message = one_line(lambda c=call, g=got: c(state(jnp.zeros(g))))
         assert message.startswith(f"state must be {expected}, as ")
-        assert message.endswith(f"gives it, got {shown}.")
+        assert message.endswith(f"(x), got {shown}.")
     for given, shown in (
         (state(jnp.zeros(5, jnp.float32)), "LeakyState(mem=f32[5])"),
         (discrete.SynapticState(*jnp.zeros((2, 5))), "SynapticState(syn=f64[5], mem=f64[5])"),

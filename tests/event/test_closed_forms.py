@@ -138,7 +138,7 @@ def test_min_speed_leaves_the_gradients_of_other_neurons_exact():
 
 def test_a_spike_at_t_max_has_the_whole_gradient():
     times, targets, t_max = jnp.array([20.0, 20.0 + 1e-9, 5.0, INF]), jnp.full(4, 15.0), 20.0
-    square = jax.grad(lambda t: losses.time_mse(t, targets, t_max=t_max))(times)
+    square = jax.grad(lambda t: losses.mse_time(t, targets, t_max=t_max))(times)
     np.testing.assert_allclose(square, [2 * 5 / 400 / 4, 0.0, 2 * -10 / 400 / 4, 0.0], rtol=1e-14)
-    absolute = jax.grad(lambda t: losses.time_mae(t, targets, t_max=t_max))(times)
+    absolute = jax.grad(lambda t: losses.mae_time(t, targets, t_max=t_max))(times)
     np.testing.assert_array_equal(absolute, [0.25, 0.0, -0.25, 0.0])

@@ -91,7 +91,7 @@ T, B, C = 5, 4, 3
 SPIKES = (np.arange(T * B * C).reshape(T, B, C) % 3 == 0).astype(float)
 LABELS = np.array([0, 1, 2, 1])
 FIRST = np.array([[1.0, 2.0, INF]] * B)
-VOLTAGES = np.linspace(0, 1, B * C * T).reshape(B, C, T)
+POTENTIALS = np.linspace(0, 1, B * C * T).reshape(B, C, T)
 IMAGES = np.linspace(0, 1, B * 36).reshape(B, 6, 6)
 XY = np.full((B, 2), 0.5)
 FILM = FuncAnimation.__new__(FuncAnimation)  # constructed, not drawn
@@ -351,8 +351,8 @@ LOSSES = {
     "soft_counts": row(
         losses.soft_counts, times=(FIRST, (*ARRAY, 1.0)), t_max=(9.0, POSITIVE), tau=(1.0, POSITIVE)
     ),
-    "spike_count": row(
-        losses.spike_count,
+    "mse_soft_count": row(
+        losses.mse_soft_count,
         times=(FIRST, (*ARRAY, 1.0)),
         targets=(np.ones(B), like(np.ones(B))),
         t_max=(9.0, POSITIVE),
@@ -364,8 +364,8 @@ LOSSES = {
         labels=(LABELS, LABEL),
         weight=(None, WEIGHT),
     ),
-    "ce_membrane_sum": row(
-        losses.ce_membrane_sum,
+    "ce_membrane": row(
+        losses.ce_membrane,
         membranes=(SPIKES, RECORD),
         labels=(LABELS, LABEL),
         weight=(None, WEIGHT),
@@ -408,14 +408,14 @@ LOSSES = {
         tolerance=(0, NOT_NEGATIVE),
         weight=(None, WEIGHT),
     ),
-    "time_mae": row(
-        losses.time_mae,
+    "mae_time": row(
+        losses.mae_time,
         times=(FIRST, like(FIRST)),
         targets=(FIRST, like(FIRST)),
         t_max=(9.0, POSITIVE),
     ),
-    "time_mse": row(
-        losses.time_mse,
+    "mse_time": row(
+        losses.mse_time,
         times=(FIRST, like(FIRST)),
         targets=(FIRST, like(FIRST)),
         t_max=(9.0, POSITIVE),
@@ -429,8 +429,8 @@ LOSSES = {
     "accuracy_ttfs": row(
         losses.accuracy_ttfs, times=(FIRST, (*ARRAY, 1.0, np.ones((0, C)))), labels=(LABELS, LABEL)
     ),
-    "ttfs_cross_entropy": row(
-        losses.ttfs_cross_entropy,
+    "ce_ttfs": row(
+        losses.ce_ttfs,
         times=(FIRST, (*ARRAY, 1.0, np.ones((0, C)))),
         labels=(LABELS, LABEL),
         tau0=(1.0, POSITIVE),
@@ -438,31 +438,31 @@ LOSSES = {
         tau1=(1.0, POSITIVE),
         alpha=(0.1, NOT_NEGATIVE),
     ),
-    "integrated_voltage_ce": row(
-        losses.integrated_voltage_ce,
-        voltages=(VOLTAGES, (*ARRAY, 1.0, np.ones((0, C, T)))),
+    "ce_integrated_potential": row(
+        losses.ce_integrated_potential,
+        potentials=(POTENTIALS, (*ARRAY, 1.0, np.ones((0, C, T)))),
         labels=(LABELS, LABEL),
         times=(
             np.arange(5.0),
             like(np.arange(5.0), np.zeros(T), -np.arange(5.0), [0, 1, NAN, 2, 3]),
         ),
     ),
-    "max_voltage_ce": row(
-        losses.max_voltage_ce,
-        voltages=(VOLTAGES, (*ARRAY, 1.0, np.ones((0, C, T)))),
+    "ce_max_potential": row(
+        losses.ce_max_potential,
+        potentials=(POTENTIALS, (*ARRAY, 1.0, np.ones((0, C, T)))),
         labels=(LABELS, LABEL),
     ),
 }
 
 ENCODERS = {
-    "levels": row(
-        encoders.levels,
+    "spike_targets": row(
+        encoders.spike_targets,
         spikes=(SPIKES, (*ARRAY, NAN, [NAN])),
         on_target=(1.0, TARGET),
         off_target=(0.0, TARGET),
     ),
-    "ramps": row(
-        encoders.ramps,
+    "ramp_targets": row(
+        encoders.ramp_targets,
         spikes=(SPIKES, (*ARRAY, 1.0, [NAN])),
         on_target=(1.0, TARGET),
         off_target=(0.0, TARGET),
@@ -868,7 +868,8 @@ TRAIN = {
         loss_fn=(_loss, FUNCTION),
         optimizer=(optax.sgd(0.1), INSTANCE),
         steps=(3, COUNT),
-        chunk=(1, COUNT),
+        key=(None, optional(KEY)),
+        steps_per_dispatch=(1, COUNT),
         filter_spec=(eqx.is_inexact_array, ("a", NAN, [True, False], False, lambda x: False)),
         devices=(None, (1, NAN, "a", THING, [], [1], [jax.devices()[0]] * 2)),
         snapshot=(None, optional(FUNCTION)),

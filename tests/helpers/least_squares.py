@@ -40,6 +40,6 @@ def data(steps, size=8):
 
 
 def train(steps, batches=None, **options):
-    options = {"progress": False, "chunk": 4} | options
+    options = {"progress": False, "steps_per_dispatch": 4} | options
     batches = data(steps) if batches is None else batches
     return fit(line(), batches, squared_error, OPTIMIZER, steps=steps, **options)

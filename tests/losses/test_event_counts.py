@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import eventsnn as esn
-from eventsnn.losses import soft_counts, spike_count
+from eventsnn.losses import mse_soft_count, soft_counts
 
 
 def test_the_formula():
@@ -15,7 +15,7 @@ def test_the_formula():
     counts = soft_counts(times, t_max=10.0, tau=3.0)
     np.testing.assert_allclose(counts, expected, rtol=1e-14)
     np.testing.assert_allclose(soft_counts(times, t_max=10.0, tau=1e-3), [2, 0, 1])
-    loss = spike_count(times, np.array([1, 1, 1]), t_max=10.0, tau=3.0)
+    loss = mse_soft_count(times, np.array([1, 1, 1]), t_max=10.0, tau=3.0)
     np.testing.assert_allclose(loss, np.mean((counts - 1) ** 2), rtol=1e-14)
 
 
@@ -34,7 +34,7 @@ def test_a_neuron_learns_how_often_to_fire():
             esn.QIF(10.0, 5.0, bias=bias), jnp.zeros((2, 1)), outputs=(0,), t_max=100.0
         )
         times = net.spikes(jnp.full((1, 1), jnp.inf), 8)
-        return spike_count(times, jnp.array([4]), t_max=100.0, tau=10.0), times
+        return mse_soft_count(times, jnp.array([4]), t_max=100.0, tau=10.0), times
 
     step = jax.jit(jax.value_and_grad(loss, has_aux=True))
     bias = jnp.asarray(0.8)
@@ -57,4 +57,4 @@ def test_constants_out_of_range_are_refused(name, value):
 
 def test_targets_of_a_wrong_shape_are_refused():
     with pytest.raises(ValueError, match=r"targets must have shape \(2,\)"):
-        spike_count(np.zeros((2, 3)), np.zeros(3), t_max=10.0, tau=1.0)
+        mse_soft_count(np.zeros((2, 3)), np.zeros(3), t_max=10.0, tau=1.0)

@@ -20,10 +20,10 @@ SOME_SILENT = np.where(
 LABELS = np.array([0, 2, 1, 2, 1, 0], np.int32)
 CONSTANTS = {"tau0": 1.5, "tau1": 6.4, "alpha": 3e-3, "t_max": 30.0}
 WHEN = np.sort(RNG.uniform(0, 30, T))
-VOLTAGES = RNG.normal(size=(B, C, T)).cumsum(axis=-1) / 3
+POTENTIALS = RNG.normal(size=(B, C, T)).cumsum(axis=-1) / 3
 TAU = 4.0
 
-ttfs = partial(losses.ttfs_cross_entropy, **CONSTANTS)
+ttfs = partial(losses.ce_ttfs, **CONSTANTS)
 both = jax.jit(jax.value_and_grad(ttfs))
 
 
@@ -89,14 +89,14 @@ def test_a_silent_output_counts_as_late_and_has_no_gradient():
 
 
 def test_without_a_price_of_late_spikes():
-    found = losses.ttfs_cross_entropy(TIMES, LABELS, tau0=1.5, t_max=30.0)
+    found = losses.ce_ttfs(TIMES, LABELS, tau0=1.5, t_max=30.0)
     expected = by_hand(TIMES, LABELS, **(CONSTANTS | {"alpha": 0}))
     np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
 def test_any_magnitude():
     far = np.array([[1e4, 3e4, np.inf], [2e4, 0.0, 1e-9]], np.float32)
-    loss = jax.value_and_grad(partial(losses.ttfs_cross_entropy, tau0=1e-3, t_max=1e5))
+    loss = jax.value_and_grad(partial(losses.ce_ttfs, tau0=1e-3, t_max=1e5))
     value, grad = loss(far, np.array([1, 0]))
     np.testing.assert_allclose(value, 1e7 * (2 + 2) / 2, rtol=1e-6)
     np.testing.assert_allclose(grad[0], [-500, 500, 0])
@@ -145,7 +145,7 @@ def test_accuracy_ttfs():
     np.testing.assert_allclose(found, 3 / 7, rtol=1e-6)
 
 
-# ------------------------------------------------------------------ voltages
+# ------------------------------------------------------------------ potentials
 
 
 def softmax_loss(logits):
@@ -154,44 +154,44 @@ def softmax_loss(logits):
 
 
 def test_max_voltage_ce():
-    value, grad = jax.value_and_grad(losses.max_voltage_ce)(VOLTAGES, LABELS)
-    np.testing.assert_allclose(value, softmax_loss(VOLTAGES.max(axis=-1)), rtol=1e-12)
-    expected = numerical(lambda v: softmax_loss(v.max(axis=-1)), VOLTAGES)
+    value, grad = jax.value_and_grad(losses.ce_max_potential)(POTENTIALS, LABELS)
+    np.testing.assert_allclose(value, softmax_loss(POTENTIALS.max(axis=-1)), rtol=1e-12)
+    expected = numerical(lambda v: softmax_loss(v.max(axis=-1)), POTENTIALS)
     np.testing.assert_allclose(grad, expected, rtol=1e-6, atol=1e-9)
     assert np.all(np.sum(grad != 0, axis=-1) == 1)
 
 
 def test_integrated_voltage_ce():
-    def loss(voltages, times):
-        return losses.integrated_voltage_ce(voltages, LABELS, times=times)
+    def loss(potentials, times):
+        return losses.ce_integrated_potential(potentials, LABELS, times=times)
 
-    value, grads = jax.value_and_grad(loss, (0, 1))(jnp.asarray(VOLTAGES), jnp.asarray(WHEN))
+    value, grads = jax.value_and_grad(loss, (0, 1))(jnp.asarray(POTENTIALS), jnp.asarray(WHEN))
     expected = lambda v, t: softmax_loss(np.trapezoid(v, t, axis=-1))  # noqa: E731
-    np.testing.assert_allclose(value, expected(VOLTAGES, WHEN), rtol=1e-12)
-    over_v = numerical(lambda v: expected(v, WHEN), VOLTAGES)
-    over_t = numerical(lambda t: expected(VOLTAGES, t), WHEN)
+    np.testing.assert_allclose(value, expected(POTENTIALS, WHEN), rtol=1e-12)
+    over_v = numerical(lambda v: expected(v, WHEN), POTENTIALS)
+    over_t = numerical(lambda t: expected(POTENTIALS, t), WHEN)
     np.testing.assert_allclose(grads[0], over_v, rtol=1e-5, atol=1e-8)
     np.testing.assert_allclose(grads[1], over_t, rtol=1e-5, atol=1e-8)
 
 
-VOLTAGE_LOSSES = {
-    "max": losses.max_voltage_ce,
-    "integral": partial(losses.integrated_voltage_ce, times=WHEN),
+POTENTIAL_LOSSES = {
+    "max": losses.ce_max_potential,
+    "integral": partial(losses.ce_integrated_potential, times=WHEN),
 }
 
 
-@pytest.mark.parametrize("loss", VOLTAGE_LOSSES.values(), ids=VOLTAGE_LOSSES)
-def test_voltages_of_all_kinds(loss):
-    exact = float(loss(VOLTAGES, LABELS))
-    each = jax.jit(jax.vmap(loss))(VOLTAGES, LABELS)
+@pytest.mark.parametrize("loss", POTENTIAL_LOSSES.values(), ids=POTENTIAL_LOSSES)
+def test_potentials_of_all_kinds(loss):
+    exact = float(loss(POTENTIALS, LABELS))
+    each = jax.jit(jax.vmap(loss))(POTENTIALS, LABELS)
     np.testing.assert_allclose(each.mean(), exact, rtol=1e-12)
-    folded = loss(VOLTAGES.reshape(2, 3, C, T), LABELS.reshape(2, 3))
+    folded = loss(POTENTIALS.reshape(2, 3, C, T), LABELS.reshape(2, 3))
     np.testing.assert_allclose(folded, exact, rtol=1e-12)
-    half = jnp.asarray(VOLTAGES, jnp.bfloat16)
+    half = jnp.asarray(POTENTIALS, jnp.bfloat16)
     value, grad = jax.value_and_grad(loss)(half, LABELS)
     assert value.dtype == jnp.float32 and grad.dtype == jnp.bfloat16
     np.testing.assert_allclose(value, loss(np.asarray(half, float), LABELS), rtol=1e-5)
-    value, grad = jax.value_and_grad(loss)(VOLTAGES * 1e200, LABELS)
+    value, grad = jax.value_and_grad(loss)(POTENTIALS * 1e200, LABELS)
     assert np.isfinite(value) and np.all(np.isfinite(grad))
 
 
@@ -281,12 +281,12 @@ def test_a_nan_in_a_train_is_seen():
     [
         (ttfs, TIMES, "times"),
         (losses.accuracy_ttfs, TIMES, "times"),
-        (losses.max_voltage_ce, VOLTAGES, "voltages"),
-        (VOLTAGE_LOSSES["integral"], VOLTAGES, "voltages"),
+        (losses.ce_max_potential, POTENTIALS, "potentials"),
+        (POTENTIAL_LOSSES["integral"], POTENTIALS, "potentials"),
     ],
 )
 def test_labels_and_shapes_refused(loss, value, name):
-    with refuses("labels", f"({B},), one for each sample of {name}", (B - 1,)):
+    with refuses("labels", f"({B},), one per sample of {name}", (B - 1,)):
         loss(value, LABELS[:-1])
     with refuses("labels must be integers", f"({B},)", "float64"):
         loss(value, LABELS.astype(float))
@@ -303,30 +303,30 @@ def test_labels_and_shapes_refused(loss, value, name):
 def test_constants_refused(bad):
     for name in ("tau0", "tau1", "t_max"):
         with refuses(name, "a finite number > 0", bad):
-            losses.ttfs_cross_entropy(TIMES, LABELS, **(CONSTANTS | {name: bad}))
+            losses.ce_ttfs(TIMES, LABELS, **(CONSTANTS | {name: bad}))
     with refuses("tau", "a finite number > 0", bad):
         losses.van_rossum(TRAINS_A, TRAINS_B, tau=bad)
 
 
 def test_a_price_without_its_constant_refused():
     with refuses("alpha", ">= 0", -0.1):
-        losses.ttfs_cross_entropy(TIMES, LABELS, tau0=1.0, t_max=30.0, alpha=-0.1)
+        losses.ce_ttfs(TIMES, LABELS, tau0=1.0, t_max=30.0, alpha=-0.1)
     with refuses("tau1", "alpha = 0.1", None):
-        losses.ttfs_cross_entropy(TIMES, LABELS, tau0=1.0, t_max=30.0, alpha=0.1)
+        losses.ce_ttfs(TIMES, LABELS, tau0=1.0, t_max=30.0, alpha=0.1)
 
 
-def test_times_of_voltages_refused():
+def test_times_of_potentials_refused():
     for bad in (WHEN[:-1], WHEN[:, None]):
         with refuses("times", f"({T},)", bad.shape):
-            losses.integrated_voltage_ce(VOLTAGES, LABELS, times=bad)
+            losses.ce_integrated_potential(POTENTIALS, LABELS, times=bad)
     with refuses("times", "at least two", (1,)):
-        losses.integrated_voltage_ce(VOLTAGES[..., :1], LABELS, times=WHEN[:1])
-    with refuses("times", "must rise", 3.0):
-        losses.integrated_voltage_ce(VOLTAGES[..., :2], LABELS, times=[4.0, 3.0])
+        losses.ce_integrated_potential(POTENTIALS[..., :1], LABELS, times=WHEN[:1])
+    with refuses("times", "must be strictly increasing", 3.0):
+        losses.ce_integrated_potential(POTENTIALS[..., :2], LABELS, times=[4.0, 3.0])
 
 
 def test_trains_that_do_not_fit_refused():
-    with refuses("times_a and times_b", "the same trains", (3, 3)):
+    with refuses("times_a and times_b", "of the same trains", (3, 3)):
         losses.van_rossum(TRAINS_A, TRAINS_B[:3], tau=TAU)
 
 
@@ -334,7 +334,7 @@ def test_a_spike_at_the_time_limit_has_its_gradient():
     """A spike exactly at t_max is a spike: the gradients are (2/n) (t - target)/t_max^2 and sign(t
     - target)/n. A silent output has zero gradient."""
     times, targets = jnp.array([[20.0, jnp.inf]]), jnp.array([[13.6, 13.6]])
-    found = jax.grad(losses.time_mse)(times, targets, t_max=20.0)
+    found = jax.grad(losses.mse_time)(times, targets, t_max=20.0)
     np.testing.assert_allclose(found, [[2 / 2 * 6.4 / 400, 0.0]], rtol=1e-14)
-    found = jax.grad(losses.time_mae)(times, targets, t_max=20.0)
+    found = jax.grad(losses.mae_time)(times, targets, t_max=20.0)
     np.testing.assert_allclose(found, [[1 / 2, 0.0]], rtol=1e-14)

@@ -55,7 +55,7 @@ PEERS = {
     ),
     "ce_max_membrane": membranes(losses.ce_max_membrane),
     "ce_max_membrane_weight": membranes(losses.ce_max_membrane, weight=WEIGHT),
-    "ce_membrane_sum": membranes(losses.ce_membrane_sum),
+    "ce_membrane": membranes(losses.ce_membrane),
     "mse_membrane": membranes(losses.mse_membrane),
     "mse_membrane_on_off": membranes(losses.mse_membrane, on_target=0.9, off_target=0.2),
     "mse_membrane_in_time": membranes(losses.mse_membrane, IN_TIME),
@@ -173,7 +173,7 @@ BY_HAND = {
     "any_rate": (spikes(lambda s, _: losses.rate_range(s)), 0.0),
 }
 # More axes of samples: (T, B, 1, C).
-SPLIT = ["ce_rate_weight", "ce_count_population", "ce_membrane_sum", "mse_count"]
+SPLIT = ["ce_rate_weight", "ce_count_population", "ce_membrane", "mse_count"]
 SPLIT += ["mse_membrane_on_off", "mse_temporal_on_off"]
 BY_HAND |= {
     f"{name}_more_axes": ((loss, x[:, :, None], y[:, None]), FIXTURE[f"{name}_value"])
@@ -300,14 +300,14 @@ def test_many_steps_in_bfloat16():
 
 def test_large_membranes():
     x = jnp.asarray(MEMBRANES) * 1e30
-    for loss in (losses.ce_max_membrane, losses.ce_membrane_sum, losses.ce_rate):
+    for loss in (losses.ce_max_membrane, losses.ce_membrane, losses.ce_rate):
         value, grad = jax.value_and_grad(loss)(x, LABELS)
         assert np.isfinite(value) and np.all(np.isfinite(grad))
 
 
 def test_a_label_that_is_no_class_gives_nan_under_jit():
     names = ["ce_rate", "ce_count_weight", "mse_count", "ce_max_membrane", "mse_membrane"]
-    names += ["ce_membrane_sum", "mse_temporal", "ce_temporal"]
+    names += ["ce_membrane", "mse_temporal", "ce_temporal"]
     for bad in (-1, C):
         y = LABELS.copy()
         y[3] = bad
@@ -325,7 +325,7 @@ def test_small_integers_as_labels():
 # ------------------------------------------------------------------ what is refused
 
 WITH_LABELS = [losses.ce_rate, losses.ce_count, losses.mse_count, losses.ce_max_membrane]
-WITH_LABELS += [losses.ce_membrane_sum, losses.mse_membrane, losses.mse_temporal]
+WITH_LABELS += [losses.ce_membrane, losses.mse_membrane, losses.mse_temporal]
 WITH_LABELS += [losses.ce_temporal, losses.accuracy_rate, losses.accuracy_temporal]
 WEIGHTED = WITH_LABELS[:-2]
 
@@ -359,9 +359,9 @@ def test_weights_refused(loss):
 
 
 def test_weights_without_labels_refused():
-    with refuses("weight", "None with membranes as targets", "1"):
+    with refuses("weight", "None unless targets are labels", "1"):
         losses.mse_membrane(MEMBRANES, MEMBRANES, weight=WEIGHT)
-    with refuses("weight", "None with steps as targets", "1"):
+    with refuses("weight", "None unless targets are labels", "1"):
         losses.mse_temporal(SPIKES, FIXTURE["steps"], weight=WEIGHT)
 
 
@@ -397,7 +397,7 @@ def test_targets_refused():
         losses.mse_membrane(MEMBRANES, MEMBRANES[..., :1])
     with refuses("targets", f"({B},)", (B, 1)):
         losses.mse_temporal(SPIKES, FIXTURE["steps"][:, :1])
-    with refuses("on_target and off_target", "as many steps each", "(1, 4) and 6"):
+    with refuses("on_target and off_target", "sequences of the same length", "(1, 4) and 6"):
         losses.mse_temporal(SPIKES, LABELS, on_target=(1, 4), off_target=6)
     with refuses("tolerance", ">= 0", -1):
         losses.mse_temporal(SPIKES, LABELS, tolerance=-1)

@@ -12,10 +12,10 @@ import pytest
 import eventsnn as esn
 from eventsnn import discrete, losses
 from eventsnn.train import diagnose, fit
-from eventsnn.train.diagnosis import event_evidence
+from eventsnn.train.evidence import event_evidence
 from helpers.least_squares import OPTIMIZER, data, line, squared_error, train
 
-# The middle of a chunk of 4, its first step, its last step, and a short last chunk.
+# The middle of a dispatch of 4 steps, its first step, its last step, and a short last dispatch.
 STEPS = (6, 8, 7, 9)
 
 
@@ -23,7 +23,7 @@ STEPS = (6, 8, 7, 9)
 def step_by_step(loss=squared_error):
     """Losses of ten steps, and the model before each step."""
     batches = data(10) if loss is squared_error else [(*batch, np.ones(8)) for batch in data(10)]
-    options = {"steps": 10, "chunk": 1, "snapshot": lambda m: m, "progress": False}
+    options = {"steps": 10, "steps_per_dispatch": 1, "snapshot": lambda m: m, "progress": False}
     result = fit(line(), batches, loss, OPTIMIZER, **options)
     return result.losses, result.snapshots
 
@@ -67,7 +67,7 @@ def test_a_parameter_that_is_not_finite_stops_the_run_and_is_named(step):
     scales = np.ones((10, 8))
     scales[step, 2] = 0.0
     batches = [(*batch, scale) for batch, scale in zip(data(10), scales, strict=True)]
-    options = {"steps": 10, "chunk": 4, "progress": False}
+    options = {"steps": 10, "steps_per_dispatch": 4, "progress": False}
     with pytest.raises(FloatingPointError) as caught:
         fit(line(), batches, root_error, OPTIMIZER, **options)
     message = str(caught.value)
@@ -99,7 +99,7 @@ def test_a_parameter_may_be_infinite_to_begin_with():
     def loss(model, batch):
         return squared_error(model[0], batch)
 
-    options = {"steps": 8, "chunk": 4, "progress": False}
+    options = {"steps": 8, "steps_per_dispatch": 4, "progress": False}
     result = fit(model, batches, loss, OPTIMIZER, **options)
     np.testing.assert_array_equal(result.model[1], [jnp.inf, 1.0])
     batches[5][0][3] = 1e200
@@ -114,14 +114,14 @@ def test_an_interrupted_run_hands_back_its_completed_dispatches(failure):
         raise failure
 
     with pytest.raises(BaseException) as caught:
-        train(20, batches(), chunk=2)
+        train(20, batches(), steps_per_dispatch=2)
     assert caught.value is failure or isinstance(caught.value, KeyboardInterrupt)
     check_result(caught.value.result, 6, *step_by_step())
     assert caught.value.result.n_devices == 1
 
 
 def test_batches_that_end_early_have_been_trained_on():
-    with pytest.raises(ValueError, match="batches ended after 5 of 8 steps") as caught:
+    with pytest.raises(ValueError, match="batches must have at least 8 batches, got 5") as caught:
         train(8, data(5))
     check_result(caught.value.result, 5, *step_by_step())
 
@@ -191,17 +191,17 @@ def square_of_times(net, batch):
 
 def square_within(net, batch):
     times = net.ttfs(batch[0], throw=False)
-    return losses.time_mse(times, jnp.full_like(times, 9.0), t_max=T_MAX)
+    return losses.mse_time(times, jnp.full_like(times, 9.0), t_max=T_MAX)
 
 
-EVENT = {"steps": 3, "chunk": 3, "progress": False}
+EVENT = {"steps": 3, "steps_per_dispatch": 3, "progress": False}
 
 
 def test_an_infinite_loss_names_the_silent_outputs_and_their_share_of_the_batch():
     batches = [event_batch((0, 0))] * 2 + [event_batch((1, 3))]
     message = (
         r"the loss is inf at step 3 of 3: output 1 is silent in 75 % and output 0 in 25 % of the "
-        r"samples of the batch\. Try larger initial weights, pseudospikes .*ttfs_cross_entropy.*a "
+        r"samples of the batch\. Try larger initial weights, pseudospikes .*ce_ttfs.*a "
         "lower learning rate"
     )
     with pytest.raises(FloatingPointError, match=message) as caught:
@@ -226,6 +226,10 @@ def test_outputs_says_what_the_outputs_did():
     )
     with pytest.raises(FloatingPointError, match=message):
         train(4, overflowing(2), outputs=fired)
+    options = {"optimizer": OPTIMIZER, "steps": 4, "progress": False, "key": jax.random.key(0)}
+    options |= {"loss_fn": lambda m, b, key: squared_error(m, b)}
+    with pytest.raises(FloatingPointError, match=message):
+        fit(line(), overflowing(2), outputs=lambda m, b, key: fired(m, b), **options)
     with pytest.raises(
         FloatingPointError, match=r"at step 3 of 4\. Try .* or outputs=\.\.\. to see"
     ):
@@ -269,7 +273,7 @@ def test_an_output_that_stays_silent_is_told_of():
             square_within,
             optax.sgd(1e-3),
             steps=40,
-            chunk=4,
+            steps_per_dispatch=4,
             progress=False,
         )
     assert len(caught) == 1
@@ -365,5 +369,5 @@ def test_diagnose_refuses_other_shapes(given, message):
 
 
 def test_diagnose_refuses_traced_values():
-    with pytest.raises(ValueError, match="loss must hold known values, got traced ones"):
+    with pytest.raises(ValueError, match="loss must have concrete values, got traced ones"):
         jax.jit(lambda x: diagnose(loss=x).silent)(1.0)

@@ -12,13 +12,13 @@ import numpy as np
 import optax
 import pytest
 
-from eventsnn.losses import time_mae, time_mse
+from eventsnn.losses import mae_time, mse_time
 from eventsnn.train import fit, make_step
 from helpers.least_squares import OPTIMIZER, data, line, mean_absolute_error, squared_error, train
 
 
 def test_fit_finds_the_line():
-    result = train(400, chunk=50)
+    result = train(400, steps_per_dispatch=50)
     np.testing.assert_allclose(result.model.slope, [2.0, -1.0], atol=1e-3)
     np.testing.assert_allclose(result.model.offset, 3.0, atol=1e-3)
     assert result.losses.shape == (400,)
@@ -27,9 +27,9 @@ def test_fit_finds_the_line():
     assert result.steps_per_second > 0
 
 
-# 10 steps: whole chunks, a shorter last chunk, a chunk longer than the run, one step per dispatch.
-@pytest.mark.parametrize("chunk", [5, 4, 64, 1])
-def test_fit_equals_a_plain_loop(chunk):
+# 10 steps: equal dispatches, a shorter last one, one longer than the run, one step per dispatch.
+@pytest.mark.parametrize("steps", [5, 4, 64, 1])
+def test_fit_equals_a_plain_loop(steps):
     step = eqx.filter_jit(eqx.filter_value_and_grad(squared_error))
     model, state, losses = line(), OPTIMIZER.init(eqx.filter(line(), eqx.is_inexact_array)), []
     for batch in data(10):
@@ -37,7 +37,7 @@ def test_fit_equals_a_plain_loop(chunk):
         updates, state = OPTIMIZER.update(grads, state)
         model = eqx.apply_updates(model, updates)
         losses.append(loss)
-    result = train(10, chunk=chunk)
+    result = train(10, steps_per_dispatch=steps)
     np.testing.assert_allclose(result.losses, np.stack(losses), rtol=1e-6)
     np.testing.assert_allclose(result.model.slope, model.slope, rtol=1e-6)
     np.testing.assert_allclose(result.model.offset, model.offset, rtol=1e-6)
@@ -58,7 +58,7 @@ def test_the_monitor_is_recorded_before_each_update():
     for pair in pairs:
         expected.append(watch(model, pair))
         model, state, _ = step(model, state, pair)
-    options = {"steps": 10, "chunk": 4, "progress": False}
+    options = {"steps": 10, "steps_per_dispatch": 4, "progress": False}
     result = fit(line(), pairs, learn, OPTIMIZER, monitor=watch, **options)
     assert result.monitored.shape == (10,)
     np.testing.assert_allclose(result.monitored, np.stack(expected), rtol=1e-6)
@@ -78,6 +78,37 @@ def test_make_step_is_one_step_of_fit():
     result = train(1)
     np.testing.assert_allclose(loss, result.losses[0], rtol=1e-6)
     np.testing.assert_allclose(model.slope, result.model.slope, rtol=1e-6)
+
+
+def noisy(model, batch, key):
+    return squared_error(model, batch) + model.offset * jax.random.normal(key)
+
+
+@pytest.mark.parametrize("key", [jax.random.key(3), jax.random.PRNGKey(3)])
+def test_the_key_of_a_step_is_derived_from_the_key_of_fit(key):
+    step = eqx.filter_jit(make_step(noisy, OPTIMIZER))
+    model, state, losses = line(), OPTIMIZER.init(eqx.filter(line(), eqx.is_inexact_array)), []
+    for i, batch in enumerate(data(7)):
+        model, state, loss = step(model, state, batch, jax.random.fold_in(key, i))
+        losses.append(loss)
+    options = {"steps": 7, "steps_per_dispatch": 3, "progress": False, "key": key}
+    result = fit(line(), data(7), noisy, OPTIMIZER, monitor=noisy, **options)
+    np.testing.assert_allclose(result.losses, np.stack(losses), rtol=1e-12)
+    np.testing.assert_array_equal(result.monitored, result.losses)
+    np.testing.assert_allclose(result.model.offset, model.offset, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("loss_fn", "key", "message"),
+    [
+        (squared_error, jax.random.key(0), r"loss_fn must .* of \(model, batch, key\), got <func"),
+        (noisy, None, r"loss_fn must be a function of \(model, batch\), without a key, got <func"),
+        (noisy, 0, "key must be one jax.random key, got 0"),
+    ],
+)
+def test_a_loss_takes_a_key_exactly_if_there_is_one(loss_fn, key, message):
+    with pytest.raises(ValueError, match=message):
+        fit(line(), data(2), loss_fn, OPTIMIZER, steps=2, key=key, progress=False)
 
 
 def test_only_what_the_filter_names_trains():
@@ -104,7 +135,10 @@ def test_the_dtype_stays(dtype):
 
 def test_snapshots_are_taken_at_the_start_every_k_steps_and_at_the_end():
     result = train(
-        10, chunk=2, snapshot_every=4, snapshot=lambda m: {"slope": m.slope, "offset": m.offset}
+        10,
+        steps_per_dispatch=2,
+        snapshot_every=4,
+        snapshot=lambda m: {"slope": m.slope, "offset": m.offset},
     )
     np.testing.assert_array_equal(result.snapshot_steps, [0, 4, 8, 10])
     assert result.snapshots["slope"].shape == (4, 2)
@@ -122,42 +156,45 @@ def test_snapshots_are_taken_at_the_start_every_k_steps_and_at_the_end():
         ({"steps": None}, "steps must be an integer >= 1, got None"),
         ({"steps": True}, "steps must be an integer >= 1, got True"),
         ({"steps": 2**31}, "steps must be an integer .* <= 2147483647, got 2147483648"),
-        ({"steps": 2**31 - 1}, "batches ended after 8 of 2147483647 steps"),
-        ({"chunk": -1}, "chunk must be an integer >= 1, got -1"),
-        ({"chunk": [4]}, r"chunk must be an integer >= 1, got \[4\]"),
+        ({"steps": 2**31 - 1}, "batches must have at least 2147483647 batches, got 8"),
+        ({"steps_per_dispatch": -1}, "steps_per_dispatch must be an integer >= 1, got -1"),
+        ({"steps_per_dispatch": [4]}, r"steps_per_dispatch must be an integer >= 1, got \[4\]"),
         ({"average": 1.5}, r"average must be an integer >= 1, got 1\.5"),
         ({"average": np.nan}, "average must be an integer >= 1, got nan"),
         ({"average": 0}, "average must be an integer >= 1, got 0"),
         ({"average": 9}, "average must be at most steps = 8, got 9"),
         ({"snapshot_every": 0.5}, r"snapshot_every must be an integer >= 1, got 0\.5"),
-        ({"chunk": 4, "snapshot_every": 6}, "multiple of chunk, got 6 with chunk=4"),
-        ({"batches": data(5)}, "batches ended after 5 of 8 steps"),
+        (
+            {"steps_per_dispatch": 4, "snapshot_every": 6},
+            "multiple of steps_per_dispatch = 4, got 6",
+        ),
+        ({"batches": data(5)}, "batches must have at least 8 batches, got 5"),
         ({"batches": []}, r"batches must be an iterable of batches, at least one, got \[\]"),
         ({"batches": 3}, "batches must be an iterable of batches, at least one, got 3"),
         ({"batches": [(np.ones((3, 2)), np.ones(2))]}, "the batch as its first axis"),
         ({"batches": [(np.ones((0, 2)), np.ones(0))]}, "at least one sample, got shapes"),
         (
             {"batches": [{"x": np.array(["a"])}]},
-            r"batches must hold numbers or booleans, got <U1 in batch\['x'\]",
+            r"batches must contain numbers or booleans, got <U1 in batch\['x'\]",
         ),
-        ({"devices": []}, r"devices must be different JAX devices, at least one, got \[\]"),
-        ({"devices": [0]}, r"devices must be different JAX devices, at least one, got \[0\]"),
-        ({"devices": jax.devices()[:1] * 2}, "devices must be different JAX devices"),
+        ({"devices": []}, r"devices must be distinct JAX devices, at least one, got \[\]"),
+        ({"devices": [0]}, r"devices must be distinct JAX devices, at least one, got \[0\]"),
+        ({"devices": jax.devices()[:1] * 2}, "devices must be distinct JAX devices"),
         ({"progress": "no"}, "progress must be True or False, got 'no'"),
-        ({"monitor": 1}, "monitor must be a function of the model, got 1"),
+        ({"monitor": 1}, r"monitor must be a function of \(model, batch\), got 1"),
         ({"snapshot": "slope"}, "snapshot must be a function of the model, got 'slope'"),
-        ({"outputs": 1}, "outputs must be a function of the model, got 1"),
+        ({"outputs": 1}, r"outputs must be a function of \(model, batch\), got 1"),
         (
             {"filter_spec": "slope"},
             "filter_spec must be a function of a leaf, or booleans .*, got 'slope'",
         ),
         (
             {"filter_spec": False},
-            "filter_spec must select arrays of model that train, got False, which selects none",
+            "filter_spec must select at least one array of model, got False",
         ),
         ({"optimizer": optax.sgd}, "optimizer must be an optax.GradientTransformation, got <func"),
         ({"optimizer": None}, "optimizer must be an optax.GradientTransformation, got None"),
-        ({"loss_fn": None}, "loss_fn must be a function of the model, got None"),
+        ({"loss_fn": None}, r"loss_fn must be a function of \(model, batch\), got None"),
         ({"loss_fn": lambda m, b: b[1]}, r"loss_fn must return .* scalar, got float64\[8\]"),
         ({"loss_fn": lambda m, b: (1.0, b)}, "loss_fn must return .* scalar, got tuple"),
         ({"loss_fn": lambda m, b: jnp.int32(1)}, r"loss_fn must return .* scalar, got int32\[\]"),
@@ -172,8 +209,8 @@ def test_what_does_not_fit_is_refused(options, message):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("chunk", [4, 5, 6])
-def test_a_batch_of_another_shape_is_refused_with_its_step(chunk):
+@pytest.mark.parametrize("steps", [4, 5, 6])
+def test_a_batch_of_another_shape_is_refused_with_its_step(steps):
     batches = data(8)
     batches[5] = jax.tree.map(lambda x: x[:7], batches[5])
     message = (
@@ -181,10 +218,10 @@ def test_a_batch_of_another_shape_is_refused_with_its_step(chunk):
         r"tuple\(float64\[8, 2\], float64\[8\]\) at step 1; pad or drop"
     )
     with pytest.raises(ValueError, match=message):
-        train(8, batches, chunk=chunk)
+        train(8, batches, steps_per_dispatch=steps)
     batches[5] = data(8)[5][::-1]
     with pytest.raises(ValueError, match=r"got tuple\(float64\[8\], float64\[8, 2\]\) at step 6"):
-        train(8, batches, chunk=chunk)
+        train(8, batches, steps_per_dispatch=steps)
 
 
 def test_only_floating_point_arrays_can_train():
@@ -227,16 +264,16 @@ def test_time_losses():
     times = jnp.asarray([[10.0], [jnp.inf], [90.0]])
     targets = jnp.asarray([[14.0], [72.0], [60.0]])
     np.testing.assert_allclose(
-        time_mse(times, targets, t_max=80.0), (4**2 + 8**2 + 20**2) / 80**2 / 3, rtol=1e-12
+        mse_time(times, targets, t_max=80.0), (4**2 + 8**2 + 20**2) / 80**2 / 3, rtol=1e-12
     )
-    np.testing.assert_allclose(time_mae(times, targets, t_max=80.0), (4 + 8 + 20) / 3, rtol=1e-12)
-    grads = jax.grad(lambda t: time_mse(t, targets, t_max=80.0))(times)
+    np.testing.assert_allclose(mae_time(times, targets, t_max=80.0), (4 + 8 + 20) / 3, rtol=1e-12)
+    grads = jax.grad(lambda t: mse_time(t, targets, t_max=80.0))(times)
     np.testing.assert_allclose(grads, [[2 * -4 / 80**2 / 3], [0.0], [0.0]], rtol=1e-12)
-    assert jnp.isnan(time_mse(times.at[0].set(jnp.nan), targets, t_max=80.0))
+    assert jnp.isnan(mse_time(times.at[0].set(jnp.nan), targets, t_max=80.0))
     with pytest.raises(ValueError, match=r"\(3, 1\) and \(3,\)"):
-        time_mse(times, targets[:, 0], t_max=80.0)
+        mse_time(times, targets[:, 0], t_max=80.0)
     with pytest.raises(ValueError, match="t_max must be a finite number > 0, got 0"):
-        time_mae(times, targets, t_max=0.0)
+        mae_time(times, targets, t_max=0.0)
 
 
 SHARDED = """
@@ -261,6 +298,14 @@ SHARDED = """
         np.testing.assert_allclose(all.model.slope, one.model.slope, rtol=1e-12)
         np.testing.assert_allclose(all.model.offset, one.model.offset, rtol=1e-12)
         assert all.model.slope.devices() == {jax.devices()[0]}
+    # Each device has a key of its own.
+    def noise(model, batch, key):
+        return model.offset + jax.random.uniform(key)
+    key = jax.random.key(0)
+    found = t.fit(t.line(), t.data(3), noise, optax.sgd(0.0), steps=3, key=key, progress=False)
+    keys = [[jax.random.fold_in(jax.random.fold_in(key, i), d) for d in range(4)] for i in range(3)]
+    each = np.array([[jax.random.uniform(key) for key in row] for row in keys])
+    np.testing.assert_allclose(found.losses, t.line().offset + each.mean(axis=1), rtol=1e-12)
     # A bad step on four devices.
     batches = t.data(10)
     batches[6][0][3] = np.nan

@@ -58,16 +58,17 @@ def choose_flow(
     def make(part):
         exact = exact_flow(part)
         if isinstance(solver, _CLOSED_FORMS) and not isinstance(solver, type(exact)):
-            raise checks.wrong("solver", solver, f"a flow for {type(part).__name__} neurons")
+            raise checks.value_error("solver", solver, f"a flow for {type(part).__name__} neurons")
         needed.append(exact is None and solver is None)
         return solver or exact or ODEFlow(**ode)
 
     whole = isinstance(solver, PopulationsFlow | RefractoryFlow)
     flow = solver if whole else flow_of(neuron, make)
     if not any(needed) and (dt0 is not None or stepsize_controller is not None):
-        given = f"dt0={checks.shown(dt0)}, stepsize_controller={checks.shown(stepsize_controller)}"
+        controller = checks.short_repr(stepsize_controller)
+        given = f"dt0={checks.short_repr(dt0)}, stepsize_controller={controller}"
         raise ValueError(
             "dt0 and stepsize_controller must be None unless a diffrax solver is used, "
-            f"got {given} with solver={checks.shown(solver)}."
+            f"got {given} with solver={checks.short_repr(solver)}."
         )
     return flow

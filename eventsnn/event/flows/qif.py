@@ -48,7 +48,7 @@ class TaylorQIF(AbstractReadoutFlow):
         **Raises:** `ValueError` for a value out of these ranges.
         """
         expected = "a number in (0, 1.5]"
-        self.order = None if order is None else checks.whole("order", order, 4, 64)
+        self.order = None if order is None else checks.integer("order", order, 4, 64)
         self.max_turn = (
             max_turn
             if max_turn is None
@@ -105,7 +105,7 @@ class TaylorQIF(AbstractReadoutFlow):
         return searched_peak(self, neuron, state, dt)
 
     def max_extra_segments(self, neuron: QIF, t_max: float, max_events: int) -> int:
-        if not checks.known(neuron.tau_syn) or not checks.known(neuron.tau_mem):
+        if not checks.is_concrete(neuron.tau_syn) or not checks.is_concrete(neuron.tau_mem):
             return max_events + 256
         _, turn, decay = self._limits(neuron.tau_syn.dtype)
         shortest = decay * np.min(np.asarray(neuron.tau_syn))

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
-from ...checks import above, parameter, plain
+from ...checks import above, parameter, unwrapped
 from .base import AbstractBiased, AbstractClampable
 
 
@@ -86,7 +86,7 @@ class EIF(AbstractClampable, AbstractBiased):
         self.threshold = parameter("threshold", threshold)
         self.v_reset = parameter("v_reset", v_reset)
         self.bias = parameter("bias", bias)
-        self.v_init = parameter("v_init", plain(self.v_rest) if v_init is None else v_init)
+        self.v_init = parameter("v_init", unwrapped(self.v_rest) if v_init is None else v_init)
         above("threshold", self.threshold, "v_reset", self.v_reset)
 
     def init_state(self, n: int) -> EIFState:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
-from ...checks import above, fits, parameter, plain
+from ...checks import above, parameter, same_length, unwrapped
 from .base import AbstractBiased, AbstractClampable
 
 
@@ -81,10 +81,10 @@ class Izhikevich(AbstractClampable, AbstractBiased):
         self.d = parameter("d", d)
         self.bias = parameter("bias", bias)
         self.threshold = parameter("threshold", threshold)
-        self.v_init = parameter("v_init", plain(self.c) if v_init is None else v_init)
+        self.v_init = parameter("v_init", unwrapped(self.c) if v_init is None else v_init)
         if u_init is None:
-            fits("v_init", self.v_init, "b", self.b)
-            u_init = plain(self.b) * plain(self.v_init).astype(self.b.dtype)
+            same_length("v_init", self.v_init, "b", self.b)
+            u_init = unwrapped(self.b) * unwrapped(self.v_init).astype(self.b.dtype)
         self.u_init = parameter("u_init", u_init)
         above("threshold", self.threshold, "c", self.c)
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, ArrayLike, Float
 
-from ...checks import above, choice, parameter, plain, refuse
+from ...checks import above, choice, parameter, raise_if, unwrapped
 from .base import AbstractBiased, AbstractClampable
 
 
@@ -68,13 +68,13 @@ class LIF(AbstractClampable, AbstractBiased):
         self.threshold = parameter("threshold", threshold)
         self.v_reset = parameter("v_reset", v_reset)
         self.bias = parameter("bias", bias)
-        self.v_init = parameter("v_init", plain(self.v_reset) if v_init is None else v_init)
+        self.v_init = parameter("v_init", unwrapped(self.v_reset) if v_init is None else v_init)
         self.reset_mode = choice("reset_mode", reset_mode, ("set", "subtract"))
         if reset_mode == "set":
             above("threshold", self.threshold, "v_reset", self.v_reset)
         else:
-            over = plain(self.threshold) > 0
-            refuse("threshold", threshold, ~over, 'must be > 0 with reset_mode="subtract"')
+            over = unwrapped(self.threshold) > 0
+            raise_if("threshold", threshold, ~over, 'must be > 0 with reset_mode="subtract"')
 
     def init_state(self, n: int) -> LIFState:
         v = jnp.broadcast_to(self.v_init, (n,))

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike
 
-from ...checks import count, instance, wrong
+from ...checks import count, instance, value_error
 from .base import AbstractDrivable, AbstractNeuron, State, drivable
 
 
@@ -37,7 +37,7 @@ class Populations(AbstractDrivable):
         expected = "(neuron model, size) pairs"
         pairs = list(instance("parts", parts, list | tuple, expected))
         if not pairs or not all(_is_pair(pair) for pair in pairs):
-            raise wrong("parts", parts, expected)
+            raise value_error("parts", parts, expected)
         self.parts = tuple(part for part, _ in pairs)
         self.sizes = tuple(count(f"parts[{i}][1]", size) for i, (_, size) in enumerate(pairs))
         if len({part.receptors for part in self.parts}) > 1:

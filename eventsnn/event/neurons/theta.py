@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
-from ...checks import parameter, plain, refuse
+from ...checks import parameter, raise_if, unwrapped
 from .base import AbstractBiased, AbstractClampable
 
 
@@ -63,8 +63,11 @@ class Theta(AbstractClampable, AbstractBiased):
         self.tau_mem = parameter("tau_mem", tau_mem, positive=True)
         self.bias = parameter("bias", bias)
         self.v_init = parameter("v_init", v_init)
-        refuse(
-            "bias", bias, ~(plain(self.bias) > 0.25), "must be > 1/4, where the neuron oscillates"
+        raise_if(
+            "bias",
+            bias,
+            ~(unwrapped(self.bias) > 0.25),
+            "must be > 1/4, where the neuron oscillates",
         )
 
     def init_state(self, n: int) -> ThetaState:

@@ -11,39 +11,38 @@ import numpy as np
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
 from .. import checks
-from .base import described, kinds
+from .layers import describe, signature
 
 
-class Feed(NamedTuple):
-    """Input of a layer: one value per step, or one constant value for all steps."""
+class Inputs(NamedTuple):
+    """Inputs of a layer: one value per step, or one constant value for all steps."""
 
     x: Any
     constant: bool
     num_steps: int
 
-    def first(self) -> Any:
+    def at_first_step(self) -> Any:
         """Input of the first step."""
         return self.x if self.constant else jax.tree.map(lambda x: x[0], self.x)
 
-    def over_time(self) -> Any:
-        """Input of all steps, with the time axis first. A constant input is broadcast."""
+    def at_all_steps(self) -> Any:
+        """Inputs of all steps, with the time axis first. A constant input is broadcast."""
         if not self.constant:
             return self.x
         return jax.tree.map(lambda x: jnp.broadcast_to(x, (self.num_steps, *x.shape)), self.x)
 
 
-def feed(xs: Any, num_steps: int | None, *, batch: bool) -> Feed:
+def as_inputs(xs: Any, num_steps: int | None, *, batch: bool) -> Inputs:
     """Convert the inputs to arrays. Raise unless their time and batch axes agree."""
     xs = jax.tree.map(_array, xs, is_leaf=lambda x: isinstance(x, list))
     constant, shapes = num_steps is not None, [x.shape for x in jax.tree.leaves(xs)]
     axes = batch + (not constant)
     short = not shapes or min(len(shape) for shape in shapes) < axes
     if short or len({shape[:axes] for shape in shapes}) > 1 or (not constant and not shapes[0][0]):
-        got = f"shape {shapes[0]}" if len(shapes) == 1 else described(xs)
+        got = f"shape {shapes[0]}" if len(shapes) == 1 else describe(xs)
         raise ValueError(f"xs must have {_expected(constant, batch)}, got {got}.")
-    return Feed(
-        xs, constant, shapes[0][0] if num_steps is None else checks.count("num_steps", num_steps)
-    )
+    steps = shapes[0][0] if num_steps is None else checks.count("num_steps", num_steps)
+    return Inputs(xs, constant, steps)
 
 
 def _array(x):
@@ -55,19 +54,19 @@ def _expected(constant, batch):
     """Description of the expected axes of an input, for an error message."""
     if constant:
         return "shape (batch, ...), the same for all steps" if batch else "at least one array"
-    axes = "shape (T, batch, ...), with the time" if batch else "the time"
-    return f"{axes} as first axis and at least one step (or num_steps, for a constant input)"
+    axes = "(T, batch, ...)" if batch else "(T, ...)"
+    return f"shape {axes} with T >= 1 (or pass num_steps, for a constant input)"
 
 
-def asked(layers: int | Sequence[int], n: int) -> tuple[int, ...]:
-    """Indices of the layers to record, as non-negative integers."""
+def layer_indices(layers: int | Sequence[int], n: int) -> tuple[int, ...]:
+    """Convert the indices of the layers to record to non-negative integers."""
     each = [layers] if isinstance(layers, int | np.integer) else layers
     try:
         found = [_index(i) for i in each]
     except TypeError:
         found = []
     if not found or not all(-n <= i < n for i in found):
-        raise checks.wrong("layers", layers, f"indices of the {n} layers")
+        raise checks.value_error("layers", layers, f"indices of the {n} layers")
     return tuple(i % n for i in found)
 
 
@@ -84,18 +83,18 @@ def typed_key(key: Any, n: int | None = None) -> PRNGKeyArray | None:
     if jnp.issubdtype(getattr(key, "dtype", np.int64), np.uint32) and key.shape[-1:] == (2,):
         key = jax.random.wrap_key_data(key)  # a raw key, plain integers
     if not jnp.issubdtype(getattr(key, "dtype", np.int64), jax.dtypes.prng_key):
-        raise checks.wrong("key", key, "a jax.random key")
+        raise checks.value_error("key", key, "a jax.random key")
     if key.shape not in ((), () if n is None else (n,)):
         more = "" if n is None else f" or {n} keys, one per sample (the second axis of xs)"
         raise ValueError(f"key must be one jax.random key{more}, got shape {key.shape}.")
     return key
 
 
-def fitting(state: PyTree, init_state: Callable[[Any], PyTree], x: Array, name: str) -> PyTree:
+def check_state(state: PyTree, init_state: Callable[[Any], PyTree], x: Array, name: str) -> PyTree:
     """Return `state`. Raise unless its structure, shapes and dtypes match `init_state(x)`."""
     expected = eqx.filter_eval_shape(init_state, x)
-    if kinds(state) != kinds(expected):
+    if signature(state) != signature(expected):
         raise ValueError(
-            f"state must be {described(expected)}, as {name} gives it, got {described(state)}."
+            f"state must be {describe(expected)}, as returned by {name}, got {describe(state)}."
         )
     return state

@@ -9,13 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int
 
-from ..checks import floating, known, refuse
-from .classes import cross_entropy
-from .ttfs import scored
+from ..checks import floating, is_concrete, raise_if
+from .classes import array_and_labels, cross_entropy
 
 
-def max_voltage_ce(
-    voltages: Float[ArrayLike, "*batch classes times"], labels: Int[ArrayLike, "*batch"]
+def ce_max_potential(
+    potentials: Float[ArrayLike, "*batch classes times"], labels: Int[ArrayLike, "*batch"]
 ) -> Float[Array, ""]:
     r"""Cross entropy of the maximal membrane potentials,
     $-\log\operatorname{softmax}(\max_t V)_y$ (Wunderlich & Pehle, Scientific Reports 11:12829,
@@ -25,7 +24,7 @@ def max_voltage_ce(
 
     **Arguments:**
 
-    - `voltages`: membrane potential of the output of each class, time axis last. The potential of
+    - `potentials`: membrane potential of the output of each class, time axis last. The potential of
         a neuron that fires never exceeds its threshold. Give the outputs a threshold that they do
         not reach.
     - `labels`: the correct class of each sample.
@@ -34,12 +33,12 @@ def max_voltage_ce(
 
     **Raises:** `ValueError` if the shapes do not match, or a label is out of range.
     """
-    voltages, labels = scored("voltages", voltages, labels, ("classes", "times"))
-    return jnp.mean(cross_entropy(jnp.max(voltages, axis=-1), labels))
+    potentials, labels = array_and_labels("potentials", potentials, labels, ("classes", "times"))
+    return jnp.mean(cross_entropy(jnp.max(potentials, axis=-1), labels))
 
 
-def integrated_voltage_ce(
-    voltages: Float[ArrayLike, "*batch classes times"],
+def ce_integrated_potential(
+    potentials: Float[ArrayLike, "*batch classes times"],
     labels: Int[ArrayLike, "*batch"],
     *,
     times: Float[ArrayLike, " times"],
@@ -52,7 +51,7 @@ def integrated_voltage_ce(
     arXiv:2212.01232). The integral uses the trapezoidal rule between the given times. The loss is
     differentiable with respect to the times, too.
 
-    **Arguments:** as for [`max_voltage_ce`][], and
+    **Arguments:** as for [`ce_max_potential`][], and
 
     - `times`: times of the potentials, at least two, strictly increasing. Their unit sets the scale
         of the logits. Divide the times by their span to use the mean potentials as logits.
@@ -60,16 +59,16 @@ def integrated_voltage_ce(
     **Raises:** `ValueError` if the shapes do not match, a label is out of range, or the times are
     not strictly increasing.
     """
-    voltages, labels = scored("voltages", voltages, labels, ("classes", "times"))
+    potentials, labels = array_and_labels("potentials", potentials, labels, ("classes", "times"))
     times = floating("times", times)
-    if times.shape != voltages.shape[-1:] or times.size < 2:
+    if times.shape != potentials.shape[-1:] or times.size < 2:
         raise ValueError(
-            f"times must have shape ({voltages.shape[-1]},), that of the last axis of voltages, "
-            f"and at least two entries, got shape {times.shape}."
+            f"times must have shape ({potentials.shape[-1]},) with at least two entries, one per "
+            f"entry of the last axis of potentials, got shape {times.shape}."
         )
-    if known(times):
+    if is_concrete(times):
         rising = np.all(np.diff(np.asarray(times, float)) > 0)
-        refuse("times", times, ~rising, "must rise")
-    widths = jnp.diff(times.astype(voltages.dtype))
-    integral = jnp.sum((voltages[..., 1:] + voltages[..., :-1]) / 2 * widths, axis=-1)
+        raise_if("times", times, ~rising, "must be strictly increasing")
+    widths = jnp.diff(times.astype(potentials.dtype))
+    integral = jnp.sum((potentials[..., 1:] + potentials[..., :-1]) / 2 * widths, axis=-1)
     return jnp.mean(cross_entropy(integral, labels))

@@ -1,0 +1,119 @@
+"""Checks of the arguments of a network."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, PyTree
+
+from .arrays import as_floating, numbers, own_arrays
+from .kinds import Wrapped, array_or_none, is_concrete, is_integer, unwrapped
+from .messages import check_elements, raise_if, value_error
+
+
+def weight_matrix(value: Any, receptors: int = 1) -> Any:
+    """Convert weights of shape `(n + n_in, receptors * n)` to floating point.
+
+    Wrapped weights stay wrapped.
+    """
+    columns = "n" if receptors == 1 else f"{receptors} n"
+    expected = f"have shape (n + n_in, {columns}), rows are sources (neurons, then input channels)"
+    w = numbers("weights", unwrapped(value), f"real numbers and {expected}")
+    whole_blocks = w.ndim == 2 and w.shape[1] > 0 and w.shape[1] % receptors == 0
+    if not whole_blocks or w.shape[0] < w.shape[1] // receptors:
+        raise ValueError(f"weights must {expected}, got shape {w.shape}.")
+    return own_arrays(value) if isinstance(value, Wrapped) else jnp.array(as_floating(w))
+
+
+def precision(dtype: Any) -> None:
+    """Raise for weights of 16 bits or fewer in the event mode, which give wrong spike times."""
+    if jnp.finfo(dtype).bits < 32:
+        raise ValueError(f"weights must be float32 or float64 in the event mode, got {dtype}.")
+
+
+def mask_like(value: Any, shape: tuple[int, ...]) -> Array | None:
+    """Convert a mask to a boolean array of the shape of the weights. None is returned unchanged."""
+    if value is None:
+        return None
+    m = array_or_none(value)
+    if m is None:
+        raise value_error("mask", value, f"boolean and have the shape {shape} of weights")
+    if m.shape != shape or m.dtype != bool:
+        raise ValueError(
+            f"mask must be boolean and have the shape {shape} of weights, "
+            f"got {m.dtype} of shape {m.shape}."
+        )
+    return jnp.asarray(m)
+
+
+def delays(value: Any, shapes: tuple[tuple[int, ...], ...], dtype) -> Any:
+    """Convert delays to a dtype. Raise unless they have one of the shapes and are finite and >= 0.
+
+    Wrapped delays stay wrapped. None is returned unchanged.
+    """
+    if value is None:
+        return None
+    d = numbers("delays", unwrapped(value))
+    if d.shape not in shapes:
+        wanted = " (axonal) or ".join(map(str, shapes))
+        raise ValueError(f"delays must have shape {wanted} (synaptic), got shape {d.shape}.")
+    check_elements("delays", d, lambda v: (v >= 0) & np.isfinite(v), "finite and >= 0")
+    return own_arrays(value, dtype) if isinstance(value, Wrapped) else jnp.array(d, dtype)
+
+
+def neuron_parameters(neuron: PyTree, n: int, dtype) -> PyTree:
+    """Convert the parameters of a neuron to the dtype of the weights.
+
+    Raise unless each is a scalar or has shape `(n,)`. Each parameter gets its own buffer.
+    """
+
+    def one(path, x):
+        if not eqx.is_inexact_array(x):
+            return x
+        if x.shape not in ((), (n,)):
+            name = jax.tree_util.keystr(path, simple=True, separator=".").removesuffix(".raw")
+            raise ValueError(
+                f"neuron parameter {name} must be a scalar or have shape ({n},), one value for "
+                f"each column of weights, got shape {x.shape}."
+            )
+        return jnp.array(x, dtype)
+
+    return jax.tree_util.tree_map_with_path(one, neuron)
+
+
+def output_indices(value: Any, n: int) -> tuple[int, ...]:
+    """Convert the outputs to a tuple. Raise unless they are distinct neuron indices."""
+    x = array_or_none(value)
+    seen = x is not None and is_concrete(x) and is_integer(x)
+    out = tuple(int(i) for i in np.asarray(x).reshape(-1)) if seen else ()
+    if not out or not all(0 <= i < n for i in out) or len(set(out)) < len(out):
+        raise value_error("outputs", value, f"distinct neuron indices in 0 ... {n - 1}")
+    return out
+
+
+def input_times(value: Any, n_inputs: int, dtype) -> Array:
+    """Convert input spike times of shape `(..., n_inputs, k)` to a dtype.
+
+    Raise for NaN and negative times. `inf` is padding.
+    """
+    x = numbers("in_times", value)
+    if x.ndim < 2 or x.shape[-2] != n_inputs:
+        raise ValueError(
+            f"in_times must have shape (..., {n_inputs}, k), one row per input channel, "
+            f"got shape {x.shape}."
+        )
+    check_elements("in_times", x, lambda v: v >= 0, ">= 0 (inf: no spike) and not NaN")
+    return jnp.asarray(x, dtype)
+
+
+def observation_times(value: Any, t_max: float, dtype) -> Array:
+    """Convert observation times of shape `(k,)` to a dtype. Raise unless they are in [0, t_max]."""
+    t = numbers("times", value)
+    if t.ndim != 1:
+        raise ValueError(f"times must have shape (k,), got shape {t.shape}.")
+    if is_concrete(t):
+        outside = ~((np.asarray(t) >= 0) & (np.asarray(t) <= t_max))
+        raise_if("times", t, outside, f"must lie in [0, t_max = {t_max}]")
+    return jnp.asarray(t, dtype)

@@ -1,0 +1,53 @@
+"""Calls of stateless layers, and descriptions of layers and their inputs for error messages."""
+
+import inspect
+from typing import Any
+
+import equinox as eqx
+import jax
+from jaxtyping import PRNGKeyArray
+
+from .. import checks
+
+
+def call_layer(layer: Any, x: Any, key: PRNGKeyArray | None) -> Any:
+    """Output of a stateless layer. Pass `key` to modules that accept it."""
+    return layer(x, key=key) if takes_key(layer) else layer(x)
+
+
+def takes_key(layer: Any) -> bool:
+    """Return whether a layer is a module whose call has an argument `key`."""
+    if not (isinstance(layer, eqx.Module) and callable(layer)):
+        return False
+    taken = inspect.signature(layer).parameters.values()
+    return any(p.name == "key" or p.kind is p.VAR_KEYWORD for p in taken)
+
+
+def callable_instance(name: str, value: Any) -> Any:
+    """Return `value`. Raise unless it is callable and not a class."""
+    if isinstance(value, type):
+        raise ValueError(
+            f"{name} must be an instance, such as {value.__name__}(...), got the class "
+            f"{value.__name__}."
+        )
+    return checks.function(name, value, "a callable")
+
+
+def describe(tree: Any) -> str:
+    """Description of the shapes and dtypes of a pytree of arrays, in one line."""
+    return eqx.tree_pformat(jax.tree.map(_kind, tree), width=10**6, struct_as_array=True)
+
+
+def signature(tree: Any) -> Any:
+    """Structure of a pytree, and shapes and dtypes of its arrays."""
+    leaves, structure = jax.tree.flatten(tree)
+    return structure, [_kind(leaf) for leaf in leaves]
+
+
+def _kind(x):
+    return jax.ShapeDtypeStruct(x.shape, x.dtype) if hasattr(x, "dtype") else x
+
+
+def first_line(error: Exception) -> str:
+    """First line of an error message, without its full stop."""
+    return (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
