@@ -14,7 +14,7 @@ import pooch
 import pytest
 import requests
 
-from eventsnn.data import idx, images, membrane, mnist, moving
+from eventsnn.data import idx, images, membrane, mnist, moving_mnist
 from eventsnn.tasks import TASKS, DataError
 
 CODES = {"u1": 0x08, "i1": 0x09, "i2": 0x0B, "i4": 0x0C, "f4": 0x0D, "f8": 0x0E}
@@ -471,7 +471,7 @@ def corners(frames, shape):
 
 
 FULL = np.random.default_rng(0).uniform(0.1, 1.0, (400, 5, 4)).astype(np.float32)
-FILM = jax.jit(moving.sequences, static_argnames=("num_frames", "canvas"))
+FILM = jax.jit(moving_mnist.sequences, static_argnames=("num_frames", "canvas"))
 
 
 def full(key, speed=None):
@@ -544,7 +544,7 @@ def test_sequences_are_those_of_the_key_in_every_type(getkey):
 
 def test_sequences_under_vmap(getkey):
     keys = jax.random.split(getkey(), 3)
-    together = jax.jit(jax.vmap(lambda *args: moving.sequences(*args, num_frames=6)))(
+    together = jax.jit(jax.vmap(lambda *args: moving_mnist.sequences(*args, num_frames=6)))(
         keys, FULL[:3]
     )
     assert together.shape == (3, 6, 12, 12)
@@ -555,16 +555,16 @@ def test_sequences_under_vmap(getkey):
 
 
 def test_the_usual_canvases():
-    assert moving.default_canvas(28) == 64 and moving.default_canvas(8) == 20
+    assert moving_mnist.default_canvas(28) == 64 and moving_mnist.default_canvas(8) == 20
 
 
 def test_moving_batches(getkey, digits):
     key = getkey()
     options = dict(batch_size=50, num_frames=3)
     x, y = digits.test_images, digits.test_labels
-    found = list(moving.batches(key, x, y, epochs=2, **options))
+    found = list(moving_mnist.batches(key, x, y, epochs=2, **options))
     assert len(found) == 2 * (355 // 50)
-    again = moving.batches(key, x, y, **options)
+    again = moving_mnist.batches(key, x, y, **options)
     for (frames, labels), (same, same_labels) in zip(found, again, strict=False):
         assert frames.shape == (50, 3, 20, 20) and frames.dtype == jnp.float32
         np.testing.assert_array_equal(frames, same)
@@ -574,7 +574,7 @@ def test_moving_batches(getkey, digits):
     frames, labels = np.concatenate([f for f, _ in found]), np.concatenate([y for _, y in found])
     for image, label in zip(cropped(frames[:, 0]), labels, strict=True):
         assert shown[image.tobytes()] == label
-    one = moving.batches(key, x[:1], y[:1], epochs=20, **options | dict(batch_size=1))
+    one = moving_mnist.batches(key, x[:1], y[:1], epochs=20, **options | dict(batch_size=1))
     assert len({np.asarray(frames).tobytes() for frames, _ in one}) == 20
 
 
@@ -590,14 +590,14 @@ def cropped(x):
 def test_moving_test_batches(getkey, digits):
     key = getkey()
     x, y = digits.test_images[:30], digits.test_labels[:30]
-    found = list(moving.test_batches(key, x, y, batch_size=20, num_frames=2))
+    found = list(moving_mnist.test_batches(key, x, y, batch_size=20, num_frames=2))
     assert [valid.sum() for _, _, valid in found] == [20, 10]
     assert all(frames.shape == (20, 2, 20, 20) for frames, _, _ in found)
     frames, labels = (np.concatenate([b[k][b[2]] for b in found]) for k in (0, 1))
     np.testing.assert_array_equal(labels, y)
     for image, still in zip(cropped(frames[:, 1]), cropped(x), strict=True):
         np.testing.assert_array_equal(image, still)
-    ((whole, _, _),) = moving.test_batches(key, x, y, batch_size=30, num_frames=2)
+    ((whole, _, _),) = moving_mnist.test_batches(key, x, y, batch_size=30, num_frames=2)
     np.testing.assert_array_equal(whole, frames)
 
 
@@ -610,12 +610,13 @@ def test_moving_refuses(getkey):
         (dict(speed=float("nan")), "speed must be a finite number.*got nan"),
     ):
         with pytest.raises(ValueError, match=expected):
-            moving.sequences(key, ones, **options)
-        for function in (moving.batches, moving.test_batches):  # raises before the first batch
+            moving_mnist.sequences(key, ones, **options)
+        # These raise before the first batch.
+        for function in (moving_mnist.batches, moving_mnist.test_batches):
             with pytest.raises(ValueError, match=expected):
                 function(key, ones, np.zeros(4, np.int32), batch_size=2, **options)
     with pytest.raises(ValueError, match=r"images must have shape \(..., h, w\), got shape \(8,\)"):
-        moving.sequences(key, np.ones(8))
+        moving_mnist.sequences(key, np.ones(8))
 
 
 # ------------------------------------------------------------------ membrane potentials

@@ -16,7 +16,7 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from eventsnn.cpu import compiler_options, prepare_cpu
-from eventsnn.data import regression
+from eventsnn.data import spike_time_regression
 from eventsnn.losses import time_mae
 from eventsnn.tasks import TTFSRegression
 from eventsnn.tasks.ttfs_regression import trainable
@@ -121,8 +121,8 @@ class Trainer:
         seed."""
         task = TTFSRegression(seed=seed, steps=steps)
         fitted = task.train(progress=False)
-        x = regression.grid(task.n_test)
-        error = test_mae(task, fitted.average, x, regression.target(x))
+        x = spike_time_regression.grid(task.n_test)
+        error = test_mae(task, fitted.average, x, spike_time_regression.target(x))
         return {"test_mae": error, "steps_per_second": fitted.steps_per_second}
 
     def memory(self) -> dict[str, Any]:

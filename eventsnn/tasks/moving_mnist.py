@@ -8,7 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from ..data import moving
+from ..data import moving_mnist
 from ..discrete import RLeaky, Sequential, run_batch
 from ..losses import mse_count
 from .images import ImageTask
@@ -19,8 +19,8 @@ class MovingMNIST(ImageTask):
     """Classification of a digit that moves over a canvas, with one frame per time step.
 
     The digit moves in a straight line and is reflected at the walls, see
-    [`eventsnn.data.moving.sequences`][]. The network has a linear layer with dropout and two layers
-    of recurrent leaky neurons.
+    [`eventsnn.data.moving_mnist.sequences`][]. The network has a linear layer with dropout and two
+    layers of recurrent leaky neurons.
     """
 
     name: ClassVar[str] = "moving-mnist"
@@ -39,7 +39,7 @@ class MovingMNIST(ImageTask):
 
     def build(self, key, shape):
         key_in, key_out, *keys = jax.random.split(key, 4)
-        n, canvas = self.n_hidden, moving.default_canvas(max(shape))
+        n, canvas = self.n_hidden, moving_mnist.default_canvas(max(shape))
         return Sequential(
             [
                 jnp.ravel,
@@ -54,7 +54,9 @@ class MovingMNIST(ImageTask):
     def frames(self, images, seeds):
         """Frames of the moving digits, `(num_steps, batch, canvas, canvas)`, one path per seed."""
         keys = jax.vmap(jax.random.key)(seeds)
-        film = jax.vmap(lambda key, image: moving.sequences(key, image, num_frames=self.num_steps))
+        film = jax.vmap(
+            lambda key, image: moving_mnist.sequences(key, image, num_frames=self.num_steps)
+        )
         return jnp.moveaxis(film(keys, images), 1, 0)
 
     def simulate(self, model, images, seeds, **options: Any):

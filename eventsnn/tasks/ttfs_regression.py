@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from ..data import regression
+from ..data import spike_time_regression as data
 from ..event import QIF, EventNetwork, recurrent_mask
 from ..losses import time_mae, time_mse
 from ..train import FitResult, fit
@@ -123,7 +123,7 @@ class TTFSRegression(Task):
         connected = jnp.nonzero(self.mask())
         return fit(
             net,
-            regression.batches(key_data, batch_size=self.batch_size),
+            data.batches(key_data, batch_size=self.batch_size),
             self.loss,
             optax.adam(self.learning_rate),
             steps=self.steps,
@@ -136,7 +136,7 @@ class TTFSRegression(Task):
 
     def predict(self, net: EventNetwork, x: Float[Array, " n"]) -> Float[Array, "n 1"]:
         """First output spike time for each `x` (ms), `inf` without a spike."""
-        return eqx.filter_jit(_ttfs)(net, regression.event_inputs(x))
+        return eqx.filter_jit(_ttfs)(net, data.event_inputs(x))
 
     def run(self, *, progress: bool = True) -> Outcome:
         """Train, test on the grid and draw.
@@ -146,8 +146,8 @@ class TTFSRegression(Task):
         fluctuates from step to step, since the learning rate is constant.
         """
         fitted = self.train(progress=progress)
-        x = regression.grid(self.n_test)
-        target = regression.target(x)[:, None]
+        x = data.grid(self.n_test)
+        target = data.target(x)[:, None]
         predicted, last = (self.predict(net, x) for net in (fitted.average, fitted.model))
         metrics = {
             "test_mae": float(time_mae(predicted, target, t_max=self.t_max)),
@@ -164,7 +164,7 @@ class TTFSRegression(Task):
         from .. import plots  # matplotlib is slow to import, and training does not need it
 
         net, shown = fitted.average, jnp.asarray(self.x_shown)
-        in_times, goal = regression.event_inputs(shown), float(regression.target(shown))
+        in_times, goal = data.event_inputs(shown), float(data.target(shown))
         everyone = self.network(net.weights, net.neuron.bias, outputs=tuple(range(net.n_neurons)))
         solution, times, v = eqx.filter_jit(_record)(everyone, in_times)
         weights, biases = fitted.snapshots
