@@ -17,9 +17,9 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from eventsnn.cpu import compiler_options, prepare_cpu
 from eventsnn.data import spike_time_regression
+from eventsnn.event import trainable
 from eventsnn.losses import time_mae
 from eventsnn.tasks import TTFSRegression
-from eventsnn.tasks.ttfs_regression import trainable
 from eventsnn.train import make_step
 
 from . import state
@@ -55,7 +55,8 @@ class Trainer:
     def chunk_of_steps(self, devices: list[jax.Device]) -> Any:
         """Compile `(arrays of model and Adam state, batches) -> (arrays, losses)` as one
         program."""
-        optimiser, spec = optax.adam(self.task.learning_rate), trainable(self.model)
+        optimiser = optax.adam(self.task.learning_rate)
+        spec = trainable(self.model, "weights", "bias")
         self.fresh = optimiser.init(eqx.filter(self.model, spec))
         step = make_step(self.task.loss, optimiser, filter_spec=spec, devices=devices)
         static = eqx.filter((self.model, self.fresh), eqx.is_array, inverse=True)

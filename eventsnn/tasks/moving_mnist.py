@@ -12,6 +12,7 @@ from ..data import moving_mnist
 from ..discrete import RLeaky, Sequential, run_batch
 from ..losses import mse_count
 from .images import ImageTask
+from .settings import option
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,14 +29,14 @@ class MovingMNIST(ImageTask):
     pictures: ClassVar[tuple[str, ...]] = (*ImageTask.pictures, "sample.gif")
     default_epochs: ClassVar[Mapping[str, int]] = {"digits": 300, "mnist": 10}
 
-    n_hidden: int = 128
-    """Number of neurons in the first recurrent layer."""
-    num_steps: int = 10
-    """Number of frames, and of time steps."""
-    beta: float = 0.9
-    """Decay of the membrane potentials per step, in [0, 1]."""
-    dropout: float = 0.2
-    """Probability that training drops an output of the first linear layer."""
+    n_hidden: int = option(128, "number of neurons in the first recurrent layer")
+    num_steps: int = option(10, "number of frames per sequence, one per time step")
+    beta: float = option(
+        0.9, "decay factor of the membrane potentials per time step", least=0, most=1
+    )
+    dropout: float = option(
+        0.2, "probability that training drops an output of the first linear layer", least=0, most=1
+    )
 
     def build(self, key, shape):
         key_in, key_out, *keys = jax.random.split(key, 4)
@@ -51,22 +52,20 @@ class MovingMNIST(ImageTask):
             ]
         )
 
-    def frames(self, images, seeds):
-        """Frames of the moving digits, `(num_steps, batch, canvas, canvas)`, one path per seed."""
-        keys = jax.vmap(jax.random.key)(seeds)
+    def frames(self, images, keys):
+        """Frames of the moving digits, `(num_steps, batch, canvas, canvas)`, one path per key."""
         film = jax.vmap(
             lambda key, image: moving_mnist.sequences(key, image, num_frames=self.num_steps)
         )
         return jnp.moveaxis(film(keys, images), 1, 0)
 
-    def simulate(self, model, images, seeds, **options: Any):
-        keys = jax.vmap(lambda seed: jax.random.fold_in(jax.random.key(seed), 1))(seeds)
-        return run_batch(model, self.frames(images, seeds), key=keys, **options)
+    def simulate(self, model, images, keys, **options: Any):
+        own = jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys)
+        return run_batch(model, self.frames(images, keys), key=own, **options)
 
     def loss(self, model, batch):
-        images, labels, seeds = batch
-        run = self.simulate(model, images, seeds)
-        return mse_count(run.spikes, labels, correct_rate=0.8, incorrect_rate=0.2)
+        run = self.simulate(model, batch.images, batch.keys)
+        return mse_count(run.spikes, batch.labels, correct_rate=0.8, incorrect_rate=0.2)
 
     def scores(self, run):
         return {"rate": run.spikes.sum(axis=0)}

@@ -558,6 +558,12 @@ DATA = {
         labels=(LABELS, (*ARRAY, LABELS[:2], 1)),
         batch_size=(2, COUNT),
     ),
+    "data.images.padded_batches": row(
+        images.padded_batches,
+        "called",
+        arrays=((IMAGES, LABELS), (*NONSENSE, NAN, (), (IMAGES, LABELS[:2]), (1,))),
+        batch_size=(2, COUNT),
+    ),
     "data.membrane.target": row(
         membrane.target,
         key=(KEY_, KEY),
