@@ -85,7 +85,9 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="train and test a network on a task", allow_abbrev=False)
     tasks = run.add_subparsers(dest="task", required=True, metavar="TASK")
     for name, task in TASKS.items():
-        _add_options(tasks.add_parser(name, help=task.summary, allow_abbrev=False), task)
+        about = f"Task: {task.summary}."
+        page = tasks.add_parser(name, help=task.summary, description=about, allow_abbrev=False)
+        _add_options(page, task)
     return parser
 
 

@@ -31,10 +31,10 @@ class CurveTask(Task):
     steps: int = option(None, "number of gradient steps")
     mode: str = option(
         "sqrt",
-        "target of the membrane potential; linear: a straight line; sqrt: the square root of one",
+        "target of the membrane potential; linear: a line; sqrt: the square root of a line",
         choices=("sqrt", "linear"),
     )
-    learning_rate: float = option(None, "initial learning rate of Adam", least=0)
+    learning_rate: float = option(None, "learning rate of Adam, before any decay", least=0)
     num_steps: int = option(
         50, "number of times at which the membrane potential has a target", least=2
     )

@@ -63,7 +63,9 @@ class Delays(PointsTask):
     """
 
     name: ClassVar[str] = "delays"
-    summary: ClassVar[str] = "classes of points by the first spike, 30 LIF neurons with delays"
+    summary: ClassVar[str] = (
+        "classification of points by the first spike, 30 LIF neurons with delays"
+    )
     pictures: ClassVar[tuple[str, ...]] = (*PointsTask.pictures, "delays.png")
 
     delays: str = option(

@@ -29,7 +29,7 @@ class EpochTask(Task):
     )
     batch_size: int = option(None, "number of samples per gradient step")
     test_batch_size: int = option(None, "number of samples per batch in tests; affects speed only")
-    learning_rate: float = option(None, "initial learning rate of Adam", least=0)
+    learning_rate: float = option(None, "learning rate of Adam, before any decay", least=0)
 
     @abc.abstractmethod
     def trainable(self, model: PyTree) -> PyTree:

@@ -49,8 +49,8 @@ class ImageTask(EpochTask):
 
     dataset: str = option(
         "digits",
-        "digits: 1797 images of 8 x 8 pixels, bundled with scikit-learn; "
-        "mnist: 70000 images of 28 x 28 pixels",
+        "data set; digits: 1797 images of 8 x 8 pixels, bundled with scikit-learn; mnist: 70000 "
+        "images of 28 x 28 pixels",
         choices=("digits", "mnist"),
     )
     data_dir: str | None = option(
@@ -210,9 +210,8 @@ class ImageTask(EpochTask):
         predicted, target = test.predicted[:N_SHOWN], int(labels[0])
         cells = [i for i, layer in enumerate(model.layers) if isinstance(layer, AbstractCell)]
         batch = Batch(shown, labels, key_data_of(np.arange(N_SHOWN)))
-        run = eqx.filter_jit(lambda m, b: self.simulate(m, b.images, b.keys, layers=cells))(
-            model, batch
-        )
+        simulate = eqx.filter_jit(lambda m, b: self.simulate(m, b.images, b.keys, layers=cells))
+        run = simulate(model, batch)
         hidden, output = (np.asarray(spikes[:, 0]) for spikes in run.spikes)
         hidden = hidden.reshape(len(hidden), -1)  # feature maps, for a convolution
         drawn = {
@@ -226,12 +225,19 @@ class ImageTask(EpochTask):
             ),
             "weights": plots.weights(_parameters(next(history(result))), _parameters(model)),
         }
-        film = getattr(self, "frames", None)
-        if film is None:
-            return {**drawn, "samples": figures.samples(shown, labels, predicted)}, {}
-        frames = np.asarray(jax.jit(lambda b: film(b.images, b.keys))(batch))
-        drawn["samples"] = figures.moving_samples(frames, labels, predicted)
-        return drawn, {"sample": figures.movie(frames[:, 0], hidden, target, predicted[0])}
+        samples, animations = self.sample_figures(batch, predicted, hidden)
+        return drawn | samples, animations
+
+    def sample_figures(
+        self, batch: Batch, predicted: np.ndarray, hidden: Float[np.ndarray, "time neurons"]
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Draw some samples with their predicted classes, and animate the first one.
+
+        `hidden` are the spikes of the hidden neurons for the first sample.
+        """
+        from .figures import images as figures
+
+        return {"samples": figures.samples(batch.images, batch.labels, predicted)}, {}
 
     def training_figures(
         self, data: ImageData, result: FitResult, test: "TestResult"

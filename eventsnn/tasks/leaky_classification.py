@@ -23,7 +23,9 @@ class LeakyClassification(ImageTask):
     """
 
     name: ClassVar[str] = "leaky-classification"
-    summary: ClassVar[str] = "digits by Leaky layers, 1000 hidden, cross-entropy on membranes"
+    summary: ClassVar[str] = (
+        "classification of digits, 1000 hidden Leaky neurons, cross entropy of membrane potentials"
+    )
     default_epochs: ClassVar[Mapping[str, int]] = {"digits": 30, "mnist": 1}
     monitor_test_loss: ClassVar[bool] = True
 

@@ -33,7 +33,9 @@ class MembraneEvent(CurveTask):
     """
 
     name: ClassVar[str] = "membrane-event"
-    summary: ClassVar[str] = "a membrane follows a curve, event mode, 20-40-1 recurrent LIF neurons"
+    summary: ClassVar[str] = (
+        "regression of a membrane potential, event mode, 20-40-1 recurrent LIF neurons"
+    )
     quick_settings: ClassVar[dict[str, Any]] = {"steps": 10, "n_hidden": 10}
     time_label: ClassVar[str] = "time (ms)"
 

@@ -26,7 +26,7 @@ class MembraneRegression(CurveTask):
     """
 
     name: ClassVar[str] = "membrane-regression"
-    summary: ClassVar[str] = "a membrane follows a curve, 1-128-128-1 Leaky neurons"
+    summary: ClassVar[str] = "regression of a membrane potential, 1-128-128-1 Leaky neurons"
     quick_settings: ClassVar[dict[str, Any]] = {"steps": 10, "n_hidden": 16}
 
     n_hidden: int = option(128, "number of neurons in each of the two hidden layers")

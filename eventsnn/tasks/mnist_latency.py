@@ -92,7 +92,7 @@ class MNISTLatency(ImageTask):
     """
 
     name: ClassVar[str] = "mnist-latency"
-    summary: ClassVar[str] = "digits by one spike per pixel, event mode, 350 hidden LIF neurons"
+    summary: ClassVar[str] = "classification of digits, event mode, one spike per pixel"
     default_epochs: ClassVar[Mapping[str, int]] = {"digits": 20, "mnist": 10}
 
     quick_settings: ClassVar[dict[str, Any]] = ImageTask.quick_settings | {"n_hidden": 20}

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ..data import moving_mnist
 from ..discrete import RLeaky, Sequential, run_batch
@@ -25,7 +26,7 @@ class MovingMNIST(ImageTask):
     """
 
     name: ClassVar[str] = "moving-mnist"
-    summary: ClassVar[str] = "moving digits by RLeaky layers, 128 hidden, 10 frames"
+    summary: ClassVar[str] = "classification of moving digits, 128 hidden RLeaky neurons, 10 frames"
     pictures: ClassVar[tuple[str, ...]] = (*ImageTask.pictures, "sample.gif")
     default_epochs: ClassVar[Mapping[str, int]] = {"digits": 300, "mnist": 10}
 
@@ -58,6 +59,14 @@ class MovingMNIST(ImageTask):
             lambda key, image: moving_mnist.sequences(key, image, num_frames=self.num_steps)
         )
         return jnp.moveaxis(film(keys, images), 1, 0)
+
+    def sample_figures(self, batch, predicted, hidden):
+        from .figures import images as figures  # matplotlib is slow to import
+
+        frames = np.asarray(jax.jit(lambda b: self.frames(b.images, b.keys))(batch))
+        movie = figures.movie(frames[:, 0], hidden, int(batch.labels[0]), predicted[0])
+        samples = figures.moving_samples(frames, batch.labels, predicted)
+        return {"samples": samples}, {"sample": movie}
 
     def simulate(self, model, images, keys, **options: Any):
         own = jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys)

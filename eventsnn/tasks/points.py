@@ -37,7 +37,8 @@ class PointsTask(EpochTask):
 
     points: str = option(
         "published",
-        "published: the fixed points of the publication; fresh: new points, sampled with the seed",
+        "data set; published: the fixed points of the publication; fresh: new points, sampled with "
+        "the seed",
         choices=POINTS,
     )
     n_train: int = option(5000, "number of training points")
@@ -182,7 +183,8 @@ class PointsTask(EpochTask):
 
     def make_figures(self, result: FitResult, data: YinYangData, accuracies: list[float]) -> dict:
         """Draw the figures, by name."""
-        from .figures import points as figures  # matplotlib is slow to import
+        from .. import plots  # matplotlib is slow to import, and training does not need it
+        from .figures import points as figures
 
         net, (xy, labels) = result.model, map(np.asarray, data.test)
         axis = (np.arange(_GRID, dtype=xy.dtype) + 0.5) / _GRID
@@ -196,7 +198,13 @@ class PointsTask(EpochTask):
             "regions": figures.regions(
                 xy, labels, self.predict(net, xy), plane, classes=yin_yang.CLASSES
             ),
-            **figures.training(result.losses, accuracies, epochs),
+            "loss": plots.loss_curve(result.losses),
+            "accuracy": plots.curves(
+                {"validation set": accuracies},
+                x={"validation set": epochs},
+                x_label="epoch",
+                y_label="accuracy",
+            ),
             "raster": figures.raster(
                 events.times,
                 events.sources,

@@ -32,7 +32,7 @@ class RLeakyClassification(ImageTask):
 
     name: ClassVar[str] = "rleaky-classification"
     summary: ClassVar[str] = (
-        "digits by RLeaky layers, 128 hidden, regression on counts or membranes"
+        "classification of digits, 128 hidden RLeaky neurons, targets for counts or membranes"
     )
     default_epochs: ClassVar[Mapping[str, int]] = {"digits": 60, "mnist": 5}
 

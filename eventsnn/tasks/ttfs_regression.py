@@ -26,7 +26,7 @@ class TTFSRegression(Task):
     """
 
     name: ClassVar[str] = "ttfs-regression"
-    summary: ClassVar[str] = "regression between spike times, 20 recurrent QIF neurons"
+    summary: ClassVar[str] = "regression of spike times, 20 recurrent QIF neurons"
     pictures: ClassVar[tuple[str, ...]] = (
         "prediction.png",
         "loss.png",

@@ -70,7 +70,7 @@ class YinYang(PointsTask):
     """
 
     name: ClassVar[str] = "yin-yang"
-    summary: ClassVar[str] = "classes of points by the first spike, 5-200-3 LIF neurons"
+    summary: ClassVar[str] = "classification of points by the first spike, 5-200-3 LIF neurons"
 
     quick_settings: ClassVar[dict[str, Any]] = PointsTask.quick_settings | {"n_hidden": 50}
 
