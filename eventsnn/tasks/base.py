@@ -107,7 +107,8 @@ class Task(abc.ABC):
     """Base class of tasks: a dataclass of settings with a method `run`.
 
     Every field is made by [`option`][] and is an option of the command line. A setting that is None
-    gets its value in `defaults` when the task is created.
+    gets its value in `defaults` when the task is created. `dataclasses.replace` keeps this value,
+    also if it replaces a setting on which the default depends.
     """
 
     name: ClassVar[str]
