@@ -4,19 +4,20 @@ import argparse
 import dataclasses
 import functools
 import importlib.metadata
+import itertools
 import json
 import os
 import pathlib
 import platform
-import reprlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
 
 from . import __version__
 from .results import METRICS, Folder
-from .tasks import TASKS, DataError, Outcome, Task
+from .tasks import TASKS, DataError, Task, TaskResult, settings
 
+_METAVARS = {int: "N", float: "X", str: "PATH"}
 _VERSIONS = ("eventsnn", "jax", "jaxlib", "equinox", "optax", "diffrax")
 
 
@@ -62,7 +63,7 @@ def run(argv: Sequence[str]) -> int:
     task = _task(options)
     with _folder(options) as folder:
         _prepare(x64=options.x64)
-        _report(task, _outcome(task), folder)
+        _report(task, _result(task), folder)
     return 0
 
 
@@ -75,71 +76,91 @@ def _parse(argv):
     return parser.parse_args(argv)
 
 
+@functools.cache
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser("eventsnn", description="Spiking networks with exact spike times.")
+    parser = _Parser("eventsnn", description="Spiking neural networks with exact spike times.")
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    commands.add_parser("tasks", help="list the tasks", allow_abbrev=False)
-    run = commands.add_parser("run", help="train and test on a task", allow_abbrev=False)
+    commands.add_parser("tasks", help="list all tasks", allow_abbrev=False)
+    run = commands.add_parser("run", help="train and test a network on a task", allow_abbrev=False)
     tasks = run.add_subparsers(dest="task", required=True, metavar="TASK")
     for name, task in TASKS.items():
-        _add_options(tasks.add_parser(name, help=task.summary, allow_abbrev=False), task)
+        about = f"Task: {task.summary}."
+        page = tasks.add_parser(name, help=task.summary, description=about, allow_abbrev=False)
+        _add_options(page, task)
     return parser
 
 
 def _add_options(parser: argparse.ArgumentParser, task: type[Task]) -> None:
-    for name, field in task.options().items():
-        of = field.metadata
-        whole = None if of["least"] is None else _Whole(of["least"], of["most"])
-        about = [] if whole is None else [f"a whole number {whole}"]
-        about += [] if field.default is None else [f"default: {field.default}"]
-        parser.add_argument(
-            "--" + name.replace("_", "-"),
-            type=whole or _text,
-            choices=of["choices"],
-            metavar=None if of["choices"] else name.upper(),
-            help=of["help"] + (f" ({'; '.join(about)})" if about else ""),
-        )
     parser.add_argument(
-        "--out", type=_text, help="folder for metrics and pictures (default: runs/TASK)"
+        "--out",
+        type=_text,
+        metavar="PATH",
+        help=f"folder for the metrics and pictures (default: runs/{task.name})",
     )
-    parser.add_argument("--quick", action="store_true", help="a small run, to see that it works")
-    parser.add_argument("--x64", action="store_true", help="compute in float64")
+    quick = ", ".join(f"{_flag(name)} {value}" for name, value in task.quick_settings.items())
+    parser.add_argument(
+        "--quick", action="store_true", help=f"short run to check that the task works: {quick}"
+    )
+    parser.add_argument(
+        "--x64", action="store_true", help="compute in float64 instead of float32 (default: no)"
+    )
+    group = parser.add_argument_group("settings of the task")
+    for name, setting in task.options().items():
+        choices = setting.metadata["choices"]
+        metavar = f"{{{','.join(choices)}}}" if choices else _METAVARS[settings.kind(setting)]
+        group.add_argument(
+            _flag(name),
+            type=functools.partial(_value, setting),
+            metavar=metavar,
+            help=f"{setting.metadata['help']} (default: {default_text(task, name)})",
+        )
+
+
+def default_text(task: type[Task], name: str) -> str:
+    """Text of the default of a setting: one value, or one for each choice that it depends on."""
+    options = task.options()
+    if options[name].default is not None:
+        return str(options[name].default)
+    choices = {key: of.metadata["choices"] for key, of in options.items() if of.metadata["choices"]}
+    values = {
+        chosen: getattr(task(**dict(zip(choices, chosen, strict=True))), name)
+        for chosen in itertools.product(*choices.values())
+    }
+    if set(values.values()) == {None}:
+        return options[name].metadata["unset"]
+    # Without the choices that make no difference.
+    for i in reversed(range(len(choices))):
+        shorter = {(*chosen[:i], *chosen[i + 1 :]): value for chosen, value in values.items()}
+        if all(values[chosen] == shorter[(*chosen[:i], *chosen[i + 1 :])] for chosen in values):
+            values = shorter
+    if len(values) == 1:
+        return str(*values.values())
+    return ", ".join(f"{value} for {' and '.join(chosen)}" for chosen, value in values.items())
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def _text(text: str) -> str:
     if not text:
-        raise argparse.ArgumentTypeError("expected some text, got ''")
+        raise argparse.ArgumentTypeError("must be text, got ''")
     return text
 
 
-@dataclasses.dataclass(frozen=True)
-class _Whole:
-    """Parser of an integer in a range that starts at 0 or 1, written in ASCII digits."""
-
-    least: int
-    most: int
-
-    def __call__(self, text: str) -> int:
-        digits = text.isascii() and text.isdecimal() and len(text) <= 20
-        if not digits or not self.least <= int(text) <= self.most:
-            raise argparse.ArgumentTypeError(
-                f"expected a whole number {self}, got {reprlib.repr(text)}"
-            )
-        return int(text)
-
-    def __str__(self) -> str:
-        power = self.most.bit_length()
-        most = f"2**{power} - 1" if self.most == 2**power - 1 else self.most
-        return f"of at most {most} and at least 1" if self.least else f"from 0 to {most}"
+def _value(setting: settings.Setting, text: str) -> int | float | str:
+    try:
+        return settings.parse(setting, text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _task(options: argparse.Namespace) -> Task:
-    task = TASKS[options.task]()
-    if options.quick:
-        task = task.quick()
-    named = {name: getattr(options, name) for name in task.options()}
-    return dataclasses.replace(task, **{k: v for k, v in named.items() if v is not None})
+    task = TASKS[options.task]
+    given = {name: getattr(options, name) for name in task.options()}
+    given = {name: value for name, value in given.items() if value is not None}
+    return task(**{**(task.quick_settings if options.quick else {}), **given})
 
 
 def _folder(options: argparse.Namespace) -> Folder:
@@ -181,12 +202,12 @@ def _prepare(*, x64: bool) -> None:
         raise Failure(f"matplotlib cannot be imported: {error}", 2) from None
 
 
-def _outcome(task: Task) -> Outcome:
+def _result(task: Task) -> TaskResult:
     import jax
 
     try:
         return task.run(progress=True)
-    except DataError as error:
+    except (DataError, ValueError) as error:
         raise Failure(str(error), 2) from None
     except FloatingPointError as error:
         raise Failure(str(error)) from None
@@ -194,12 +215,12 @@ def _outcome(task: Task) -> Outcome:
         raise Failure(f"training failed: {_reason(error).splitlines()[0]}") from None
 
 
-def _report(task: Task, outcome: Outcome, folder: Folder) -> None:
+def _report(task: Task, result: TaskResult, folder: Folder) -> None:
     """Print and write the metrics, then draw and write the figures."""
     metrics = {
         "task": task.name,
-        **outcome.metrics,
-        **{name: getattr(task, name) for name in task.options()},
+        **result.metrics,
+        **dataclasses.asdict(task),
         **_machine(),
     }
     unseen = None
@@ -209,7 +230,7 @@ def _report(task: Task, outcome: Outcome, folder: Folder) -> None:
         unseen = failure
     written = []
     try:
-        for name, save in _files(metrics, outcome):
+        for name, save in _files(metrics, result):
             folder.write(name, save)
             written.append(name)
     except (OSError, MemoryError) as error:
@@ -222,13 +243,13 @@ def _report(task: Task, outcome: Outcome, folder: Folder) -> None:
         raise unseen
 
 
-def _files(metrics, outcome) -> Iterator[tuple[str, Callable[[pathlib.Path], object]]]:
+def _files(metrics, result) -> Iterator[tuple[str, Callable[[pathlib.Path], object]]]:
     """Yield the name of each file and the function that saves it. Metrics come before figures."""
     text = json.dumps(metrics, indent=2) + "\n"
     yield METRICS, lambda path: path.write_text(text)
-    for name, figure in outcome.figures.items():
+    for name, figure in result.figures.items():
         yield f"{name}.png", figure.savefig
-    for name, animation in outcome.animations.items():
+    for name, animation in result.animations.items():
         from .plots import save_gif
 
         yield f"{name}.gif", functools.partial(save_gif, animation)

@@ -10,7 +10,6 @@ import re
 import resource
 import subprocess
 import sys
-import typing
 
 import jax
 import numpy as np
@@ -18,11 +17,12 @@ import pytest
 
 from eventsnn import plots
 from eventsnn.cli import main
+from eventsnn.commands import default_text
 from eventsnn.results import SPACE, Folder
-from eventsnn.tasks import TASKS, DataError, Outcome, Pictures
+from eventsnn.tasks import TASKS, DataError, Pictures, TaskResult, settings
 
 PICTURES = {"prediction", "loss", "parameters", "raster", "membranes"}
-OPTIONS = {  # for each task, none of them the default
+CHOSEN = {  # settings of each task with text or choices, none of them the default
     "ttfs-regression": {"steps": 7, "seed": 5, "solver": "tsit5"},
     "yin-yang": {"steps": 7, "seed": 5, "epochs": 2, "neuron": "qif", "points": "fresh"},
     "delays": {
@@ -48,7 +48,18 @@ OPTIONS = {  # for each task, none of them the default
 }
 OF_DIGITS = ("leaky-classification", "rleaky-classification", "moving-mnist", "mnist-latency")
 for _name in OF_DIGITS:
-    OPTIONS[_name] |= {"dataset": "mnist", "data_dir": "somewhere"}
+    CHOSEN[_name] |= {"dataset": "mnist", "data_dir": "somewhere"}
+
+
+def another(setting):
+    """A number that is allowed and is no default."""
+    return 17 if settings.kind(setting) is int else 0.875
+
+
+OPTIONS = {
+    name: {key: CHOSEN[name].get(key) or another(of) for key, of in task.options().items()}
+    for name, task in TASKS.items()
+}
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +89,8 @@ def test_a_run_ends_with_its_metrics_as_one_json_line(quick):
     assert metrics["seed"] == 3
     assert metrics["steps"] == 12
     assert metrics["solver"] == "exact"
+    assert metrics["batch_size"] == TASKS["ttfs-regression"].quick_settings["batch_size"]
+    assert set(TASKS["ttfs-regression"].options()) < set(metrics)
     assert 0 < metrics["test_mae"] < 80
     assert 0 < metrics["final_loss"] < 1
     assert metrics["steps_per_second"] > 0
@@ -125,24 +138,42 @@ def test_tasks_are_listed(capsys):
         (["run", "ttfs-regression", "--colour", "red"], "--colour"),
         (["run", "ttfs-regression", "--step", "3"], "--step"),
         (["run", "ttfs-regression", "--steps"], "--steps"),
-        (["run", "ttfs-regression", "--steps", "0"], "at least 1, got '0'"),
-        (["run", "ttfs-regression", "--steps", "1.5"], "at least 1, got '1.5'"),
+        (
+            ["run", "ttfs-regression", "--steps", "0"],
+            "from 1 to 2**31 - 1, got '0'",
+        ),
+        (
+            ["run", "ttfs-regression", "--steps", "1.5"],
+            "an integer from 1 to 2**31 - 1, got",
+        ),
         (["run", "ttfs-regression", "--seed", "-1"], "0 to 2**32 - 1, got '-1'"),
         (["run", "ttfs-regression", "--seed", str(2**32)], "0 to 2**32 - 1"),
-        (["run", "ttfs-regression", "--solver", "magic"], "'magic' (choose from"),
+        (
+            ["run", "ttfs-regression", "--solver", "magic"],
+            "must be one of exact, euler, heun, tsit5",
+        ),
         (["run", "ttfs-regression", "--mode", "sqrt"], "--mode"),
-        (["run", "yin-yang", "--neuron", "eif"], "'eif' (choose from"),
-        (["run", "yin-yang", "--points", "mine"], "'mine' (choose from"),
-        (["run", "membrane-regression", "--mode", "cubic"], "'cubic' (choose from"),
+        (["run", "yin-yang", "--neuron", "eif"], "one of lif, qif, got 'eif'"),
+        (["run", "yin-yang", "--points", "mine"], "one of published, fresh, got 'mine'"),
+        (["run", "membrane-regression", "--mode", "cubic"], "one of sqrt, linear, got 'cubic'"),
         (["run", "membrane-regression", "--data-dir", "here"], "--data-dir"),
-        (["run", "leaky-classification", "--dataset", "nothing"], "'nothing' (choose from"),
-        (["run", "leaky-classification", "--epochs", "0"], "at least 1, got '0'"),
+        (
+            ["run", "leaky-classification", "--dataset", "nothing"],
+            "one of digits, mnist, got",
+        ),
+        (["run", "leaky-classification", "--epochs", "0"], "an integer from 1 to 1000000, got '0'"),
+        (
+            ["run", "leaky-classification", "--beta", "1.5"],
+            "a finite number from 0 to 1, got",
+        ),
+        (["run", "ttfs-regression", "--tau-mem", "0"], "must be a finite number > 0, got '0'"),
+        (["run", "ttfs-regression", "--learning-rate", "-1"], "a finite number >= 0, got '-1'"),
         (["run", "leaky-classification", "--solver", "exact"], "--solver"),
-        (["run", "rleaky-classification", "--objective", "x"], "'x' (choose from"),
-        (["run", "rleaky-classification", "--feedback", "x"], "'x' (choose from"),
+        (["run", "rleaky-classification", "--objective", "x"], "got 'x'"),
+        (["run", "rleaky-classification", "--feedback", "x"], "got 'x'"),
         (["run", "moving-mnist", "--feedback", "linear"], "--feedback"),
-        (["run", "mnist-latency", "--readout", "sum"], "'sum' (choose from"),
-        (["run", "membrane-event", "--constants", "free"], "'free' (choose from"),
+        (["run", "mnist-latency", "--readout", "sum"], "got 'sum'"),
+        (["run", "membrane-event", "--constants", "free"], "got 'free'"),
     ],
 )
 def test_a_wrong_option_or_value_is_one_line_and_code_2(arguments, message, capsys):
@@ -185,35 +216,58 @@ def test_stdout_that_cannot_be_written_is_one_line_and_code_1(arguments, monkeyp
 # ------------------------------------------------------------------ values of options
 
 
-def bad_values(field):
+def outside(setting):
+    """Numbers just outside of the range of a setting."""
+    (least, most), above = settings.limits(setting), setting.metadata["above"]
+    ends = [(least, -1), (most, 1), (above, 0)]
+    return [end + step for end, step in ends if end is not None]
+
+
+def bad_values(setting):
     """Invalid values of an option, from its declaration."""
-    of = field.metadata
+    of = setting.metadata
     if of["choices"]:
-        return ["", "--", "nothing", of["choices"][0].upper(), f" {of['choices'][0]}", "a\nb"]
-    if of["least"] is None:
+        return ["nothing", "", "--", of["choices"][0].upper(), f" {of['choices'][0]}", "a\nb"]
+    if settings.kind(setting) is str:
         return ["", "--"]
-    ends = [str(of["least"] - 1), str(of["most"] + 1), "3" * 30, "9" * 5000]
-    words = ["", "--", " 5", "5 ", "+5", "1.5", "1e3", "0x10", "1_000", "nan", "None", "a\nb"]
-    return [*ends, *words, "\uff15", "\u0665", "\u00b2"]  # digits, but not ASCII
-
-
-CASES = [
-    (name, option, value)
-    for name, task in TASKS.items()
-    for option, values in [
-        *((option, bad_values(field)) for option, field in task.options().items()),
-        ("out", ["", "--", "a\0b", "x" * 300]),
+    words = ["nan", "", "--", " 5", "5 ", "0x10", "1_000", "None", "a\nb", "3" * 400]
+    words += ["\uff15", "\u0665", "\u00b2"]  # digits, but not ASCII
+    least, most = settings.limits(setting)
+    if settings.kind(setting) is int:
+        return [*words, "+5", "1.5", "1e3", "9" * 5000, str(least - 1), str(most + 1)]
+    numbers = [least if least is None else least - 0.5, most if most is None else most + 0.5]
+    numbers += [of["above"]]
+    return [
+        *words,
+        "inf",
+        "1e999",
+        "-1e999",
+        ".",
+        "1e",
+        *(str(x) for x in numbers if x is not None),
     ]
-    for value in values
-]
 
 
-@pytest.mark.parametrize(("name", "option"), dict.fromkeys(case[:2] for case in CASES))
+def cases():
+    """Options with invalid values: all values for each kind of setting, otherwise one value."""
+    seen = set()
+    for name, task in TASKS.items():
+        for option, of in task.options().items():
+            values = bad_values(of)
+            yield name, option, values if str(values) not in seen else values[:1]
+            seen.add(str(values))
+    yield "yin-yang", "out", ["", "--", "a\0b", "x" * 300]
+
+
+CASES = {(name, option): values for name, option, values in cases()}
+
+
+@pytest.mark.parametrize(("name", "option"), CASES)
 def test_every_bad_value_of_every_option_is_one_line(name, option, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(TASKS[name], "run", lambda *_, **__: pytest.fail("it was accepted"))
     monkeypatch.chdir(tmp_path)
     flag = f"--{option.replace('_', '-')}"
-    for value in (case[2] for case in CASES if case[:2] == (name, option)):
+    for value in CASES[name, option]:
         with pytest.raises(SystemExit) as stop:
             main(["run", name, f"{flag}={value}"])
         shown = capsys.readouterr()
@@ -231,37 +285,34 @@ def test_the_ends_of_every_range_are_accepted(name, in_process, monkeypatch):
 
     def run(self, *, progress):
         seen.append(self)
-        return Outcome({}, {})
+        return TaskResult({}, {})
 
     monkeypatch.setattr(TASKS[name], "run", run)
     ranges = {
-        option: (field.metadata["least"], field.metadata["most"])
-        for option, field in TASKS[name].options().items()
-        if field.metadata["least"] is not None
+        option: settings.limits(of)
+        for option, of in TASKS[name].options().items()
+        if settings.kind(of) is int
     }
     assert ranges["seed"] == (0, 2**32 - 1) and ranges["steps"] == (1, 2**31 - 1)
     for end in (0, 1):
         given = {option: ends[end] for option, ends in ranges.items()}
-        assert in_process(name, *(f"--{option}={value}" for option, value in given.items())) == 0
+        assert in_process(name, *flags(given)) == 0
         assert seen.pop() == TASKS[name](**given)
 
 
-def wrong(field):
+def flags(options):
+    return [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
+
+
+def wrong(setting):
     """Invalid values of a setting, from its type and range."""
-    types = typing.get_args(field.type)
-    types = types if type(None) in types else (field.type,)
-    nothing = [] if type(None) in types else [None]
-    if field.metadata.get("choices"):
+    nothing = [] if setting.default is None else [None]
+    if setting.metadata["choices"]:
         return ["nothing", 3, b"exact", [], *nothing]
-    if int in types:
-        least, most = field.metadata.get("least", 1), field.metadata.get("most", 2**31 - 1)
-        return [least - 1, most + 1, 10**400, 2.5, True, "3", float("nan"), 1j, [2], *nothing]
-    if float in types:
-        return [float("nan"), float("inf"), "0.1", True, 1j, [0.1], 10**400, *nothing]
-    if str in types:
+    if settings.kind(setting) is str:
         return [3, 1.5, b"here", ["here"], *nothing]
-    assert field.type == tuple[float, float]
-    return [0.1, (1.0,), (0.0, float("nan")), ("0", "1"), (0.0, 1.0, 2.0), "01", *nothing]
+    numbers = [float("nan"), float("inf"), "0.1", True, 1j, [0.1], 10**400, *nothing]
+    return [*numbers, *outside(setting), *([2.5] if settings.kind(setting) is int else [])]
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -335,11 +386,30 @@ def test_a_task_says_what_its_options_are(name, capsys):
         main(["run", name, "--help"])
     shown = capsys.readouterr().out
     assert stop.value.code == 0
-    for option in (*OPTIONS[name], "out", "quick", "x64"):
-        assert f"--{option.replace('_', '-')} " in shown.replace("\n", " ")
-    assert set(OPTIONS[name]) == set(TASKS[name].options())
-    others = {option for options in OPTIONS.values() for option in options} - set(OPTIONS[name])
-    assert not any(f"--{option.replace('_', '-')}" in shown for option in others)
+    assert set(OPTIONS[name]) == {field.name for field in dataclasses.fields(TASKS[name])}
+    text = " ".join(shown.split("settings of the task:")[1].split())
+    helps = re.findall(r"--([\w-]+) (?:\{[^}]*\}|N|X|PATH) (.*?) \(default: ([^)]+)\)", text)
+    assert [flag.replace("-", "_") for flag, _, _ in helps] == list(OPTIONS[name])
+    for _, help, default in helps:
+        assert len(help) > 10 and default != "None"
+    for option in ("out", "quick", "x64"):
+        assert f"--{option} " in shown.replace("\n", " ")
+
+
+def test_a_default_that_depends_on_a_choice_is_shown_for_each():
+    for name, option, expected in (
+        ("yin-yang", "n_hidden", "200 for lif, 20 for qif"),
+        ("yin-yang", "epochs", "100"),
+        ("yin-yang", "steps", "the steps of all epochs"),
+        ("mnist-latency", "n_hidden", "100 for digits, 350 for mnist"),
+        (
+            "mnist-latency",
+            "learning_rate",
+            "0.05 for digits and voltage, 0.005 for digits and ttfs, 0.02 for mnist and voltage, "
+            "0.002 for mnist and ttfs",
+        ),
+    ):
+        assert default_text(TASKS[name], option) == expected
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -348,12 +418,11 @@ def test_options_reach_the_task_and_the_metrics(name, in_process, monkeypatch, t
 
     def run(self, *, progress):
         seen.append(self)
-        return Outcome({"test_accuracy": 0.5}, {})
+        return TaskResult({"test_accuracy": 0.5}, {})
 
     monkeypatch.setattr(TASKS[name], "run", run)
     given = OPTIONS[name]
-    flags = [f"--{key.replace('_', '-')}={value}" for key, value in given.items()]
-    assert in_process(name, *flags) == 0
+    assert in_process(name, *flags(given)) == 0
     assert seen == [TASKS[name](**given)]
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert metrics == json.loads(capsys.readouterr().out.splitlines()[-1])
@@ -361,7 +430,17 @@ def test_options_reach_the_task_and_the_metrics(name, in_process, monkeypatch, t
     assert {key: metrics[key] for key in given} == given
     # Unless they are given, a quick run uses its own settings.
     assert in_process(name, "--quick") == 0 and in_process(name, "--quick", "--steps=9") == 0
-    assert [task.steps for task in seen[1:]] == [TASKS[name]().quick().steps, 9]
+    own = TASKS[name].quick_settings
+    assert seen[1:] == [TASKS[name](**own), TASKS[name](**own | {"steps": 9})]
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_the_metrics_record_all_settings_with_their_defaults(name, in_process, monkeypatch, capsys):
+    monkeypatch.setattr(TASKS[name], "run", lambda self, progress: TaskResult({}, {}))
+    assert in_process(name, "--quick", "--x64") == 0
+    metrics, task = json.loads(capsys.readouterr().out), TASKS[name](**TASKS[name].quick_settings)
+    assert dataclasses.asdict(task).items() <= metrics.items()
+    assert metrics["dtype"] == "float64"
 
 
 def old_results(out):
@@ -380,7 +459,7 @@ def test_a_disk_that_is_full_at_the_end_loses_no_numbers(
 
     def run(self, *, progress):
         limit(room)
-        return Outcome({"test_accuracy": 0.5}, pictures)
+        return TaskResult({"test_accuracy": 0.5}, pictures)
 
     monkeypatch.setattr(TASKS["moving-mnist"], "run", run)
     assert in_process("moving-mnist") == 1
@@ -406,14 +485,14 @@ def test_numbers_are_safe_before_pictures_are_drawn(
     out = tmp_path / "out"
     old_results(out)
 
-    def draw():
+    def make_figures():
         left = {path.name for path in out.iterdir()}
         assert left == {"metrics.json", "mine.png"}  # and none of the old pictures
         assert json.loads((out / "metrics.json").read_text())["test_accuracy"] == 0.5
         raise error
 
-    outcome = Outcome({"test_accuracy": 0.5}, Pictures(draw))
-    monkeypatch.setattr(TASKS["yin-yang"], "run", lambda self, progress: outcome)
+    result = TaskResult({"test_accuracy": 0.5}, Pictures(make_figures))
+    monkeypatch.setattr(TASKS["yin-yang"], "run", lambda self, progress: result)
     assert in_process("yin-yang") == (130 if isinstance(error, KeyboardInterrupt) else 1)
     shown = capsys.readouterr()
     assert json.loads(shown.out)["test_accuracy"] == 0.5
@@ -422,8 +501,8 @@ def test_numbers_are_safe_before_pictures_are_drawn(
 
 
 def test_files_are_written_although_stdout_is_not(in_process, monkeypatch, tmp_path, capsys):
-    outcome = Outcome({"test_accuracy": 0.5}, {"counts": plots.spike_counts(np.arange(3))})
-    monkeypatch.setattr(TASKS["yin-yang"], "run", lambda self, progress: outcome)
+    result = TaskResult({"test_accuracy": 0.5}, {"counts": plots.spike_counts(np.arange(3))})
+    monkeypatch.setattr(TASKS["yin-yang"], "run", lambda self, progress: result)
     monkeypatch.setattr(sys, "stdout", Full())
     assert in_process("yin-yang") == 1
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"metrics.json", "counts.png"}
@@ -454,12 +533,12 @@ def test_jax_without_its_devices_is_one_line(error, expected, in_process, monkey
 
 def test_pictures_and_films_are_written(in_process, monkeypatch, tmp_path, capsys):
     frames = np.random.default_rng(0).random((3, 4, 4))
-    outcome = Outcome(
+    result = TaskResult(
         {"test_accuracy": 0.5},
         {"counts": plots.spike_counts(np.arange(3))},
         {"sample": plots.animation(frames)},
     )
-    monkeypatch.setattr(TASKS["moving-mnist"], "run", lambda self, progress: outcome)
+    monkeypatch.setattr(TASKS["moving-mnist"], "run", lambda self, progress: result)
     assert in_process("moving-mnist") == 0
     out = tmp_path / "out"
     assert {path.name for path in out.iterdir()} == {"metrics.json", "counts.png", "sample.gif"}
@@ -475,6 +554,7 @@ def test_pictures_and_films_are_written(in_process, monkeypatch, tmp_path, capsy
         (MemoryError(), 1, "error: training failed: out of memory"),
         (jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: 9 GB\nat"), 1, "RESOURCE_EXHAUSTED: 9 GB"),
         (DataError("'a\nb' is cut off"), 2, "error: 'a b' is cut off"),
+        (ValueError("tau_mem must be > 0, got -1."), 2, "error: tau_mem must be > 0, got -1."),
         (KeyboardInterrupt(), 130, "interrupted"),
     ],
 )
@@ -517,7 +597,7 @@ def mnist(tmp_path):
 def test_a_run_on_files_of_ones_own(mnist, in_process, monkeypatch, tmp_path, capsys):
     arguments = ("leaky-classification", "--dataset=mnist", "--quick", "--steps=2", "--x64")
     monkeypatch.setenv("EVENTSNN_DATA", str(tmp_path / "nowhere"))  # the option has precedence
-    monkeypatch.setattr("eventsnn.tasks.images.ImageTask.draw", lambda *_: ({}, {}))  # slow
+    monkeypatch.setattr("eventsnn.tasks.images.ImageTask.make_figures", lambda *_: ({}, {}))  # slow
     assert in_process(*arguments, f"--data-dir={mnist}") == 0
     metrics = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert metrics["dataset"] == "mnist" and metrics["data_dir"] == str(mnist)

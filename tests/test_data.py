@@ -14,7 +14,7 @@ import pooch
 import pytest
 import requests
 
-from eventsnn.data import idx, images, membrane, mnist, moving
+from eventsnn.data import idx, images, membrane, mnist, moving_mnist
 from eventsnn.tasks import TASKS, DataError
 
 CODES = {"u1": 0x08, "i1": 0x09, "i2": 0x0B, "i4": 0x0C, "f4": 0x0D, "f8": 0x0E}
@@ -108,12 +108,12 @@ HUGE = header(0x0E, MOST, MOST, MOST)
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        (GOOD[:-1], r"is cut off.*promises 6 bytes.*\(2, 3\).*found 5"),
-        (GOOD + b"x", "is too long.*promises 6 bytes.*found 7"),
-        (gzip.compress(GOOD[:-2]), "is cut off.*found 4"),
-        (gzip.compress(GOOD + b"x"), "is too long.*promises 6 bytes.*found 7 or more"),
-        (HUGE, r"is cut off.*promises 633825299671392843082401579000 bytes.*found 0\."),
-        (gzip.compress(HUGE), r"is cut off.*promises 633825299671392843082401579000 bytes"),
+        (GOOD[:-1], r"is truncated.*states 6 bytes.*\(2, 3\).*found 5"),
+        (GOOD + b"x", "is too long.*states 6 bytes.*found 7"),
+        (gzip.compress(GOOD[:-2]), "is truncated.*found 4"),
+        (gzip.compress(GOOD + b"x"), "is too long.*states 6 bytes.*found 7 or more"),
+        (HUGE, r"is truncated.*states 633825299671392843082401579000 bytes.*found 0\."),
+        (gzip.compress(HUGE), r"is truncated.*states 633825299671392843082401579000 bytes"),
         (header(0x0E, 0, MOST, MOST, MOST), f"has shape .0, {MOST}, {MOST}, {MOST}., too large"),
         (GOOD[:9], "broken IDX header.*2 dimensions.*5 bytes for their sizes"),
         (b"\0\0\x08\0\x01", "broken IDX header.*0 dimensions.*expected 1"),
@@ -143,7 +143,8 @@ def test_idx_refuses_what_is_no_file(tmp_path):
         idx.read(tmp_path)
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "pipe", "/dev/zero"):
-        with pytest.raises(ValueError, match=f"'{path}' is no regular file, expected an IDX file"):
+        expected = f"'{path}' is not a regular file, expected an IDX file"
+        with pytest.raises(ValueError, match=expected):
             idx.read(path)
 
 
@@ -158,7 +159,7 @@ def test_what_is_no_path_is_refused_by_its_name(path):
 
 def test_an_idx_file_takes_no_more_memory_than_its_array(tmp_path):
     """A gzip file of 32 kB holds 32 MB, although its header announces 10 bytes, or 4 GB."""
-    for promised, expected in ((10, "is too long"), (MOST, "is cut off")):
+    for promised, expected in ((10, "is too long"), (MOST, "is truncated")):
         packer = zlib.compressobj(9, zlib.DEFLATED, 31)
         parts = [header(0x08, promised), *[bytes(2**20)] * 32]
         packed = b"".join(packer.compress(part) for part in parts) + packer.flush()
@@ -180,7 +181,7 @@ def test_an_array_that_memory_has_no_room_for_is_one_line(tmp_path, monkeypatch)
         raise MemoryError
 
     monkeypatch.setattr(idx.np, "empty", empty)
-    expected = f"{NAMES[0]}' holds {MOST} bytes of values, more than there is memory for"
+    expected = f"{NAMES[0]}' holds {MOST} bytes of values, more than the free memory"
     with pytest.raises(MemoryError, match=expected) as error:
         idx.read(path)
     one_line(error)
@@ -188,9 +189,9 @@ def test_an_array_that_memory_has_no_room_for_is_one_line(tmp_path, monkeypatch)
         TASKS["leaky-classification"](dataset="mnist", data_dir=str(tmp_path)).load()
 
 
-def test_a_folder_of_a_user_that_there_is_not_is_refused():
+def test_the_folder_of_an_unknown_user_is_refused():
     with pytest.raises(
-        FileNotFoundError, match="data_dir must name a folder, got '~no-such-user/x'"
+        FileNotFoundError, match="data_dir must be an existing folder, got '~no-such-user/x'"
     ):
         mnist.read("~no-such-user/x")
 
@@ -234,21 +235,21 @@ def without(arrays, *names):
 
 def test_mnist_names_what_is_missing(tmp_path, monkeypatch):
     folder = write(tmp_path / "some", without(little_mnist(), NAMES[1], NAMES[2]))
-    expected = f"some' has no {NAMES[1]}, {NAMES[2]}.*expected the four files"
-    with pytest.raises(FileNotFoundError, match=f"data_dir.*{expected}") as error:
+    expected = f"must be a folder with the four MNIST.*some' without {NAMES[1]}, {NAMES[2]}"
+    with pytest.raises(FileNotFoundError, match=f"data_dir {expected}") as error:
         images.load("mnist", data_dir=folder)
     one_line(error)
     monkeypatch.setenv(mnist.VARIABLE, str(folder))
-    with pytest.raises(FileNotFoundError, match=f"{mnist.VARIABLE}.*{expected}"):
+    with pytest.raises(FileNotFoundError, match=f"{mnist.VARIABLE} {expected}"):
         images.load("mnist")
     # Neither an explicitly named empty folder nor a misspelt one triggers a download.
     (tmp_path / "empty").mkdir()
-    with pytest.raises(FileNotFoundError, match=rf"has no {', '.join(NAMES)}.*expected"):
+    with pytest.raises(FileNotFoundError, match=rf"without {', '.join(NAMES)}\."):
         images.load("mnist", data_dir=tmp_path / "empty")
-    with pytest.raises(FileNotFoundError, match=r"data_dir must name a folder, got.*nowhere"):
+    with pytest.raises(FileNotFoundError, match=r"data_dir must be an existing .*nowhere"):
         images.load("mnist", data_dir=tmp_path / "nowhere")
     monkeypatch.setenv(mnist.VARIABLE, str(tmp_path / "nowhere"))
-    with pytest.raises(FileNotFoundError, match=f"{mnist.VARIABLE} must name a folder"):
+    with pytest.raises(FileNotFoundError, match=f"{mnist.VARIABLE} must be an existing folder"):
         images.load("mnist")
 
 
@@ -260,8 +261,8 @@ def test_mnist_names_what_is_missing(tmp_path, monkeypatch):
         (NAMES[0], np.zeros((7, 5, 5), "f4"), r"float32 of shape \(7, 5, 5\), expected images"),
         (NAMES[3], np.zeros(3, "i4"), r"int32 of shape \(3,\), expected labels"),
         (NAMES[2], np.zeros((0, 5, 5), "u1"), r"shape \(0, 5, 5\), expected images"),
-        (NAMES[1], np.full(7, 10, "u1"), "label 10, expected 0 to 9"),
-        (NAMES[1], np.zeros(6, "u1"), f"6 labels, expected 7: one for each image.*{NAMES[0]}"),
+        (NAMES[1], np.full(7, 10, "u1"), "label 10, expected labels 0 to 9"),
+        (NAMES[1], np.zeros(6, "u1"), f"6 labels, expected 7, one per image in.*{NAMES[0]}"),
         (NAMES[2], np.zeros((3, 5, 4), "u1"), r"shape \(5, 4\), expected \(5, 5\)"),
     ],
 )
@@ -283,7 +284,7 @@ def test_the_real_mnist():
     assert data.train_images.max() == 1
 
 
-# ------------------------------------------------------------------ MNIST fetched
+# ------------------------------------------------------------------ MNIST, downloaded
 
 
 @pytest.fixture
@@ -295,7 +296,7 @@ def mirror(tmp_path, monkeypatch):
     arrays = little_mnist()
     folder = write(tmp_path / "mirror", arrays, "{}.gz")
     sums = {name: pooch.file_hash(str(folder / f"{name}.gz")) for name in NAMES}
-    fetched = []
+    downloaded = []
 
     class Transfer:
         def __init__(self, **options):
@@ -303,28 +304,28 @@ def mirror(tmp_path, monkeypatch):
 
         def __call__(self, url, output_file, pooch, check_only=False):
             assert url.startswith(mnist.MIRROR)
-            fetched.append(url.removeprefix(mnist.MIRROR))
+            downloaded.append(url.removeprefix(mnist.MIRROR))
             if not folder.exists():
                 raise requests.exceptions.ConnectionError("no\nroute")
-            shutil.copy(folder / fetched[-1], output_file)
+            shutil.copy(folder / downloaded[-1], output_file)
 
     monkeypatch.setattr(mnist, "SHA256", sums)
     monkeypatch.setattr("pooch.downloaders.HTTPDownloader", Transfer)
     monkeypatch.setattr("pooch.os_cache", lambda project: tmp_path / "cache" / project)
     pooch.get_logger().disabled = True
-    yield folder, arrays, fetched
+    yield folder, arrays, downloaded
     pooch.get_logger().disabled = False
 
 
-def test_mnist_is_fetched_once(mirror, tmp_path, monkeypatch):
-    folder, arrays, fetched = mirror
+def test_mnist_is_downloaded_once(mirror, tmp_path, monkeypatch):
+    folder, arrays, downloaded = mirror
     (tmp_path / "for-other-data").mkdir()
     monkeypatch.setenv(mnist.VARIABLE, str(tmp_path / "for-other-data"))
     is_little_mnist(images.load("mnist"), arrays)
-    assert sorted(fetched) == sorted(f"{name}.gz" for name in NAMES)
+    assert sorted(downloaded) == sorted(f"{name}.gz" for name in NAMES)
     shutil.rmtree(folder)  # without network from here on
     is_little_mnist(images.load("mnist"), arrays)
-    assert len(fetched) == 4
+    assert len(downloaded) == 4
 
 
 def test_a_wrong_checksum_is_refused_and_not_kept(mirror, tmp_path):
@@ -332,7 +333,7 @@ def test_a_wrong_checksum_is_refused_and_not_kept(mirror, tmp_path):
     path = folder / f"{NAMES[2]}.gz"
     whole = path.read_bytes()
     path.write_bytes(whole + b"x")
-    expected = f"{NAMES[2]}.gz.*wrong checksum, expected SHA256 .*--data-dir or {mnist.VARIABLE}"
+    expected = f"{NAMES[2]}.gz.*wrong checksum, expected SHA256 .*--data-dir.*{mnist.VARIABLE}"
     for _ in range(2):
         with pytest.raises(ValueError, match=expected) as error:
             images.load("mnist")
@@ -345,8 +346,8 @@ def test_no_network_says_how_to_do_without(mirror):
     folder, _, _ = mirror
     shutil.rmtree(folder)
     expected = (
-        f"{NAMES[0]}.gz could not be fetched from {re.escape(mnist.MIRROR)}.*"
-        f"four files.*folder.*--data-dir or {mnist.VARIABLE}"
+        f"{NAMES[0]}.gz could not be downloaded from {re.escape(mnist.MIRROR)}.*"
+        f"four MNIST files in a folder.*--data-dir.*{mnist.VARIABLE}"
     )
     with pytest.raises(ConnectionError, match=expected) as error:
         images.load("mnist")
@@ -440,8 +441,22 @@ def test_test_batches_see_all_once():
     assert len(list(images.test_batches(X, Y, 20))) == 1
 
 
+def test_padded_batches_of_any_number_of_arrays():
+    for arrays in ((X,), (X, Y, Y.astype(np.uint8))):
+        found = list(images.padded_batches(arrays, 4))
+        assert [valid.sum() for _, valid in found] == [4, 4, 3]
+        for i, whole in enumerate(arrays):
+            parts = [batch[i][valid] for batch, valid in found]
+            np.testing.assert_array_equal(np.concatenate(parts), whole)
+            assert parts[0].dtype == whole.dtype
+            assert not np.any(found[-1][0][i][3])  # the padding
+    for wrong in ((), (X, Y[:10]), (X[:0],), (np.float32(1),)):
+        with pytest.raises(ValueError, match=r"^arrays must be .* same number of rows, .*, got"):
+            images.padded_batches(wrong, 4)
+
+
 def test_batches_refuse():
-    with pytest.raises(ValueError, match=r"batch_size must be at most the 11 .*got 12"):
+    with pytest.raises(ValueError, match=r"batch_size must be at most 11, .*, got 12"):
         images.batches(0, X, Y, batch_size=12)
     assert len(list(images.batches(0, X, Y, batch_size=12, epochs=1, drop_last=False))) == 1
     for bad in (0, -1, 2.0):
@@ -471,7 +486,7 @@ def corners(frames, shape):
 
 
 FULL = np.random.default_rng(0).uniform(0.1, 1.0, (400, 5, 4)).astype(np.float32)
-FILM = jax.jit(moving.sequences, static_argnames=("num_frames", "canvas"))
+FILM = jax.jit(moving_mnist.sequences, static_argnames=("num_frames", "canvas"))
 
 
 def full(key, speed=None):
@@ -544,7 +559,7 @@ def test_sequences_are_those_of_the_key_in_every_type(getkey):
 
 def test_sequences_under_vmap(getkey):
     keys = jax.random.split(getkey(), 3)
-    together = jax.jit(jax.vmap(lambda *args: moving.sequences(*args, num_frames=6)))(
+    together = jax.jit(jax.vmap(lambda *args: moving_mnist.sequences(*args, num_frames=6)))(
         keys, FULL[:3]
     )
     assert together.shape == (3, 6, 12, 12)
@@ -555,16 +570,16 @@ def test_sequences_under_vmap(getkey):
 
 
 def test_the_usual_canvases():
-    assert moving.default_canvas(28) == 64 and moving.default_canvas(8) == 20
+    assert moving_mnist.default_canvas(28) == 64 and moving_mnist.default_canvas(8) == 20
 
 
 def test_moving_batches(getkey, digits):
     key = getkey()
     options = dict(batch_size=50, num_frames=3)
     x, y = digits.test_images, digits.test_labels
-    found = list(moving.batches(key, x, y, epochs=2, **options))
+    found = list(moving_mnist.batches(key, x, y, epochs=2, **options))
     assert len(found) == 2 * (355 // 50)
-    again = moving.batches(key, x, y, **options)
+    again = moving_mnist.batches(key, x, y, **options)
     for (frames, labels), (same, same_labels) in zip(found, again, strict=False):
         assert frames.shape == (50, 3, 20, 20) and frames.dtype == jnp.float32
         np.testing.assert_array_equal(frames, same)
@@ -574,7 +589,7 @@ def test_moving_batches(getkey, digits):
     frames, labels = np.concatenate([f for f, _ in found]), np.concatenate([y for _, y in found])
     for image, label in zip(cropped(frames[:, 0]), labels, strict=True):
         assert shown[image.tobytes()] == label
-    one = moving.batches(key, x[:1], y[:1], epochs=20, **options | dict(batch_size=1))
+    one = moving_mnist.batches(key, x[:1], y[:1], epochs=20, **options | dict(batch_size=1))
     assert len({np.asarray(frames).tobytes() for frames, _ in one}) == 20
 
 
@@ -590,14 +605,14 @@ def cropped(x):
 def test_moving_test_batches(getkey, digits):
     key = getkey()
     x, y = digits.test_images[:30], digits.test_labels[:30]
-    found = list(moving.test_batches(key, x, y, batch_size=20, num_frames=2))
+    found = list(moving_mnist.test_batches(key, x, y, batch_size=20, num_frames=2))
     assert [valid.sum() for _, _, valid in found] == [20, 10]
     assert all(frames.shape == (20, 2, 20, 20) for frames, _, _ in found)
     frames, labels = (np.concatenate([b[k][b[2]] for b in found]) for k in (0, 1))
     np.testing.assert_array_equal(labels, y)
     for image, still in zip(cropped(frames[:, 1]), cropped(x), strict=True):
         np.testing.assert_array_equal(image, still)
-    ((whole, _, _),) = moving.test_batches(key, x, y, batch_size=30, num_frames=2)
+    ((whole, _, _),) = moving_mnist.test_batches(key, x, y, batch_size=30, num_frames=2)
     np.testing.assert_array_equal(whole, frames)
 
 
@@ -610,12 +625,13 @@ def test_moving_refuses(getkey):
         (dict(speed=float("nan")), "speed must be a finite number.*got nan"),
     ):
         with pytest.raises(ValueError, match=expected):
-            moving.sequences(key, ones, **options)
-        for function in (moving.batches, moving.test_batches):  # raises before the first batch
+            moving_mnist.sequences(key, ones, **options)
+        # These raise before the first batch.
+        for function in (moving_mnist.batches, moving_mnist.test_batches):
             with pytest.raises(ValueError, match=expected):
                 function(key, ones, np.zeros(4, np.int32), batch_size=2, **options)
     with pytest.raises(ValueError, match=r"images must have shape \(..., h, w\), got shape \(8,\)"):
-        moving.sequences(key, np.ones(8))
+        moving_mnist.sequences(key, np.ones(8))
 
 
 # ------------------------------------------------------------------ membrane potentials

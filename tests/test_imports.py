@@ -111,7 +111,7 @@ MAY_IMPORT = {
     "train": {"checks", "cpu", "event", "event.solution"},
     "tasks.figures": {"plots"},
     "tasks": {"constraints", "data", "discrete", "event", "event.architectures", "losses", "plots"}
-    | {"tasks.figures", "train"},
+    | {"event.trainable", "tasks.figures", "train"},
     "results": set(),
     "_api": {"bridge", "constraints", "cpu", "data", "discrete", "encoders", "event", "losses"}
     | {"event.trainable", "surrogates"},

@@ -36,7 +36,7 @@ class YinYangTrainer(Trainer):
             tau1=float(p["tau1"]),
             alpha=float(p["alpha"]),
         )
-        assert self.task.setup.t_max == p["t_max"]
+        assert self.task.t_max == p["t_max"]
         net = self.task.build(jax.random.key(0))
         assert np.array_equal(np.asarray(net.mask), p["mask"])
         self.model = eqx.tree_at(

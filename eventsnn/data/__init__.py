@@ -4,6 +4,6 @@ from . import idx as idx
 from . import images as images
 from . import membrane as membrane
 from . import mnist as mnist
-from . import moving as moving
-from . import regression as regression
+from . import moving_mnist as moving_mnist
+from . import spike_time_regression as spike_time_regression
 from . import yin_yang as yin_yang

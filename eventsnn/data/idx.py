@@ -60,7 +60,7 @@ def read(path: str | os.PathLike[str]) -> np.ndarray:
                 return _array(path, unzipped, most=_MOST_UNZIPPED * size)
         except (EOFError, OSError, zlib.error) as error:
             raise ValueError(
-                f"'{path}' is a broken gzip file ({error}), expected a whole one."
+                f"'{path}' is a broken gzip file ({error}), expected a complete one."
             ) from None
 
 
@@ -68,7 +68,7 @@ def _check_kind(path):
     if not path.exists():
         raise FileNotFoundError(f"'{path}' does not exist, expected an IDX file, gzipped or not.")
     if not path.is_file():
-        kind = "a folder" if path.is_dir() else "no regular file"
+        kind = "a folder" if path.is_dir() else "not a regular file"
         raise ValueError(f"'{path}' is {kind}, expected an IDX file, gzipped or not.")
 
 
@@ -79,19 +79,19 @@ def _array(path, file, *, most):
     most -= 4 + 4 * len(shape)
     if expected > most:
         bound = " at most" if isinstance(file, gzip.GzipFile) else ""
-        raise _wrong_length(path, dtype, shape, "is cut off", f"{most}{bound}")
+        raise _wrong_length(path, dtype, shape, "is truncated", f"{most}{bound}")
     # NumPy's own limit, which ignores axes of length 0.
     if math.prod(size or 1 for size in shape) * dtype.itemsize > sys.maxsize:
-        raise ValueError(f"'{path}' has shape {shape}, too large for an array though it is empty.")
+        raise ValueError(f"'{path}' has shape {shape}, too large for an array, although empty.")
     try:
         values = np.empty(shape, dtype)
     except MemoryError:
         raise MemoryError(
-            f"'{path}' holds {expected} bytes of values, more than there is memory for."
+            f"'{path}' holds {expected} bytes of values, more than the free memory."
         ) from None
     found = _read_into(values, file)
     if found < expected:
-        raise _wrong_length(path, dtype, shape, "is cut off", found)
+        raise _wrong_length(path, dtype, shape, "is truncated", found)
     if file.read(1):  # at the end of a gzip file this compares its checksum
         raise _wrong_length(path, dtype, shape, "is too long", f"{expected + 1} or more")
     return values if dtype.isnative else values.byteswap(inplace=True).view(dtype.newbyteorder())
@@ -109,7 +109,7 @@ def _read_into(values, file):
 def _wrong_length(path, dtype, shape, problem, found):
     expected = math.prod(shape) * dtype.itemsize
     return ValueError(
-        f"'{path}' {problem}: its header promises {expected} bytes of values "
+        f"'{path}' {problem}: its header states {expected} bytes of values "
         f"(shape {shape}, {dtype.newbyteorder('=')}), found {found}."
     )
 

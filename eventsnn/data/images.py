@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -94,7 +94,9 @@ def batches(
     n, batch_size = len(x), checks.count("batch_size", batch_size)
     epochs = None if epochs is None else checks.count("epochs", epochs)
     if checks.flag("drop_last", drop_last) and batch_size > n:
-        raise ValueError(f"batch_size must be at most the {n} samples there are, got {batch_size}.")
+        raise ValueError(
+            f"batch_size must be at most {n}, the number of samples, got {batch_size}."
+        )
     end = n - n % batch_size if drop_last else n
     return _shuffled(_seed(key), x, y, batch_size, epochs, end)
 
@@ -115,9 +117,32 @@ def test_batches(
 
     **Raises:** `ValueError` for arrays without one row per sample, or `batch_size` < 1.
     """
-    x, y = _check(images, labels)
-    size, n = checks.count("batch_size", batch_size), len(x)
-    return (_padded(x, y, start, size) for start in range(0, n, size))
+    parts = padded_batches(_check(images, labels), batch_size)
+    return ((x, y, valid) for (x, y), valid in parts)
+
+
+def padded_batches(
+    arrays: Sequence[Num[np.ndarray, "n ..."]], batch_size: int
+) -> Iterator[tuple[tuple[Num[np.ndarray, "batch ..."], ...], Bool[np.ndarray, " batch"]]]:
+    """Yield all rows of some arrays once, in their order, in batches of the same shape.
+
+    **Arguments:**
+
+    - `arrays`: a sequence of arrays with the same number of rows.
+    - `batch_size`: number of rows per batch, >= 1. It may exceed the number of rows.
+
+    **Returns:** an iterator of `(batch, valid)`, where `batch` has one array for each of `arrays`.
+    The last batch is padded with zeros, and `valid` is false for the padding.
+
+    **Raises:** `ValueError` for arrays of different lengths, or `batch_size` < 1.
+    """
+    expected = "a sequence of arrays with the same number of rows, at least one"
+    found = checks.instance("arrays", arrays, list | tuple, expected)
+    found = [checks.numbers("arrays", x, expected, boolean=True) for x in found]
+    if not found or any(x.ndim == 0 or len(x) != len(found[0]) or len(x) == 0 for x in found):
+        raise ValueError(f"arrays must be {expected}, got shapes {[x.shape for x in found]}.")
+    size = checks.count("batch_size", batch_size)
+    return (_padded(found, start, size) for start in range(0, len(found[0]), size))
 
 
 def _digits():
@@ -176,11 +201,10 @@ def _shuffled(seed, images, labels, batch_size, epochs, end):
         epoch += 1
 
 
-def _padded(images, labels, start, batch_size):
-    x, y = images[start : start + batch_size], labels[start : start + batch_size]
-    missing = batch_size - len(x)
-    valid = np.arange(batch_size) < len(x)
+def _padded(arrays, start, batch_size):
+    parts = [x[start : start + batch_size] for x in arrays]
+    valid = np.arange(batch_size) < len(parts[0])
+    missing = batch_size - len(parts[0])
     if missing:
-        x = np.concatenate([x, np.zeros((missing, *x.shape[1:]), x.dtype)])
-        y = np.concatenate([y, np.zeros(missing, y.dtype)])
-    return x, y, valid
+        parts = [np.concatenate([x, np.zeros((missing, *x.shape[1:]), x.dtype)]) for x in parts]
+    return tuple(parts), valid

@@ -25,7 +25,10 @@ SHA256 = {
 }
 # The folder itself, its subfolder for this data set, and the layout of torchvision.
 _SUBFOLDERS = ("", "mnist", "MNIST/raw")
-_BY_HAND = f"put the four files of MNIST in a folder and name it by --data-dir or {VARIABLE}"
+_BY_HAND = (
+    "put the four MNIST files in a folder and give it as data_dir (option --data-dir) or in the "
+    f"environment variable {VARIABLE}"
+)
 
 Part = tuple[UInt8[np.ndarray, "n h w"], UInt8[np.ndarray, " n"]]
 
@@ -65,20 +68,20 @@ def _files(data_dir):
         found = _in_folder(pathlib.Path(os.environ[VARIABLE]), VARIABLE, none_is_fine=True)
         if found:
             return found
-    return {name: _fetch(name) for name in SHA256}
+    return {name: _download(name) for name in SHA256}
 
 
 def _in_folder(folder, argument, *, none_is_fine=False):
     with contextlib.suppress(RuntimeError):  # ~name of an unknown user
         folder = folder.expanduser()
     if not folder.is_dir():
-        raise FileNotFoundError(f"{argument} must name a folder, got '{folder}'.")
+        raise FileNotFoundError(f"{argument} must be an existing folder, got '{folder}'.")
     found = {name: path for name in SHA256 if (path := _spelt(folder, name)) is not None}
     missing = [name for name in SHA256 if name not in found]
     if missing and (found or not none_is_fine):
         raise FileNotFoundError(
-            f"{argument} '{folder}' has no {', '.join(missing)} (gzipped or not), expected the "
-            "four files of MNIST."
+            f"{argument} must be a folder with the four MNIST files, gzipped or not, got "
+            f"'{folder}' without {', '.join(missing)}."
         )
     return found
 
@@ -93,7 +96,7 @@ def _spelt(folder, name):
     return None
 
 
-def _fetch(name):
+def _download(name):
     import pooch  # slow to import, and rarely needed
 
     file, folder = f"{name}.gz", pathlib.Path(pooch.os_cache("eventsnn"), "mnist")
@@ -106,12 +109,12 @@ def _fetch(name):
         )
     except ValueError:
         raise ValueError(
-            f"{file}, as fetched from {MIRROR}, has a wrong checksum, expected SHA256 "
+            f"{file}, downloaded from {MIRROR}, has a wrong checksum, expected SHA256 "
             f"{SHA256[name]}; try again, or {_BY_HAND}."
         ) from None
     except OSError as error:  # includes the errors of requests
         raise ConnectionError(
-            f"{file} could not be fetched from {MIRROR} into '{folder}' "
+            f"{file} could not be downloaded from {MIRROR} into '{folder}' "
             f"({type(error).__name__}); {_BY_HAND}."
         ) from error
     return pathlib.Path(path)
@@ -128,10 +131,10 @@ def _part(images_path, labels_path):
                 f"'{path}' holds {array.dtype} of shape {array.shape}, expected {what}."
             )
     if labels.max() > 9:
-        raise ValueError(f"'{labels_path}' holds the label {labels.max()}, expected 0 to 9.")
+        raise ValueError(f"'{labels_path}' holds the label {labels.max()}, expected labels 0 to 9.")
     if len(images) != len(labels):
         raise ValueError(
-            f"'{labels_path}' holds {len(labels)} labels, expected {len(images)}: one for each "
-            f"image in '{images_path}'."
+            f"'{labels_path}' holds {len(labels)} labels, expected {len(images)}, one per image in "
+            f"'{images_path}'."
         )
     return images, labels

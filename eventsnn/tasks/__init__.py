@@ -2,9 +2,9 @@
 
 from .base import SOLVERS as SOLVERS
 from .base import DataError as DataError
-from .base import Outcome as Outcome
 from .base import Pictures as Pictures
 from .base import Task as Task
+from .base import TaskResult as TaskResult
 from .delays import Delays as Delays
 from .leaky_classification import LeakyClassification as LeakyClassification
 from .membrane_event import MembraneEvent as MembraneEvent

@@ -1,18 +1,16 @@
-"""Base class of the tasks, their results, and shared settings."""
+"""Base class of the tasks, their results, and shared parts."""
 
 import abc
 import dataclasses
 import functools
-import os
-import sys
-import types
-import typing
-from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import diffrax
-import numpy as np
 import optax
+
+from ..train import FitResult
+from .settings import Setting, check, option
 
 if TYPE_CHECKING:
     from matplotlib.animation import FuncAnimation
@@ -44,13 +42,25 @@ of 0.1 ms, `tsit5` and `dopri5` with adaptive steps."""
 _MAX_BAD = 10
 
 
-def finite_steps(optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
+def skip_nonfinite_updates(
+    optimizer: optax.GradientTransformation,
+) -> optax.GradientTransformation:
     """Wrap an optimiser so that it skips updates with gradients that are not finite.
 
     The derivative of a spike time is unbounded if the membrane potential only just reaches the
     threshold. In float32 it is infinite about once in several thousand steps.
     """
     return optax.apply_if_finite(optimizer, max_consecutive_errors=_MAX_BAD)
+
+
+def training_metrics(result: FitResult) -> dict[str, float | int]:
+    """Metrics of a training run, by name."""
+    return {
+        "final_loss": float(result.losses[-1]),
+        "steps_per_second": result.steps_per_second,
+        "compile_seconds": result.compile_seconds,
+        "devices_used": result.n_devices,
+    }
 
 
 class DataError(Exception):
@@ -64,11 +74,11 @@ class Pictures(Mapping[str, Any]):
 
     **Arguments:**
 
-    - `draw`: function without arguments that returns the figures by name.
+    - `make_figures`: function without arguments that returns the figures by name.
     """
 
-    def __init__(self, draw: Callable[[], Mapping[str, Any]]):
-        self._drawn = functools.cache(draw)
+    def __init__(self, make_figures: Callable[[], Mapping[str, Any]]):
+        self._drawn = functools.cache(make_figures)
 
     def __getitem__(self, name: str) -> Any:
         return self._drawn()[name]
@@ -81,7 +91,7 @@ class Pictures(Mapping[str, Any]):
 
 
 @dataclasses.dataclass(frozen=True)
-class Outcome:
+class TaskResult:
     """Results of a run of a task."""
 
     metrics: Mapping[str, float | int | str]
@@ -92,100 +102,50 @@ class Outcome:
     """Animations by file name, without suffix."""
 
 
-MAX_STEPS = 2**31 - 1
-"""Largest number of gradient steps, since they are counted in 32 bits."""
-MAX_EPOCHS = 10**6
-
-_RANGES = {"count": (1, MAX_STEPS), "seed": (0, 2**32 - 1), "text": (None, None)}
-
-
-def option(
-    default: Any,
-    help: str,
-    *,
-    kind: Literal["count", "seed", "text"] = "text",
-    choices: Collection[str] | None = None,
-    most: int | None = None,
-) -> Any:
-    """Make a setting of a task that is also an option of the command line, with the same name.
-
-    **Arguments:**
-
-    - `default`: the default value.
-    - `help`: the help text of the command line.
-    - `kind`: `"count"` for an integer from 1 to 2**31 - 1, `"seed"` for an integer from 0 to
-        2**32 - 1, or `"text"` (the default).
-    - `choices`: the allowed values. Default: None, any value.
-    - `most`: the largest number. Default: None, the largest number of `kind`.
-    """
-    least, largest = _RANGES[kind]
-    offered = {"help": help, "kind": kind, "choices": choices and tuple(choices)}
-    offered |= {"least": least, "most": most or largest}
-    return dataclasses.field(default=default, metadata=offered)
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Task(abc.ABC):
-    """Base class of tasks: a dataclass of settings with a method `run`."""
+    """Base class of tasks: a dataclass of settings with a method `run`.
+
+    Every field is made by [`option`][] and is an option of the command line. A setting that is None
+    gets its value in `defaults` when the task is created. `dataclasses.replace` keeps this value,
+    also if it replaces a setting on which the default depends.
+    """
 
     name: ClassVar[str]
     summary: ClassVar[str]
     pictures: ClassVar[tuple[str, ...]]
     """File names of all figures that a run may draw, with suffixes."""
+    quick_settings: ClassVar[dict[str, Any]]
+    """Settings of a short run, to check that the task works."""
 
-    seed: int = option(0, "of the parameters and the data", kind="seed")
+    seed: int = option(
+        0,
+        "seed of all random numbers: initial parameters, data, order of the samples",
+        least=0,
+        most=2**32 - 1,
+    )
 
     def __post_init__(self):
-        for field in dataclasses.fields(self):
-            _check(field, getattr(self, field.name))
+        for name, setting in self.options().items():
+            check(setting, getattr(self, name))
+        for name, value in self.defaults().items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)
 
     @classmethod
-    def options(cls) -> dict[str, dataclasses.Field]:
-        """Return the settings that are options of the command line, by name."""
-        return {field.name: field for field in dataclasses.fields(cls) if "kind" in field.metadata}
+    def options(cls) -> dict[str, Setting]:
+        """Return the settings, by name."""
+        return {field.name: field for field in dataclasses.fields(cls)}
+
+    def defaults(self) -> Mapping[str, Any]:
+        """Values of the settings that are None, which may depend on settings with choices."""
+        return {}
 
     @abc.abstractmethod
-    def quick(self) -> Self:
-        """Return the same task at a small size, to check that it runs."""
-
-    @abc.abstractmethod
-    def run(self, *, progress: bool = True) -> Outcome:
+    def run(self, *, progress: bool = True) -> TaskResult:
         """Train, test and draw.
 
         **Arguments:**
 
         - `progress`: whether to show a progress bar. Default: True.
         """
-
-
-def _check(field: dataclasses.Field, value: Any) -> None:
-    """Raise if a value does not match the type of a setting, or the range of an option."""
-    of = field.metadata
-    union = isinstance(field.type, types.UnionType)
-    kinds = typing.get_args(field.type) if union else (field.type,)
-    if value is None and types.NoneType in kinds:
-        return
-    if of.get("choices"):
-        expected, fits = f"one of {', '.join(of['choices'])}", value in list(of["choices"])
-    elif int in kinds:
-        least, most = of.get("least", 1), of.get("most", MAX_STEPS)
-        expected, fits = f"a whole number from {least} to {most}", _is_whole(value, least, most)
-    elif float in kinds:
-        expected, fits = "a finite number", _is_finite(value)
-    elif tuple[float, float] in kinds:
-        expected = "a pair of finite numbers"
-        fits = isinstance(value, tuple) and len(value) == 2 and all(map(_is_finite, value))
-    else:
-        expected, fits = "text or a path", isinstance(value, str | os.PathLike)
-    if not fits:
-        raise ValueError(f"{field.name} must be {expected}, got {value!r}.")
-
-
-def _is_whole(value, least, most):
-    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    return whole and least <= value <= most
-
-
-def _is_finite(value):
-    real = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
-    return real and bool(abs(value) <= sys.float_info.max)

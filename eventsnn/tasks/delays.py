@@ -1,8 +1,8 @@
 """Yin-yang classification with a small hidden layer and trained delays."""
 
 import dataclasses
-from collections.abc import Hashable
-from typing import ClassVar
+from collections.abc import Hashable, Mapping
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -12,14 +12,16 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..constraints import constrain, unwrap
 from ..data.yin_yang import YinYangData
-from ..event import LIF, EventNetwork, feedforward
+from ..event import LIF, EventNetwork, feedforward, trainable
 from ..train import FitResult
-from .base import MAX_EPOCHS, option
-from .points import PointsTask, Setup, history, normal, only
+from .base import skip_nonfinite_updates
+from .epochs import history
+from .points import PointsTask, normal
+from .settings import option
 
 DELAYS = ("learnt", "fixed", "none")
 KINDS = ("synaptic", "axonal")
-SETUP = Setup(
+SETTINGS = dict(
     n_hidden=30,
     batch_size=32,
     learning_rate=5e-3,
@@ -27,11 +29,11 @@ SETUP = Setup(
     bias_time=15.0,
     t_max=60.0,
     drive=4.0,
-    duration=20.0,
+    drive_duration=20.0,
     max_events=100,
     max_steps=140,
 )
-# Without delays, the smaller penalty of `SETUP` leads to outputs that fire only pseudospikes.
+# Without delays, the smaller penalty of `SETTINGS` leads to outputs that fire only pseudospikes.
 _ALPHA_WITHOUT = 3e-3
 
 
@@ -44,9 +46,9 @@ class Delays(PointsTask):
     inputs, pseudospikes and loss are as in [`YinYang`][], and neurons may fire more than once. The
     differences from [`YinYang`][] are:
 
-    - Every synapse has its own delay, with an initial value uniform in `delay_range` (ms). Delays
-      are wrapped by [`eventsnn.Positive`][]. With `kind="axonal"`, all synapses of a source share
-      one delay.
+    - Every synapse has its own delay, with an initial value uniform between `delay_min` and
+      `delay_max` (ms). Delays are wrapped by [`eventsnn.Positive`][]. With `kind="axonal"`, all
+      synapses of a source share one delay.
     - Initial weights are normally distributed, with mean 2.2 and standard deviation 0.8 (hidden),
       and with mean 1.5 and standard deviation 0.8 (output). Nearly every hidden neuron then fires.
       A neuron that never fires receives no gradient, and with only 30 hidden neurons none can be
@@ -61,81 +63,92 @@ class Delays(PointsTask):
     """
 
     name: ClassVar[str] = "delays"
-    summary: ClassVar[str] = "classes of points by the first spike, 30 LIF neurons with delays"
+    summary: ClassVar[str] = (
+        "classification of points by the first spike, 30 LIF neurons with delays"
+    )
     pictures: ClassVar[tuple[str, ...]] = (*PointsTask.pictures, "delays.png")
 
-    epochs: int = option(100, "passes through the data", kind="count", most=MAX_EPOCHS)
-    delays: str = option("learnt", "learnt, drawn and kept (fixed), or none", choices=DELAYS)
+    delays: str = option(
+        "learnt",
+        "transmission delays; learnt: random initial delays that are trained with the weights; "
+        "fixed: random delays that are not trained; none: a network without delays",
+        choices=DELAYS,
+    )
     kind: str = option(
-        "synaptic", "one delay per synapse, or one per source (axonal)", choices=KINDS
+        "synaptic",
+        "kind of the delays; synaptic: one delay per synapse; axonal: one delay per source, the "
+        "same for all of its synapses",
+        choices=KINDS,
+    )
+    delay_min: float = option(0.5, "smallest initial delay, in ms", above=0)
+    delay_max: float = option(10.0, "largest initial delay, in ms", above=0)
+    delay_learning_rate: float = option(
+        0.1, "initial learning rate of the delays; --learning-rate is that of the weights", least=0
+    )
+    clip: float = option(
+        0.5, "maximum norm of the gradient with respect to all trained parameters", above=0
+    )
+    queue_capacity: int = option(
+        40, "maximum number of spikes of neurons in transit at the same time"
     )
 
-    delay_range: tuple[float, float] = (0.5, 10.0)
-    """Smallest and largest initial delay (ms)."""
-    delay_learning_rate: float = 0.1
-    """Initial learning rate of the delays. `learning_rate` is that of the weights."""
-    clip: float = 0.5
-    """Maximum norm of the gradient with respect to all trained parameters."""
-    queue_capacity: int = 40
-    """Maximum number of spikes of neurons in transit at the same time."""
-
-    @property
-    def default_setup(self) -> Setup:
-        if self.delays == "none":
-            return dataclasses.replace(SETUP, alpha=_ALPHA_WITHOUT)
-        return SETUP
+    def defaults(self) -> Mapping[str, Any]:
+        without = {"alpha": _ALPHA_WITHOUT} if self.delays == "none" else {}
+        return {**super().defaults(), **SETTINGS, **without}
 
     def build(self, key: PRNGKeyArray) -> EventNetwork:
-        setup, (key_weights, key_delays) = self.setup, jax.random.split(key)
+        key_weights, key_delays = jax.random.split(key)
         net = feedforward(
             LIF(self.tau_mem, self.tau_syn),
             sizes=self.sizes,
             init=(normal(2.2, 0.8), normal(1.5, 0.8)),
             key=key_weights,
-            t_max=setup.t_max,
+            t_max=self.t_max,
             delays=self._initial_delays(key_delays),
             pseudospikes=self.pseudospikes(),
-            max_events=setup.max_events,
-            max_steps=setup.max_steps,
+            max_events=self.max_events,
+            max_steps=self.max_steps,
             queue_capacity=self.queue_capacity,
         )
         return net if self.delays == "none" else constrain(net, lambda net: net.delays)
 
     def trainable(self, net: EventNetwork) -> EventNetwork:
-        """Filter of trained parameters for `fit`: the weights, and the delays if they train."""
-        if self.delays == "learnt":
-            return only(net, lambda net: (net.weights, net.delays))
-        return only(net, lambda net: net.weights)
+        """Filter of the trained parameters: the weights, and the delays if they are learnt."""
+        return trainable(net, "weights", *(["delays"] if self.delays == "learnt" else []))
 
-    def optimizer(self) -> optax.GradientTransformation:
+    def optimizer(self, steps: int, steps_per_epoch: int) -> optax.GradientTransformation:
         """Adam with separate learning rates for weights and delays, which decay to 0.
 
         Gradients are clipped first: if a membrane potential only just reaches the threshold, the
         gradient of one sample can exceed the gradients of all others.
         """
-        steps, _ = self.n_steps()
-        rates = {"weights": self.setup.learning_rate, "delays": self.delay_learning_rate}
+        rates = {"weights": self.learning_rate, "delays": self.delay_learning_rate}
         adams: dict[Hashable, optax.GradientTransformation] = {
             name: optax.adam(optax.cosine_decay_schedule(rate, steps))
             for name, rate in rates.items()
         }
-        return optax.chain(optax.clip_by_global_norm(self.clip), optax.partition(adams, _names))
+        clip = optax.clip_by_global_norm(self.clip)
+        return skip_nonfinite_updates(optax.chain(clip, optax.partition(adams, _names)))
 
-    def figures(self, fitted: FitResult, data: YinYangData, accuracies: list[float]) -> dict:
+    def make_figures(self, result: FitResult, data: YinYangData, accuracies: list[float]) -> dict:
         from .. import plots
 
-        figures = super().figures(fitted, data, accuracies)
+        figures = super().make_figures(result, data, accuracies)
         if self.delays != "none":
-            before, after = map(_by_layer, (next(history(fitted)), fitted.model))
+            before, after = map(_by_layer, (next(history(result)), result.model))
             figures["delays"] = plots.weights(before, after)
         return figures
 
     def _initial_delays(self, key: PRNGKeyArray) -> Float[Array, " sources *neurons"] | None:
         if self.delays == "none":
             return None
-        n, (low, high) = sum(self.sizes[1:]), self.delay_range
+        if self.delay_min > self.delay_max:
+            raise ValueError(
+                f"delay_min must be at most delay_max = {self.delay_max}, got {self.delay_min}."
+            )
+        n = sum(self.sizes[1:])
         shape = (n + self.sizes[0],) + ((n,) if self.kind == "synaptic" else ())
-        return jax.random.uniform(key, shape, minval=low, maxval=high)
+        return jax.random.uniform(key, shape, minval=self.delay_min, maxval=self.delay_max)
 
 
 def _names(trained: EventNetwork) -> EventNetwork:

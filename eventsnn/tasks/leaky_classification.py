@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from ..discrete import Leaky, Sequential, run_batch
 from ..losses import ce_membrane
 from .images import ImageTask
+from .settings import option
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -22,23 +23,25 @@ class LeakyClassification(ImageTask):
     """
 
     name: ClassVar[str] = "leaky-classification"
-    summary: ClassVar[str] = "digits by Leaky layers, 1000 hidden, cross-entropy on membranes"
+    summary: ClassVar[str] = (
+        "classification of digits, 1000 hidden Leaky neurons, cross entropy of membrane potentials"
+    )
     default_epochs: ClassVar[Mapping[str, int]] = {"digits": 30, "mnist": 1}
-    watches_test: ClassVar[bool] = True
+    monitor_test_loss: ClassVar[bool] = True
 
-    learning_rate: float = 5e-4
-    """Learning rate of Adam."""
-    average: int | None = 50
-    """Number of last steps in the averaged network that is tested. None: the steps of one epoch."""
-    n_hidden: int = 1000
-    """Number of hidden neurons."""
-    num_steps: int = 25
-    """Number of time steps per image."""
-    beta: float = 0.95
-    """Decay of the membrane potentials per step, in [0, 1]."""
+    quick_settings: ClassVar[dict[str, Any]] = ImageTask.quick_settings | {
+        "n_hidden": 50,
+        "num_steps": 10,
+    }
 
-    def quick(self):
-        return dataclasses.replace(super().quick(), n_hidden=50, num_steps=10)
+    n_hidden: int = option(1000, "number of hidden neurons")
+    num_steps: int = option(25, "number of time steps per image")
+    beta: float = option(
+        0.95, "decay factor of the membrane potentials per time step", least=0, most=1
+    )
+
+    def defaults(self):
+        return {**super().defaults(), "learning_rate": 5e-4, "average": 50}
 
     def build(self, key, shape):
         key_in, key_out = jax.random.split(key)
@@ -53,12 +56,12 @@ class LeakyClassification(ImageTask):
             ]
         )
 
-    def simulate(self, model, images, seeds, **options: Any):
+    def simulate(self, model, images, keys, **options: Any):
         return run_batch(model, images, num_steps=self.num_steps, **options)
 
     def loss(self, model, batch):
-        images, labels, seeds = batch
-        return ce_membrane(self.simulate(model, images, seeds).membranes, labels)
+        run = self.simulate(model, batch.images, batch.keys)
+        return ce_membrane(run.membranes, batch.labels)
 
     def scores(self, run):
         return {"rate": run.spikes.sum(axis=0), "membrane": run.membranes.mean(axis=0)}

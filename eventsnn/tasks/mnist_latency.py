@@ -2,14 +2,14 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..event import (
     LIF,
@@ -19,10 +19,13 @@ from ..event import (
     Populations,
     Pseudospikes,
     Refractory,
+    trainable,
 )
 from ..losses import ce_ttfs
-from .base import finite_steps, option
+from .base import skip_nonfinite_updates
+from .epochs import history
 from .images import N_SHOWN, Batch, ImageTask
+from .settings import option
 
 # Approximate maximum of hidden neurons, and of samples, that share an event loop.
 _GROUP = 35
@@ -33,32 +36,28 @@ _VISIBLE = 1.5 / 255
 _N_TIMES = 401
 
 
-@dataclasses.dataclass(frozen=True)
-class Setup:
-    """Settings for one combination of data set and readout."""
+class Initial(NamedTuple):
+    """Mean and standard deviation of the initial weights."""
 
-    n_hidden: int
     hidden: tuple[float, float]
-    """Mean and standard deviation of the initial hidden weights."""
     output: tuple[float, float]
-    """Mean and standard deviation of the initial output weights."""
-    learning_rate: float
-    dropout: float
-    most_inputs: int
-    """Upper limit of the number of pixels that spike in one image."""
 
 
 # The hidden layer for MNIST is that of Wunderlich & Pehle.
-_DIGITS = Setup(100, (0.35, 0.2), (0.4, 0.9), learning_rate=5e-2, dropout=0.0, most_inputs=64)
-_MNIST = Setup(350, (0.078, 0.045), (0.2, 0.37), learning_rate=2e-2, dropout=0.2, most_inputs=400)
-SETUPS = {
-    ("digits", "voltage"): _DIGITS,
-    ("digits", "ttfs"): dataclasses.replace(_DIGITS, learning_rate=5e-3),
-    ("mnist", "voltage"): _MNIST,
-    ("mnist", "ttfs"): dataclasses.replace(
-        _MNIST, output=(0.2, 0.5), learning_rate=2e-3, dropout=0.0
-    ),
+WEIGHTS = {
+    ("digits", "voltage"): Initial((0.35, 0.2), (0.4, 0.9)),
+    ("digits", "ttfs"): Initial((0.35, 0.2), (0.4, 0.9)),
+    ("mnist", "voltage"): Initial((0.078, 0.045), (0.2, 0.37)),
+    ("mnist", "ttfs"): Initial((0.078, 0.045), (0.2, 0.5)),
 }
+SETTINGS = {
+    ("digits", "voltage"): {"n_hidden": 100, "learning_rate": 5e-2, "dropout": 0.0},
+    ("digits", "ttfs"): {"n_hidden": 100, "learning_rate": 5e-3, "dropout": 0.0},
+    ("mnist", "voltage"): {"n_hidden": 350, "learning_rate": 2e-2, "dropout": 0.2},
+    ("mnist", "ttfs"): {"n_hidden": 350, "learning_rate": 2e-3, "dropout": 0.0},
+}
+# Upper limit of the number of pixels that spike in one image.
+MOST_INPUTS = {"digits": 64, "mnist": 400}
 
 
 class Layers(eqx.Module):
@@ -93,85 +92,82 @@ class MNISTLatency(ImageTask):
     """
 
     name: ClassVar[str] = "mnist-latency"
-    summary: ClassVar[str] = "digits by one spike per pixel, event mode, 350 hidden LIF neurons"
+    summary: ClassVar[str] = "classification of digits, event mode, one spike per pixel"
     default_epochs: ClassVar[Mapping[str, int]] = {"digits": 20, "mnist": 10}
+
+    quick_settings: ClassVar[dict[str, Any]] = ImageTask.quick_settings | {"n_hidden": 20}
 
     readout: str = option(  # pyright: ignore[reportIncompatibleVariableOverride]
         "voltage",
-        "how an output answers: by its largest membrane, or its first spike",
+        "prediction; voltage: the output with the largest membrane potential over time; ttfs: the "
+        "output that fires first",
         choices=("voltage", "ttfs"),
     )
+    last_rate: float = option(
+        0.05, "final learning rate, as a fraction of the initial learning rate", least=0
+    )
+    dropout: float = option(
+        None, "probability that training drops a pixel of an image", least=0, most=1
+    )
+    n_hidden: int = option(None, "number of hidden neurons")
+    tau_mem: float = option(20.0, "time constant of the membranes, in ms", above=0)
+    tau_syn: float = option(5.0, "time constant of the synapses, in ms", above=0)
+    input_t_max: float = option(
+        20.0, "spike time of a pixel in the limit of the grey value 0, in ms", above=0
+    )
+    t_max: float = option(
+        40.0, "time limit of the simulation, in ms, without pseudospikes", above=0
+    )
+    max_spikes: int = option(
+        5, "maximum number of spikes per hidden neuron that the outputs receive"
+    )
+    tau0: float = option(
+        0.25, "softmax temperature of the loss, in ms, with --readout ttfs", above=0
+    )
+    tau1: float = option(
+        20.0, "time scale of the penalty for late spikes, in ms, with --readout ttfs", above=0
+    )
+    alpha: float = option(
+        3e-3, "weight of the penalty for late spikes, with --readout ttfs", least=0
+    )
 
-    batch_size: int = 64
-    """Number of images per gradient step."""
-    learning_rate: float | None = None  # pyright: ignore[reportIncompatibleVariableOverride]
-    """Initial learning rate of Adam. None: the value for the data set and the readout."""
-    last_rate: float = 0.05
-    """Final learning rate, as a fraction of `learning_rate`."""
-    dropout: float | None = None
-    """Probability that training drops a pixel. None: the value for the data set and the readout."""
-    n_hidden: int | None = None
-    """Number of hidden neurons. None: the value for the data set and the readout."""
-    tau_mem: float = 20.0
-    """Time constant of the membranes (ms)."""
-    tau_syn: float = 5.0
-    """Time constant of the synapses (ms)."""
-    input_t_max: float = 20.0
-    """Spike time of a pixel in the limit of the grey value 0 (ms)."""
-    t_max: float = 40.0
-    """Time limit of the simulation (ms), without pseudospikes."""
-    max_spikes: int = 5
-    """Maximum number of spikes per hidden neuron that the outputs receive."""
-    tau0: float = 0.25
-    """Softmax temperature of the loss with `readout="ttfs"` (ms)."""
-    tau1: float = 20.0
-    """Time scale of the penalty for late spikes with `readout="ttfs"` (ms)."""
-    alpha: float = 3e-3
-    """Weight of the penalty for late spikes with `readout="ttfs"`."""
-
-    def quick(self):
-        return dataclasses.replace(super().quick(), n_hidden=20)
-
-    @property
-    def setup(self) -> Setup:
-        """Settings of the data set and the readout, overridden by settings that are not None."""
-        names = ("n_hidden", "learning_rate", "dropout")
-        chosen = {name: getattr(self, name) for name in names}
-        chosen = {name: value for name, value in chosen.items() if value is not None}
-        return dataclasses.replace(SETUPS[self.dataset, self.readout], **chosen)
+    def defaults(self) -> Mapping[str, Any]:
+        chosen = SETTINGS[self.dataset, self.readout]
+        return {**super().defaults(), "batch_size": 64, **chosen}
 
     def build(self, key: PRNGKeyArray, shape: tuple[int, int]) -> Layers:
-        setup, (key_hidden, key_output) = self.setup, jax.random.split(key)
-        pixels, n = shape[0] * shape[1], setup.n_hidden
+        key_hidden, key_output = jax.random.split(key)
+        pixels, n = shape[0] * shape[1], self.n_hidden
+        initial = WEIGHTS[self.dataset, self.readout]
         return Layers(
-            _normal(key_hidden, (pixels, n), *setup.hidden),
-            _normal(key_output, (n, 10), *setup.output),
-            eqx.nn.Dropout(setup.dropout),
+            _normal(key_hidden, (pixels, n), *initial.hidden),
+            _normal(key_output, (n, 10), *initial.output),
+            eqx.nn.Dropout(self.dropout),
         )
 
-    def optimizer(self, steps: int) -> optax.GradientTransformation:
-        rate = optax.cosine_decay_schedule(self.setup.learning_rate, steps, self.last_rate)
-        return finite_steps(optax.adam(rate))
+    def trainable(self, model: Layers) -> Layers:
+        return trainable(model, "hidden", "output")
+
+    def optimizer(self, steps: int, steps_per_epoch: int) -> optax.GradientTransformation:
+        rate = optax.cosine_decay_schedule(self.learning_rate, steps, self.last_rate)
+        return skip_nonfinite_updates(optax.adam(rate))
 
     def simulate(
         self,
         model: Layers,
         images: Float[Array, "batch h w"],
-        seeds: Int[Array, " batch"],
+        keys: PRNGKeyArray,
         **options: Any,
     ) -> Float[Array, "batch classes"]:
         """Compute the maximal potentials, or the first spike times (ms), of the outputs."""
-        in_times = jax.vmap(lambda x, seed: self.encode(model, x, jax.random.key(seed)))(
-            jnp.asarray(images), seeds
-        )
+        in_times = jax.vmap(lambda x, key: self.encode(model, x, key))(jnp.asarray(images), keys)
         outputs = self.output_network(model)
         hidden = self.hidden_spikes(model, in_times)
         query = outputs.maxima if self.readout == "voltage" else outputs.ttfs
         return query(hidden, throw=False)
 
     def loss(self, model: Layers, batch: Batch) -> Float[Array, ""]:
-        images, labels, seeds = batch
-        found = self.simulate(model, images, seeds)
+        found, labels = self.simulate(model, batch.images, batch.keys), batch.labels
         if self.readout == "voltage":
             return jnp.mean(optax.losses.softmax_cross_entropy_with_integer_labels(found, labels))
         scales = {"tau0": self.tau0, "tau1": self.tau1, "alpha": self.alpha}
@@ -214,7 +210,7 @@ class MNISTLatency(ImageTask):
             jnp.pad(weights, ((group, 0), (0, 0))),
             outputs=range(group),
             t_max=self.t_max,
-            max_events=self.setup.most_inputs + group * (self.max_spikes + 1),
+            max_events=MOST_INPUTS[self.dataset] + group * (self.max_spikes + 1),
         )
 
     @property
@@ -251,21 +247,21 @@ class MNISTLatency(ImageTask):
             outputs=range(n, n + classes),
             t_max=self.t_max,
             pseudospikes=None if silent else Pseudospikes(drive, self.t_max),
-            max_events=self.setup.most_inputs + (n + classes) * (self.max_spikes + 1),
+            max_events=MOST_INPUTS[self.dataset] + (n + classes) * (self.max_spikes + 1),
         )
 
-    def draw(self, data, before, fitted, test):
+    def make_figures(self, data, result, test):
         from .. import plots  # matplotlib is slow to import, and training does not need it
         from .figures import images, latency
 
-        model = eqx.nn.inference_mode(fitted.average)
+        model = eqx.nn.inference_mode(result.average)
         shown, labels = data.test_images[:N_SHOWN], data.test_labels[:N_SHOWN]
         net, target = self.network(model), int(labels[0])
         in_times = self.encode(model, jnp.asarray(shown[0]), jax.random.key(0))
         times = jnp.linspace(0.0, self.t_max, _N_TIMES)
         events, traces = _events_and_potentials(net, in_times, times)
         drawn = {
-            **self.training_figures(data, before, fitted, test),
+            **self.training_figures(data, result, test),
             "raster": latency.raster(
                 events.times,
                 events.sources,
@@ -275,7 +271,7 @@ class MNISTLatency(ImageTask):
                 target=target,
             ),
             "membranes": latency.membranes(times, traces, target=target),
-            "weights": plots.weights(_weights(before), _weights(model)),
+            "weights": plots.weights(_weights(next(history(result))), _weights(model)),
             "samples": images.samples(shown, labels, test.predicted[:N_SHOWN]),
         }
         return drawn, {}

@@ -7,11 +7,13 @@ from typing import Any, ClassVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from ..data import moving
+from ..data import moving_mnist
 from ..discrete import RLeaky, Sequential, run_batch
 from ..losses import mse_count
 from .images import ImageTask
+from .settings import option
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -19,27 +21,27 @@ class MovingMNIST(ImageTask):
     """Classification of a digit that moves over a canvas, with one frame per time step.
 
     The digit moves in a straight line and is reflected at the walls, see
-    [`eventsnn.data.moving.sequences`][]. The network has a linear layer with dropout and two layers
-    of recurrent leaky neurons.
+    [`eventsnn.data.moving_mnist.sequences`][]. The network has a linear layer with dropout and two
+    layers of recurrent leaky neurons.
     """
 
     name: ClassVar[str] = "moving-mnist"
-    summary: ClassVar[str] = "moving digits by RLeaky layers, 128 hidden, 10 frames"
+    summary: ClassVar[str] = "classification of moving digits, 128 hidden RLeaky neurons, 10 frames"
     pictures: ClassVar[tuple[str, ...]] = (*ImageTask.pictures, "sample.gif")
     default_epochs: ClassVar[Mapping[str, int]] = {"digits": 300, "mnist": 10}
 
-    n_hidden: int = 128
-    """Number of neurons in the first recurrent layer."""
-    num_steps: int = 10
-    """Number of frames, and of time steps."""
-    beta: float = 0.9
-    """Decay of the membrane potentials per step, in [0, 1]."""
-    dropout: float = 0.2
-    """Probability that training drops an output of the first linear layer."""
+    n_hidden: int = option(128, "number of neurons in the first recurrent layer")
+    num_steps: int = option(10, "number of frames per sequence, one per time step")
+    beta: float = option(
+        0.9, "decay factor of the membrane potentials per time step", least=0, most=1
+    )
+    dropout: float = option(
+        0.2, "probability that training drops an output of the first linear layer", least=0, most=1
+    )
 
     def build(self, key, shape):
         key_in, key_out, *keys = jax.random.split(key, 4)
-        n, canvas = self.n_hidden, moving.default_canvas(max(shape))
+        n, canvas = self.n_hidden, moving_mnist.default_canvas(max(shape))
         return Sequential(
             [
                 jnp.ravel,
@@ -51,20 +53,28 @@ class MovingMNIST(ImageTask):
             ]
         )
 
-    def frames(self, images, seeds):
-        """Frames of the moving digits, `(num_steps, batch, canvas, canvas)`, one path per seed."""
-        keys = jax.vmap(jax.random.key)(seeds)
-        film = jax.vmap(lambda key, image: moving.sequences(key, image, num_frames=self.num_steps))
+    def frames(self, images, keys):
+        """Frames of the moving digits, `(num_steps, batch, canvas, canvas)`, one path per key."""
+        film = jax.vmap(
+            lambda key, image: moving_mnist.sequences(key, image, num_frames=self.num_steps)
+        )
         return jnp.moveaxis(film(keys, images), 1, 0)
 
-    def simulate(self, model, images, seeds, **options: Any):
-        keys = jax.vmap(lambda seed: jax.random.fold_in(jax.random.key(seed), 1))(seeds)
-        return run_batch(model, self.frames(images, seeds), key=keys, **options)
+    def sample_figures(self, batch, predicted, hidden):
+        from .figures import images as figures  # matplotlib is slow to import
+
+        frames = np.asarray(jax.jit(lambda b: self.frames(b.images, b.keys))(batch))
+        movie = figures.movie(frames[:, 0], hidden, int(batch.labels[0]), predicted[0])
+        samples = figures.moving_samples(frames, batch.labels, predicted)
+        return {"samples": samples}, {"sample": movie}
+
+    def simulate(self, model, images, keys, **options: Any):
+        own = jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys)
+        return run_batch(model, self.frames(images, keys), key=own, **options)
 
     def loss(self, model, batch):
-        images, labels, seeds = batch
-        run = self.simulate(model, images, seeds)
-        return mse_count(run.spikes, labels, correct_rate=0.8, incorrect_rate=0.2)
+        run = self.simulate(model, batch.images, batch.keys)
+        return mse_count(run.spikes, batch.labels, correct_rate=0.8, incorrect_rate=0.2)
 
     def scores(self, run):
         return {"rate": run.spikes.sum(axis=0)}

@@ -2,13 +2,13 @@
 
 import abc
 import dataclasses
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from ..data import images, yin_yang
@@ -16,11 +16,11 @@ from ..data.yin_yang import Samples, YinYangData
 from ..event import EventNetwork, Pseudospikes
 from ..event.architectures import Initializer
 from ..losses import ce_ttfs
-from ..train import FitResult, fit
-from .base import MAX_EPOCHS, Outcome, Pictures, Task, finite_steps, option
+from ..train import FitResult
+from .base import Pictures, TaskResult
+from .epochs import EpochTask, history
+from .settings import option
 
-# Upper limit of the steps per dispatch, which divide the steps per epoch.
-_MAX_CHUNK = 40
 # Points per side of the grid on which predictions are drawn.
 _GRID = 100
 
@@ -29,113 +29,71 @@ N_INPUTS, N_CLASSES = 5, len(yin_yang.CLASSES)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Setup:
-    """Settings that depend on the network. Times are in ms."""
-
-    n_hidden: int
-    batch_size: int
-    learning_rate: float
-    alpha: float
-    """Weight of the penalty for late spikes."""
-    bias_time: float
-    """Spike time of the fifth input, the same for every point."""
-    t_max: float
-    drive: float
-    """Current of the pseudospikes of outputs that are silent until `t_max`. 0: no pseudospikes."""
-    duration: float
-    """Maximum duration of this current."""
-    max_events: int
-    max_steps: int
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class PointsTask(Task):
+class PointsTask(EpochTask):
     """Base class of tasks with five inputs, a hidden layer and three outputs.
 
     The output that fires first is the predicted class.
     """
 
-    pictures: ClassVar[tuple[str, ...]] = ("regions.png", "loss.png", "accuracy.png", "raster.png")
-
     points: str = option(
-        "published", "the points of the publication, or new ones for every seed", choices=POINTS
+        "published",
+        "data set; published: the fixed points of the publication; fresh: new points, sampled with "
+        "the seed",
+        choices=POINTS,
     )
-    epochs: int = option(100, "passes through the data", kind="count", most=MAX_EPOCHS)
-    steps: int | None = option(None, "gradient steps (default: the epochs)", kind="count")
+    n_train: int = option(5000, "number of training points")
+    n_validation: int = option(1000, "number of validation points")
+    n_test: int = option(1000, "number of test points")
+    n_test_fresh: int = option(10_000, "number of additional test points, sampled with the seed")
+    input_t_max: float = option(30.0, "latest spike time of the first four inputs, in ms", above=0)
+    bias_time: float = option(
+        None, "spike time of the fifth input, in ms, the same for all points", least=0
+    )
+    n_hidden: int = option(None, "number of hidden neurons")
+    tau_mem: float = option(20.0, "time constant of the membranes, in ms", above=0)
+    tau_syn: float = option(5.0, "time constant of the synapses, in ms", above=0)
+    t_max: float = option(
+        None, "time limit of the simulation, in ms, without pseudospikes", above=0
+    )
+    drive: float = option(
+        None,
+        "current after t_max that makes silent outputs fire, so that they get a gradient; a neuron "
+        "at rest fires if it is above 1; 0: no such current",
+        least=0,
+    )
+    drive_duration: float = option(None, "maximum duration of this current, in ms", above=0)
+    max_events: int = option(None, "maximum number of events per sample")
+    max_steps: int = option(None, "maximum number of iterations of the event loop per sample")
+    tau0: float = option(0.5, "softmax temperature of the loss, in ms", above=0)
+    tau1: float = option(6.4, "time scale of the penalty for late spikes, in ms", above=0)
+    alpha: float = option(None, "weight of the penalty for late spikes", least=0)
 
-    n_hidden: int | None = None
-    """Number of hidden neurons. None: the value in `default_setup`."""
-    batch_size: int | None = None
-    """Number of points per gradient step. None: the value in `default_setup`."""
-    learning_rate: float | None = None
-    """Initial learning rate of Adam. None: the value in `default_setup`."""
-    alpha: float | None = None
-    """Weight of the penalty for late spikes. None: the value in `default_setup`."""
-    bias_time: float | None = None
-    """Spike time of the fifth input (ms). None: the value in `default_setup`."""
-    drive: float | None = None
-    """Current of the pseudospikes, 0 for no pseudospikes. None: the value in `default_setup`."""
-    n_train: int = 5000
-    """Number of training points."""
-    n_validation: int = 1000
-    """Number of validation points."""
-    n_test: int = 1000
-    """Number of test points."""
-    n_test_fresh: int = 10_000
-    """Number of additional test points, which are sampled with the seed."""
-    tau_mem: float = 20.0
-    """Time constant of the membranes (ms)."""
-    tau_syn: float = 5.0
-    """Time constant of the synapses (ms)."""
-    input_t_max: float = 30.0
-    """Latest spike time of the first four inputs (ms)."""
-    tau0: float = 0.5
-    """Softmax temperature of the loss (ms)."""
-    tau1: float = 6.4
-    """Time scale of the penalty for late spikes (ms)."""
-    test_batch_size: int = 250
-    """Number of points per batch in predictions."""
-
-    @property
-    @abc.abstractmethod
-    def default_setup(self) -> Setup:
-        """Default settings of the chosen network."""
+    pictures: ClassVar[tuple[str, ...]] = ("regions.png", "loss.png", "accuracy.png", "raster.png")
+    quick_settings: ClassVar[dict[str, Any]] = {
+        "steps": 20,
+        "n_train": 320,
+        "n_validation": 100,
+        "n_test": 100,
+        "n_test_fresh": 100,
+    }
 
     @abc.abstractmethod
     def build(self, key: PRNGKeyArray) -> EventNetwork:
         """Build the untrained network."""
 
-    @abc.abstractmethod
-    def trainable(self, net: EventNetwork) -> EventNetwork:
-        """Filter of trained parameters for `fit`."""
-
-    @abc.abstractmethod
-    def optimizer(self) -> optax.GradientTransformation:
-        """Optimiser of the trained parameters."""
-
-    def quick(self):
-        sizes = {"n_train": 320, "n_validation": 100, "n_test": 100, "n_test_fresh": 100}
-        return dataclasses.replace(self, steps=20, **sizes)
-
-    @property
-    def setup(self) -> Setup:
-        """Settings of the network, overridden by settings of the task that are not None."""
-        names = ("n_hidden", "batch_size", "learning_rate", "alpha", "bias_time", "drive")
-        chosen = {name: getattr(self, name) for name in names}
-        chosen = {name: value for name, value in chosen.items() if value is not None}
-        return dataclasses.replace(self.default_setup, **chosen)
+    def defaults(self) -> Mapping[str, Any]:
+        return {"epochs": 100, "test_batch_size": 250}
 
     @property
     def sizes(self) -> tuple[int, int, int]:
         """Numbers of inputs, hidden neurons and outputs."""
-        return N_INPUTS, self.setup.n_hidden, N_CLASSES
+        return N_INPUTS, self.n_hidden, N_CLASSES
 
     def pseudospikes(self) -> Pseudospikes | None:
         """Pseudospikes of the outputs, or None without drive."""
-        setup = self.setup
-        if not setup.drive:
+        if not self.drive:
             return None
-        return Pseudospikes(np.repeat([0.0, setup.drive], self.sizes[1:]), setup.duration)
+        return Pseudospikes(np.repeat([0.0, self.drive], self.sizes[1:]), self.drive_duration)
 
     def load(self) -> YinYangData:
         """Load or sample the points."""
@@ -151,7 +109,7 @@ class PointsTask(Task):
 
     def event_inputs(self, xy: Float[ArrayLike, "*batch 2"]) -> Float[Array, "*batch 5 1"]:
         """Encode points as input spike times."""
-        return yin_yang.event_inputs(xy, t_max=self.input_t_max, bias_time=self.setup.bias_time)
+        return yin_yang.event_inputs(xy, t_max=self.input_t_max, bias_time=self.bias_time)
 
     def first_spikes(
         self, net: EventNetwork, xy: Float[ArrayLike, "*batch 2"]
@@ -173,34 +131,21 @@ class PointsTask(Task):
             batch.labels,
             tau0=self.tau0,
             tau1=self.tau1,
-            alpha=self.setup.alpha,
+            alpha=self.alpha,
             t_max=last,
         )
 
-    def n_steps(self) -> tuple[int, int]:
-        """Total number of gradient steps, and number of steps per epoch."""
-        epoch = self.n_train // self.setup.batch_size
-        return self.steps or epoch * self.epochs, epoch
-
     def train(self, data: YinYangData, *, progress: bool = True) -> FitResult:
-        """Train a new network.
-
-        The snapshots are the trained parameters before training and after every epoch.
-        """
+        """Train a new network. The snapshots are as in [`history`][]."""
         key_net, key_order = jax.random.split(jax.random.key(self.seed))
         net = self.build(key_net)
-        steps, epoch = self.n_steps()
-        spec = self.trainable(net)
-        return fit(
+        n_train = len(data.train.labels)
+        self.n_steps(n_train)  # checks the batch size before the order of the samples is made
+        return self.fit(
             net,
-            yin_yang.batches(key_order, data.train, self.setup.batch_size),
+            yin_yang.batches(key_order, data.train, self.batch_size),
             self.loss,
-            finite_steps(self.optimizer()),
-            steps=steps,
-            steps_per_dispatch=max(n for n in range(1, _MAX_CHUNK + 1) if epoch % n == 0),
-            filter_spec=spec,
-            snapshot=lambda net: eqx.filter(net, spec),
-            snapshot_every=epoch,
+            n_train,
             outputs=self.spikes_until_t_max,
             progress=progress,
         )
@@ -208,7 +153,7 @@ class PointsTask(Task):
     def predict(self, net: EventNetwork, xy: Float[np.ndarray, "n 2"]) -> np.ndarray:
         """Predicted class of each point, -1 if no output fires until `t_max`."""
         found = []
-        for part, _, valid in images.test_batches(xy, xy[:, 0], self.test_batch_size):
+        for (part,), valid in images.padded_batches([xy], self.test_batch_size):
             times = np.asarray(_first_spikes(self, net, part))[valid]
             silent = ~np.any(times <= net.t_max, axis=-1)
             found.append(np.where(silent, -1, np.argmin(times, axis=-1)))
@@ -218,7 +163,7 @@ class PointsTask(Task):
         """Fraction of points whose correct output fires first. Without spikes a point is wrong."""
         return float(np.mean(self.predict(net, np.asarray(samples.xy)) == samples.labels))
 
-    def run(self, *, progress: bool = True) -> Outcome:
+    def run(self, *, progress: bool = True) -> TaskResult:
         """Train, test and draw.
 
         `test_accuracy` is the accuracy of the network after the last step on the test set.
@@ -226,39 +171,39 @@ class PointsTask(Task):
         The validation accuracy is reported, and not used for any decision.
         """
         data = self.load()
-        fitted = self.train(data, progress=progress)
-        accuracies = [self.accuracy(net, data.validation) for net in history(fitted)]
-        steps, epoch = self.n_steps()
+        result = self.train(data, progress=progress)
+        accuracies = [self.accuracy(net, data.validation) for net in history(result)]
         metrics = {
-            "test_accuracy": self.accuracy(fitted.model, data.test),
-            "test_accuracy_fresh": self.accuracy(fitted.model, self.fresh()),
+            "test_accuracy": self.accuracy(result.model, data.test),
+            "test_accuracy_fresh": self.accuracy(result.model, self.fresh()),
             "validation_accuracy": accuracies[-1],
-            "final_loss": float(fitted.losses[-1]),
-            "gradient_steps": steps,
-            "steps_per_epoch": epoch,
-            "steps_per_second": fitted.steps_per_second,
-            "compile_seconds": fitted.compile_seconds,
-            "devices_used": fitted.n_devices,
+            **self.epoch_metrics(result, self.n_train),
         }
-        return Outcome(metrics, Pictures(lambda: self.figures(fitted, data, accuracies)))
+        return TaskResult(metrics, Pictures(lambda: self.make_figures(result, data, accuracies)))
 
-    def figures(self, fitted: FitResult, data: YinYangData, accuracies: list[float]) -> dict:
+    def make_figures(self, result: FitResult, data: YinYangData, accuracies: list[float]) -> dict:
         """Draw the figures, by name."""
-        from .figures import points as figures  # matplotlib is slow to import
+        from .. import plots  # matplotlib is slow to import, and training does not need it
+        from .figures import points as figures
 
-        net, (xy, labels) = fitted.model, map(np.asarray, data.test)
+        net, (xy, labels) = result.model, map(np.asarray, data.test)
         axis = (np.arange(_GRID, dtype=xy.dtype) + 0.5) / _GRID
         grid = np.stack(np.meshgrid(axis, axis), axis=-1)
         inside = np.asarray(yin_yang.classify(grid)) >= 0
         plane = np.full(inside.shape, np.nan)
         plane[inside] = self.predict(net, grid[inside])
         events = _simulate(net, self.event_inputs(xy[0]))
+        epochs = result.snapshot_steps / self.n_steps(self.n_train)[1]
         return {
             "regions": figures.regions(
                 xy, labels, self.predict(net, xy), plane, classes=yin_yang.CLASSES
             ),
-            **figures.training(
-                fitted.losses, accuracies, fitted.snapshot_steps / self.n_steps()[1]
+            "loss": plots.loss_curve(result.losses),
+            "accuracy": plots.curves(
+                {"validation set": accuracies},
+                x={"validation set": epochs},
+                x_label="epoch",
+                y_label="accuracy",
             ),
             "raster": figures.raster(
                 events.times,
@@ -283,18 +228,6 @@ def _first_spikes(task, net, xy):
 @eqx.filter_jit
 def _simulate(net, in_times):
     return net.simulate(in_times, throw=False)
-
-
-def history(fitted: FitResult):
-    """Yield the network before training and after every epoch."""
-    for i in range(len(fitted.snapshot_steps)):
-        trained = jax.tree.map(lambda x, i=i: jnp.asarray(x[i]), fitted.snapshots)
-        yield eqx.combine(trained, fitted.model)
-
-
-def only(net: EventNetwork, where) -> EventNetwork:
-    """Make a filter that is true only for the leaves selected by `where`."""
-    return eqx.tree_at(where, jax.tree.map(lambda _: False, net), replace_fn=lambda _: True)
 
 
 def normal(mean: float, deviation: float) -> Initializer:

@@ -1,6 +1,7 @@
 """Digit classification by recurrent leaky neurons, with regression on spike counts or membranes."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -10,8 +11,8 @@ import jax.numpy as jnp
 
 from ..discrete import OneToOne, RLeaky, Sequential, run_batch
 from ..losses import mse_count, mse_membrane
-from .base import option
 from .images import ImageTask
+from .settings import option
 
 _CHANNELS, _KERNEL = 8, 3
 
@@ -31,22 +32,29 @@ class RLeakyClassification(ImageTask):
 
     name: ClassVar[str] = "rleaky-classification"
     summary: ClassVar[str] = (
-        "digits by RLeaky layers, 128 hidden, regression on counts or membranes"
+        "classification of digits, 128 hidden RLeaky neurons, targets for counts or membranes"
     )
     default_epochs: ClassVar[Mapping[str, int]] = {"digits": 60, "mnist": 5}
 
     objective: str = option(
-        "count", "what is regressed: spike counts or membranes", choices=("count", "membrane")
+        "count",
+        "quantity of the outputs that has a target; count: the number of spikes; membrane: the "
+        "membrane potential at every time step",
+        choices=("count", "membrane"),
     )
     feedback: str = option(
-        "linear", "from spikes back to the layer", choices=("linear", "one-to-one", "conv")
+        "linear",
+        "connections from the spikes of a layer back to the layer; linear: all-to-all; one-to-one: "
+        "of each neuron to itself; conv: a 3 x 3 convolution of 8 feature maps",
+        choices=("linear", "one-to-one", "conv"),
     )
-    n_hidden: int = 128
-    """Number of hidden neurons. With `feedback="conv"` it must be 8 times a square number."""
-    num_steps: int = 10
-    """Number of time steps per image."""
-    beta: float = 0.9
-    """Decay of the membrane potentials per step, in [0, 1]."""
+    n_hidden: int = option(
+        128, "number of hidden neurons; with --feedback conv, 8 times a square number"
+    )
+    num_steps: int = option(10, "number of time steps per image")
+    beta: float = option(
+        0.9, "decay factor of the membrane potentials per time step", least=0, most=1
+    )
 
     def build(self, key, shape):
         key_in, key_out, *keys = jax.random.split(key, 4)
@@ -64,7 +72,12 @@ class RLeakyClassification(ImageTask):
     def _hidden(self, key):
         n = self.n_hidden
         if self.feedback == "conv":
-            side = round((n / _CHANNELS) ** 0.5)
+            side = math.isqrt(n // _CHANNELS)
+            if n != _CHANNELS * side**2:
+                raise ValueError(
+                    f"n_hidden must be {_CHANNELS} times a square number with feedback='conv', "
+                    f"got {n}."
+                )
             conv = eqx.nn.Conv2d(_CHANNELS, _CHANNELS, _KERNEL, padding=_KERNEL // 2, key=key)
             maps = eqx.nn.Lambda(lambda x: x.reshape(_CHANNELS, side, side))
             return [maps, RLeaky(self.beta, conv), jnp.ravel]
@@ -77,15 +90,14 @@ class RLeakyClassification(ImageTask):
             return OneToOne(jnp.ones(10))
         return eqx.nn.Linear(10, 10, key=key)
 
-    def simulate(self, model, images, seeds, **options: Any):
+    def simulate(self, model, images, keys, **options: Any):
         return run_batch(model, images, num_steps=self.num_steps, **options)
 
     def loss(self, model, batch):
-        images, labels, seeds = batch
-        run = self.simulate(model, images, seeds)
+        run = self.simulate(model, batch.images, batch.keys)
         if self.objective == "count":
-            return mse_count(run.spikes, labels, correct_rate=0.8, incorrect_rate=0.2)
-        return mse_membrane(run.membranes, labels, on_target=1.05, off_target=0.2)
+            return mse_count(run.spikes, batch.labels, correct_rate=0.8, incorrect_rate=0.2)
+        return mse_membrane(run.membranes, batch.labels, on_target=1.05, off_target=0.2)
 
     def scores(self, run):
         return {"rate": run.spikes.sum(axis=0), "membrane": run.membranes.mean(axis=0)}

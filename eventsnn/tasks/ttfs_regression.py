@@ -1,7 +1,7 @@
 """Spike-time regression: the target of an input spike at x is 5 sin(2 pi x/10) + x + 30."""
 
 import dataclasses
-from typing import ClassVar, Self
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -9,11 +9,12 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from ..data import regression
-from ..event import QIF, EventNetwork, recurrent_mask
+from ..data import spike_time_regression as data
+from ..event import QIF, EventNetwork, recurrent_mask, trainable
 from ..losses import mae_time, mse_time
 from ..train import FitResult, fit
-from .base import SOLVERS, Outcome, Pictures, Task, option
+from .base import SOLVERS, Pictures, Task, TaskResult, training_metrics
+from .settings import option
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -25,7 +26,7 @@ class TTFSRegression(Task):
     """
 
     name: ClassVar[str] = "ttfs-regression"
-    summary: ClassVar[str] = "regression between spike times, 20 recurrent QIF neurons"
+    summary: ClassVar[str] = "regression of spike times, 20 recurrent QIF neurons"
     pictures: ClassVar[tuple[str, ...]] = (
         "prediction.png",
         "loss.png",
@@ -34,44 +35,37 @@ class TTFSRegression(Task):
         "membranes.png",
     )
 
-    steps: int = option(1562, "gradient steps", kind="count")
+    quick_settings: ClassVar[dict[str, Any]] = {"steps": 20, "batch_size": 16, "average": 5}
+
+    steps: int = option(1562, "number of gradient steps")
     solver: str = option(
         "exact",
-        "how neurons flow between events: their closed form, or an ODE solver of diffrax",
+        "solution of the neuron's equation between events; exact: closed form; the others: solvers "
+        "of diffrax, euler and heun with steps of 0.1 ms, tsit5 and dopri5 with adaptive steps",
         choices=SOLVERS,
     )
-    batch_size: int = 64
-    """Number of samples per gradient step."""
-    learning_rate: float = 0.1
-    """Learning rate of Adam."""
-    n_population: int = 20
-    """Number of neurons in the recurrent population, without the output neuron."""
-    tau_mem: float = 20.0
-    """Time constant of the membranes (ms)."""
-    tau_syn: float = 5.0
-    """Time constant of the synapses (ms)."""
-    t_max: float = 80.0
-    """Time limit of the simulation (ms)."""
-    max_events: int = 500
-    """Maximum number of events per sample."""
-    max_steps: int = 660
-    """Maximum number of iterations of the event loop per sample, with `solver="exact"`."""
-    weight_max: float = 40.0
-    """Largest initial weight. The smallest is 0."""
-    bias_max: float = 0.25
-    """Largest magnitude of the initial biases."""
-    n_test: int = 100
-    """Number of test samples, evenly spaced in the input time."""
-    snapshot_every: int = 20
-    """Number of gradient steps between snapshots of the parameters, and per dispatch."""
-    x_shown: float = 12.5
-    """Input spike time of the sample in the figures of spikes and membranes (ms)."""
-    average: int = 150
-    """Number of last steps in the averaged network that is tested."""
-
-    def quick(self) -> Self:
-        """Return the same task with few steps: the loss falls, but the fit is still poor."""
-        return dataclasses.replace(self, steps=20, batch_size=16, average=5)
+    batch_size: int = option(64, "number of samples per gradient step")
+    learning_rate: float = option(0.1, "learning rate of Adam", least=0)
+    n_population: int = option(20, "number of recurrent neurons, without the output neuron")
+    tau_mem: float = option(20.0, "time constant of the membranes, in ms", above=0)
+    tau_syn: float = option(5.0, "time constant of the synapses, in ms", above=0)
+    t_max: float = option(80.0, "time limit of the simulation, in ms", above=0)
+    max_events: int = option(500, "maximum number of events per sample")
+    max_steps: int = option(
+        660, "maximum number of iterations of the event loop per sample, with --solver exact"
+    )
+    weight_max: float = option(40.0, "largest initial weight; the smallest is 0", least=0)
+    bias_max: float = option(0.25, "largest absolute value of the initial biases", least=0)
+    n_test: int = option(100, "number of test samples, evenly spaced in the input time")
+    snapshot_every: int = option(
+        20, "number of gradient steps between snapshots of the parameters, and per dispatch"
+    )
+    average: int = option(
+        150, "number of last steps whose parameters are averaged for the network that is tested"
+    )
+    x_shown: float = option(
+        12.5, "input time of the sample in the figures of spikes and membranes, in ms", least=0
+    )
 
     def mask(self) -> Bool[Array, "sources neurons"]:
         """Connection mask: input to population, population to itself and to the output."""
@@ -123,11 +117,11 @@ class TTFSRegression(Task):
         connected = jnp.nonzero(self.mask())
         return fit(
             net,
-            regression.batches(key_data, batch_size=self.batch_size),
+            data.batches(key_data, batch_size=self.batch_size),
             self.loss,
             optax.adam(self.learning_rate),
             steps=self.steps,
-            filter_spec=trainable(net),
+            filter_spec=trainable(net, "weights", "bias"),
             snapshot=lambda net: (net.weights[connected], net.neuron.bias),
             steps_per_dispatch=self.snapshot_every,
             average=min(self.average, self.steps),
@@ -136,42 +130,40 @@ class TTFSRegression(Task):
 
     def predict(self, net: EventNetwork, x: Float[Array, " n"]) -> Float[Array, "n 1"]:
         """First output spike time for each `x` (ms), `inf` without a spike."""
-        return eqx.filter_jit(_ttfs)(net, regression.event_inputs(x))
+        return eqx.filter_jit(_ttfs)(net, data.event_inputs(x))
 
-    def run(self, *, progress: bool = True) -> Outcome:
+    def run(self, *, progress: bool = True) -> TaskResult:
         """Train, test on the grid and draw.
 
         `test_mae` (ms) is the mean absolute error of the network averaged over the last `average`
         steps. `test_mae_last_step` (ms) is the error of the network after the last step. It
         fluctuates from step to step, since the learning rate is constant.
         """
-        fitted = self.train(progress=progress)
-        x = regression.grid(self.n_test)
-        target = regression.target(x)[:, None]
-        predicted, last = (self.predict(net, x) for net in (fitted.average, fitted.model))
+        result = self.train(progress=progress)
+        x = data.grid(self.n_test)
+        target = data.target(x)[:, None]
+        predicted, last = (self.predict(net, x) for net in (result.average, result.model))
         metrics = {
             "test_mae": float(mae_time(predicted, target, t_max=self.t_max)),
             "test_mae_last_step": float(mae_time(last, target, t_max=self.t_max)),
-            "final_loss": float(fitted.losses[-1]),
-            "steps_per_second": fitted.steps_per_second,
-            "compile_seconds": fitted.compile_seconds,
-            "devices_used": fitted.n_devices,
+            **training_metrics(result),
         }
-        show = fitted, x, target[:, 0], predicted[:, 0]
-        return Outcome(metrics, Pictures(lambda: self._figures(*show)))
+        show = result, x, target[:, 0], predicted[:, 0]
+        return TaskResult(metrics, Pictures(lambda: self.make_figures(*show)))
 
-    def _figures(self, fitted, x, target, predicted):
+    def make_figures(self, result, x, target, predicted):
+        """Draw the figures, by name."""
         from .. import plots  # matplotlib is slow to import, and training does not need it
 
-        net, shown = fitted.average, jnp.asarray(self.x_shown)
-        in_times, goal = regression.event_inputs(shown), float(regression.target(shown))
+        net, shown = result.average, jnp.asarray(self.x_shown)
+        in_times, goal = data.event_inputs(shown), float(data.target(shown))
         everyone = self.network(net.weights, net.neuron.bias, outputs=tuple(range(net.n_neurons)))
         solution, times, v = eqx.filter_jit(_record)(everyone, in_times)
-        weights, biases = fitted.snapshots
+        weights, biases = result.snapshots
         return {
             "prediction": plots.prediction(x, target, predicted),
-            "loss": plots.loss_curve(fitted.losses),
-            "parameters": plots.parameter_history(fitted.snapshot_steps, weights, biases),
+            "loss": plots.loss_curve(result.losses),
+            "parameters": plots.parameter_history(result.snapshot_steps, weights, biases),
             "raster": plots.raster(
                 solution.times,
                 solution.sources,
@@ -184,12 +176,6 @@ class TTFSRegression(Task):
                 times, plots.phase(v), outputs=net.outputs, in_times=in_times, target=goal
             ),
         }
-
-
-def trainable(net: EventNetwork) -> EventNetwork:
-    """Filter of trained parameters for `fit`: the weights and the biases."""
-    nothing = jax.tree.map(lambda _: False, net)
-    return eqx.tree_at(lambda net: (net.weights, net.neuron.bias), nothing, (True, True))
 
 
 def _ttfs(net, in_times):

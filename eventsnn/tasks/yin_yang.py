@@ -1,21 +1,23 @@
 """Yin-yang classification by the first output spike."""
 
 import dataclasses
-from typing import ClassVar, Self
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import jax
 import optax
 from jaxtyping import PRNGKeyArray
 
-from ..event import LIF, QIF, EventNetwork, feedforward
-from .base import option
-from .points import PointsTask, Setup, normal, only
+from ..event import LIF, QIF, EventNetwork, feedforward, trainable
+from .base import skip_nonfinite_updates
+from .points import PointsTask, normal
+from .settings import option
 
 # Factor of the learning rate per epoch.
 _DECAY = {"lif": 0.95, "qif": 1.0}
 
-SETUPS = {
-    "lif": Setup(
+SETTINGS = {
+    "lif": dict(
         n_hidden=200,
         batch_size=32,
         learning_rate=5e-3,
@@ -23,11 +25,11 @@ SETUPS = {
         bias_time=15.0,
         t_max=40.0,
         drive=4.0,
-        duration=20.0,
+        drive_duration=20.0,
         max_events=200,
         max_steps=260,
     ),
-    "qif": Setup(
+    "qif": dict(
         n_hidden=20,
         batch_size=256,
         learning_rate=5e-2,
@@ -35,7 +37,7 @@ SETUPS = {
         bias_time=0.0,
         t_max=30.0,
         drive=0.0,
-        duration=20.0,
+        drive_duration=20.0,
         max_events=100,
         max_steps=200,
     ),
@@ -68,19 +70,21 @@ class YinYang(PointsTask):
     """
 
     name: ClassVar[str] = "yin-yang"
-    summary: ClassVar[str] = "classes of points by the first spike, 5-200-3 LIF neurons"
+    summary: ClassVar[str] = "classification of points by the first spike, 5-200-3 LIF neurons"
 
-    neuron: str = option("lif", "lif: 5-200-3 LIF; qif: 5-20-3 QIF", choices=SETUPS)
+    quick_settings: ClassVar[dict[str, Any]] = PointsTask.quick_settings | {"n_hidden": 50}
 
-    def quick(self) -> Self:
-        return dataclasses.replace(super().quick(), n_hidden=50)
+    neuron: str = option(
+        "lif",
+        "neuron model; lif: leaky integrate-and-fire; qif: quadratic integrate-and-fire",
+        choices=SETTINGS,
+    )
 
-    @property
-    def default_setup(self) -> Setup:
-        return SETUPS[self.neuron]
+    def defaults(self) -> Mapping[str, Any]:
+        return {**super().defaults(), **SETTINGS[self.neuron]}
 
     def build(self, key: PRNGKeyArray) -> EventNetwork:
-        setup, constants = self.setup, (self.tau_mem, self.tau_syn)
+        constants = self.tau_mem, self.tau_syn
         if self.neuron == "lif":
             neuron, init = LIF(*constants), (normal(1.5, 0.78), normal(0.93, 0.1))
         else:
@@ -93,19 +97,19 @@ class YinYang(PointsTask):
             sizes=self.sizes,
             init=init,
             key=key,
-            t_max=setup.t_max,
+            t_max=self.t_max,
             pseudospikes=self.pseudospikes(),
-            max_events=setup.max_events,
-            max_steps=setup.max_steps,
+            max_events=self.max_events,
+            max_steps=self.max_steps,
         )
 
     def trainable(self, net: EventNetwork) -> EventNetwork:
-        """Filter of trained parameters for `fit`: the weights, and the biases of QIF neurons."""
-        if self.neuron == "lif":
-            return only(net, lambda net: net.weights)
-        return only(net, lambda net: (net.weights, net.neuron.bias))
+        """Filter of the trained parameters: the weights, and the biases of QIF neurons."""
+        return trainable(net, "weights", *(["bias"] if self.neuron == "qif" else []))
 
-    def optimizer(self) -> optax.GradientTransformation:
-        rate, (_, epoch) = self.setup.learning_rate, self.n_steps()
-        decay = _DECAY[self.neuron]
-        return optax.adam(optax.exponential_decay(rate, epoch, decay, staircase=True))
+    def optimizer(self, steps: int, steps_per_epoch: int) -> optax.GradientTransformation:
+        """Adam with a learning rate that decays after every epoch (LIF) or is constant (QIF)."""
+        rate = optax.exponential_decay(
+            self.learning_rate, steps_per_epoch, _DECAY[self.neuron], staircase=True
+        )
+        return skip_nonfinite_updates(optax.adam(rate))

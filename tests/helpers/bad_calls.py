@@ -13,7 +13,15 @@ from matplotlib.animation import FuncAnimation
 
 import eventsnn as esn
 from eventsnn import discrete, encoders, losses, plots, surrogates, train
-from eventsnn.data import idx, images, membrane, mnist, moving, regression, yin_yang
+from eventsnn.data import (
+    idx,
+    images,
+    membrane,
+    mnist,
+    moving_mnist,
+    spike_time_regression,
+    yin_yang,
+)
 
 # ------------------------------------------------------------------ bad values by kind
 
@@ -552,6 +560,12 @@ DATA = {
         labels=(LABELS, (*ARRAY, LABELS[:2], 1)),
         batch_size=(2, COUNT),
     ),
+    "data.images.padded_batches": row(
+        images.padded_batches,
+        "called",
+        arrays=((IMAGES, LABELS), (*NONSENSE, NAN, (), (IMAGES, LABELS[:2]), (1,))),
+        batch_size=(2, COUNT),
+    ),
     "data.membrane.target": row(
         membrane.target,
         key=(KEY_, KEY),
@@ -559,17 +573,17 @@ DATA = {
         mode=("sqrt", CHOICE),
         num_samples=(None, optional(COUNT)),
     ),
-    "data.moving.default_canvas": row(moving.default_canvas, size=(8, COUNT)),
-    "data.moving.sequences": row(
-        moving.sequences,
+    "data.moving_mnist.default_canvas": row(moving_mnist.default_canvas, size=(8, COUNT)),
+    "data.moving_mnist.sequences": row(
+        moving_mnist.sequences,
         key=(KEY_, KEY),
         images=(IMAGES, (*ARRAY, np.ones(3), np.ones((0, 0)))),
         num_frames=(3, COUNT),
         canvas=(None, CANVAS),
         speed=(None, SPEED),
     ),
-    "data.moving.batches": row(
-        moving.batches,
+    "data.moving_mnist.batches": row(
+        moving_mnist.batches,
         "called",
         key=(KEY_, KEY),
         images=(IMAGES, ROWS_),
@@ -580,8 +594,8 @@ DATA = {
         speed=(None, SPEED),
         epochs=(None, optional(COUNT)),
     ),
-    "data.moving.test_batches": row(
-        moving.test_batches,
+    "data.moving_mnist.test_batches": row(
+        moving_mnist.test_batches,
         "called",
         key=(KEY_, KEY),
         images=(IMAGES, ROWS_),
@@ -591,16 +605,18 @@ DATA = {
         canvas=(None, CANVAS),
         speed=(None, SPEED),
     ),
-    "data.regression.target": row(regression.target, x=(np.ones(3), ARRAY)),
-    "data.regression.event_inputs": row(regression.event_inputs, x=(np.ones(3), ARRAY)),
-    "data.regression.sample": row(
-        regression.sample,
+    "data.spike_time_regression.target": row(spike_time_regression.target, x=(np.ones(3), ARRAY)),
+    "data.spike_time_regression.event_inputs": row(
+        spike_time_regression.event_inputs, x=(np.ones(3), ARRAY)
+    ),
+    "data.spike_time_regression.sample": row(
+        spike_time_regression.sample,
         key=(KEY_, KEY),
         shape=((2,), (*NONSENSE, 1.5, NAN, (1.5,), (-1,), (HUGE,), ("a",), (True,), (None,))),
     ),
-    "data.regression.grid": row(regression.grid, n=(5, COUNT)),
-    "data.regression.batches": row(
-        regression.batches, "called", key=(KEY_, KEY), batch_size=(2, COUNT)
+    "data.spike_time_regression.grid": row(spike_time_regression.grid, n=(5, COUNT)),
+    "data.spike_time_regression.batches": row(
+        spike_time_regression.batches, "called", key=(KEY_, KEY), batch_size=(2, COUNT)
     ),
     "data.yin_yang.classify": row(yin_yang.classify, xy=(XY, POINTS)),
     "data.yin_yang.sample": row(yin_yang.sample, key=(KEY_, KEY), n=(3, COUNT)),

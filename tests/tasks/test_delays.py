@@ -1,7 +1,5 @@
 """The task with delays: initial values, trained parameters and their rates, training of delays."""
 
-import dataclasses
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -10,7 +8,7 @@ import pytest
 
 from eventsnn.constraints import unwrap
 from eventsnn.tasks.delays import Delays
-from eventsnn.tasks.points import history
+from eventsnn.tasks.epochs import history
 
 KEY = jax.random.key(0)
 
@@ -25,7 +23,7 @@ def as_users_do():
 
 @pytest.fixture(scope="module")
 def trained():
-    task = dataclasses.replace(Delays().quick(), n_hidden=15)
+    task = Delays(**Delays.quick_settings, n_hidden=15)
     with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"):
         return task, task.train(task.load(), progress=False)
 
@@ -41,7 +39,7 @@ def test_delays_are_drawn_from_their_range(kind, shape):
         for which in ("learnt", "fixed")
     ]
     np.testing.assert_array_equal(*drawn)
-    low, high = Delays().delay_range
+    low, high = Delays().delay_min, Delays().delay_max
     assert drawn[0].shape == shape
     assert low <= drawn[0].min() < low + 1.5 and high - 1.5 < drawn[0].max() <= high
     without = Delays(delays="none", kind=kind).build(KEY)
@@ -61,17 +59,17 @@ def test_what_trains(delays, expected):
 
 @pytest.mark.parametrize("kind", ["synaptic", "axonal"])
 def test_weights_and_delays_have_rates_of_their_own_which_fall_to_nothing(kind):
-    task = Delays(kind=kind, steps=3)
+    task = Delays(kind=kind)
     net = task.build(KEY)
     params = eqx.filter(net, task.trainable(net))
-    ones, optimizer = jax.tree.map(jnp.ones_like, params), task.optimizer()
+    ones, optimizer = jax.tree.map(jnp.ones_like, params), task.optimizer(3, 3)
     state, found = optimizer.init(params), []
     for _ in range(4):
         step, state = optimizer.update(ones, state, params)
         # A step of Adam equals the rate if the gradient is constant.
         assert all(len(np.unique(leaf)) == 1 for leaf in jax.tree.leaves(step))
         found.append((-step.weights.max(), -step.delays.raw.max()))
-    rates = task.setup.learning_rate, task.delay_learning_rate
+    rates = task.learning_rate, task.delay_learning_rate
     fall = 0.5 + 0.5 * np.cos(np.pi * np.arange(4) / 3)
     np.testing.assert_allclose(found, np.outer(fall, rates), rtol=1e-4, atol=1e-8)
 

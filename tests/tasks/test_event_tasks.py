@@ -1,7 +1,5 @@
 """Tasks of the event mode: runs, training and definitions; Yin-Yang has its own tests."""
 
-import dataclasses
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -9,7 +7,7 @@ import numpy as np
 import pytest
 
 from eventsnn import constraints
-from eventsnn.tasks import TASKS
+from eventsnn.tasks.images import Batch, key_data_of
 from eventsnn.tasks.membrane_event import MembraneEvent
 from eventsnn.tasks.mnist_latency import MNISTLatency
 
@@ -37,8 +35,9 @@ def digits():
 
 
 def shown(digits, n=5):
-    """Images, with one seed per image."""
-    return jnp.asarray(digits.train_images[:n], float), jnp.arange(n, dtype=jnp.int32)
+    """Batch of the first images, in float64."""
+    images = jnp.asarray(digits.train_images[:n], float)
+    return Batch(images, jnp.asarray(digits.train_labels[:n]), key_data_of(np.arange(n)))
 
 
 # ------------------------------------------------------------------ digits by latencies
@@ -49,15 +48,15 @@ def test_layers_are_one_network(readout, digits):
     """Separate groups, parts and layers give the results and gradients of the single network."""
     task = small(readout=readout)
     model = task.build(jax.random.key(1), (8, 8))
-    images, seeds = shown(digits)
+    batch = shown(digits)
 
     def whole(model):
-        in_times = jax.vmap(lambda x: task.encode(model, x, jax.random.key(0)))(images)
+        in_times = jax.vmap(lambda x: task.encode(model, x, jax.random.key(0)))(batch.images)
         net = task.network(model)
         return net.maxima(in_times) if readout == "voltage" else net.ttfs(in_times)
 
     def apart(model):
-        return task.simulate(model, images, seeds)
+        return task.simulate(model, batch.images, batch.keys)
 
     factors = jax.random.normal(jax.random.key(2), (5, 10))
     found, expected = (
@@ -79,7 +78,7 @@ def test_bright_pixels_come_first_and_the_background_never():
 def test_dropout_leaves_out_pixels_in_training_only(digits):
     task = small(dropout=0.5)
     model = task.build(jax.random.key(0), (8, 8))
-    image, keys = shown(digits)[0][0], jax.random.split(jax.random.key(1), 200)
+    image, keys = shown(digits).images[0], jax.random.split(jax.random.key(1), 200)
     visible = np.asarray(image).ravel() > 0
     times = jax.vmap(lambda key: task.encode(model, image, key))(keys)[..., 0]
     kept = np.isfinite(times)
@@ -95,14 +94,13 @@ def test_silent_outputs_learn_from_pseudospikes(digits):
     task = small(readout="ttfs")
     model = task.build(jax.random.key(1), (8, 8))
     model = eqx.tree_at(lambda m: m.output, model, jnp.full_like(model.output, 1e-3))
-    images, seeds = shown(digits, 1)
-    times = task.simulate(model, images, seeds)
+    batch = shown(digits, 1)
+    times = task.simulate(model, batch.images, batch.keys)
     assert np.all((times > task.t_max) & np.isfinite(times))
-    labels = jnp.asarray(digits.train_labels[:1])
-    gradient = eqx.filter_jit(eqx.filter_grad(lambda m: task.loss(m, (images, labels, seeds))))
-    slope = gradient(model).output
-    others = np.delete(slope, labels[0], axis=1)
-    assert np.all(slope[:, labels[0]] <= 0) and np.any(slope[:, labels[0]] < 0)
+    slope = eqx.filter_jit(eqx.filter_grad(task.loss))(model, batch).output
+    label = int(batch.labels[0])
+    others = np.delete(slope, label, axis=1)
+    assert np.all(slope[:, label] <= 0) and np.any(slope[:, label] < 0)
     assert np.all(others >= 0) and np.all(np.any(others > 0, axis=0))
 
 
@@ -113,11 +111,11 @@ def test_silent_outputs_learn_from_pseudospikes(digits):
 )
 def test_digits_are_learnt(options, digits, as_users_do):
     task = small(epochs=2, batch_size=32, **options)
-    outcome = task.run(progress=False)
-    steps, epoch = task.n_steps(digits)
-    assert outcome.metrics["gradient_steps"] == steps == 2 * epoch
-    assert outcome.metrics["test_accuracy"] > 0.5  # chance level: 0.1
-    assert set(outcome.figures) == OF_LATENCIES and not outcome.animations
+    result = task.run(progress=False)
+    steps, epoch = task.n_steps(len(digits.train_labels))
+    assert result.metrics["gradient_steps"] == steps == 2 * epoch
+    assert result.metrics["test_accuracy"] > 0.5  # chance level: 0.1
+    assert set(result.figures) == OF_LATENCIES and not result.animations
     assert {f"{figure}.png" for figure in OF_LATENCIES} <= set(task.pictures)
 
 
@@ -130,16 +128,16 @@ def test_digits_are_learnt(options, digits, as_users_do):
 )
 def test_a_membrane_is_learnt(options, limit, as_users_do):
     task = MembraneEvent(steps=500, **options)
-    outcome = task.run(progress=False)
-    assert 0 < outcome.metrics["relative_error"] < limit
-    assert 0 < outcome.metrics["l1"] < 0.01
-    assert set(outcome.figures) == OF_CURVES
+    result = task.run(progress=False)
+    assert 0 < result.metrics["relative_error"] < limit
+    assert 0 < result.metrics["l1"] < 0.01
+    assert set(result.figures) == OF_CURVES
     assert {f"{figure}.png" for figure in OF_CURVES} == set(task.pictures)
 
 
 def test_time_constants_learn_unless_they_are_fixed(as_users_do):
     for constants, learnt in (("learnt", True), ("fixed", False)):
-        task = dataclasses.replace(TASKS["membrane-event"]().quick(), constants=constants)
+        task = MembraneEvent(**MembraneEvent.quick_settings, constants=constants)
         before, _, fitted = task.train(progress=False)
         start, end = (constraints.unwrap(net).neuron.parts for net in (before, fitted.model))
         for part, now in zip(start, end, strict=True):

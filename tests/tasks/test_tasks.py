@@ -13,6 +13,7 @@ import pytest
 from eventsnn import plots
 from eventsnn.discrete import OneToOne
 from eventsnn.tasks import TASKS, DataError, images, points
+from eventsnn.tasks.epochs import history, steps_per_dispatch
 
 DIGITS = ("leaky-classification", "rleaky-classification", "moving-mnist")
 OF_DIGITS = {"loss", "accuracy", "confusion", "raster", "membranes", "counts", "weights", "samples"}
@@ -33,7 +34,7 @@ def as_users_do():
 
 
 def quick(name, **options):
-    return dataclasses.replace(TASKS[name]().quick(), **options)
+    return TASKS[name](**TASKS[name].quick_settings | options)
 
 
 @pytest.mark.parametrize(
@@ -63,28 +64,28 @@ def quick(name, **options):
 def test_a_task_runs(name, options, metrics, figures, tmp_path, monkeypatch):
     monkeypatch.setattr(points, "_GRID", 20)
     task = quick(name, **options)
-    outcome = task.run(progress=False)
-    assert metrics | ALWAYS <= set(outcome.metrics)
-    for key, value in outcome.metrics.items():
+    result = task.run(progress=False)
+    assert metrics | ALWAYS <= set(result.metrics)
+    for key, value in result.metrics.items():
         assert np.isfinite(value) and value >= 0, key
         assert not key.startswith("test_accuracy") or value <= 1, key
-    assert len(losses(outcome)) == task.steps
-    assert outcome.metrics["final_loss"] == losses(outcome)[-1]
-    assert losses(outcome)[-2:].mean() < 0.97 * losses(outcome)[0]
-    assert set(outcome.figures) == figures
+    assert len(losses(result)) == task.steps
+    assert result.metrics["final_loss"] == losses(result)[-1]
+    assert losses(result)[-2:].mean() < 0.97 * losses(result)[0]
+    assert set(result.figures) == figures
     assert {f"{figure}.png" for figure in figures} <= set(TASKS[name].pictures)
     if name in DIGITS:
-        assert outcome.metrics["gradient_steps"] == task.steps
-        assert outcome.metrics["steps_per_epoch"] == 1442 // task.batch_size
-    assert set(outcome.animations) == ({"sample"} if name == "moving-mnist" else set())
-    assert {f"{movie}.gif" for movie in outcome.animations} <= set(TASKS[name].pictures)
-    for movie in outcome.animations.values():
+        assert result.metrics["gradient_steps"] == task.steps
+        assert result.metrics["steps_per_epoch"] == 1442 // task.batch_size
+    assert set(result.animations) == ({"sample"} if name == "moving-mnist" else set())
+    assert {f"{movie}.gif" for movie in result.animations} <= set(TASKS[name].pictures)
+    for movie in result.animations.values():
         plots.save_gif(movie, tmp_path / "sample.gif")
 
 
-def losses(outcome):
+def losses(result):
     """Training losses, as plotted in the picture."""
-    return outcome.figures["loss"].axes[0].lines[0].get_ydata()
+    return result.figures["loss"].axes[0].lines[0].get_ydata()
 
 
 def test_a_seed_is_a_run():
@@ -107,27 +108,28 @@ def test_a_seed_is_a_network_and_its_batches(name):
         task = quick(name, seed=seed, batch_size=8)
         data = task.load()
         arrays, rest = eqx.partition(task.build(jax.random.key(seed), (8, 8)), eqx.is_array)
-        batch = next(task.batches(data, "train"))
+        batch = images.Batch(*next(task.batches(data, "train")))
         first.append((arrays, batch))
         found.append(loss(arrays, batch))
     assert found[0] == found[1] != found[2]
     for a, b, c in zip(*map(jax.tree.leaves, first), strict=True):
         np.testing.assert_array_equal(a, b)
         assert np.size(a) == 1 or np.any(a != c)
-    # The seeds of a batch are for dropout and motion, which the other tasks do not use.
-    (arrays, (x, y, seeds)), expected = first[0], found[0]
-    assert (loss(arrays, (x, y, seeds + 1)) == expected) == (name != "moving-mnist")
+    # The keys of a batch are for dropout and motion, which the other tasks do not use.
+    (arrays, batch), expected = first[0], found[0]
+    other = batch._replace(key_data=batch.key_data[::-1])
+    assert (loss(arrays, other) == expected) == (name != "moving-mnist")
 
 
 def test_digits_are_learnt():
-    task = dataclasses.replace(
-        TASKS["leaky-classification"](steps=60), n_hidden=64, num_steps=10, learning_rate=5e-3
-    )
+    settings = {"steps": 60, "n_hidden": 64, "num_steps": 10, "learning_rate": 5e-3}
+    task = TASKS["leaky-classification"](**settings)
     data = task.load()
-    before, fitted = task.train(data, progress=False)
-    untrained, trained = (task.test(model, data) for model in (before, fitted.model))
-    assert fitted.losses[-5:].mean() < 0.25 * fitted.losses[0]
-    assert fitted.monitored[-5:].mean() < 0.4 * fitted.monitored[0]  # batches of the test set
+    result = task.train(data, progress=False)
+    before = next(history(result))
+    untrained, trained = (task.test(model, data) for model in (before, result.model))
+    assert result.losses[-5:].mean() < 0.25 * result.losses[0]
+    assert result.monitored[-5:].mean() < 0.4 * result.monitored[0]  # batches of the test set
     assert untrained.accuracies()[""] < 0.3 and trained.accuracies()[""] > 0.8
     matrix = trained.confusion(10)
     np.testing.assert_array_equal(matrix.sum(axis=1), np.bincount(data.test_labels))
@@ -136,21 +138,51 @@ def test_digits_are_learnt():
 
 def test_a_confusion_is_of_target_and_prediction():
     labels, predicted = np.array([0, 0, 2, 1, 2]), np.array([0, 2, 2, 1, 1])
-    test = images.Test(labels, predicted, {"membrane": labels})
+    test = images.TestResult(labels, predicted, {"membrane": labels})
     np.testing.assert_array_equal(test.confusion(3), [[1, 0, 1], [0, 1, 0], [0, 1, 1]])
     assert test.accuracies() == {"": 0.6, "_membrane": 1.0}
 
 
 def test_epochs_and_steps():
-    task = TASKS["leaky-classification"]()
-    data = task.load()
+    task = TASKS["leaky-classification"]
     for settings, steps in (
         ({}, task.default_epochs["digits"] * 11),
         ({"epochs": 2}, 22),
         ({"epochs": 2, "steps": 5}, 5),
         ({"epochs": 1, "batch_size": 1000}, 1),
     ):
-        assert dataclasses.replace(task, **settings).n_steps(data)[0] == steps
+        assert task(**settings).n_steps(1442)[0] == steps
+    for settings, expected in (
+        ({"batch_size": 1443}, "batch_size must be at most 1442, the .*, got 1443"),
+        ({"epochs": 10**6, "batch_size": 1}, "epochs must be at most .* 100000000 steps .*, got"),
+    ):
+        with pytest.raises(ValueError, match=expected):
+            task(**settings).n_steps(1442 if settings["batch_size"] > 1 else 10**8)
+
+
+def test_a_dispatch_ends_with_each_epoch():
+    for epoch, expected in ((1, 1), (11, 11), (41, 1), (156, 39), (468, 39), (80, 40)):
+        assert steps_per_dispatch(epoch) == expected
+
+
+def test_the_images_must_suffice_for_a_batch_of_each_split():
+    with pytest.raises(ValueError, match=r"batch_size must be at most 355, .*, got 356\."):
+        TASKS["leaky-classification"](batch_size=356).load()
+    with pytest.raises(ValueError, match="data_dir is only used with dataset='mnist', got 'here'"):
+        TASKS["leaky-classification"](data_dir="here").load()
+
+
+def test_defaults_depend_on_other_settings():
+    yin_yang, latency, delays = (TASKS[name] for name in ("yin-yang", "mnist-latency", "delays"))
+    assert (yin_yang().n_hidden, yin_yang(neuron="qif").n_hidden) == (200, 20)
+    assert yin_yang(neuron="qif", n_hidden=7, drive=0.5).drive == 0.5
+    assert latency(dataset="mnist").dropout == 0.2
+    assert latency(dataset="mnist", readout="ttfs", dropout=0.1).dropout == 0.1
+    assert delays(delays="none").alpha == 3 * delays().alpha
+    for task in TASKS.values():
+        unset = {name for name, value in dataclasses.asdict(task()).items() if value is None}
+        described = {name for name, of in task.options().items() if of.metadata["unset"]}
+        assert unset <= described <= {"steps", "average", "data_dir"}
 
 
 def test_a_test_set_is_seen_whole_whatever_the_batch():

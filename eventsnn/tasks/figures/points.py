@@ -13,23 +13,6 @@ from ...plots import style
 _N_SHOWN = 40
 
 
-def training(
-    losses: Float[np.ndarray, " steps"],
-    accuracies: Sequence[float],
-    epochs: Float[np.ndarray, " snapshots"],
-) -> dict[str, Figure]:
-    """Draw the loss per step, and the accuracy over the validation set per epoch."""
-    return {
-        "loss": plots.loss_curve(losses),
-        "accuracy": plots.curves(
-            {"validation set": accuracies},
-            x={"validation set": epochs},
-            x_label="epoch",
-            y_label="accuracy",
-        ),
-    }
-
-
 def regions(
     xy: Float[np.ndarray, "n 2"],
     labels: Int[np.ndarray, " n"],

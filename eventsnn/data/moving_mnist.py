@@ -141,13 +141,9 @@ def test_batches(
     _, *options = *_check(images, num_frames, canvas), _number(speed)
     checks.key("key", key)
     film = partial(_numbered, key, **dict(zip(_OPTIONS, options, strict=True)))
-    numbers = np.arange(len(images), dtype=np.uint32)
-    together = zip(
-        stills.test_batches(images, labels, batch_size),
-        stills.test_batches(numbers, labels, batch_size),
-        strict=True,
-    )
-    return ((film(x, number), y, valid) for (x, y, valid), (number, _, _) in together)
+    parts = stills.test_batches(images, labels, batch_size)
+    numbers = np.arange(batch_size, dtype=np.uint32)
+    return ((film(x, i * batch_size + numbers), y, valid) for i, (x, y, valid) in enumerate(parts))
 
 
 _OPTIONS = ("num_frames", "canvas", "speed")
