@@ -10,10 +10,16 @@ from pathlib import Path
 from subprocess import CalledProcessError
 from typing import Any, NoReturn
 
-from . import discrete, parity, quality, report, scaling, ttfs_regression, yin_yang
-from .client import WorkerError
-from .discrete_problems import TASKS
-from .images import VARIABLE, DataError
+from .discrete import benchmark as discrete
+from .discrete.problem import TASKS
+from .harness import report
+from .harness.mnist import VARIABLE, DataError
+from .harness.worker import WorkerError
+from .parity import benchmark as parity
+from .quality import benchmark as quality
+from .scaling import benchmark as scaling
+from .ttfs_regression import benchmark as ttfs_regression
+from .yin_yang import benchmark as yin_yang
 
 NAMES = {
     "ttfs-regression": "steps/s at start and end, compile time, memory, error; also of a peer",

@@ -14,27 +14,25 @@ import numpy as np
 import pytest
 
 from benchmarks import __main__ as cli
-from benchmarks import (
-    discrete,
-    images,
-    machine,
-    parity,
-    parity_cases,
-    parity_problems,
-    peers,
-    problem,
-    quality,
-    report,
-    scaling,
-    ttfs_regression,
-    yin_yang,
-    yin_yang_problem,
-)
-from benchmarks import discrete_problems as problems
-from benchmarks.client import Worker, WorkerError, worker_environment
-from benchmarks.workers import discrete_data, protocol
-from benchmarks.workers.discrete_commands import Commands, curve_errors
-from benchmarks.workers.discrete_worker import Eventsnn
+from benchmarks.discrete import benchmark as discrete
+from benchmarks.discrete import data as discrete_data
+from benchmarks.discrete import problem as problems
+from benchmarks.discrete.library import Commands, curve_errors
+from benchmarks.discrete.ours import Eventsnn
+from benchmarks.harness import environments as peers
+from benchmarks.harness import machine, report
+from benchmarks.harness import mnist as images
+from benchmarks.harness.worker import Worker, WorkerError, worker_environment
+from benchmarks.parity import benchmark as parity
+from benchmarks.parity import cases as parity_cases
+from benchmarks.parity import networks as parity_problems
+from benchmarks.quality import benchmark as quality
+from benchmarks.scaling import benchmark as scaling
+from benchmarks.ttfs_regression import benchmark as ttfs_regression
+from benchmarks.ttfs_regression import problem
+from benchmarks.workers import protocol
+from benchmarks.yin_yang import benchmark as yin_yang
+from benchmarks.yin_yang import problem as yin_yang_problem
 from eventsnn.data import yin_yang as points
 from eventsnn.tasks import YinYang
 

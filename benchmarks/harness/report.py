@@ -8,7 +8,7 @@ from typing import Any
 
 from .machine import slug
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(__file__).parents[1] / "results"
 
 
 def ratio(ours: float | None, peer: float | None) -> float | None:

@@ -16,8 +16,8 @@ import optax
 from eventax.evnn import EvNN  # pyright: ignore[reportMissingImports]
 from eventax.neuron_models import QIF  # pyright: ignore[reportMissingImports]
 
-from . import state
-from .protocol import peak_memory_mb, serve
+from ..workers import adam as state
+from ..workers.protocol import peak_memory_mb, serve
 
 
 def build(problem: dict[str, np.ndarray]) -> EvNN:

@@ -17,7 +17,7 @@ import numpy as np
 
 import eventsnn as esn
 
-from .protocol import peak_memory_mb, serve
+from ..workers.protocol import peak_memory_mb, serve
 
 # Time constants in ms. An isolated neuron fires about every 20 ms.
 TAU_MEM, TAU_SYN, T_MAX = 20.0, 5.0, 1e4

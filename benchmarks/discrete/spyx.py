@@ -14,8 +14,8 @@ import spyx  # pyright: ignore[reportMissingImports]
 from flax import nnx  # pyright: ignore[reportMissingImports]
 
 from . import jax_peer
-from .discrete_commands import serve_library
-from .discrete_data import Arrays, Chunk, Setting
+from .data import Arrays, Chunk, Setting
+from .library import serve_library
 
 NOTES = [
     "a neuron fires on its membrane of the step before, so each layer adds a step of delay",

@@ -9,10 +9,10 @@ import numpy as np
 
 import eventsnn as esn
 
-from .. import parity_problems as problems
-from . import parity_our_cases
-from .parity_neurons import PeerALIF
-from .protocol import serve
+from ..workers.protocol import serve
+from . import networks as problems
+from . import ours_cases as parity_our_cases
+from .alif import PeerALIF
 
 NEURONS = {
     "LIF": esn.LIF,

@@ -19,8 +19,8 @@ from eventsnn.cpu import compiler_options, prepare_cpu
 from eventsnn.discrete.trainable import trainable
 from eventsnn.train import make_step
 
-from .discrete_commands import serve_library
-from .discrete_data import Arrays, Chunk, Setting
+from .data import Arrays, Chunk, Setting
+from .library import serve_library
 
 
 def linear(weight: np.ndarray, bias: np.ndarray) -> eqx.nn.Linear:

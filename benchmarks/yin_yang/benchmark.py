@@ -14,14 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import machine, peers
-from . import yin_yang_problem as problem
-from .client import Worker
-from .report import ratio, table
-from .ttfs_regression import measure_start, say, summarise, take_turns
+from ..harness import environments as peers
+from ..harness import machine
+from ..harness.report import ratio, table
+from ..harness.worker import Worker
+from ..ttfs_regression.benchmark import measure_start, say, summarise, take_turns
+from . import problem
 
-OURS = "benchmarks.workers.yin_yang_worker"
-PEERS = {"eventax": "benchmarks.workers.yin_yang_eventax_worker"}
+OURS = "benchmarks.yin_yang.ours"
+PEERS = {"eventax": "benchmarks.yin_yang.eventax"}
 DTYPES = {"ours": "float64", "ours_float32": "float32", "peer": "float64"}
 
 

@@ -5,9 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from .client import ROOT
+from .worker import ROOT
 
-REQUIREMENTS = Path(__file__).parent / "requirements"
+REQUIREMENTS = Path(__file__).parents[1] / "requirements"
 VENVS = ROOT / ".bench-venvs"
 
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from .discrete_data import Chunk
+from .data import Chunk
 
 Outputs = tuple[jax.Array | None, jax.Array | None]
 

@@ -22,8 +22,8 @@ from eventsnn.tasks import TTFSRegression
 from eventsnn.tasks.ttfs_regression import trainable
 from eventsnn.train import make_step
 
-from . import state
-from .protocol import peak_memory_mb, serve
+from ..workers import adam as state
+from ..workers.protocol import peak_memory_mb, serve
 
 CHUNK = 20
 

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import images, machine
-from .client import ROOT, WorkerError, worker_environment
-from .report import table
-from .ttfs_regression import say
+from ..harness import machine
+from ..harness import mnist as images
+from ..harness.report import table
+from ..harness.worker import ROOT, WorkerError, worker_environment
+from ..ttfs_regression.benchmark import say
 
 
 @dataclass(frozen=True)

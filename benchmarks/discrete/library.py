@@ -5,8 +5,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from .discrete_data import Arrays, Chunk, Data, Setting
-from .protocol import peak_memory_mb, serve
+from ..workers.protocol import peak_memory_mb, serve
+from .data import Arrays, Chunk, Data, Setting
 
 
 class Library(Protocol):

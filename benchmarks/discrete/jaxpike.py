@@ -16,8 +16,8 @@ import jaxpike as jp  # pyright: ignore[reportMissingImports]
 import numpy as np
 
 from . import jax_peer
-from .discrete_commands import serve_library
-from .discrete_data import Arrays, Chunk, Setting
+from .data import Arrays, Chunk, Setting
+from .library import serve_library
 
 AT_ONCE = "a spike resets its neuron in the same step, and the gradient passes through the reset"
 READOUT = (

@@ -16,7 +16,7 @@ from eventax.adjoint import EventPropAdjoint  # pyright: ignore[reportMissingImp
 from eventax.evnn import EvNN  # pyright: ignore[reportMissingImports]
 from eventax.io import load_evnn, save_evnn  # pyright: ignore[reportMissingImports]
 
-from .. import parity_cases as cases
+from . import cases
 
 LIF: dict[str, Any] = {"thresh": 1.0, "tmem": cases.TAU, "tsyn": cases.TAU / 2, "init_bias": 0.0}
 ACCURATE = {

@@ -14,8 +14,8 @@ import torch  # pyright: ignore[reportMissingImports]
 from snntorch import functional, surrogate  # pyright: ignore[reportMissingImports]
 from torch import nn  # pyright: ignore[reportMissingImports]
 
-from .discrete_commands import serve_library
-from .discrete_data import Arrays, Chunk, Setting
+from .data import Arrays, Chunk, Setting
+from .library import serve_library
 
 
 class LeakyNet(nn.Module):

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 
 import eventsnn as esn
 
-from .. import parity_cases as cases
-from .parity_neurons import PeerALIF
+from . import cases
+from .alif import PeerALIF
 
 ONCE = jnp.array([[1.0]])
 SILENT = jnp.array([[inf]])

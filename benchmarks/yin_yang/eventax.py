@@ -13,8 +13,8 @@ import numpy as np
 from eventax.evnn import FFEvNN  # pyright: ignore[reportMissingImports]
 from eventax.neuron_models import QIF  # pyright: ignore[reportMissingImports]
 
-from .eventax_worker import Trainer
-from .protocol import serve
+from ..ttfs_regression.eventax import Trainer
+from ..workers.protocol import serve
 
 
 def build(problem: dict[str, np.ndarray], dtype: Any) -> FFEvNN:

@@ -12,11 +12,11 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
-from . import machine
-from .client import Worker
-from .report import ratio, table
+from ..harness import machine
+from ..harness.report import ratio, table
+from ..harness.worker import Worker
 
-WORKER = "benchmarks.workers.scaling_worker"
+WORKER = "benchmarks.scaling.ours"
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,9 @@ from eventax import neuron_models as models  # pyright: ignore[reportMissingImpo
 from eventax.adjoint import EventPropAdjoint  # pyright: ignore[reportMissingImports]
 from eventax.evnn import EvNN, FFEvNN  # pyright: ignore[reportMissingImports]
 
-from .. import parity_problems as problems
-from . import parity_peer_cases
-from .protocol import serve
+from ..workers.protocol import serve
+from . import eventax_cases as parity_peer_cases
+from . import networks as problems
 
 # Names of the constants in eventsnn: the keyword of eventax's constructor, and the attribute.
 CONSTANTS = {

@@ -20,16 +20,17 @@ from typing import Any
 
 import numpy as np
 
-from . import machine, peers
-from . import parity_cases as cases
-from . import parity_problems as problems
-from .client import Worker
-from .report import table
-from .ttfs_regression import say
+from ..harness import environments as peers
+from ..harness import machine
+from ..harness.report import table
+from ..harness.worker import Worker
+from ..ttfs_regression.benchmark import say
+from . import cases
+from . import networks as problems
 
 PEER = "eventax"
-PEERS_WORKER = "benchmarks.workers.parity_worker"
-OURS = "benchmarks.workers.parity_ours"
+PEERS_WORKER = "benchmarks.parity.eventax"
+OURS = "benchmarks.parity.ours"
 WHO = ("peer", "ours", "truth")
 ANSWERS = ("ttfs", "spikes", "states")
 #: Absolute floors, in ms or units of the potential and per unit of the parameter. Below them,

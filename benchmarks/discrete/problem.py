@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .images import Images
-from .workers.discrete_data import Arrays, Setting
+from ..harness.mnist import Images
+from .data import Arrays, Setting
 
 ALL = ("snntorch", "spyx", "jaxpike")
 

@@ -16,12 +16,14 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from . import machine, peers, problem
-from .client import Worker
-from .report import ratio, table
+from ..harness import environments as peers
+from ..harness import machine
+from ..harness.report import ratio, table
+from ..harness.worker import Worker
+from . import problem
 
-OURS = "benchmarks.workers.eventsnn_worker"
-PEERS = {"eventax": "benchmarks.workers.eventax_worker"}
+OURS = "benchmarks.ttfs_regression.ours"
+PEERS = {"eventax": "benchmarks.ttfs_regression.eventax"}
 
 
 @dataclass(frozen=True)

@@ -18,14 +18,16 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from . import discrete_problems as problems
-from . import images, machine, peers
-from .client import Worker
-from .report import ratio, table
-from .ttfs_regression import measure_start, say, summarise, take_turns
+from ..harness import environments as peers
+from ..harness import machine
+from ..harness import mnist as images
+from ..harness.report import ratio, table
+from ..harness.worker import Worker
+from ..ttfs_regression.benchmark import measure_start, say, summarise, take_turns
+from . import problem as problems
 
-OURS = "benchmarks.workers.discrete_worker"
-PEERS = {name: f"benchmarks.workers.{name}_worker" for name in problems.ALL}
+OURS = "benchmarks.discrete.ours"
+PEERS = {name: f"benchmarks.discrete.{name}" for name in problems.ALL}
 COMPARED = 5
 LABELS = {
     "accuracy": "test accuracy",

@@ -12,8 +12,8 @@ from eventsnn.cpu import prepare_cpu
 from eventsnn.data.yin_yang import Samples
 from eventsnn.tasks.yin_yang import YinYang
 
-from .eventsnn_worker import Trainer, sharing
-from .protocol import serve
+from ..ttfs_regression.ours import Trainer, sharing
+from ..workers.protocol import serve
 
 
 class YinYangTrainer(Trainer):
