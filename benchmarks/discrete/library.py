@@ -1,66 +1,62 @@
-"""Commands of a discrete-time worker, implemented on the `Library` interface."""
+"""Commands of a discrete-time worker; a subclass per library implements the hooks."""
 
 import time
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
-from ..workers.protocol import peak_memory_mb, serve
-from .data import Arrays, Chunk, Data, Setting
+from ..workers.files import Arrays, write
+from .data import Chunk, Data, Setting
 
 
-class Library(Protocol):
-    """Interface of a library. Batches are NumPy arrays, samples first; see `Chunk`."""
+class Library:
+    """Worker commands: `open` once, then `load`, `train`, `losses`, `evaluate` and `save`.
 
-    def open(self, setting: Setting) -> dict[str, Any]:
-        """Set up the task. The reply states whether the library `compiles`, its number of `threads`
-        if known, and in `notes` any deviation from the task."""
-        ...
+    A subclass implements the methods with an underscore. Batches are NumPy arrays, samples first.
+    """
 
-    def load(self, parameters: Arrays) -> None:
+    def _open(self) -> dict[str, Any]:
+        """Set up the task in `self.setting`.
+
+        The reply states whether the library `compiles`, its number of `threads` if known, and in
+        `notes` any deviation from the task.
+        """
+        raise NotImplementedError
+
+    def _load(self, values: Arrays) -> None:
         """Set the parameters, with a new optimiser state."""
-        ...
+        raise NotImplementedError
 
-    def parameters(self) -> Arrays:
-        """Current parameters, in the format of `load`, without the optimiser state."""
-        ...
+    def _parameters(self) -> Arrays:
+        """Current parameters, in the format of `_load`, without the optimiser state."""
+        raise NotImplementedError
 
-    def place(self, chunk: Chunk) -> Any:
+    def _place(self, chunk: Chunk) -> Any:
         """Copy the batches to the library's memory; not timed."""
-        ...
+        raise NotImplementedError
 
-    def train(self, placed: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Train one step per batch, synchronously; return the losses, and those of the test
-        batches."""
-        ...
+    def _train(self, placed: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Train one step per batch, synchronously; return the losses, and the test losses."""
+        raise NotImplementedError
 
-    def loss(self, x: np.ndarray, y: np.ndarray) -> float:
+    def _loss(self, x: np.ndarray, y: np.ndarray) -> float:
         """Loss of one batch, without training and without dropout."""
-        ...
+        raise NotImplementedError
 
-    def predict(self, x: np.ndarray) -> np.ndarray:
+    def _predict(self, x: np.ndarray) -> np.ndarray:
         """Scores (batch, classes) or, for the regression, membrane potentials (batch, time, 1)."""
-        ...
+        raise NotImplementedError
 
+    def open(self, problem: str, setting: dict[str, Any]) -> dict[str, Any]:
+        self.setting = Setting(**setting)
+        self.data = Data(problem, self.setting)
+        return {"compiles": True, "threads": None, "notes": []} | self._open()
 
-class Commands:
-    """Worker commands: `open` once, then `load`, `train`, `losses`, `evaluate` and `save` in any
-    order."""
+    def load(self, path: str) -> None:
+        self._load(self.data.load(path))
 
-    def __init__(self, library: Library) -> None:
-        self.library = library
-
-    def open(self, problem: str) -> dict[str, Any]:
-        self.data = Data(problem)
-        return self.library.open(self.data.setting)
-
-    def load(self, path: str) -> dict[str, Any]:
-        self.library.load(self.data.load(path))
-        return {}
-
-    def save(self, path: str) -> dict[str, Any]:
-        np.savez(path, allow_pickle=False, **self.library.parameters())
-        return {}
+    def save(self, path: str) -> None:
+        write(path, self._parameters())
 
     def train(self, first: int, steps: int, mean_last: int = 0) -> dict[str, Any]:
         """Train steps `first` to `first + steps`; the preparation of the data is not timed.
@@ -71,41 +67,34 @@ class Commands:
         seconds, losses, test_losses = 0.0, [], []
         self.seen: list[Arrays] = []
         for chunk in self.data.chunks(first, steps):
-            placed = self.library.place(chunk)
+            placed = self._place(chunk)
             start = time.perf_counter()
-            these, of_test = self.library.train(placed)
+            these, of_test = self._train(placed)
             seconds += time.perf_counter() - start
-            losses += np.asarray(these).tolist()
-            test_losses += np.asarray(of_test).tolist()
+            losses += these.tolist()
+            test_losses += of_test.tolist()
             if len(losses) > steps - mean_last:
-                self.seen.append(self.library.parameters())
+                self.seen.append(self._parameters())
         return {"seconds": seconds, "losses": losses, "test_losses": test_losses}
 
     def losses(self, first: int, steps: int) -> dict[str, Any]:
         """Losses of several batches with the current parameters."""
         chunks = self.data.chunks(first, steps, largest=1)
-        return {"losses": [self.library.loss(chunk.x[0], chunk.y[0]) for chunk in chunks]}
+        return {"losses": [self._loss(chunk.x[0], chunk.y[0]) for chunk in chunks]}
 
-    def evaluate(self) -> dict[str, Any]:
+    def evaluate(self) -> dict[str, float]:
         """Accuracy on all test images, or the errors of the membrane potential on the curve."""
-        if self.data.setting.loss == "mse":
-            return curve_errors(self.library.predict(self.data.order["x"]), self.data.order["y"])
-        correct = total = 0
-        for x, y in self.data.tests():
-            correct += int(np.sum(np.argmax(self.library.predict(x), axis=-1) == y))
-            total += len(y)
-        return {"accuracy": correct / total}
+        if self.setting.loss == "mse":
+            return curve_errors(self._predict(self.data.drawn["x"]), self.data.drawn["y"])
+        right = [np.argmax(self._predict(x), axis=-1) == y for x, y in self.data.tests()]
+        return {"accuracy": float(np.mean(np.concatenate(right)))}
 
-    def evaluate_mean(self) -> dict[str, Any]:
+    def evaluate_mean(self) -> dict[str, float]:
         """Evaluation of the mean network or, without one, of the current network."""
         if self.seen:
-            names = self.seen[0]
-            mean = {name: np.mean([p[name] for p in self.seen], axis=0) for name in names}
-            self.library.load({name: np.asarray(x, np.float32) for name, x in mean.items()})
+            means = {name: np.mean([p[name] for p in self.seen], axis=0) for name in self.seen[0]}
+            self._load({name: mean.astype(np.float32) for name, mean in means.items()})
         return {f"{key}_of_mean": value for key, value in self.evaluate().items()}
-
-    def memory(self) -> dict[str, Any]:
-        return {"peak_memory_mb": peak_memory_mb()}
 
 
 def curve_errors(membrane: np.ndarray, target: np.ndarray) -> dict[str, float]:
@@ -113,10 +102,3 @@ def curve_errors(membrane: np.ndarray, target: np.ndarray) -> dict[str, float]:
     error = np.abs(np.asarray(membrane, np.float64) - target)
     relative = error[:, 1:] / np.abs(target[:, 1:])
     return {"relative_error": float(np.mean(relative)), "l1": float(np.mean(error))}
-
-
-def serve_library(library: Library) -> None:
-    """Answer requests of the harness until its input ends."""
-    commands = Commands(library)
-    names = ("open", "load", "save", "train", "losses", "evaluate", "evaluate_mean", "memory")
-    serve({name: getattr(commands, name) for name in names})

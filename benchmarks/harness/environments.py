@@ -5,15 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from .worker import ROOT
+from .report import log
 
-REQUIREMENTS = Path(__file__).parents[1] / "requirements"
-VENVS = ROOT / ".bench-venvs"
-
-
-def available() -> list[str]:
-    """Peers with pinned requirements."""
-    return sorted(path.stem for path in REQUIREMENTS.glob("*.txt"))
+BENCHMARKS = Path(__file__).resolve().parents[1]
+REQUIREMENTS = BENCHMARKS / "requirements"
+VENVS = BENCHMARKS.parent / ".bench-venvs"
 
 
 def python_of(venv: Path) -> Path:
@@ -28,19 +24,17 @@ def ensure(peer: str, venvs: Path = VENVS) -> Path:
     changed or an earlier installation did not finish: the stamp is a copy of the requirements that
     is written last.
     """
-    wanted = (REQUIREMENTS / f"{peer}.txt").read_text()
-    venv = venvs / peer
+    requirements, venv = REQUIREMENTS / f"{peer}.txt", venvs / peer
+    wanted = requirements.read_text()
     python, stamp = python_of(venv), venv / "installed-requirements.txt"
     if not python.exists():
-        print(f"making a virtual environment for {peer}", file=sys.stderr)
+        log(f"making a virtual environment for {peer}")
         venvs.mkdir(exist_ok=True)
         (venvs / ".gitignore").write_text("*\n")
         subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True, stdout=sys.stderr)
     if not stamp.exists() or stamp.read_text() != wanted:
-        print(f"installing {peer}", file=sys.stderr)
+        log(f"installing {peer}")
         pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run(
-            [*pip, "-r", str(REQUIREMENTS / f"{peer}.txt")], check=True, stdout=sys.stderr
-        )
+        subprocess.run([*pip, "-r", str(requirements)], check=True, stdout=sys.stderr)
         stamp.write_text(wanted)
     return python

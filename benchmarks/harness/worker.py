@@ -1,11 +1,16 @@
-"""Harness side of the protocol: a worker subprocess that answers one request at a time."""
+"""Harness side of the protocol: worker processes that answer one request at a time."""
 
 import contextlib
 import json
 import os
 import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+from . import environments
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -16,11 +21,8 @@ class WorkerError(RuntimeError):
 
 def worker_environment() -> dict[str, str]:
     """Return the environment without JAX and XLA settings: CPU only, no compilation cache."""
-    kept = {
-        k: v
-        for k, v in os.environ.items()
-        if not k.startswith(("JAX_", "XLA_")) and k != "PYTHONPATH"
-    }
+    own = ("JAX_", "XLA_", "PYTHONPATH")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(own)}
     return kept | {"JAX_PLATFORMS": "cpu", "JAX_ENABLE_COMPILATION_CACHE": "false"}
 
 
@@ -38,20 +40,19 @@ class Worker:
             env=worker_environment(),
         )
 
-    def ask(self, command: str, **arguments: Any) -> dict[str, Any]:
-        """Send one request and wait for its reply."""
+    def request(self, command: str, **arguments: Any) -> dict[str, Any]:
+        """Send one request and wait for its reply. Paths are sent as text."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        try:
-            self.process.stdin.write(json.dumps({"command": command, **arguments}) + "\n")
+        line = ""
+        with contextlib.suppress(BrokenPipeError):
+            request = json.dumps({"command": command, **arguments}, default=str)
+            self.process.stdin.write(request + "\n")
             self.process.stdin.flush()
             line = self.process.stdout.readline()
-        except BrokenPipeError:
-            line = ""
         if not line:
-            raise WorkerError(
-                f"{self.module} ended during {command!r} (exit code {self.process.wait()})"
-            )
+            code = self.process.wait()
+            raise WorkerError(f"{self.module} ended during {command!r} (exit code {code})")
         reply = json.loads(line)
         if not reply.pop("ok"):
             raise WorkerError(f"{self.module}: {command!r} failed: {reply['error']}")
@@ -65,3 +66,24 @@ class Worker:
             self.process.stdin.close()
         self.process.wait()
         self.process.stdout.close()
+
+
+@contextlib.contextmanager
+def started(
+    folder: str, peer: str | None = None, ours: Sequence[str] = ("ours",)
+) -> Iterator[tuple[dict[str, Worker], Path]]:
+    """Start the workers of a benchmark, and make a temporary directory for their files.
+
+    The workers are the module `ours` of the benchmark, one process per name in `ours`, and the
+    module of the peer, named "peer", in the environment of the peer.
+    """
+    commands: dict[str, tuple[str | Path, str]] = dict.fromkeys(
+        ours, (sys.executable, f"benchmarks.{folder}.ours")
+    )
+    if peer is not None:
+        commands["peer"] = (environments.ensure(peer), f"benchmarks.{folder}.peer_{peer}")
+    with tempfile.TemporaryDirectory() as files, contextlib.ExitStack() as stack:
+        workers = {name: Worker(*command) for name, command in commands.items()}
+        for worker in workers.values():
+            stack.enter_context(contextlib.closing(worker))
+        yield workers, Path(files)

@@ -11,79 +11,75 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from ..harness import machine
-from ..harness import mnist as images
-from ..harness.report import table
+from ..harness import mnist
+from ..harness.benchmark import Benchmark, count, option
+from ..harness.report import log, table
 from ..harness.worker import ROOT, WorkerError, worker_environment
-from ..ttfs_regression.benchmark import say
+
+STATISTICS = ("mean", "sd", "median", "steps_per_second", "seconds")
 
 
 @dataclass(frozen=True)
 class Case:
-    """Task with its options, its main metric, and the number of seeds."""
+    """Command `eventsnn run` of a task, number of seeds, data set, and main metric."""
 
-    task: str
-    options: tuple[str, ...]
-    metric: str
+    command: str
     seeds: int
-    mnist: bool = True
+    mnist: bool = False
+    metric: str = "test_accuracy"
 
 
 CASES = {
-    "yin-yang, LIF": Case("yin-yang", (), "test_accuracy", 10, False),
-    "yin-yang, QIF": Case("yin-yang", ("--neuron", "qif"), "test_accuracy", 5, False),
-    "delays, learnt": Case("delays", (), "test_accuracy", 5, False),
-    "delays, none": Case("delays", ("--delays", "none"), "test_accuracy", 5, False),
-    "membrane-event": Case("membrane-event", (), "relative_error", 5, False),
-    "mnist-latency, voltage": Case("mnist-latency", (), "test_accuracy", 1),
-    "mnist-latency, first spikes": Case("mnist-latency", ("--readout", "ttfs"), "test_accuracy", 1),
-    "leaky-classification": Case("leaky-classification", (), "test_accuracy", 3),
-    "rleaky-classification, counts": Case("rleaky-classification", (), "test_accuracy", 3),
+    "yin-yang, LIF": Case("yin-yang", 10),
+    "yin-yang, QIF": Case("yin-yang --neuron qif", 5),
+    "delays, learnt": Case("delays", 5),
+    "delays, none": Case("delays --delays none", 5),
+    "membrane-event": Case("membrane-event", 5, metric="relative_error"),
+    "mnist-latency, voltage": Case("mnist-latency", 1, mnist=True),
+    "mnist-latency, first spikes": Case("mnist-latency --readout ttfs", 1, mnist=True),
+    "leaky-classification": Case("leaky-classification", 3, mnist=True),
+    "rleaky-classification, counts": Case("rleaky-classification", 3, mnist=True),
     "rleaky-classification, membranes": Case(
-        "rleaky-classification", ("--objective", "membrane"), "test_accuracy", 3
+        "rleaky-classification --objective membrane", 3, mnist=True
     ),
-    "moving-mnist": Case("moving-mnist", (), "test_accuracy", 3),
-    "membrane-regression, 100 steps": Case("membrane-regression", (), "relative_error", 10, False),
+    "moving-mnist": Case("moving-mnist", 3, mnist=True),
+    "membrane-regression, 100 steps": Case("membrane-regression", 10, metric="relative_error"),
     "membrane-regression, 10000 steps": Case(
-        "membrane-regression", ("--steps", "10000"), "relative_error", 10, False
+        "membrane-regression --steps 10000", 10, metric="relative_error"
     ),
 }
 
 
 @dataclass(frozen=True)
 class Options:
-    """Selection of cases, by parts of their names, and the number of seeds (default: one per
-    case)."""
+    """Selection of cases, by parts of their names, and the number of seeds."""
 
-    only: tuple[str, ...] = ()
-    seeds: int | None = None
-    data_dir: Path | None = None
+    seeds: int | None = count(None, "number of seeds; default: one number per case")
+    data_dir: str | None = option(None, mnist.HELP, metavar="DIR")
+    only: tuple[str, ...] = option(
+        (), "cases whose name contains one of these", nargs="+", metavar="TEXT"
+    )
     quick: bool = False
-
-
-QUICK = Options(seeds=1, quick=True)
 
 
 def command(case: Case, seed: int, options: Options, out: str) -> list[str]:
     """Command line of one run."""
-    line = ["run", case.task, *case.options, "--seed", str(seed), "--out", out]
+    line = ["run", *case.command.split(), "--seed", str(seed), "--out", out]
     if options.quick:
         return [*line, "--quick"]
     if case.mnist:
-        line += ["--dataset", "mnist", "--data-dir", str(images.folder_of(options.data_dir))]
+        line += ["--dataset", "mnist", "--data-dir", str(mnist.folder_of(options.data_dir))]
     return line
 
 
 def one_run(case: Case, seed: int, options: Options) -> dict[str, Any]:
     """Metrics of one run, and its wall time in seconds."""
-    program = "import sys; from eventsnn.cli import main; sys.exit(main())"
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as out:
         done = subprocess.run(
-            [sys.executable, "-c", program, *command(case, seed, options, out)],
+            [sys.executable, "-m", "eventsnn", *command(case, seed, options, out)],
             cwd=ROOT,
             env=worker_environment(),
             capture_output=True,
@@ -91,21 +87,27 @@ def one_run(case: Case, seed: int, options: Options) -> dict[str, Any]:
             check=False,
         )
     if done.returncode:
-        raise WorkerError(f"{case.task} failed: {(done.stderr.splitlines() or ['no message'])[-1]}")
+        message = (done.stderr.splitlines() or ["no message"])[-1]
+        raise WorkerError(f"{case.command} failed: {message}")
     metrics = json.loads(done.stdout.splitlines()[-1])
     return metrics | {"seconds": time.perf_counter() - start}
 
 
 def summary(case: Case, runs: list[dict[str, Any]]) -> dict[str, Any]:
     """Statistics over all seeds."""
-    others = {k for k in runs[0] if k.startswith(case.metric) and k != case.metric}
+    metrics = {key: of_seeds([run[key] for run in runs]) for key in metrics_of(case, runs[0])}
     return {
         "metric": case.metric,
-        **of_seeds([run[case.metric] for run in runs]),
+        **metrics.pop(case.metric),
         "seconds": statistics.median(run["seconds"] for run in runs),
         "steps_per_second": statistics.median(run["steps_per_second"] for run in runs),
-        "others": {k: of_seeds([run[k] for run in runs]) for k in sorted(others)},
+        "others": metrics,
     }
+
+
+def metrics_of(case: Case, run: dict[str, Any]) -> list[str]:
+    """Names of the main metric and of its variants."""
+    return sorted(key for key in run if key.startswith(case.metric))
 
 
 def of_seeds(values: list[float]) -> dict[str, Any]:
@@ -119,30 +121,33 @@ def of_seeds(values: list[float]) -> dict[str, Any]:
 
 
 def run(options: Options) -> dict[str, Any]:
-    """Run all cases sequentially."""
-    described, found = machine.describe(), {}
+    """Run all selected cases sequentially."""
+    found = {}
     for name, case in CASES.items():
         if options.only and not any(part in name for part in options.only):
             continue
         runs = []
         for seed in range(options.seeds or case.seeds):
             runs.append(one_run(case, seed, options))
-            say(f"{name}, seed {seed}: {case.metric} {runs[-1][case.metric]:.4f}")
+            log(f"{name}, seed {seed}: {case.metric} {runs[-1][case.metric]:.4f}")
         found[name] = summary(case, runs)
-    return {
-        "benchmark": "quality",
-        "quick": options.quick,
-        "cases": found,
-        "machine": described,
-    }
+    return {"quick": options.quick, "cases": found}
 
 
 def describe(result: dict[str, Any]) -> str:
     """Format one line per case, and one per additional metric."""
-    shown = ("mean", "sd", "median", "steps_per_second", "seconds")
     rows = []
     for name, case in result["cases"].items():
-        for metric, figures in {case["metric"]: case, **case["others"]}.items():
-            rows.append((name, metric, len(figures["values"]), *map(figures.get, shown)))
-    header = ("task", "metric", "seeds", "mean", "sd", "median", "steps/s", "seconds a run")
+        for metric, values in {case["metric"]: case, **case["others"]}.items():
+            rows.append((name, metric, len(values["values"]), *map(values.get, STATISTICS)))
+    header = ("task", "metric", "seeds", "mean", "sd", "median", "steps/s", "seconds per run")
     return table(header, rows)
+
+
+BENCHMARK = Benchmark(
+    "test results of the tasks, over seeds",
+    run,
+    describe,
+    full=Options(),
+    quick=Options(seeds=1, quick=True),
+)

@@ -16,8 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 
 import eventsnn as esn
+from eventsnn.tasks.ttfs_regression import trainable
 
-from ..workers.protocol import peak_memory_mb, serve
+from ..workers.protocol import memory, serve
 
 # Time constants in ms. An isolated neuron fires about every 20 ms.
 TAU_MEM, TAU_SYN, T_MAX = 20.0, 5.0, 1e4
@@ -26,8 +27,7 @@ WEIGHT = 5.0
 
 
 def build(n: int, events: int, dtype: str) -> esn.EventNetwork:
-    """Build `n` neurons, all-to-all without self-connections, one input; weights scale as
-    1/sqrt(n)."""
+    """Build `n` neurons, all-to-all but not to themselves, one input; weights ~ 1/sqrt(n)."""
     rng = np.random.default_rng(n)
     mask = np.concatenate([~np.eye(n, dtype=bool), np.ones((1, n), bool)])
     weights = mask * rng.normal(0.0, WEIGHT / np.sqrt(n), mask.shape)
@@ -52,11 +52,8 @@ def measure(n: int, events: int, dtype: str, batch: int, rounds: int) -> dict[st
     """Compile, then measure the median of `rounds` steps; temporary memory is as planned by XLA."""
     jax.config.update("jax_enable_x64", dtype == "float64")
     net = build(n, events, dtype)
-    nothing = jax.tree.map(lambda _: False, net)
-    spec = eqx.tree_at(lambda net: (net.weights, net.neuron.bias), nothing, (True, True))
-    trained, fixed = eqx.partition(net, spec)
-    first = np.random.default_rng(0).uniform(0.0, 1.0, (batch, 1, 1))
-    in_times = jnp.asarray(first, dtype)
+    trained, fixed = eqx.partition(net, trainable(net))
+    in_times = jnp.asarray(np.random.default_rng(0).uniform(0.0, 1.0, (batch, 1, 1)), dtype)
 
     start = time.perf_counter()
     step = eqx.filter_jit(eqx.filter_value_and_grad(loss, has_aux=True))
@@ -75,7 +72,7 @@ def measure(n: int, events: int, dtype: str, batch: int, rounds: int) -> dict[st
         "gradient_finite": bool(all(jnp.all(jnp.isfinite(g)) for g in jax.tree.leaves(grads))),
         "temporary_mb": compiled.compiled.memory_analysis().temp_size_in_bytes / 1e6,
         "weights_mb": net.weights.nbytes / 1e6,
-        "peak_memory_mb": peak_memory_mb(),
+        **memory(),
     }
 
 

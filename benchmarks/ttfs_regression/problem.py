@@ -5,9 +5,9 @@ Setting: 20 recurrent QIF neurons without self-connections and one output; input
 target 5 sin(2 pi x / 10) + x + 30.
 """
 
-from pathlib import Path
-
 import numpy as np
+
+from ..workers.files import Arrays
 
 N_POP = 20
 BATCH = 64
@@ -17,7 +17,7 @@ SETTING = {
     "tau_syn": 5.0,
     "t_max": 80.0,
     "max_events": 500,
-    "batch": BATCH,
+    "batch_size": BATCH,
     "learning_rate": 0.1,
 }
 
@@ -36,27 +36,12 @@ def target(x: np.ndarray) -> np.ndarray:
     return 5.0 * np.sin(2 * np.pi * x / 10) + x + 30.0
 
 
-def make(seed: int, steps: int = STEPS) -> dict[str, np.ndarray]:
-    """Draw the data for `steps` training steps: setting, mask, initial state, data, test grid."""
-    rng = np.random.default_rng(seed)
-    mask = connections()
+def make(seed: int, steps: int = STEPS) -> Arrays:
+    """Draw mask, initial state, batches for `steps` training steps, and test grid."""
+    rng, mask = np.random.default_rng(seed), connections()
     weights = mask * rng.uniform(0.0, 40.0, mask.shape)
     bias = rng.uniform(-0.25, 0.25, N_POP + 1)
-    x = rng.uniform(0.0, 30.0, steps * BATCH)
-    x_test = np.linspace(0.0, 30.0, 100)
-    arrays = {
-        "weights": weights,
-        "bias": bias,
-        "x": x,
-        "y": target(x),
-        "x_test": x_test,
-        "y_test": target(x_test),
-    }
-    settings = {name: np.asarray(value) for name, value in SETTING.items()}
-    return {name: a.astype(np.float32) for name, a in arrays.items()} | settings | {"mask": mask}
-
-
-def write(path: Path, seed: int, steps: int = STEPS) -> Path:
-    """Save the problem in a file for the workers."""
-    np.savez(path, allow_pickle=False, **make(seed, steps))
-    return path
+    x, x_test = rng.uniform(0.0, 30.0, (steps, BATCH)), np.linspace(0.0, 30.0, 100)
+    arrays = {"weights": weights, "bias": bias, "x": x, "x_test": x_test}
+    arrays |= {"y": target(x), "y_test": target(x_test)}
+    return {name: a.astype(np.float32) for name, a in arrays.items()} | {"mask": mask}

@@ -11,24 +11,21 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax.tree_utils as otu
+
+from . import files
 
 Where = Callable[[Any], tuple[Any, Any]]
 
 
 def read(path: str, model: Any, fresh: Any, where: Where) -> tuple[Any, Any]:
-    """Return `model` and its Adam state with the values of the file; `fresh` is the initial Adam
-    state."""
-    with np.load(path) as file:
-        values = {name: file[name] for name in file.files}
+    """Return `model` and its Adam state with the values of the file; `fresh` is a new state."""
+    values = files.read(path)
 
     def fill(tree: Any, prefix: str) -> Any:
-        old = where(tree)
-        new = tuple(values[prefix + name] for name in ("weights", "bias"))
-        return eqx.tree_at(
-            where, tree, tuple(jnp.asarray(n, o.dtype) for n, o in zip(new, old, strict=True))
-        )
+        pairs = zip(("weights", "bias"), where(tree), strict=True)
+        new = [jnp.asarray(values[prefix + name], old.dtype) for name, old in pairs]
+        return eqx.tree_at(where, tree, tuple(new))
 
     model = fill(model, "")
     if "count" not in values:
@@ -37,11 +34,11 @@ def read(path: str, model: Any, fresh: Any, where: Where) -> tuple[Any, Any]:
     return model, otu.tree_set(fresh, count=jnp.asarray(values["count"]), **moments)
 
 
-def write(path: str, model: Any, adam: Any, where: Where) -> None:
+def write(path: str, model: Any, state: Any, where: Where) -> None:
     """Save the trained leaves and Adam's moments; the counterpart of `read`."""
-    trees = {"": model, "mu_": otu.tree_get(adam, "mu"), "nu_": otu.tree_get(adam, "nu")}
-    values = {}
+    values = {"count": otu.tree_get(state, "count")}
+    trees = {"": model, "mu_": otu.tree_get(state, "mu"), "nu_": otu.tree_get(state, "nu")}
     for prefix, tree in trees.items():
         weights, bias = where(tree)
         values |= {prefix + "weights": weights, prefix + "bias": bias}
-    np.savez(path, count=otu.tree_get(adam, "count"), **jax.device_get(values))
+    files.write(path, jax.device_get(values))

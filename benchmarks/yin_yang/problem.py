@@ -5,11 +5,12 @@ Setting: five inputs, 20 hidden QIF neurons, three outputs; the published points
 drawn anew for every epoch.
 """
 
-from pathlib import Path
-
 import numpy as np
 
 from eventsnn.data import yin_yang
+
+from ..harness.batches import epoch_order
+from ..workers.files import Arrays
 
 SIZES = (5, 20, 3)
 BATCH = 256
@@ -20,7 +21,7 @@ SETTING = {
     "tau_syn": 5.0,
     "t_max": 30.0,
     "max_events": 100,
-    "batch": BATCH,
+    "batch_size": BATCH,
     "learning_rate": 5e-2,
     "tau0": 0.5,
     "tau1": 6.4,
@@ -37,27 +38,13 @@ def connections() -> np.ndarray:
     return mask
 
 
-def make(seed: int, steps: int = STEPS) -> dict[str, np.ndarray]:
-    """Draw the data for `steps` training steps: setting, mask, initial state, data, test set."""
-    rng = np.random.default_rng(seed)
-    mask, data = connections(), yin_yang.published()
+def make(seed: int, steps: int = STEPS) -> Arrays:
+    """Draw mask, initial state, batches for `steps` training steps, and test set."""
+    rng, mask, data = np.random.default_rng(seed), connections(), yin_yang.published()
     (x, y), (x_test, y_test) = (map(np.asarray, part) for part in (data.train, data.test))
-    each = len(y) // BATCH
-    epochs = [rng.permutation(len(y))[: each * BATCH] for _ in range(-(-steps // each))]
-    order = np.concatenate(epochs)[: steps * BATCH]
-    arrays = {
-        "weights": mask * rng.uniform(0.0, 40.0, mask.shape),
-        "bias": rng.uniform(-0.5, 0.5, mask.shape[1]),
-        "x": x[order],
-        "x_test": x_test,
-    }
-    labels = {"y": y[order], "y_test": y_test}
-    settings = {name: np.asarray(value) for name, value in SETTING.items()}
-    arrays = {name: a.astype(np.float64) for name, a in arrays.items()}
-    return arrays | labels | settings | {"mask": mask}
-
-
-def write(path: Path, seed: int, steps: int = STEPS) -> Path:
-    """Save the problem in a file for the workers."""
-    np.savez(path, allow_pickle=False, **make(seed, steps))
-    return path
+    order = epoch_order(len(y), BATCH, steps, rng)
+    weights = mask * rng.uniform(0.0, 40.0, mask.shape)
+    bias = rng.uniform(-0.5, 0.5, mask.shape[1])
+    arrays = {"weights": weights, "bias": bias, "x": x[order], "x_test": x_test}
+    labels = {"y": y[order], "y_test": y_test, "mask": mask}
+    return {name: a.astype(np.float64) for name, a in arrays.items()} | labels

@@ -15,9 +15,10 @@ import jax.numpy as jnp
 import jaxpike as jp  # pyright: ignore[reportMissingImports]
 import numpy as np
 
-from . import jax_peer
-from .data import Arrays, Chunk, Setting
-from .library import serve_library
+from ..workers.files import Arrays
+from ..workers.protocol import methods, serve
+from .data import Setting
+from .jax_training import JaxPeer
 
 AT_ONCE = "a spike resets its neuron in the same step, and the gradient passes through the reset"
 READOUT = (
@@ -25,6 +26,7 @@ READOUT = (
     " class that of the largest mean membrane"
 )
 FIRST_STEP = "the bias of the feedback is missing in the first step"
+KINDS = ("weight", "bias")
 
 
 class Net(eqx.Module):
@@ -36,10 +38,8 @@ class Net(eqx.Module):
     def __init__(self, setting: Setting, tau: float) -> None:
         n_in, hidden, n_out = setting.sizes
         keys = jax.random.split(jax.random.key(0), 4)
-        self.first, last = (
-            jp.Dense(n_in, hidden, key=keys[0]),
-            jp.Dense(hidden, n_out, key=keys[1]),
-        )
+        self.first = jp.Dense(n_in, hidden, key=keys[0])
+        last = jp.Dense(hidden, n_out, key=keys[1])
         if not setting.recurrent:
             spiking = jp.LIF(tau, surrogate=jp.ATan())
             self.rest = jp.Sequential(spiking, last, jp.LeakyIntegrator(tau))
@@ -66,62 +66,42 @@ class Net(eqx.Module):
 
     def weights(self) -> list[Any]:
         """Trained parameters: weight and bias of each of these layers."""
-        return [getattr(layer, k) for layer in self.dense().values() for k in ("weight", "bias")]
+        return [getattr(layer, k) for layer in self.dense().values() for k in KINDS]
 
 
-class Jaxpike:
-    """Implementation of the `Library` interface."""
+class Jaxpike(JaxPeer):
+    """Hooks of jaxpike."""
 
-    def open(self, setting: Setting) -> dict[str, Any]:
+    def _open(self) -> dict[str, Any]:
+        setting = self.setting
         if setting.loss not in ("ce_membrane", "mse_count") or setting.canvas is not None:
-            raise ValueError(f"this worker does not do {setting.task} with {setting.loss}")
+            raise ValueError(f"the task must be a classification of images, got {setting}.")
         assert setting.beta is not None
-        self.setting, self.gain = setting, 1 - setting.beta
+        self.gain = 1 - setting.beta
         self.model = Net(setting, -1 / math.log(setting.beta))
         nothing = jax.tree.map(lambda _: False, self.model)
         self.spec = eqx.tree_at(Net.weights, nothing, replace_fn=lambda _: True)
         _, fixed = eqx.partition(self.model, self.spec)
 
-        def outputs(trained: Any, x: jax.Array) -> jax.Array:
-            return eqx.combine(trained, fixed)(x, setting.num_steps)
+        def outputs(trained: Any, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+            out = eqx.combine(trained, fixed)(x, setting.num_steps)
+            return out, out
 
-        task_loss = jax_peer.loss_of(setting.loss)
+        self._prepare(outputs, setting.learning_rate / self.gain)
+        return {"notes": [AT_ONCE, FIRST_STEP if setting.recurrent else READOUT]}
 
-        def loss(trained: Any, x: jax.Array, y: jax.Array) -> jax.Array:
-            out = outputs(trained, x)
-            return task_loss(out, out, y)
+    def _load(self, values: Arrays) -> None:
+        names = [name.format(kind) for name in self.model.dense() for kind in KINDS]
+        weights = [jnp.asarray(values[name] / self.gain, jnp.float32) for name in names]
+        self._start(eqx.filter(eqx.tree_at(Net.weights, self.model, weights), self.spec))
 
-        rate = setting.learning_rate / self.gain
-        self.training = jax_peer.Training(loss, rate, setting.test_pass)
-        self.scores = jax.jit(lambda trained, x: jnp.sum(outputs(trained, x), axis=0))
-        notes = [AT_ONCE, FIRST_STEP if setting.recurrent else READOUT]
-        return {"compiles": True, "threads": None, "notes": notes}
-
-    def load(self, parameters: Arrays) -> None:
-        names = [name.format(k) for name in self.model.dense() for k in ("weight", "bias")]
-        values = [jnp.asarray(parameters[name] / self.gain, jnp.float32) for name in names]
-        model = eqx.tree_at(Net.weights, self.model, values)
-        self.training.start(eqx.filter(model, self.spec))
-
-    def parameters(self) -> Arrays:
+    def _parameters(self) -> Arrays:
         return {
             name.format(kind): np.asarray(getattr(layer, kind)) * np.float32(self.gain)
-            for name, layer in self.training.parameters.dense().items()
-            for kind in ("weight", "bias")
+            for name, layer in self.trained.dense().items()
+            for kind in KINDS
         }
-
-    def place(self, chunk: Chunk) -> Any:
-        return jax_peer.place(chunk)
-
-    def train(self, placed: Any) -> tuple[np.ndarray, np.ndarray]:
-        return self.training.run(placed)
-
-    def loss(self, x: np.ndarray, y: np.ndarray) -> float:
-        return float(self.training.loss(self.training.parameters, x, y))
-
-    def predict(self, x: np.ndarray) -> np.ndarray:
-        return np.asarray(self.scores(self.training.parameters, x))
 
 
 if __name__ == "__main__":
-    serve_library(Jaxpike())
+    serve(methods(Jaxpike()))

@@ -13,9 +13,10 @@ import numpy as np
 import spyx  # pyright: ignore[reportMissingImports]
 from flax import nnx  # pyright: ignore[reportMissingImports]
 
-from . import jax_peer
-from .data import Arrays, Chunk, Setting
-from .library import serve_library
+from ..workers.files import Arrays
+from ..workers.protocol import methods, serve
+from .data import Setting
+from .jax_training import JaxPeer
 
 NOTES = [
     "a neuron fires on its membrane of the step before, so each layer adds a step of delay",
@@ -58,69 +59,42 @@ class Net(nnx.Module):
         return jax.lax.scan(step, start, None, self.num_steps)[1]
 
 
-class Spyx:
-    """Implementation of the `Library` interface."""
+class Spyx(JaxPeer):
+    """Hooks of spyx."""
 
-    def open(self, setting: Setting) -> dict[str, Any]:
+    def _open(self) -> dict[str, Any]:
+        setting = self.setting
         if setting.canvas is not None or setting.beta is None:
-            raise ValueError(f"this worker does not do {setting.task}")
-        self.setting = setting
+            raise ValueError(f"the task must be a classification of images, got {setting}.")
         trained = nnx.All(nnx.Param, lambda path, _: "beta" not in path)
         graph, self.state, rest = nnx.split(Net(setting), trained, ...)
+        self._prepare(lambda state, x: nnx.merge(graph, state, rest)(x), setting.learning_rate)
+        return {"notes": NOTES + [NO_FEEDBACK_BIAS] * setting.recurrent}
 
-        def run(state: Any, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-            return nnx.merge(graph, state, rest)(x)
-
-        task_loss = jax_peer.loss_of(setting.loss)
-        self.training = jax_peer.Training(
-            lambda state, x, y: task_loss(*run(state, x), y),
-            setting.learning_rate,
-            setting.test_pass,
-        )
-        self.counts = jax.jit(lambda state, x: jnp.sum(run(state, x)[0], axis=0))
-        return {
-            "compiles": True,
-            "threads": None,
-            "notes": NOTES + [NO_FEEDBACK_BIAS] * setting.recurrent,
-        }
-
-    def named(self, state: Any) -> dict[str, Any]:
+    def _named(self, state: Any) -> dict[str, Any]:
         """Parameters by their names in the start file; spyx's matrices are (in, out)."""
         cells = state["rest"]["layers"]
         found = {}
         for i, linear in enumerate((state["first"], cells[1]), 1):
             found |= {f"weight_{i}": linear["kernel"], f"bias_{i}": linear["bias"]}
         if self.setting.recurrent:
-            for i, cell in enumerate((cells[0], cells[2]), 1):
-                found[f"feedback_weight_{i}"] = cell["recurrent_w"]
+            found |= {f"feedback_weight_{i + 1}": cells[2 * i]["recurrent_w"] for i in range(2)}
         return found
 
-    def load(self, parameters: Arrays) -> None:
-        for name, variable in self.named(self.state).items():
-            variable.set_value(jnp.asarray(parameters[name].T))
-        self.training.start(self.state)
+    def _load(self, values: Arrays) -> None:
+        for name, variable in self._named(self.state).items():
+            variable.set_value(jnp.asarray(values[name].T))
+        self._start(self.state)
 
-    def parameters(self) -> Arrays:
+    def _parameters(self) -> Arrays:
         """Matrices as in the start file; missing biases are zero."""
-        named = self.named(self.training.parameters)
-        values = {name: np.asarray(v.get_value()).T for name, v in named.items()}
+        found = self._named(self.trained)
+        values = {name: np.asarray(v.get_value()).T for name, v in found.items()}
         if self.setting.recurrent:
             for i, n in enumerate(self.setting.sizes[1:], 1):
                 values[f"feedback_bias_{i}"] = np.zeros(n, np.float32)
         return values
 
-    def place(self, chunk: Chunk) -> Any:
-        return jax_peer.place(chunk)
-
-    def train(self, placed: Any) -> tuple[np.ndarray, np.ndarray]:
-        return self.training.run(placed)
-
-    def loss(self, x: np.ndarray, y: np.ndarray) -> float:
-        return float(self.training.loss(self.training.parameters, x, y))
-
-    def predict(self, x: np.ndarray) -> np.ndarray:
-        return np.asarray(self.counts(self.training.parameters, x))
-
 
 if __name__ == "__main__":
-    serve_library(Spyx())
+    serve(methods(Spyx()))
