@@ -11,6 +11,7 @@ from subprocess import CalledProcessError
 from typing import Any, NoReturn
 
 from .discrete import benchmark as discrete
+from .event import benchmark as event
 from .harness import machine, report
 from .harness.benchmark import Benchmark
 from .harness.mnist import DataError
@@ -18,16 +19,13 @@ from .harness.worker import WorkerError
 from .parity import benchmark as parity
 from .quality import benchmark as quality
 from .scaling import benchmark as scaling
-from .ttfs_regression import benchmark as ttfs_regression
-from .yin_yang import benchmark as yin_yang
 
 BENCHMARKS = {
-    "ttfs-regression": ttfs_regression.BENCHMARK,
+    **event.BENCHMARKS,
+    **discrete.BENCHMARKS,
     "scaling": scaling.BENCHMARK,
-    "yin-yang": yin_yang.BENCHMARK,
     "quality": quality.BENCHMARK,
     "parity": parity.BENCHMARK,
-    **discrete.BENCHMARKS,
 }
 
 

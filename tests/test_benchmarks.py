@@ -17,18 +17,16 @@ from benchmarks.discrete import data, tasks
 from benchmarks.discrete import problem as discrete_problem
 from benchmarks.discrete.library import curve_errors
 from benchmarks.discrete.ours import Eventsnn
+from benchmarks.event import benchmark as event
+from benchmarks.event import tasks as event_tasks
 from benchmarks.harness import environments, machine, mnist, report, speed
 from benchmarks.harness.worker import Worker, WorkerError, worker_environment
 from benchmarks.parity import benchmark as parity
 from benchmarks.parity import cases, networks
 from benchmarks.quality import benchmark as quality
 from benchmarks.scaling import benchmark as scaling
-from benchmarks.ttfs_regression import benchmark as ttfs_regression
-from benchmarks.ttfs_regression import problem as ttfs_problem
 from benchmarks.workers import protocol
 from benchmarks.workers.files import write
-from benchmarks.yin_yang import benchmark as yin_yang
-from benchmarks.yin_yang import problem as yin_yang_problem
 from eventsnn.data import yin_yang as points
 from eventsnn.tasks import YinYang
 
@@ -172,7 +170,7 @@ def test_without_a_peer_there_is_no_ratio():
     result = speed.summary(start, {"ours": [1.0]}, {"ours": 500.0})
     assert result["ratio"] is None
     result |= {"peer": None, "ours_test_mae_median": 0.1}
-    assert "no peer" in ttfs_regression.describe(result)
+    assert "no peer" in event.describe_regression(result)
 
 
 def test_growth_compares_the_smallest_size_with_the_largest():
@@ -251,9 +249,9 @@ def test_a_parity_network_has_its_layers_and_is_drawn_again():
 
 
 def test_the_problem_is_the_task():
-    made, again = (ttfs_problem.make(seed=3, steps=2) for _ in range(2))
+    made, again = (event_tasks.regression(seed=3, steps=2) for _ in range(2))
     assert all(np.array_equal(made[name], again[name]) for name in made)
-    assert made["x"].shape == (2, ttfs_problem.BATCH)
+    assert made["x"].shape == (2, 64)
     assert made["mask"].sum() == 20 * 19 + 20 + 20
     assert np.all(made["weights"][~made["mask"]] == 0)
     assert made["weights"].dtype == np.float32
@@ -262,7 +260,7 @@ def test_the_problem_is_the_task():
 
 
 def test_the_yin_yang_problem_is_the_task():
-    made, again = (yin_yang_problem.make(seed=3, steps=20) for _ in range(2))
+    made, again = (event_tasks.yin_yang_points(seed=3, steps=20) for _ in range(2))
     assert all(np.array_equal(made[name], again[name]) for name in made)
     net = YinYang(neuron="qif").build(jax.random.key(0))
     assert np.array_equal(made["mask"], np.asarray(net.mask))
@@ -272,7 +270,7 @@ def test_the_yin_yang_problem_is_the_task():
     assert np.abs(made["bias"]).max() <= 0.5
     # An epoch has 19 batches, in which no point occurs twice.
     epoch = made["x"][:19].reshape(-1, 2)
-    assert made["x"].shape == (20, yin_yang_problem.BATCH, 2)
+    assert made["x"].shape == (20, 256, 2)
     assert len(np.unique(epoch, axis=0)) == len(epoch)
     assert np.array_equal(points.classify(made["x"]), made["y"])
 
@@ -281,10 +279,10 @@ def test_yin_yang_compares_in_float64_and_shows_float32_beside_it():
     start = {"compile_seconds": 2.0, "start_steps_per_second": 30.0}
     rates = {"ours": [200.0], "ours_float32": [700.0], "peer": [2.0]}
     result = speed.summary(dict.fromkeys(rates, start), rates, dict.fromkeys(rates, 500.0))
-    lines = yin_yang.describe(result | {"peer": "eventax"}).splitlines()
+    lines = event.describe_yin_yang(result | {"peer": "eventax"}).splitlines()
     assert result["ratio"] == 100.0
     assert lines[2].split()[-4:] == ["200", "2", "100", "700"]
-    assert [yin_yang.BENCHMARK.full.block(name) for name in rates] == [80, 80, 4]
+    assert [event.BENCHMARKS["yin-yang"].full.block(name) for name in rates] == [80, 80, 4]
 
 
 FILES = {

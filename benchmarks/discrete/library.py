@@ -1,7 +1,7 @@
 """Commands of a discrete-time worker; a subclass per library implements the hooks."""
 
 import time
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -9,48 +9,49 @@ from ..workers.files import Arrays, write
 from .data import Chunk, Data, Setting
 
 
-class Library:
+class Library(Protocol):
     """Worker commands: `open` once, then `load`, `train`, `losses`, `evaluate` and `save`.
 
     A subclass implements the methods with an underscore. Batches are NumPy arrays, samples first.
     """
 
-    def _open(self) -> dict[str, Any]:
-        """Set up the task in `self.setting`.
+    data: Data
+    seen: list[Arrays]
 
-        The reply states whether the library `compiles`, its number of `threads` if known, and in
-        `notes` any deviation from the task.
-        """
-        raise NotImplementedError
+    def _open(self, setting: Setting) -> dict[str, Any]:
+        """Set up the task; return `compiles`, `threads` and `notes` if not those of `open`."""
+        ...
 
     def _load(self, values: Arrays) -> None:
         """Set the parameters, with a new optimiser state."""
-        raise NotImplementedError
 
     def _parameters(self) -> Arrays:
         """Current parameters, in the format of `_load`, without the optimiser state."""
-        raise NotImplementedError
+        ...
 
     def _place(self, chunk: Chunk) -> Any:
         """Copy the batches to the library's memory; not timed."""
-        raise NotImplementedError
 
-    def _train(self, placed: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Train one step per batch, synchronously; return the losses, and the test losses."""
-        raise NotImplementedError
+    def _train(self, placed: Any) -> tuple[Any, Any]:
+        """Train one step per batch; return the losses, and those of the test batches or None."""
+        ...
 
     def _loss(self, x: np.ndarray, y: np.ndarray) -> float:
         """Loss of one batch, without training and without dropout."""
-        raise NotImplementedError
+        ...
 
     def _predict(self, x: np.ndarray) -> np.ndarray:
         """Scores (batch, classes) or, for the regression, membrane potentials (batch, time, 1)."""
-        raise NotImplementedError
+        ...
 
     def open(self, problem: str, setting: dict[str, Any]) -> dict[str, Any]:
-        self.setting = Setting(**setting)
-        self.data = Data(problem, self.setting)
-        return {"compiles": True, "threads": None, "notes": []} | self._open()
+        """Set up the task.
+
+        The reply states whether the library compiles, its number of threads if known, and any
+        deviation from the task.
+        """
+        self.data = Data(problem, Setting(**setting))
+        return {"compiles": True, "threads": None, "notes": []} | self._open(self.data.setting)
 
     def load(self, path: str) -> None:
         self._load(self.data.load(path))
@@ -65,14 +66,14 @@ class Library:
         `evaluate_mean`.
         """
         seconds, losses, test_losses = 0.0, [], []
-        self.seen: list[Arrays] = []
+        self.seen = []
         for chunk in self.data.chunks(first, steps):
             placed = self._place(chunk)
             start = time.perf_counter()
             these, of_test = self._train(placed)
+            losses += np.asarray(these).tolist()
             seconds += time.perf_counter() - start
-            losses += these.tolist()
-            test_losses += of_test.tolist()
+            test_losses += [] if of_test is None else np.asarray(of_test).tolist()
             if len(losses) > steps - mean_last:
                 self.seen.append(self._parameters())
         return {"seconds": seconds, "losses": losses, "test_losses": test_losses}
@@ -84,7 +85,7 @@ class Library:
 
     def evaluate(self) -> dict[str, float]:
         """Accuracy on all test images, or the errors of the membrane potential on the curve."""
-        if self.setting.loss == "mse":
+        if self.data.setting.loss == "mse":
             return curve_errors(self._predict(self.data.drawn["x"]), self.data.drawn["y"])
         right = [np.argmax(self._predict(x), axis=-1) == y for x, y in self.data.tests()]
         return {"accuracy": float(np.mean(np.concatenate(right)))}

@@ -26,7 +26,6 @@ READOUT = (
     " class that of the largest mean membrane"
 )
 FIRST_STEP = "the bias of the feedback is missing in the first step"
-KINDS = ("weight", "bias")
 
 
 class Net(eqx.Module):
@@ -56,51 +55,47 @@ class Net(eqx.Module):
         _, current = self.first(None, x)
         return jp.unroll(self.rest, jnp.broadcast_to(current, (num_steps, *current.shape)))[0]
 
-    def dense(self) -> dict[str, Any]:
-        """Layers with weights, by their names in the start file."""
+    def named(self) -> dict[str, Any]:
+        """Trained parameters by their names in the start file."""
         if isinstance(self.rest, jp.Sequential):
-            return {"{}_1": self.first, "{}_2": self.rest.layers[1]}
-        nodes = self.rest.nodes
-        found = {"{}_1": self.first, "{}_2": nodes["dense"]}
-        return found | {f"feedback_{{}}_{i}": nodes[f"feedback_{i}"] for i in (1, 2)}
+            layers = {"{}_1": self.first, "{}_2": self.rest.layers[1]}
+        else:
+            nodes = self.rest.nodes
+            layers = {"{}_1": self.first, "{}_2": nodes["dense"]}
+            layers |= {f"feedback_{{}}_{i}": nodes[f"feedback_{i}"] for i in (1, 2)}
+        kinds = ("weight", "bias")
+        return {name.format(k): getattr(layer, k) for name, layer in layers.items() for k in kinds}
 
-    def weights(self) -> list[Any]:
-        """Trained parameters: weight and bias of each of these layers."""
-        return [getattr(layer, k) for layer in self.dense().values() for k in KINDS]
+
+def weights(net: Net) -> list[Any]:
+    return list(net.named().values())
 
 
 class Jaxpike(JaxPeer):
     """Hooks of jaxpike."""
 
-    def _open(self) -> dict[str, Any]:
-        setting = self.setting
-        if setting.loss not in ("ce_membrane", "mse_count") or setting.canvas is not None:
-            raise ValueError(f"the task must be a classification of images, got {setting}.")
-        assert setting.beta is not None
-        self.gain = 1 - setting.beta
-        self.model = Net(setting, -1 / math.log(setting.beta))
+    def _open(self, setting: Setting) -> dict[str, Any]:
+        if setting.loss not in ("ce_membrane", "mse_count") or setting.beta is None:
+            raise ValueError(f"loss must be ce_membrane or mse_count, got {setting.loss}.")
+        self.gain, self.model = 1 - setting.beta, Net(setting, -1 / math.log(setting.beta))
         nothing = jax.tree.map(lambda _: False, self.model)
-        self.spec = eqx.tree_at(Net.weights, nothing, replace_fn=lambda _: True)
+        self.spec = eqx.tree_at(weights, nothing, replace_fn=lambda _: True)
         _, fixed = eqx.partition(self.model, self.spec)
 
         def outputs(trained: Any, x: jax.Array) -> tuple[jax.Array, jax.Array]:
             out = eqx.combine(trained, fixed)(x, setting.num_steps)
             return out, out
 
-        self._prepare(outputs, setting.learning_rate / self.gain)
+        self._prepare(outputs, setting.loss, setting.learning_rate / self.gain)
         return {"notes": [AT_ONCE, FIRST_STEP if setting.recurrent else READOUT]}
 
     def _load(self, values: Arrays) -> None:
-        names = [name.format(kind) for name in self.model.dense() for kind in KINDS]
-        weights = [jnp.asarray(values[name] / self.gain, jnp.float32) for name in names]
-        self._start(eqx.filter(eqx.tree_at(Net.weights, self.model, weights), self.spec))
+        new = [jnp.asarray(values[n] / self.gain, jnp.float32) for n in self.model.named()]
+        self._start(eqx.filter(eqx.tree_at(weights, self.model, new), self.spec))
 
     def _parameters(self) -> Arrays:
-        return {
-            name.format(kind): np.asarray(getattr(layer, kind)) * np.float32(self.gain)
-            for name, layer in self.trained.dense().items()
-            for kind in KINDS
-        }
+        gain = np.float32(self.gain)
+        return {name: np.asarray(value) * gain for name, value in self.trained.named().items()}
 
 
 if __name__ == "__main__":

@@ -86,10 +86,11 @@ def loss_of(name: str) -> Any:
     return lambda spikes, membranes, y: membrane(membranes, y)
 
 
-def tensor(array: np.ndarray) -> Any:
+def tensor(array: np.ndarray | None) -> Any:
     """Tensor with 64-bit classes; frames and curves in contiguous memory, with time first."""
-    if array.ndim == 3:
-        array = np.swapaxes(array, 0, 1)
+    if array is None:
+        return None
+    array = np.swapaxes(array, 0, 1) if array.ndim == 3 else array
     converted = torch.from_numpy(np.array(array, order="C"))
     return converted.long() if array.dtype == np.int32 else converted
 
@@ -97,8 +98,9 @@ def tensor(array: np.ndarray) -> Any:
 class SnnTorch(Library):
     """Hooks of snnTorch."""
 
-    def _open(self) -> dict[str, Any]:
-        self.net, self.loss = Net(self.setting), loss_of(self.setting.loss)
+    def _open(self, setting: Setting) -> dict[str, Any]:
+        self.rate, self.curve = setting.learning_rate, setting.beta is None
+        self.net, self.loss = Net(setting), loss_of(setting.loss)
         return {"compiles": False, "threads": torch.get_num_threads()}
 
     def _named(self) -> dict[str, Any]:
@@ -106,32 +108,29 @@ class SnnTorch(Library):
         found = {}
         for i, (layer, cell) in enumerate(zip(self.net.linear, self.net.neurons, strict=True), 1):
             found |= {f"weight_{i}": layer.weight, f"bias_{i}": layer.bias}
-            if self.setting.recurrent:
+            if self.net.recurrent:
                 found[f"feedback_weight_{i}"] = cell.recurrent.weight
                 found[f"feedback_bias_{i}"] = cell.recurrent.bias
-            if self.setting.beta is None:
+            if self.curve:
                 found |= {f"beta_{i}": cell.beta, f"threshold_{i}": cell.threshold}
         return found
 
     def _load(self, values: Arrays) -> None:
         tensors = self._named()
-        assert set(tensors) == set(values)
         with torch.no_grad():
-            for name, target in tensors.items():
-                target.copy_(torch.from_numpy(values[name]))
-        rate = self.setting.learning_rate
-        self.optimiser = torch.optim.Adam(self.net.parameters(), lr=rate, betas=(0.9, 0.999))
+            for name, value in values.items():
+                tensors[name].copy_(torch.from_numpy(value))
+        self.optimiser = torch.optim.Adam(self.net.parameters(), lr=self.rate, betas=(0.9, 0.999))
 
     def _parameters(self) -> Arrays:
         return {name: value.detach().numpy().copy() for name, value in self._named().items()}
 
     def _place(self, chunk: Chunk) -> list[Any]:
         """Tensors of each step: x, y, test_x, test_y."""
-        columns = [a if a is not None else [None] * len(chunk.x) for a in chunk]
-        rows = zip(*columns, strict=True)
-        return [[None if a is None else tensor(a) for a in row] for row in rows]
+        columns = ([None] * len(chunk.x) if array is None else array for array in chunk)
+        return [list(map(tensor, row)) for row in zip(*columns, strict=True)]
 
-    def _train(self, placed: list[Any]) -> tuple[np.ndarray, np.ndarray]:
+    def _train(self, placed: list[Any]) -> tuple[Any, Any]:
         self.net.train()
         losses, test_losses = [], []
         for x, y, test_x, test_y in placed:
@@ -143,7 +142,7 @@ class SnnTorch(Library):
             if test_x is not None:
                 with torch.no_grad():
                     test_losses.append(self.loss(*self.net(test_x), test_y).item())
-        return np.array(losses), np.array(test_losses)
+        return losses, test_losses
 
     def _loss(self, x: np.ndarray, y: np.ndarray) -> float:
         self.net.eval()
@@ -154,9 +153,7 @@ class SnnTorch(Library):
         self.net.eval()
         with torch.no_grad():
             spikes, membranes = self.net(tensor(x))
-        if self.setting.beta is None:
-            return np.swapaxes(membranes.numpy(), 0, 1)
-        return spikes.sum(0).numpy()
+        return np.swapaxes(membranes.numpy(), 0, 1) if self.curve else spikes.sum(0).numpy()
 
 
 if __name__ == "__main__":

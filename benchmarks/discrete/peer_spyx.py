@@ -62,13 +62,15 @@ class Net(nnx.Module):
 class Spyx(JaxPeer):
     """Hooks of spyx."""
 
-    def _open(self) -> dict[str, Any]:
-        setting = self.setting
-        if setting.canvas is not None or setting.beta is None:
-            raise ValueError(f"the task must be a classification of images, got {setting}.")
+    def _open(self, setting: Setting) -> dict[str, Any]:
+        self.sizes, self.recurrent = setting.sizes, setting.recurrent
         trained = nnx.All(nnx.Param, lambda path, _: "beta" not in path)
         graph, self.state, rest = nnx.split(Net(setting), trained, ...)
-        self._prepare(lambda state, x: nnx.merge(graph, state, rest)(x), setting.learning_rate)
+
+        def outputs(state: Any, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+            return nnx.merge(graph, state, rest)(x)
+
+        self._prepare(outputs, setting.loss, setting.learning_rate)
         return {"notes": NOTES + [NO_FEEDBACK_BIAS] * setting.recurrent}
 
     def _named(self, state: Any) -> dict[str, Any]:
@@ -77,7 +79,7 @@ class Spyx(JaxPeer):
         found = {}
         for i, linear in enumerate((state["first"], cells[1]), 1):
             found |= {f"weight_{i}": linear["kernel"], f"bias_{i}": linear["bias"]}
-        if self.setting.recurrent:
+        if self.recurrent:
             found |= {f"feedback_weight_{i + 1}": cells[2 * i]["recurrent_w"] for i in range(2)}
         return found
 
@@ -90,9 +92,9 @@ class Spyx(JaxPeer):
         """Matrices as in the start file; missing biases are zero."""
         found = self._named(self.trained)
         values = {name: np.asarray(v.get_value()).T for name, v in found.items()}
-        if self.setting.recurrent:
-            for i, n in enumerate(self.setting.sizes[1:], 1):
-                values[f"feedback_bias_{i}"] = np.zeros(n, np.float32)
+        if self.recurrent:
+            zeros = [np.zeros(n, np.float32) for n in self.sizes[1:]]
+            values |= {f"feedback_bias_{i}": zero for i, zero in enumerate(zeros, 1)}
         return values
 
 

@@ -8,8 +8,8 @@ exp(2 s/10).
 `Case.truth` is a list of numbers, or a string that describes the expected result.
 """
 
-from dataclasses import dataclass
 from math import exp, inf, isfinite, log, sqrt
+from typing import NamedTuple
 
 TAU = 10.0
 T_MAX = 60.0
@@ -19,14 +19,13 @@ CUT_SHORT, NOT_FINITE = "cut short, with a status", "not finite, with a status"
 Answer = list[float] | str
 
 
-@dataclass(frozen=True)
-class Case:
-    """Case: `name` is a method of both workers; `of` describes the numbers."""
+class Case(NamedTuple):
+    """Case, computed by a function of its name in both workers; `of` describes the numbers."""
 
     name: str
     text: str
+    of: str
     truth: Answer
-    of: str = "first spike"
 
 
 def crossing(weights: list[float], times: list[float]) -> tuple[float, list[float], list[float]]:
@@ -87,97 +86,67 @@ LIMIT = [[[1.0] + [inf] * 8, [inf] * 9], [[1.0] + [inf] * 8, [0.1 * k for k in r
 _six, _eight = (crossing([w], [1.0]) for w in (6.0, 8.0))
 _eight_x = exp(-(_eight[0] - 1.0) / TAU)
 
-CASES = [
-    Case("tie", "weights 6 from one input at 1, -60 on each other", [_six[0]] * 2, "first spikes"),
-    Case(
-        "tie_gradient",
-        "two equal neurons without a connection, weights 6",
-        [_six[1][0], 0.0],
-        "d first spike of the first / d both weights",
-    ),
-    Case(
-        "peak",
-        "tau_mem 8, tau_syn 4, weight 4.005 (its peak is 0.1 % above threshold), Tsit5, step 1",
-        [1 + peak(GRAZING, GRAZING_TAU)],
-    ),
-    Case("defaults", "weight 8, nothing set; with step 0.1", [_eight[0]] * 2, "first spikes"),
-    Case(
-        "eventprop_early",
-        "channel at 1 -> 0 (6), 0 -> 1 (5), channel at 5 -> 1 (3); EventProp",
-        chain(CHAIN, EARLY),
-        "d first spike of 1 / d input times",
-    ),
-    Case(
-        "eventprop_late",
-        "the same, the second input at 20, long after that spike",
-        chain(CHAIN, LATE),
-        "d first spike of 1 / d input times",
-    ),
-    Case(
-        "threshold",
-        "weight 8; a model whose threshold is a leaf; EventProp",
-        [-_eight[1][0] / (_eight_x - _eight_x**2)],
-        "d first spike / d threshold",
-    ),
-    Case(
-        "constants",
-        "weight 8; the model whose time constants learn (PLIF)",
-        [_eight[0] - 1.0],
-        "tau_mem d/d tau_mem + tau_syn d/d tau_syn of the first spike",
-    ),
-    Case(
-        "mask",
-        "two channels and two neurons, weights 8, no mask given; one channel at a time",
-        [_eight[0]] * 4,
-        "first spikes of both, twice",
-    ),
-    Case(
-        "max_spikes",
-        "biases 2 and 3, no input; the first 3 spikes",
-        [k * period for period in PERIODS for k in (1, 2, 3)],
-        "spikes of the first, of the second",
-    ),
-    Case(
-        "order",
-        "weight 3 at 1; requested times 2, 9, 5",
-        [potential(3.0, t - 1.0) for t in LOOKS],
-        "potentials",
-    ),
-    Case("beyond", "the same, 20 ms long, requested time 30", REFUSED, "potential"),
-    Case("minus_infinity", "inputs at -inf and at 1, weights 8 and 9", REFUSED, "first spikes"),
-    Case("not_a_number", "inputs at NaN and at 1", REFUSED, "first spikes"),
-    Case("negative", "inputs at -5 and at 1", REFUSED, "first spikes"),
-    Case(
-        "limit",
-        "weight 8 at 1; in the second sample nine more of weight 0.1 before; at most 8 events",
-        [_eight[0]],
-        "first spike in the first sample",
-    ),
-    Case("record", "bias 2, at most 6 events of 8", CUT_SHORT, "all spikes"),
-    Case("nan_weight", "weights NaN and 9", NOT_FINITE, "first spikes"),
-    Case("compilations", "three networks of one shape, one jitted function", [1.0], "traces"),
-    Case("saved", "weight 8, Tsit5, step 0.5; saved, loaded", [_eight[0]]),
-    Case("pulse", "ALIF (no synapse), threshold 1, a pulse of 1.5 at 1", [1.0]),
-    Case(
-        "refractory",
-        "bias 2, refractory time 3.3; Tsit5, step 0.1",
-        [k * PERIODS[0] + (k - 1) * REST for k in (1, 2, 3)],
-        "first three spikes",
-    ),
-    Case(
-        "delayed_weights",
-        "channel at 1 -> 0 (8, delay 1), 0 -> 1 (6, delay 2); EventProp",
-        [_six[1][0], _eight[1][0]],
-        "d first spike of 1 / d weights: 0 -> 1, channel -> 0",
-    ),
-    Case("delays", "the same", [1.0, 1.0], "d first spike of 1 / d delays: 0 -> 1, channel -> 0"),
-    Case(
-        "delayed_mask",
-        "the same by autodiff; channel -> 1 is masked",
-        [0.0],
-        "d first spike of 1 / d weight: channel -> 1",
-    ),
-]
+TRUTHS: dict[str, Answer] = {
+    "tie": [_six[0], _six[0]],
+    "tie_gradient": [_six[1][0], 0.0],
+    "peak": [1 + peak(GRAZING, GRAZING_TAU)],
+    "defaults": [_eight[0], _eight[0]],
+    "eventprop_early": chain(CHAIN, EARLY),
+    "eventprop_late": chain(CHAIN, LATE),
+    "threshold": [-_eight[1][0] / (_eight_x - _eight_x**2)],
+    "constants": [_eight[0] - 1.0],
+    "mask": [_eight[0]] * 4,
+    "max_spikes": [k * period for period in PERIODS for k in (1, 2, 3)],
+    "order": [potential(3.0, t - 1.0) for t in LOOKS],
+    "beyond": REFUSED,
+    "minus_infinity": REFUSED,
+    "not_a_number": REFUSED,
+    "negative": REFUSED,
+    "limit": [_eight[0]],
+    "record": CUT_SHORT,
+    "nan_weight": NOT_FINITE,
+    "compilations": [1.0],
+    "saved": [_eight[0]],
+    "pulse": [1.0],
+    "refractory": [k * PERIODS[0] + (k - 1) * REST for k in (1, 2, 3)],
+    "delayed_weights": [_six[1][0], _eight[1][0]],
+    "delays": [1.0, 1.0],
+    "delayed_mask": [0.0],
+}
+# Setting of each case, and after the bar the quantity that is compared.
+TEXTS = {
+    "tie": "weights 6 from one input at 1, -60 on each other | first spikes",
+    "tie_gradient": "two equal unconnected neurons | d first spike of the first / d both weights",
+    "peak": "tau_mem 8, weight 4.005 (its peak is 0.1 % above threshold), step 1 | first spike",
+    "defaults": "weight 8, nothing set; the same with step 0.1 | first spikes",
+    "eventprop_early": "EventProp, channel at 1 -> 0 (6), 0 -> 1 (5), channel at 5 -> 1 (3)"
+    " | d first spike of 1 / d input times",
+    "eventprop_late": "the same, the second input at 20 | d first spike of 1 / d input times",
+    "threshold": "weight 8, threshold as a leaf, EventProp | d first spike / d threshold",
+    "constants": "weight 8, trained time constants (PLIF)"
+    " | tau_mem d/d tau_mem + tau_syn d/d tau_syn of the first spike",
+    "mask": "two channels, two neurons, weights 8, no mask; one channel at a time | first spikes",
+    "max_spikes": "biases 2 and 3, no input | first three spikes of the first, of the second",
+    "order": "weight 3 at 1; requested times 2, 9, 5 | potentials",
+    "beyond": "the same, 20 ms long, requested time 30 | potential",
+    "minus_infinity": "inputs at -inf and at 1, weights 8 and 9 | first spikes",
+    "not_a_number": "inputs at NaN and at 1 | first spikes",
+    "negative": "inputs at -5 and at 1 | first spikes",
+    "limit": "weight 8 at 1; second sample with nine more of weight 0.1 before; at most 8 events"
+    " | first spike in the first sample",
+    "record": "bias 2, at most 6 events of 8 | all spikes",
+    "nan_weight": "weights NaN and 9 | first spikes",
+    "compilations": "three networks of one shape, one jitted function | traces",
+    "saved": "weight 8, Tsit5, step 0.5; saved, loaded | first spike",
+    "pulse": "ALIF (no synapse), threshold 1, a pulse of 1.5 at 1 | first spike",
+    "refractory": "bias 2, refractory time 3.3; Tsit5, step 0.1 | first three spikes",
+    "delayed_weights": "channel at 1 -> 0 (8, delay 1), 0 -> 1 (6, delay 2); EventProp"
+    " | d first spike of 1 / d weights: 0 -> 1, channel -> 0",
+    "delays": "the same | d first spike of 1 / d delays: 0 -> 1, channel -> 0",
+    "delayed_mask": "the same by autodiff, channel -> 1 masked"
+    " | d first spike of 1 / d weight: channel -> 1",
+}
+CASES = [Case(name, *TEXTS[name].split(" | ", 1), truth=TRUTHS[name]) for name in TRUTHS]
 
 
 def same(found: Answer, truth: Answer, tolerance: float) -> bool:

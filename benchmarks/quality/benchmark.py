@@ -5,12 +5,12 @@ line.
 """
 
 import json
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from dataclasses import dataclass
+from statistics import mean, median, stdev
 from typing import Any
 
 from ..harness import mnist
@@ -23,12 +23,16 @@ STATISTICS = ("mean", "sd", "median", "steps_per_second", "seconds")
 
 @dataclass(frozen=True)
 class Case:
-    """Command `eventsnn run` of a task, number of seeds, data set, and main metric."""
+    """Arguments of `eventsnn run`, number of seeds, and whether the images are those of MNIST."""
 
-    command: str
+    arguments: str
     seeds: int
     mnist: bool = False
-    metric: str = "test_accuracy"
+
+    @property
+    def metric(self) -> str:
+        """Name of the main metric; the names of the others begin with it."""
+        return "relative_error" if self.arguments.startswith("membrane") else "test_accuracy"
 
 
 CASES = {
@@ -36,19 +40,15 @@ CASES = {
     "yin-yang, QIF": Case("yin-yang --neuron qif", 5),
     "delays, learnt": Case("delays", 5),
     "delays, none": Case("delays --delays none", 5),
-    "membrane-event": Case("membrane-event", 5, metric="relative_error"),
+    "membrane-event": Case("membrane-event", 5),
     "mnist-latency, voltage": Case("mnist-latency", 1, mnist=True),
     "mnist-latency, first spikes": Case("mnist-latency --readout ttfs", 1, mnist=True),
     "leaky-classification": Case("leaky-classification", 3, mnist=True),
     "rleaky-classification, counts": Case("rleaky-classification", 3, mnist=True),
-    "rleaky-classification, membranes": Case(
-        "rleaky-classification --objective membrane", 3, mnist=True
-    ),
+    "rleaky-classification, membranes": Case("rleaky-classification --objective membrane", 3, True),
     "moving-mnist": Case("moving-mnist", 3, mnist=True),
-    "membrane-regression, 100 steps": Case("membrane-regression", 10, metric="relative_error"),
-    "membrane-regression, 10000 steps": Case(
-        "membrane-regression --steps 10000", 10, metric="relative_error"
-    ),
+    "membrane-regression, 100 steps": Case("membrane-regression", 10),
+    "membrane-regression, 10000 steps": Case("membrane-regression --steps 10000", 10),
 }
 
 
@@ -58,66 +58,50 @@ class Options:
 
     seeds: int | None = count(None, "number of seeds; default: one number per case")
     data_dir: str | None = option(None, mnist.HELP, metavar="DIR")
-    only: tuple[str, ...] = option(
-        (), "cases whose name contains one of these", nargs="+", metavar="TEXT"
-    )
+    only: tuple[str, ...] = option((), "parts of names of cases", nargs="+", metavar="TEXT")
     quick: bool = False
 
 
 def command(case: Case, seed: int, options: Options, out: str) -> list[str]:
     """Command line of one run."""
-    line = ["run", *case.command.split(), "--seed", str(seed), "--out", out]
+    line = ["run", *case.arguments.split(), "--seed", str(seed), "--out", out]
     if options.quick:
         return [*line, "--quick"]
     if case.mnist:
-        line += ["--dataset", "mnist", "--data-dir", str(mnist.folder_of(options.data_dir))]
+        line += ["--dataset", "mnist", "--data-dir", mnist.folder_of(options.data_dir)]
     return line
 
 
 def one_run(case: Case, seed: int, options: Options) -> dict[str, Any]:
     """Metrics of one run, and its wall time in seconds."""
-    start = time.perf_counter()
+    start, environment = time.perf_counter(), worker_environment()
     with tempfile.TemporaryDirectory() as out:
-        done = subprocess.run(
-            [sys.executable, "-m", "eventsnn", *command(case, seed, options, out)],
-            cwd=ROOT,
-            env=worker_environment(),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        line = [sys.executable, "-m", "eventsnn", *command(case, seed, options, out)]
+        done = subprocess.run(line, cwd=ROOT, env=environment, capture_output=True, text=True)
     if done.returncode:
         message = (done.stderr.splitlines() or ["no message"])[-1]
-        raise WorkerError(f"{case.command} failed: {message}")
+        raise WorkerError(f"{case.arguments} failed: {message}")
     metrics = json.loads(done.stdout.splitlines()[-1])
     return metrics | {"seconds": time.perf_counter() - start}
 
 
 def summary(case: Case, runs: list[dict[str, Any]]) -> dict[str, Any]:
     """Statistics over all seeds."""
-    metrics = {key: of_seeds([run[key] for run in runs]) for key in metrics_of(case, runs[0])}
+    names = sorted(key for key in runs[0] if key.startswith(case.metric))
+    metrics = {name: of_seeds([run[name] for run in runs]) for name in names}
     return {
         "metric": case.metric,
         **metrics.pop(case.metric),
-        "seconds": statistics.median(run["seconds"] for run in runs),
-        "steps_per_second": statistics.median(run["steps_per_second"] for run in runs),
+        "seconds": median(run["seconds"] for run in runs),
+        "steps_per_second": median(run["steps_per_second"] for run in runs),
         "others": metrics,
     }
 
 
-def metrics_of(case: Case, run: dict[str, Any]) -> list[str]:
-    """Names of the main metric and of its variants."""
-    return sorted(key for key in run if key.startswith(case.metric))
-
-
 def of_seeds(values: list[float]) -> dict[str, Any]:
     """Statistics of one metric over all seeds."""
-    return {
-        "values": values,
-        "mean": statistics.mean(values),
-        "sd": statistics.stdev(values) if len(values) > 1 else None,
-        "median": statistics.median(values),
-    }
+    sd = stdev(values) if len(values) > 1 else None
+    return {"values": values, "mean": mean(values), "sd": sd, "median": median(values)}
 
 
 def run(options: Options) -> dict[str, Any]:
@@ -144,10 +128,5 @@ def describe(result: dict[str, Any]) -> str:
     return table(header, rows)
 
 
-BENCHMARK = Benchmark(
-    "test results of the tasks, over seeds",
-    run,
-    describe,
-    full=Options(),
-    quick=Options(seeds=1, quick=True),
-)
+TEXT = "test results of the tasks, over seeds"
+BENCHMARK = Benchmark(TEXT, run, describe, full=Options(), quick=Options(seeds=1, quick=True))

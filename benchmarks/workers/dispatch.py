@@ -66,3 +66,8 @@ class Training:
     def state(self) -> tuple[Any, Any]:
         """Model and state of Adam, on the first device."""
         return eqx.combine(jax.device_put(self.arrays, self.mesh.devices[0]), self.static)
+
+    @property
+    def model(self) -> Any:
+        """Model on the first device."""
+        return self.state[0]
