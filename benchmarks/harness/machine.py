@@ -10,12 +10,12 @@ from typing import Any
 
 def describe() -> dict[str, Any]:
     """Describe CPU, cores, memory, load, Python and JAX, without the host's name or paths."""
-    kilobytes = _first_match("/proc/meminfo", r"^MemTotal:\s*(\d+) kB")
-    cpu = _first_match("/proc/cpuinfo", r"^model name\s*:\s*(.+)$")
+    known = hasattr(os, "sched_getaffinity")
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return {
-        "cpu": cpu or platform.processor() or platform.machine(),
-        "cores": _cores(),
-        "memory_gb": round(int(kilobytes) * 1024 / 1e9, 1) if kilobytes else None,
+        "cpu": _model_name() or platform.processor() or platform.machine(),
+        "cores": len(os.sched_getaffinity(0)) if known else os.cpu_count() or 1,
+        "memory_gb": round(memory / 1e9, 1),
         "load_average_before": round(os.getloadavg()[0], 2),
         "system": platform.system(),
         "python": platform.python_version(),
@@ -29,17 +29,9 @@ def slug(machine: dict[str, Any]) -> str:
     return re.sub(r"[^a-z0-9]+", "-", name).strip("-")
 
 
-def _first_match(path: str, pattern: str) -> str | None:
-    """Return the first group of `pattern` in a file, or None without such a file or line."""
-    try:
-        found = re.search(pattern, Path(path).read_text(), re.MULTILINE)
-    except OSError:
-        return None
-    return found.group(1).strip() if found else None
-
-
-def _cores() -> int:
-    """Number of logical cores available to this process."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def _model_name() -> str | None:
+    """Return the name of the CPU on Linux."""
+    path = Path("/proc/cpuinfo")
+    text = path.read_text() if path.exists() else ""
+    found = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
+    return found and found.group(1).strip()

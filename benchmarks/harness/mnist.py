@@ -26,11 +26,10 @@ class Images:
 
 def folder_of(given: str | None) -> str:
     """Return the given folder or, by default, the one named by the environment variable."""
-    named = os.environ.get(mnist.VARIABLE)
-    if given is None and not named:
-        expected = f"--data-dir or {mnist.VARIABLE}"
-        raise DataError(f"{expected} must be the folder of MNIST, got none; or try --quick")
-    return given or str(named)
+    folder = given or os.environ.get(mnist.VARIABLE)
+    if not folder:
+        raise DataError(f"--data-dir or {mnist.VARIABLE} must be the folder of MNIST, got none.")
+    return folder
 
 
 def read(folder: str) -> Images:

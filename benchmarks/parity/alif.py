@@ -20,8 +20,6 @@ class PeerALIF(esn.AbstractNeuron):
 
     $\tau_m \dot V = -V + b, \tau_a \dot\theta = \theta_0 - \theta$; an arrival increments $V$ by
     its weight; a spike subtracts $\theta$ from $V$, then adds $\beta/\tau_a$ to $\theta$.
-    (`eventsnn.ALIF` has a synaptic current; a spike resets $V$ or subtracts $\theta_0$ from it, and
-    adds $\beta$ to $\theta$.)
     """
 
     tau_mem: jax.Array

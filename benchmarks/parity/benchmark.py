@@ -56,7 +56,7 @@ def difference(ours: np.ndarray, theirs: np.ndarray, floor: float) -> float:
 def compare(ours: Arrays, theirs: Arrays) -> dict[str, float]:
     """Return the largest difference of each result and of the derivatives by kind of parameter."""
     found = {name: difference(ours[name], theirs[name], ANSWER_FLOOR) for name in ANSWERS}
-    for key in ours.keys() - set(ANSWERS):
+    for key in [key for key in ours if key not in ANSWERS]:
         name = f"d / d {key.split(' / d ')[1].removeprefix('neuron_')}"
         apart = difference(ours[key], theirs[key], DERIVATIVE_FLOOR)
         found[name] = max(found.get(name, 0.0), apart)
@@ -73,70 +73,51 @@ def solve(workers: dict[str, Worker], name: str, seed: int, folder: Path) -> dic
     return solved
 
 
-def compare_networks(
-    workers: dict[str, Worker], options: Options, folder: Path
-) -> list[dict[str, Any]]:
-    """Compute one row per quantity and kind of network: the largest difference over the seeds."""
-    rows = []
-    for name in networks.KINDS:
-        if options.only not in name:
-            continue
-        found: dict[str, float] = {}
-        spikes = 0
-        for seed in range(options.seeds):
-            solved = solve(workers, name, seed, folder)
-            spikes += int(np.isfinite(solved["ours"]["spikes"]).sum())
-            for quantity, apart in compare(solved["ours"], solved["peer"]).items():
-                found[quantity] = max(found.get(quantity, 0.0), apart)
-            log(f"{name}, seed {seed}: largest difference {max(found.values()):.1e}")
-        rows += [network_row(name, *item, spikes) for item in found.items()]
+def network_rows(workers: dict[str, Worker], name: str, seeds: int, folder: Path) -> list[Any]:
+    """Compute one row per quantity of a kind of network: the largest difference over the seeds.
+
+    Networks without any spike count as a failure.
+    """
+    found, spikes, rows = {}, 0, []
+    for seed in range(seeds):
+        solved = solve(workers, name, seed, folder)
+        spikes += int(np.isfinite(solved["ours"]["spikes"]).sum())
+        for quantity, apart in compare(solved["ours"], solved["peer"]).items():
+            found[quantity] = max(found.get(quantity, 0.0), apart)
+        log(f"{name}, seed {seed}: largest difference {max(found.values()):.1e}")
+    for quantity, apart in found.items():
+        allowed = networks.KINDS[name].tolerances[quantity not in ANSWERS]
+        row = {"network": name, "quantity": quantity, "difference": apart, "tolerance": allowed}
+        rows.append(row | {"spikes": spikes, "agrees": apart <= allowed and spikes > 0})
     return rows
-
-
-def network_row(name: str, quantity: str, apart: float, spikes: int) -> dict[str, Any]:
-    """Compare a difference with the tolerance; networks without any spike count as a failure."""
-    allowed = networks.KINDS[name].tolerances[quantity not in ANSWERS]
-    return {
-        "network": name,
-        "quantity": quantity,
-        "difference": apart,
-        "tolerance": allowed,
-        "spikes": spikes,
-        "agrees": apart <= allowed and spikes > 0,
-    }
 
 
 def case_row(case: cases.Case, answers: dict[str, cases.Answer]) -> dict[str, Any]:
     """Evaluate one small case. `holds` is true if eventsnn is correct and the peer is not."""
     right = cases.same(answers["ours"], case.truth, EXACT)
     wrong = not cases.same(answers["peer"], case.truth, WRONG)
-    shown = {name: as_text(answers[name]) for name in ("peer", "ours")}
-    about = {"case": case.name, "text": case.text, "of": case.of}
-    return about | shown | {"truth": as_text(case.truth), "holds": right and wrong}
-
-
-def as_text(answer: cases.Answer) -> str:
-    return answer if isinstance(answer, str) else ", ".join(f"{value:.5g}" for value in answer)
-
-
-def compare_cases(workers: dict[str, Worker]) -> list[dict[str, Any]]:
-    """Compute one row per small case."""
-    rows = []
-    for case in cases.CASES:
-        answers = {who: w.request("answer", case=case.name)["answer"] for who, w in workers.items()}
-        rows.append(case_row(case, answers))
-        log(f"{case.name}: {PEER} {rows[-1]['peer']}; ours {rows[-1]['ours']}")
-    return rows
+    row = {"case": case.name, "text": case.text, "of": case.of}
+    for name, answer in {**answers, "truth": case.truth}.items():
+        row[name] = answer if isinstance(answer, str) else ", ".join(f"{x:.5g}" for x in answer)
+    return row | {"holds": right and wrong}
 
 
 def run(options: Options) -> dict[str, Any]:
     """Run both libraries; `agrees` is true if all checks pass."""
+    wrong, rows = [], []
     with started("parity", PEER) as (workers, folder):
-        wrong = compare_cases(workers)
-        rows = compare_networks(workers, options, folder)
+        for case in cases.CASES:
+            answers = {
+                who: workers[who].request("answer", case=case.name)["answer"]
+                for who in ("peer", "ours")
+            }
+            wrong.append(case_row(case, answers))
+            log(f"{case.name}: {PEER} {wrong[-1]['peer']}; ours {wrong[-1]['ours']}")
+        for name in networks.KINDS:
+            if options.only in name:
+                rows += network_rows(workers, name, options.seeds, folder)
     checks = [row["agrees"] for row in rows] + [row["holds"] for row in wrong]
-    agrees = bool(rows) and all(checks)
-    about = {"peer": PEER, "seeds": options.seeds, "agrees": agrees}
+    about = {"peer": PEER, "seeds": options.seeds, "agrees": bool(rows) and all(checks)}
     return about | {"networks": rows, "cases": wrong}
 
 

@@ -41,16 +41,6 @@ def crossing(weights: list[float], times: list[float]) -> tuple[float, list[floa
     return -TAU * log(x), by_weight, by_time
 
 
-def peak(weight: float, tau: float) -> float:
-    """First crossing of threshold 1 after one arrival at 0, for a different time constant."""
-    return -tau * log((1 + sqrt(1 - 4 / weight)) / 2)
-
-
-def potential(weight: float, t: float) -> float:
-    """Membrane potential at time t after one arrival, without a spike."""
-    return weight * (exp(-t / TAU) - exp(-2 * t / TAU))
-
-
 def chain(weights: list[list[float]], late: float) -> list[float]:
     """Derivatives of the second neuron's first spike with respect to the two input times.
 
@@ -89,7 +79,7 @@ _eight_x = exp(-(_eight[0] - 1.0) / TAU)
 TRUTHS: dict[str, Answer] = {
     "tie": [_six[0], _six[0]],
     "tie_gradient": [_six[1][0], 0.0],
-    "peak": [1 + peak(GRAZING, GRAZING_TAU)],
+    "peak": [1 - GRAZING_TAU * log((1 + sqrt(1 - 4 / GRAZING)) / 2)],
     "defaults": [_eight[0], _eight[0]],
     "eventprop_early": chain(CHAIN, EARLY),
     "eventprop_late": chain(CHAIN, LATE),
@@ -97,7 +87,7 @@ TRUTHS: dict[str, Answer] = {
     "constants": [_eight[0] - 1.0],
     "mask": [_eight[0]] * 4,
     "max_spikes": [k * period for period in PERIODS for k in (1, 2, 3)],
-    "order": [potential(3.0, t - 1.0) for t in LOOKS],
+    "order": [3 * (exp((1 - t) / TAU) - exp((1 - t) / TAU * 2)) for t in LOOKS],
     "beyond": REFUSED,
     "minus_infinity": REFUSED,
     "not_a_number": REFUSED,

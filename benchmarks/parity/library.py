@@ -12,9 +12,10 @@ from ..workers import files
 from ..workers.protocol import serve
 from . import cases, networks
 
+# Before any array is made.
+jax.config.update("jax_enable_x64", True)
 ONCE = jnp.array([[1.0]])
 SILENT = jnp.array([[inf]])
-ONE_CHANNEL_AT_A_TIME = [jnp.array(times) for times in ([[1.0], [inf]], [[inf], [1.0]])]
 
 Programs = dict[str, Callable[[], Any]]
 
@@ -79,6 +80,11 @@ def shared_cases(
     }
 
 
+def one_by_one(net: Any) -> list[Any]:
+    """First spikes with one spike in one of the two channels at a time."""
+    return [net.ttfs(jnp.array(times)) for times in ([[1.0], [inf]], [[inf], [1.0]])]
+
+
 def derivatives(results: Callable[[Any], Any], of: Any, rest: Any) -> dict[str, Any]:
     """Results for the values `of | rest`, and derivatives of a functional of each by `of`.
 
@@ -96,7 +102,7 @@ def derivatives(results: Callable[[Any], Any], of: Any, rest: Any) -> dict[str, 
 def serve_library(
     results_of: Callable[[str, Any], Any], programs: Programs, failure: Callable[[Exception], str]
 ) -> None:
-    """Answer requests in float64.
+    """Answer requests.
 
     `results_of(name, values)` makes the function from values to `ttfs`, `spikes` and `states` for
     all networks of a kind. `failure` makes the answer of a case that raises an error.
@@ -119,5 +125,4 @@ def serve_library(
         numbers = found if isinstance(found, str) else jnp.ravel(jnp.asarray(found)).tolist()
         return {"answer": numbers}
 
-    jax.config.update("jax_enable_x64", True)
     serve({"solve": solve, "answer": answer})

@@ -12,7 +12,7 @@ import eventsnn as esn
 
 from . import cases, networks
 from .alif import PeerALIF
-from .library import ONCE, ONE_CHANNEL_AT_A_TIME, SILENT, serve_library, shared_cases
+from .library import ONCE, SILENT, one_by_one, serve_library, shared_cases
 
 # In the peer, LIF starts at 0, independently of its reset potential.
 NEURONS = {"LIF": partial(esn.LIF, v_init=0.0), "QIF": esn.QIF, "EIF": esn.EIF}
@@ -93,22 +93,14 @@ def saved() -> Any:
     return eqx.tree_deserialise_leaves(file, build([[0.0], [0.0]])).ttfs(ONCE)
 
 
-def pulse() -> Any:
-    neuron = PeerALIF(*map(jnp.asarray, (cases.TAU, 20.0, 2.0, 1.0, 0.0)))
-    return build([[0.0], [1.5]], neuron).ttfs(ONCE)
-
-
-def refractory() -> Any:
-    neuron = esn.Refractory(lif(bias=cases.BIASES[0]), cases.REST)
-    return build([[0.0], [0.0]], neuron).spikes(SILENT, 3)
-
-
 def failure(error: Exception) -> str:
     if isinstance(error, ValueError):
         return cases.REFUSED
     raise error
 
 
+ALIF = PeerALIF(*map(jnp.asarray, (cases.TAU, 20.0, 2.0, 1.0, 0.0)))
+RESTING = esn.Refractory(lif(bias=cases.BIASES[0]), cases.REST)
 PROGRAMS = shared_cases(
     build,
     parameters=lambda net: (net.weights, net.delays),
@@ -119,13 +111,13 @@ PROGRAMS = shared_cases(
     "defaults": lambda: [build(cases.ONE).ttfs(ONCE)] * 2,
     "threshold": lambda: of_neuron().threshold,
     "constants": constants,
-    "mask": lambda: [build(cases.PAIR).ttfs(x) for x in ONE_CHANNEL_AT_A_TIME],
+    "mask": lambda: one_by_one(build(cases.PAIR)),
     "limit": limit,
     "record": record,
     "nan_weight": nan_weight,
     "saved": saved,
-    "pulse": pulse,
-    "refractory": refractory,
+    "pulse": lambda: build([[0.0], [1.5]], ALIF).ttfs(ONCE),
+    "refractory": lambda: build([[0.0], [0.0]], RESTING).spikes(SILENT, 3),
 }
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from eventax.evnn import EvNN, FFEvNN  # pyright: ignore[reportMissingImports]
 from eventax.io import load_evnn, save_evnn  # pyright: ignore[reportMissingImports]
 
 from . import cases, networks
-from .library import ONCE, ONE_CHANNEL_AT_A_TIME, SILENT, serve_library, shared_cases
+from .library import ONCE, SILENT, Programs, one_by_one, serve_library, shared_cases
 
 # Keywords of eventax's constructors by the names of the constants in eventsnn.
 _TAUS = {"tau_mem": "tmem", "tau_syn": "tsyn"}
@@ -153,35 +153,9 @@ def with_weight(net: Any, at: Any, value: float) -> Any:
     return eqx.tree_at(where, net, where(net).at[at].set(value))
 
 
-def peak() -> Any:
-    tau = cases.GRAZING_TAU
-    options = {"tmem": tau, "tsyn": tau / 2, "solver_stepsize": 1.0}
-    return build([[0.0], [cases.GRAZING]], **options).ttfs(ONCE)
-
-
-def defaults() -> Any:
-    nets = [build(cases.ONE, accurate=False, **o) for o in ({}, {"solver_stepsize": 0.1})]
-    return [net.ttfs(ONCE) for net in nets]
-
-
 def threshold() -> Any:
     net = build(cases.ONE, WithThreshold, eventprop=True, **LIF)
     return eqx.filter_grad(lambda net: net.ttfs(ONCE)[0])(net).neuron_model.level
-
-
-def constants() -> Any:
-    taus: dict[str, Any] = {"init_tmem": cases.TAU, "init_tsyn": cases.TAU / 2}
-    return build(cases.ONE, models.PLIF, thresh=1.0, bias=0.0, **taus).ttfs(ONCE)
-
-
-def mask() -> Any:
-    net = build(cases.PAIR, wmask=None, input_neurons=jnp.ones(2))
-    return [net.ttfs(x) for x in ONE_CHANNEL_AT_A_TIME]
-
-
-def limit() -> Any:
-    net = build([[0.0], [8.0], [0.1]], max_event_steps=8)
-    return jax.vmap(net.ttfs)(jnp.asarray(cases.LIMIT))[0]
 
 
 def record() -> Any:
@@ -200,26 +174,34 @@ def saved() -> Any:
         return load_evnn(path, KEY)[0].ttfs(ONCE)
 
 
-def pulse() -> Any:
-    options = {"tmem": cases.TAU, "ta": 20.0, "b0": 1.0, "beta": 2.0, "bias": 0.0}
-    return build([[0.0], [1.5]], models.ALIF, **options).ttfs(ONCE)
-
-
-def refractory() -> Any:
-    rest = {"t_refrac": cases.REST, "refrac_mask": jnp.array([1.0, 0.0]), "solver_stepsize": 0.1}
-    options = LIF | rest | {"init_bias": cases.BIASES[0]}
-    return spikes(build([[0.0], [0.0]], models.Refractory(models.LIF), **options), SILENT, 3)
-
-
-OWN = (peak, defaults, threshold, constants, mask, limit, record, saved, pulse, refractory)
-PROGRAMS = shared_cases(
+_NO_SYNAPSE = {"tmem": cases.TAU, "ta": 20.0, "b0": 1.0, "beta": 2.0, "bias": 0.0}
+_GRAZING = {"tmem": cases.GRAZING_TAU, "tsyn": cases.GRAZING_TAU / 2, "solver_stepsize": 1.0}
+_DEFAULTS: tuple[dict[str, Any], ...] = ({}, {"solver_stepsize": 0.1})
+_PLIF = {"init_tmem": cases.TAU, "init_tsyn": cases.TAU / 2, "thresh": 1.0, "bias": 0.0}
+_REST = {"t_refrac": cases.REST, "refrac_mask": jnp.array([1.0, 0.0]), "solver_stepsize": 0.1}
+_REST |= LIF | {"init_bias": cases.BIASES[0]}
+PROGRAMS: Programs = shared_cases(
     build,
     parameters=lambda net: (net.neuron_model.weights, net.delays),
     spikes=spikes,
     potentials=lambda net, in_times, times: net.state_at_t(in_times, times)[0, :, 0],
-)
-PROGRAMS |= {program.__name__: program for program in OWN}
-PROGRAMS["nan_weight"] = lambda: with_weight(build(cases.TWO), (2, 0), jnp.nan).ttfs(ONCE)
+) | {
+    "peak": lambda: build([[0.0], [cases.GRAZING]], **_GRAZING).ttfs(ONCE),
+    "defaults": lambda: [build(cases.ONE, accurate=False, **s).ttfs(ONCE) for s in _DEFAULTS],
+    "threshold": threshold,
+    "constants": lambda: build(cases.ONE, models.PLIF, **_PLIF).ttfs(ONCE),
+    "mask": lambda: one_by_one(build(cases.PAIR, wmask=None, input_neurons=jnp.ones(2))),
+    "limit": lambda: jax.vmap(build([[0.0], [8.0], [0.1]], max_event_steps=8).ttfs)(
+        jnp.asarray(cases.LIMIT)
+    )[0],
+    "record": record,
+    "nan_weight": lambda: with_weight(build(cases.TWO), (2, 0), jnp.nan).ttfs(ONCE),
+    "saved": saved,
+    "pulse": lambda: build([[0.0], [1.5]], models.ALIF, **_NO_SYNAPSE).ttfs(ONCE),
+    "refractory": lambda: spikes(
+        build([[0.0], [0.0]], models.Refractory(models.LIF), **_REST), SILENT, 3
+    ),
+}
 
 if __name__ == "__main__":
     serve_library(results_of, PROGRAMS, failure=lambda error: f"raises {type(error).__name__}")
