@@ -1,12 +1,10 @@
 """Discrete-time tasks, eventsnn against a peer: speed, compile time, memory and quality.
 
-Method: Each library runs in its own environment and process. The two run alternately, so that they
-never share the cores. Both get the same images, initial parameters and batches, already in memory
-and in their own array type when timing starts. Compile time is the first training call minus the
-same call repeated. Speeds are medians over the rounds; each round is a block of training steps from
-the same initial state. Then each seed is trained in full and evaluated. Two checks show that both
-libraries compute the same: the losses of the first batches before any training, and the score that
-the peer assigns to the network trained by eventsnn.
+Method: as in the event mode (see `event.benchmark`), but each round is a block of training steps
+from the same initial state, and all batches are in memory, in the library's own array type, when
+timing starts. Then each seed is trained in full and evaluated. Two checks show that both libraries
+compute the same: the losses of the first batches before any training, and the score that the peer
+assigns to the network trained by eventsnn.
 """
 
 from dataclasses import asdict, dataclass, replace
@@ -62,27 +60,13 @@ def load_images(options: Options) -> mnist.Images | None:
     """Load MNIST, or a stand-in for a quick run; None for the regression."""
     if not isinstance(options, ImageOptions):
         return None
-    if options.quick:
-        return mnist.synthetic()
-    return mnist.read(mnist.folder_of(options.data_dir))
+    return mnist.synthetic() if options.quick else mnist.read(mnist.folder_of(options.data_dir))
 
 
-def speeds(
-    workers: dict[str, Worker], opened: dict[str, Any], initial: Path, options: Options
-) -> dict[str, Any]:
-    """Measure the speeds, and the largest relative difference of the losses of the libraries."""
-    start, losses = {}, []
-    for name, worker in workers.items():
-        start[name] = speed.at_start(worker, name, initial, options)
-        if not opened[name]["compiles"]:
-            start[name]["compile_seconds"] = None
-        worker.request("load", path=initial)
-        losses.append(worker.request("losses", first=0, steps=N_COMPARED_BATCHES)["losses"])
-    result = speed.compare(workers, start, initial, options)
-    if len(losses) > 1:
-        pairs = zip(*losses, strict=True)
-        result["loss_difference"] = max(abs(ours - peer) / abs(peer) for ours, peer in pairs)
-    return result
+def first_losses(worker: Worker, initial: Path) -> list[float]:
+    """Return the losses of the first batches, before any training."""
+    worker.request("load", path=initial)
+    return worker.request("losses", first=0, steps=N_COMPARED_BATCHES)["losses"]
 
 
 def train_in_full(worker: Worker, initial: Path, steps: int, trained: Path) -> dict[str, float]:
@@ -92,6 +76,7 @@ def train_in_full(worker: Worker, initial: Path, steps: int, trained: Path) -> d
     seconds = worker.request("train", first=0, steps=steps, mean_last=last)["seconds"]
     worker.request("save", path=trained)
     scores = worker.request("evaluate") | worker.request("evaluate_mean")
+    log(", ".join(f"{name} {value:.4g}" for name, value in scores.items()))
     return {"train_seconds": seconds} | scores
 
 
@@ -111,17 +96,33 @@ def of_seeds(name: str, runs: list[dict[str, float]]) -> dict[str, Any]:
     return result
 
 
-def scores(
-    workers: dict[str, Worker], comparable: bool, starts: list[Path], trained: Path, steps: int
+def measure(
+    workers: dict[str, Worker], opened: dict[str, Any], starts: list[Path], options: Options
 ) -> dict[str, Any]:
-    """Train eventsnn in full for every seed; a `comparable` peer also evaluates the networks."""
-    runs, in_peer = [], []
-    for seed, initial in enumerate(starts):
-        runs.append(train_in_full(workers["ours"], initial, steps, trained))
-        log(f"ours, seed {seed}: " + ", ".join(f"{k} {v:.4g}" for k, v in runs[-1].items()))
-        if comparable:
-            in_peer.append(score_in_peer(workers["peer"], initial, trained))
-    return of_seeds("ours", runs) | ({"ours_in_peer": in_peer} if "peer" in workers else {})
+    """Measure all quantities; `starts` are the initial states of the seeds."""
+    start, losses, runs, in_peer = {}, [], [], []
+    for name, worker in workers.items():
+        start[name] = speed.at_start(worker, name, starts[0], options)
+        if not opened[name]["compiles"]:
+            start[name]["compile_seconds"] = None
+        losses.append(first_losses(worker, starts[0]))
+    result = speed.compare(workers, start, starts[0], options)
+    ours, peer = workers["ours"], workers.get("peer")
+    steps, trained = opened["steps"], starts[0].with_name("trained.npz")
+    for initial in starts:
+        runs.append(train_in_full(ours, initial, steps, trained))
+        if peer is not None and not opened["peer"]["notes"]:
+            in_peer.append(score_in_peer(peer, initial, trained))
+    result |= of_seeds("ours", runs)
+    if peer is not None:
+        pairs = zip(*losses, strict=True)
+        result["loss_difference"] = max(abs(a - b) / abs(b) for a, b in pairs)
+        result["ours_in_peer"] = in_peer
+        result |= {f"peer_{key}": opened["peer"][key] for key in ("threads", "notes")}
+        if options.full_peer:
+            runs = [train_in_full(peer, initial, steps, trained) for initial in starts]
+            result |= of_seeds("peer", runs)
+    return result
 
 
 def run(options: Options) -> dict[str, Any]:
@@ -130,35 +131,20 @@ def run(options: Options) -> dict[str, Any]:
     setting = replace(task.setting, loss=options.loss or task.setting.loss)
     per_epoch = 1 if images is None else len(images.train_labels) // setting.batch
     steps = options.steps or task.epochs * per_epoch
+    drawn, starts = max(options.n_batches(steps), N_COMPARED_BATCHES), []
     with started("discrete", options.peer) as (workers, folder):
         shared = files.write(folder / "problem.npz", problem.shared(setting, images))
-        drawn, starts = max(options.n_batches(steps), N_COMPARED_BATCHES), []
         for seed in range(options.seeds):
             arrays = problem.start(setting, images, seed, drawn)
             starts.append(files.write(folder / f"start{seed}.npz", arrays))
-        opened = {
-            name: worker.request("open", problem=shared, setting=asdict(setting))
-            for name, worker in workers.items()
-        }
-        result = speeds(workers, opened, starts[0], options)
-        trained = folder / "trained.npz"
-        comparable = "peer" in workers and not opened["peer"]["notes"]
-        result |= scores(workers, comparable, starts, trained, steps)
-        if "peer" in workers:
-            result |= {f"peer_{key}": opened["peer"][key] for key in ("threads", "notes")}
-            if options.full_peer:
-                runs = [train_in_full(workers["peer"], path, steps, trained) for path in starts]
-                result |= of_seeds("peer", runs)
+        opened: dict[str, Any] = {"steps": steps}
+        for name, worker in workers.items():
+            opened[name] = worker.request("open", problem=shared, setting=asdict(setting))
+        result = measure(workers, opened, starts, options)
     parts = (options.task, options.loss, options.peer)
-    about = {
-        "benchmark": "-".join(part.replace("_", "-") for part in parts if part is not None),
-        "task": options.task,
-        "loss": setting.loss,
-        "peer": options.peer,
-        "quick": options.quick,
-        "training_steps": steps,
-    }
-    return about | result
+    name = "-".join(part.replace("_", "-") for part in parts if part is not None)
+    about = {"benchmark": name, "task": options.task, "loss": setting.loss, "peer": options.peer}
+    return about | {"quick": options.quick, "training_steps": steps} | result
 
 
 def describe(result: dict[str, Any]) -> str:

@@ -21,10 +21,10 @@ DRAWN = {"x", "y", "order", "test_order", "corners"}
 class Setting:
     """Settings of one task. `sizes`: numbers of neurons, input first; `beta` None: drawn, trained.
 
-    `loss` is one of `ce_membrane` (cross-entropy of the output membrane potentials, summed over the
-    steps), `mse_count`, `mse_membrane`, `mse` (of the membrane potential against a curve). With
-    `test_pass`, each training step is followed by the loss of a batch of test images. With
-    `canvas`, each image moves over a square of that side, and a sample has one frame per step.
+    `loss` is `ce_membrane` (cross-entropy of the output membranes, summed over the steps),
+    `mse_count`, `mse_membrane`, or `mse` (of the membrane against a curve). With `test_pass`, the
+    loss of a test batch follows each training step. With `canvas`, each image moves over a square
+    of that side, and a sample has one frame per step.
     """
 
     sizes: Sequence[int]
@@ -54,10 +54,7 @@ class Chunk(NamedTuple):
 
 
 def frames(images: np.ndarray, corners: np.ndarray, side: int) -> np.ndarray:
-    """Place images (batch, h, w) on empty squares, upper left corner at `corners` (batch, time, 2).
-
-    Returns an array (batch, time, side * side).
-    """
+    """Place images (batch, h, w) at `corners` (batch, time, 2) of squares (batch, time, side^2)."""
     (n, times, _), (_, height, width) = corners.shape, images.shape
     canvas = np.zeros((n, times, side, side), images.dtype)
     for i, t in np.ndindex(n, times):

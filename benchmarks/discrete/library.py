@@ -13,43 +13,34 @@ class Library(Protocol):
     """Worker commands: `open` once, then `load`, `train`, `losses`, `evaluate` and `save`.
 
     A subclass implements the methods with an underscore. Batches are NumPy arrays, samples first.
+
+    - `_open` sets up the task and returns `compiles`, `threads` and `notes` if not those of `open`.
+    - `_load` sets the parameters, with a new optimiser state; `_parameters` returns them.
+    - `_place` copies batches to the library's memory; this is not timed.
+    - `_train` trains one step per batch and returns the losses, and the test losses or None.
+    - `_loss` is the loss of one batch, without training and without dropout.
+    - `_predict` returns scores (batch, classes) or membrane potentials (batch, time, 1).
     """
 
     data: Data
     seen: list[Arrays]
 
-    def _open(self, setting: Setting) -> dict[str, Any]:
-        """Set up the task; return `compiles`, `threads` and `notes` if not those of `open`."""
-        ...
+    def _open(self, setting: Setting) -> dict[str, Any]: ...
 
-    def _load(self, values: Arrays) -> None:
-        """Set the parameters, with a new optimiser state."""
+    def _load(self, values: Arrays) -> None: ...
 
-    def _parameters(self) -> Arrays:
-        """Current parameters, in the format of `_load`, without the optimiser state."""
-        ...
+    def _parameters(self) -> Arrays: ...
 
-    def _place(self, chunk: Chunk) -> Any:
-        """Copy the batches to the library's memory; not timed."""
+    def _place(self, chunk: Chunk) -> Any: ...
 
-    def _train(self, placed: Any) -> tuple[Any, Any]:
-        """Train one step per batch; return the losses, and those of the test batches or None."""
-        ...
+    def _train(self, placed: Any) -> tuple[Any, Any]: ...
 
-    def _loss(self, x: np.ndarray, y: np.ndarray) -> float:
-        """Loss of one batch, without training and without dropout."""
-        ...
+    def _loss(self, x: np.ndarray, y: np.ndarray) -> float: ...
 
-    def _predict(self, x: np.ndarray) -> np.ndarray:
-        """Scores (batch, classes) or, for the regression, membrane potentials (batch, time, 1)."""
-        ...
+    def _predict(self, x: np.ndarray) -> np.ndarray: ...
 
     def open(self, problem: str, setting: dict[str, Any]) -> dict[str, Any]:
-        """Set up the task.
-
-        The reply states whether the library compiles, its number of threads if known, and any
-        deviation from the task.
-        """
+        """Set up the task; the reply has the threads, if known, and deviations from the task."""
         self.data = Data(problem, Setting(**setting))
         return {"compiles": True, "threads": None, "notes": []} | self._open(self.data.setting)
 

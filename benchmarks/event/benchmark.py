@@ -1,11 +1,10 @@
 """Tasks of the event mode, eventsnn against a peer: speed, compile time, memory and error.
 
 Method: Each library runs in its own environment and process. They run alternately, so that they
-never share the cores. All get the same initial state and the same batches. Compile time is the
-first training call minus the same call repeated. "At the end of training": the network trained by
-eventsnn (weights, biases and Adam's moments after the last step) is loaded into all libraries, and
-each trains blocks of steps from there, alternately; every block starts from that same state. Speeds
-are medians over the rounds.
+never share the cores. All get the same initial state and batches. Compile time is the first
+training call minus the same call repeated. "At the end of training": the network trained by
+eventsnn (with Adam's moments) is loaded into all libraries, and each trains blocks of steps from
+there, alternately; every block starts from that state. Speeds are medians over the rounds.
 
 The regression runs in float32. In Yin-Yang, the peer computes in float64, and so does eventsnn; its
 results in float32 are a third column. There, the losses of the first batch, and the test accuracy
@@ -24,7 +23,10 @@ from ..harness.worker import Worker, started
 from ..workers import files
 from .tasks import TASKS
 
-DTYPES = {"ours": "float64", "ours_float32": "float32", "peer": "float64"}
+DTYPES = {
+    "ttfs-regression": {"ours": "float32", "peer": "float32"},
+    "yin-yang": {"ours": "float64", "ours_float32": "float32", "peer": "float64"},
+}
 YIN_YANG_LABELS = {
     "first_loss": "loss of the first batch",
     "test_accuracy": "test accuracy of our network",
@@ -47,39 +49,47 @@ def train_to_end(worker: Worker, initial: Path, steps: int, end: Path) -> dict[s
     return worker.request("evaluate")
 
 
+def first_loss(worker: Worker, initial: Path) -> float:
+    """Loss of the first batch, before any training."""
+    worker.request("load", path=initial)
+    return worker.request("train", first=0, steps=1)["loss"]
+
+
+def measure(
+    name: str, workers: dict[str, Worker], options: speed.Options, steps: int, folder: Path
+) -> dict[str, Any]:
+    """Measure the speeds of a task at the start, and from the network trained by eventsnn."""
+    task, start, dtypes = TASKS[name], {}, DTYPES[name]
+    data, trained = folder / "start.npz", folder / "trained.npz"
+    files.write(data, task.draw(0, options.n_batches(steps)))
+    for who, worker in workers.items():
+        opening = {"task": name, "setting": task.setting, "dtype": dtypes[who]}
+        worker.request("open", problem=data, **opening)
+        start[who] = speed.at_start(worker, who, data, options)
+    scores = train_to_end(workers["ours"], data, steps, trained)
+    log(f"ours after {steps} steps: {scores}")
+    speeds = speed.compare(workers, start, trained, options)
+    return {"peer": options.peer, "training_steps": steps} | speeds
+
+
 def run_regression(options: RegressionOptions) -> dict[str, Any]:
     """Measure all quantities of the regression."""
-    task, start = TASKS["ttfs-regression"], {}
-    steps = options.steps or task.steps
+    steps = options.steps or TASKS["ttfs-regression"].steps
     with started("event", options.peer) as (workers, folder):
-        data = files.write(folder / "seed0.npz", task.draw(0, options.n_batches(steps)))
-        for name, worker in workers.items():
-            opening = {"task": "ttfs-regression", "setting": task.setting, "dtype": "float32"}
-            worker.request("open", problem=data, **opening)
-            start[name] = speed.at_start(worker, name, data, options)
-        trained = folder / "trained.npz"
-        error = train_to_end(workers["ours"], data, steps, trained)["test_mae"]
-        log(f"ours: test error {error:.3f} ms after {steps} steps")
-        result = speed.compare(workers, start, trained, options)
-        result |= task_runs(workers["ours"], options.seeds, steps)
+        result = measure("ttfs-regression", workers, options, steps, folder)
+        runs = []
+        for seed in range(options.seeds):
+            runs.append(workers["ours"].request("run_task", seed=seed, steps=steps))
+            log(f"eventsnn run, seed {seed}: test error {runs[-1]['test_mae']:.3f} ms")
+        errors, speeds = ([run[key] for run in runs] for key in ("test_mae", "steps_per_second"))
+        result |= {"ours_test_mae": errors, "ours_test_mae_median": median(errors)}
+        result["ours_run_steps_per_second"] = median(speeds)
         if options.full_peer and "peer" in workers:
-            peer, end = workers["peer"], folder / "peer.npz"
-            result["peer_test_mae"] = train_to_end(peer, data, steps, end)["test_mae"]
+            peer, start, end = workers["peer"], folder / "start.npz", folder / "peer.npz"
+            result["peer_test_mae"] = train_to_end(peer, start, steps, end)["test_mae"]
             rates = [speed.block_rate(peer, end, options.peer_block) for _ in range(options.rounds)]
             result["peer_own_end_steps_per_second"] = median(rates)
-    return {"peer": options.peer, "training_steps": steps} | result
-
-
-def task_runs(ours: Worker, seeds: int, steps: int) -> dict[str, Any]:
-    """Run the task as `eventsnn run` does; return the errors and the reported speeds."""
-    runs = []
-    for seed in range(seeds):
-        runs.append(ours.request("run_task", seed=seed, steps=steps))
-        log(f"eventsnn run, seed {seed}: test error {runs[-1]['test_mae']:.3f} ms")
-    errors = [run["test_mae"] for run in runs]
-    speeds = [run["steps_per_second"] for run in runs]
-    medians = {"ours_test_mae_median": median(errors), "ours_run_steps_per_second": median(speeds)}
-    return {"ours_test_mae": errors} | medians
+    return result
 
 
 def describe_regression(result: dict[str, Any]) -> str:
@@ -90,23 +100,15 @@ def describe_regression(result: dict[str, Any]) -> str:
 
 def run_yin_yang(options: speed.Options) -> dict[str, Any]:
     """Measure all quantities of Yin-Yang."""
-    task, start, losses, accuracy = TASKS["yin-yang"], {}, {}, {}
-    steps = options.steps or task.steps
+    steps = options.steps or TASKS["yin-yang"].steps
     with started("event", options.peer, ours=("ours", "ours_float32")) as (workers, folder):
-        data = files.write(folder / "seed0.npz", task.draw(0, options.n_batches(steps)))
+        result = measure("yin-yang", workers, options, steps, folder)
         for name, worker in workers.items():
-            opening = {"task": "yin-yang", "setting": task.setting, "dtype": DTYPES[name]}
-            worker.request("open", problem=data, **opening)
-            start[name] = speed.at_start(worker, name, data, options)
-            worker.request("load", path=data)
-            losses[f"{name}_first_loss"] = worker.request("train", first=0, steps=1)["loss"]
-        trained = folder / "trained.npz"
-        train_to_end(workers["ours"], data, steps, trained)
-        result = speed.compare(workers, start, trained, options)
+            result[f"{name}_first_loss"] = first_loss(worker, folder / "start.npz")
         for name, worker in workers.items():
-            worker.request("load", path=trained)
-            accuracy[f"{name}_test_accuracy"] = worker.request("evaluate")["test_accuracy"]
-    return {"peer": options.peer, "training_steps": steps} | result | losses | accuracy
+            worker.request("load", path=folder / "trained.npz")
+            result[f"{name}_test_accuracy"] = worker.request("evaluate")["test_accuracy"]
+    return result
 
 
 def describe_yin_yang(result: dict[str, Any]) -> str:

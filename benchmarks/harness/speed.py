@@ -38,15 +38,10 @@ class Options:
 
 def at_start(worker: Worker, name: str, initial: Path, options: Options) -> dict[str, Any]:
     """Train the first block twice: the first call compiles, the second is timed."""
-    steps, seconds = options.block(name), []
-    for _ in range(2):
-        worker.request("load", path=initial)
-        seconds.append(worker.request("train", first=0, steps=steps)["seconds"])
-    log(f"{name}: first {steps} steps in {seconds[0]:.2f} s, again in {seconds[1]:.2f} s")
-    return {
-        "compile_seconds": seconds[0] - seconds[1],
-        "start_steps_per_second": steps / seconds[1],
-    }
+    steps = options.block(name)
+    first, again = (steps / block_rate(worker, initial, steps) for _ in range(2))
+    log(f"{name}: first {steps} steps in {first:.2f} s, again in {again:.2f} s")
+    return {"compile_seconds": first - again, "start_steps_per_second": steps / again}
 
 
 def block_rate(worker: Worker, initial: Path, steps: int) -> float:

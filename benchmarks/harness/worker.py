@@ -8,7 +8,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 from . import environments
 
@@ -39,17 +39,16 @@ class Worker:
             cwd=ROOT,
             env=worker_environment(),
         )
+        self.requests = cast(IO[str], self.process.stdin)
+        self.replies = cast(IO[str], self.process.stdout)
 
     def request(self, command: str, **arguments: Any) -> dict[str, Any]:
         """Send one request and wait for its reply. Paths are sent as text."""
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
         line = ""
         with contextlib.suppress(BrokenPipeError):
             request = json.dumps({"command": command, **arguments}, default=str)
-            self.process.stdin.write(request + "\n")
-            self.process.stdin.flush()
-            line = self.process.stdout.readline()
+            print(request, file=self.requests, flush=True)
+            line = self.replies.readline()
         if not line:
             code = self.process.wait()
             raise WorkerError(f"{self.module} ended during {command!r} (exit code {code})")
@@ -60,12 +59,10 @@ class Worker:
 
     def close(self) -> None:
         """End the worker: closes its input, and the worker exits after its current request."""
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
         with contextlib.suppress(BrokenPipeError):
-            self.process.stdin.close()
+            self.requests.close()
         self.process.wait()
-        self.process.stdout.close()
+        self.replies.close()
 
 
 @contextlib.contextmanager

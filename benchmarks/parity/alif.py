@@ -2,10 +2,9 @@
 
 from typing import NamedTuple
 
+import eventsnn as esn
 import jax
 import jax.numpy as jnp
-
-import eventsnn as esn
 
 
 class ALIFState(NamedTuple):

@@ -41,8 +41,7 @@ class Kind:
     respect to weights and biases: those with respect to input times are incorrect there, and there
     are none with respect to the constants, which are the same for all seeds.
 
-    The tolerances are those of times and potentials, and of derivatives; see
-    `benchmark.difference`.
+    The tolerances are those of times and potentials, and of derivatives.
     """
 
     model: str

@@ -6,9 +6,8 @@ from typing import Any
 
 import diffrax
 import equinox as eqx
-import jax.numpy as jnp
-
 import eventsnn as esn
+import jax.numpy as jnp
 
 from . import cases, networks
 from .alif import PeerALIF

@@ -45,19 +45,15 @@ class Options:
 def measure(n: int, events: int, dtype: str, options: Options) -> dict[str, Any]:
     """Measure one size in a separate process."""
     size = {"n": n, "events": events, "dtype": dtype}
+    arguments = size | {"batch": options.batch, "rounds": options.rounds}
     with started("scaling") as (workers, _):
-        measured = workers["ours"].request(
-            "measure", **size, batch=options.batch, rounds=options.rounds
-        )
+        measured = workers["ours"].request("measure", **arguments)
     log(f"n {n}, {events} events, {dtype}: {measured['ms']:.1f} ms")
     return size | measured | {"us_per_event": 1e3 * measured["ms"] / (events * options.batch)}
 
 
 def growth(rows: list[dict[str, Any]], along: str) -> list[dict[str, Any]]:
-    """Growth of time and temporary memory from the smallest to the largest value of `along`.
-
-    One line for each combination of the other two of `n`, `events` and `dtype`.
-    """
+    """Growth from the smallest to the largest value of one axis, for all values of the others."""
     others = [key for key in AXES if key != along]
 
     def group(row: dict[str, Any]) -> list[Any]:
