@@ -9,6 +9,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+
 from eventsnn import discrete, losses, surrogates
 from eventsnn.cpu import prepare_cpu
 from eventsnn.discrete.trainable import trainable

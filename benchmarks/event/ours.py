@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+
 from eventsnn.cpu import prepare_cpu
 from eventsnn.data import regression
 from eventsnn.data.yin_yang import Samples

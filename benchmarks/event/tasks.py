@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
 from eventsnn.data import yin_yang
 from eventsnn.event import feedforward_mask, recurrent_mask
 

@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass
 
 import numpy as np
+
 from eventsnn.data import mnist
 
 HELP = f"folder of the MNIST files; default: {mnist.VARIABLE}"

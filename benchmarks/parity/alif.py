@@ -2,9 +2,10 @@
 
 from typing import NamedTuple
 
-import eventsnn as esn
 import jax
 import jax.numpy as jnp
+
+import eventsnn as esn
 
 
 class ALIFState(NamedTuple):

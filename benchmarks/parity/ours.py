@@ -6,8 +6,9 @@ from typing import Any
 
 import diffrax
 import equinox as eqx
-import eventsnn as esn
 import jax.numpy as jnp
+
+import eventsnn as esn
 
 from . import cases, networks
 from .alif import PeerALIF

@@ -11,10 +11,11 @@ from statistics import median
 from typing import Any
 
 import equinox as eqx
-import eventsnn as esn
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+import eventsnn as esn
 from eventsnn.tasks.ttfs_regression import trainable
 
 from ..workers.protocol import memory, serve

@@ -10,10 +10,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import NamedSharding, PartitionSpec
+
 from eventsnn.cpu import compiler_options
 from eventsnn.train import make_step
 from eventsnn.train.step import LossFn, data_parallel, mesh_for
-from jax.sharding import NamedSharding, PartitionSpec
 
 
 class Training:
