@@ -1,1 +1,1 @@
-"""Benchmarks of eventsnn; `python -m benchmarks list` lists them."""
+"""Benchmarks of eventsnn and its peers: a harness, and one folder per benchmark."""

@@ -5,29 +5,27 @@ Prints a table, then one JSON object on the last line.
 
 import argparse
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from subprocess import CalledProcessError
 from typing import Any, NoReturn
 
-from . import discrete, parity, quality, report, scaling, ttfs_regression, yin_yang
-from .client import WorkerError
-from .discrete_problems import TASKS
-from .images import VARIABLE, DataError
+from .discrete import benchmark as discrete
+from .event import benchmark as event
+from .harness import machine, report
+from .harness.benchmark import Benchmark
+from .harness.mnist import DataError
+from .harness.worker import WorkerError
+from .parity import benchmark as parity
+from .quality import benchmark as quality
+from .scaling import benchmark as scaling
 
-NAMES = {
-    "ttfs-regression": "steps/s at start and end, compile time, memory, error; also of a peer",
-    "scaling": "time and memory of a gradient step over neurons, events and precision",
-    "yin-yang": "steps/s, compile time and memory of Yin-Yang with QIF neurons; also of a peer",
-    "quality": "what the tasks reach, over seeds",
-    "parity": "the same answers and derivatives as eventax, and where it is not right",
-} | {name: task.text for name, task in TASKS.items()}
-MODULES = {
-    "ttfs-regression": ttfs_regression,
-    "yin-yang": yin_yang,
-    "scaling": scaling,
-    "quality": quality,
-    "parity": parity,
+BENCHMARKS = {
+    **event.BENCHMARKS,
+    **discrete.BENCHMARKS,
+    "scaling": scaling.BENCHMARK,
+    "quality": quality.BENCHMARK,
+    "parity": parity.BENCHMARK,
 }
 
 
@@ -38,84 +36,29 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: error: {message}\n")
 
 
-def positive(text: str) -> int:
-    """Parse a whole number of at least one."""
-    value = int(text) if text.isascii() and text.isdigit() else 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
-    return value
-
-
 def parser() -> Parser:
-    """Build the command-line parser."""
+    """Build the command-line parser; each benchmark has the options of its settings."""
     top = Parser(prog="benchmarks", description=__doc__, allow_abbrev=False)
     names = top.add_subparsers(dest="name", required=True, metavar="NAME")
-    names.add_parser("list", help="the benchmarks there are")
-    added = {
-        name: names.add_parser(name, help=text, allow_abbrev=False) for name, text in NAMES.items()
-    }
-    for sub in added.values():
-        sub.add_argument(
-            "--quick", action="store_true", help="a small run that only shows that all works"
-        )
-        sub.add_argument(
-            "--out", type=Path, metavar="FILE", help="also write the JSON object there"
-        )
-        sub.add_argument(
-            "--save", action="store_true", help="also write it into benchmarks/results"
-        )
-    compare(added["ttfs-regression"], list(ttfs_regression.PEERS))
-    train_to_end(added["ttfs-regression"])
-    compare(added["yin-yang"], list(yin_yang.PEERS))
-    added["scaling"].add_argument("--rounds", type=positive, metavar="N", help="timed steps a size")
-    seeds_and_data(added["quality"])
-    added["quality"].add_argument(
-        "--only", nargs="+", metavar="TEXT", help="cases whose name contains one of these"
-    )
-    added["parity"].add_argument("--only", metavar="TEXT", help="networks whose name contains it")
-    added["parity"].add_argument("--seeds", type=positive, metavar="N", help="of each network")
-    for name, task in TASKS.items():
-        compare(added[name], list(task.peers))
-        train_to_end(added[name])
-        added[name].add_argument("--loss", choices=task.losses, help="default: the first")
-        if task.losses != ("mse",):
-            data_folder(added[name])
+    names.add_parser("list", help="list the benchmarks")
+    for name, benchmark in BENCHMARKS.items():
+        sub = names.add_parser(name, help=benchmark.text, allow_abbrev=False)
+        add = sub.add_argument
+        add("--quick", action="store_true", help="a small run that checks that everything works")
+        add("--out", type=Path, metavar="FILE", help="also write the JSON object to this file")
+        add("--save", action="store_true", help="also write it into benchmarks/results")
+        for field in fields(benchmark.full):
+            if field.metadata:
+                arguments = dict(field.metadata)
+                if field.name in benchmark.choices:
+                    arguments["choices"] = benchmark.choices[field.name]
+                add(f"--{field.name.replace('_', '-')}", **arguments)
     return top
 
 
-def seeds_and_data(sub: Parser) -> None:
-    """Add the options of a benchmark without a peer."""
-    sub.add_argument("--seeds", type=positive, metavar="N", help="default: each task's own number")
-    data_folder(sub)
-
-
-def data_folder(sub: Parser) -> None:
-    """Add the option for the folder of the MNIST files."""
-    sub.add_argument(
-        "--data-dir", type=Path, metavar="DIR", help=f"MNIST's folder; default: {VARIABLE}"
-    )
-
-
-def compare(sub: Parser, peers: list[str]) -> None:
-    """Add the options of a benchmark that a peer can also run."""
-    sub.add_argument("--peer", choices=peers, help="the library to compare with")
-    sub.add_argument("--rounds", type=positive, metavar="N", help="timed blocks of each library")
-    sub.add_argument("--steps", type=positive, metavar="N", help="training steps before 'the end'")
-
-
-def train_to_end(sub: Parser) -> None:
-    """Add the options of a benchmark that compares both errors and speeds."""
-    sub.add_argument("--seeds", type=positive, metavar="N", help="seeds of which to take the error")
-    sub.add_argument("--full-peer", action="store_true", help="train the peer to its end too")
-
-
-def options(arguments: argparse.Namespace) -> Any:
-    """Return the benchmark's default or quick settings, updated with the given options."""
-    if arguments.name in TASKS:
-        base = discrete.defaults(arguments.name, arguments.quick)
-    else:
-        module = MODULES[arguments.name]
-        base = module.QUICK if arguments.quick else module.Options()
+def settings(benchmark: Benchmark, arguments: argparse.Namespace) -> Any:
+    """Return the settings of a full or quick run, updated with the given options."""
+    base = benchmark.quick if arguments.quick else benchmark.full
     given = {k: v for k, v in vars(arguments).items() if hasattr(base, k) and v is not None}
     return replace(base, **given)
 
@@ -124,21 +67,24 @@ def main(argv: list[str] | None = None) -> int:
     """Run one benchmark and return the exit code."""
     arguments = parser().parse_args(argv)
     if arguments.name == "list":
-        print("\n".join(f"{name:24}{text}" for name, text in NAMES.items()))
+        print("\n".join(f"{name:24}{b.text}" for name, b in BENCHMARKS.items()))
         return 0
-    module = MODULES.get(arguments.name, discrete)
+    benchmark, described = BENCHMARKS[arguments.name], machine.describe()
+    if described["load_average_before"] > 1:
+        report.log(f"the machine is busy (load {described['load_average_before']})")
     try:
-        result = module.run(options(arguments))
+        found = benchmark.run(settings(benchmark, arguments))
     except (DataError, WorkerError, CalledProcessError) as error:
         print(f"benchmarks: {error}", file=sys.stderr)
         return 1
-    print(module.describe(result))
+    result = {"benchmark": arguments.name, **found, "machine": described}
+    print(benchmark.describe(result))
     if arguments.save:
         print(f"saved {report.save(result).name}")
-    line = report.json_line(result)
+    line = report.as_json(result)
     if arguments.out is not None:
-        arguments.out.write_text(line + "\n")
-    print(line)
+        arguments.out.write_text(line)
+    print(line, end="")
     return 0 if result.get("agrees", True) else 1
 
 

@@ -5,8 +5,7 @@ import json
 import math
 import os
 import sys
-from dataclasses import replace
-from pathlib import Path
+from dataclasses import asdict, replace
 from subprocess import CalledProcessError
 
 import jax
@@ -14,27 +13,20 @@ import numpy as np
 import pytest
 
 from benchmarks import __main__ as cli
-from benchmarks import (
-    discrete,
-    images,
-    machine,
-    parity,
-    parity_cases,
-    parity_problems,
-    peers,
-    problem,
-    quality,
-    report,
-    scaling,
-    ttfs_regression,
-    yin_yang,
-    yin_yang_problem,
-)
-from benchmarks import discrete_problems as problems
-from benchmarks.client import Worker, WorkerError, worker_environment
-from benchmarks.workers import discrete_data, protocol
-from benchmarks.workers.discrete_commands import Commands, curve_errors
-from benchmarks.workers.discrete_worker import Eventsnn
+from benchmarks.discrete import data, tasks
+from benchmarks.discrete import problem as discrete_problem
+from benchmarks.discrete.library import curve_errors
+from benchmarks.discrete.ours import Eventsnn
+from benchmarks.event import benchmark as event
+from benchmarks.event import tasks as event_tasks
+from benchmarks.harness import environments, machine, mnist, report, speed
+from benchmarks.harness.worker import Worker, WorkerError, worker_environment
+from benchmarks.parity import benchmark as parity
+from benchmarks.parity import cases, networks
+from benchmarks.quality import benchmark as quality
+from benchmarks.scaling import benchmark as scaling
+from benchmarks.workers import protocol
+from benchmarks.workers.files import write
 from eventsnn.data import yin_yang as points
 from eventsnn.tasks import YinYang
 
@@ -69,41 +61,50 @@ def test_a_wrong_option_is_one_line_and_exit_code_2(argv, capsys):
 def test_list_names_every_benchmark(capsys):
     assert cli.main(["list"]) == 0
     out = capsys.readouterr().out
-    assert all(name in out for name in ("ttfs-regression", "yin-yang", "scaling", *problems.TASKS))
+    assert all(name in out for name in ("ttfs-regression", "yin-yang", "scaling", *tasks.TASKS))
 
 
-def test_options_keep_the_defaults_that_were_not_named():
-    parsed = cli.parser().parse_args(["ttfs-regression", "--peer", "eventax", "--rounds", "7"])
-    assert cli.options(parsed) == ttfs_regression.Options(peer="eventax", rounds=7)
-    parsed = cli.parser().parse_args(["ttfs-regression", "--quick", "--steps", "5"])
-    assert cli.options(parsed).steps == 5
-    assert cli.options(parsed).rounds == ttfs_regression.QUICK.rounds
-    parsed = cli.parser().parse_args(["yin-yang", "--peer", "eventax", "--steps", "30"])
-    assert cli.options(parsed) == yin_yang.Options(peer="eventax", steps=30)
-    parsed = cli.parser().parse_args(["rleaky-classification", "--loss", "mse_membrane"])
-    assert cli.options(parsed) == replace(
-        discrete.defaults("rleaky-classification"), loss="mse_membrane"
-    )
-    parsed = cli.parser().parse_args(["moving-mnist", "--quick", "--seeds", "2"])
-    assert cli.options(parsed) == replace(discrete.defaults("moving-mnist", quick=True), seeds=2)
+@pytest.mark.parametrize(
+    ("argv", "quick", "given"),
+    [
+        (["ttfs-regression", "--peer", "eventax"], False, {"peer": "eventax"}),
+        (["ttfs-regression", "--quick", "--steps", "5"], True, {"steps": 5}),
+        (["yin-yang", "--rounds", "7"], False, {"rounds": 7}),
+        (["rleaky-classification", "--loss", "mse_membrane"], False, {"loss": "mse_membrane"}),
+        (["moving-mnist", "--quick", "--full-peer"], True, {"full_peer": True}),
+        (["quality", "--only", "delays", "yin"], False, {"only": ["delays", "yin"]}),
+        (["parity", "--only", "LIF"], False, {"only": "LIF"}),
+    ],
+)
+def test_options_keep_the_defaults_that_were_not_named(argv, quick, given):
+    benchmark = cli.BENCHMARKS[argv[0]]
+    base = benchmark.quick if quick else benchmark.full
+    assert cli.settings(benchmark, cli.parser().parse_args(argv)) == replace(base, **given)
 
 
-@pytest.mark.parametrize("result", [{"a": 1.23456789, "b": [math.inf, math.nan], "c": {"d": None}}])
-def test_main_ends_with_one_line_of_strict_json(result, monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr(scaling, "run", lambda options: result)
-    monkeypatch.setattr(scaling, "describe", lambda result: "a table")
+def run_as(monkeypatch, name, run):
+    """Replace what a benchmark runs and prints."""
+    fake = replace(cli.BENCHMARKS[name], run=run, describe=lambda result: "a table")
+    monkeypatch.setitem(cli.BENCHMARKS, name, fake)
+
+
+def test_main_ends_with_one_line_of_strict_json(monkeypatch, capsys, tmp_path):
+    result = {"a": 1.23456789, "b": [math.inf, math.nan], "c": {"d": None}}
+    run_as(monkeypatch, "scaling", lambda options: result)
     assert cli.main(["scaling", "--out", str(tmp_path / "result.json")]) == 0
     last = capsys.readouterr().out.splitlines()[-1]
-    assert json.loads(last) == {"a": 1.23457, "b": [None, None], "c": {"d": None}}
+    printed = json.loads(last)
+    assert printed.pop("benchmark") == "scaling"
+    assert printed.pop("machine")["cores"] >= 1
+    assert printed == {"a": 1.23457, "b": [None, None], "c": {"d": None}}
     assert (tmp_path / "result.json").read_text() == last + "\n"
 
 
 @pytest.mark.parametrize("agrees", [True, False])
 def test_the_parity_check_fails_if_an_agreement_does_not_hold(agrees, monkeypatch, capsys):
-    monkeypatch.setattr(parity, "run", lambda options: {"agrees": agrees})
-    monkeypatch.setattr(parity, "describe", lambda result: "a table")
+    run_as(monkeypatch, "parity", lambda options: {"agrees": agrees})
     assert cli.main(["parity", "--seeds", "2"]) == (0 if agrees else 1)
-    assert json.loads(capsys.readouterr().out.splitlines()[-1]) == {"agrees": agrees}
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["agrees"] is agrees
 
 
 @pytest.mark.parametrize("error", [WorkerError("it died"), CalledProcessError(1, ["pip"])])
@@ -111,9 +112,9 @@ def test_what_fails_outside_ends_the_run_in_one_line(error, monkeypatch, capsys)
     def fail(options):
         raise error
 
-    monkeypatch.setattr(scaling, "run", fail)
+    run_as(monkeypatch, "scaling", fail)
     assert cli.main(["scaling"]) == 1
-    assert capsys.readouterr().err == f"benchmarks: {error}\n"
+    assert capsys.readouterr().err.splitlines()[-1] == f"benchmarks: {error}"
 
 
 def test_answers_are_replies_and_failures_are_too():
@@ -131,12 +132,12 @@ def test_answers_are_replies_and_failures_are_too():
 def test_a_worker_keeps_its_protocol_when_a_library_prints():
     worker = Worker(sys.executable, "tests.test_benchmarks")
     try:
-        assert worker.ask("echo", text="a") == {"text": "a"}
+        assert worker.request("echo", text="a") == {"text": "a"}
         with pytest.raises(WorkerError, match="unknown command 'nothing'"):
-            worker.ask("nothing")
-        assert worker.ask("echo", text="b") == {"text": "b"}
+            worker.request("nothing")
+        assert worker.request("echo", text="b") == {"text": "b"}
         with pytest.raises(WorkerError, match="ended during 'leave'"):
-            worker.ask("leave")
+            worker.request("leave")
     finally:
         worker.close()
 
@@ -156,7 +157,7 @@ def test_the_summary_takes_medians_and_their_ratio():
         "peer": {"compile_seconds": 10.0, "start_steps_per_second": 30.0},
     }
     rates = {"ours": [100.0, 400.0, 200.0], "peer": [5.0, 1.0, 4.0]}
-    result = ttfs_regression.summarise(start, rates, {"ours": 500.0, "peer": 900.0})
+    result = speed.summary(start, rates, {"ours": 500.0, "peer": 900.0})
     assert result["ours_steps_per_second"] == 200.0
     assert result["peer_steps_per_second"] == 4.0
     assert result["ratio"] == 50.0
@@ -166,10 +167,10 @@ def test_the_summary_takes_medians_and_their_ratio():
 
 def test_without_a_peer_there_is_no_ratio():
     start = {"ours": {"compile_seconds": 2.0, "start_steps_per_second": 300.0}}
-    result = ttfs_regression.summarise(start, {"ours": [1.0]}, {"ours": 500.0})
+    result = speed.summary(start, {"ours": [1.0]}, {"ours": 500.0})
     assert result["ratio"] is None
     result |= {"peer": None, "ours_test_mae_median": 0.1}
-    assert "no peer" in ttfs_regression.describe(result)
+    assert "no peer" in event.describe_regression(result)
 
 
 def test_growth_compares_the_smallest_size_with_the_largest():
@@ -199,18 +200,25 @@ def test_parity_takes_the_largest_difference_of_each_quantity():
         assert parity.compare(ours, ours | {"ttfs": wrong})["ttfs"] == inf
 
 
-def test_a_case_holds_if_we_are_right_and_the_peer_is_not():
-    case = parity_cases.CASES[0]
-    truth = list(case.truth)
-    assert parity.judged(case, truth, [truth[0], math.inf])["holds"] is True
-    assert parity.judged(case, truth, truth)["holds"] is False
-    assert parity.judged(case, [truth[0], truth[1] + 1e-6], [0.0])["holds"] is False
-    assert parity.judged(case, [math.nan, truth[1]], [0.0])["holds"] is False
+@pytest.mark.parametrize(
+    ("ours", "peer", "holds"),
+    [
+        ([0.0, 0.0], [0.0, math.inf], True),
+        ([0.0, 0.0], [0.0, 0.0], False),
+        ([0.0, 1e-6], [-1.0, 0.0], False),
+        ([math.nan, 0.0], [-1.0, 0.0], False),
+    ],
+)
+def test_a_case_holds_if_we_are_right_and_the_peer_is_not(ours, peer, holds):
+    """The answers differ from the truth by these numbers."""
+    case = cases.CASES[0]
+    answers = {"ours": np.add(case.truth, ours).tolist(), "peer": np.add(case.truth, peer).tolist()}
+    assert parity.case_row(case, answers)["holds"] is holds
 
 
 def test_the_closed_form_of_the_parity_cases_and_its_derivatives():
     weights, times = [3.0, -0.5, 4.0], [1.0, 2.5, 3.0]
-    first, by_weights, by_times = parity_cases.crossing(weights, times)
+    first, by_weights, by_times = cases.crossing(weights, times)
     v = sum(
         w * (math.exp((s - first) / 10) - math.exp((s - first) / 5))
         for w, s in zip(weights, times, strict=True)
@@ -222,8 +230,8 @@ def test_the_closed_form_of_the_parity_cases_and_its_derivatives():
 
         def at(way, unit=unit):
             return (
-                parity_cases.crossing(list(weights + way * unit), times)[0],
-                parity_cases.crossing(weights, list(times + way * unit))[0],
+                cases.crossing(list(weights + way * unit), times)[0],
+                cases.crossing(weights, list(times + way * unit))[0],
             )
 
         slopes = (np.array(at(1)) - np.array(at(-1))) / 2e-5
@@ -231,20 +239,19 @@ def test_the_closed_form_of_the_parity_cases_and_its_derivatives():
 
 
 def test_a_parity_network_has_its_layers_and_is_drawn_again():
-    made, again = (parity_problems.make("LIF feed-forward", 1) for _ in range(2))
+    made, again = (networks.make("LIF feed-forward", 1) for _ in range(2))
     assert all(np.array_equal(made[key], again[key]) for key in made)
     assert np.count_nonzero(made["weights"]) == 2 * 3 + 3 * 2
-    assert made["of_spikes"].shape == (2, parity_problems.COUNT)
-    of, rest = parity_problems.split("LIF recurrent, EventProp", made)
+    assert made["of_spikes"].shape == (2, networks.COUNT)
+    of, rest = networks.split("LIF recurrent, EventProp", made)
     assert sorted(of) == ["neuron_bias", "weights"]
     assert {"in_times", "neuron_tau_mem", "at"} < set(rest)
 
 
 def test_the_problem_is_the_task():
-    made = problem.make(seed=3, steps=2)
-    again = problem.make(seed=3, steps=2)
+    made, again = (event_tasks.regression(seed=3, steps=2) for _ in range(2))
     assert all(np.array_equal(made[name], again[name]) for name in made)
-    assert made["x"].shape == (2 * problem.BATCH,)
+    assert made["x"].shape == (2, 64)
     assert made["mask"].sum() == 20 * 19 + 20 + 20
     assert np.all(made["weights"][~made["mask"]] == 0)
     assert made["weights"].dtype == np.float32
@@ -253,8 +260,7 @@ def test_the_problem_is_the_task():
 
 
 def test_the_yin_yang_problem_is_the_task():
-    made = yin_yang_problem.make(seed=3, steps=20)
-    again = yin_yang_problem.make(seed=3, steps=20)
+    made, again = (event_tasks.yin_yang_points(seed=3, steps=20) for _ in range(2))
     assert all(np.array_equal(made[name], again[name]) for name in made)
     net = YinYang(neuron="qif").build(jax.random.key(0))
     assert np.array_equal(made["mask"], np.asarray(net.mask))
@@ -263,8 +269,8 @@ def test_the_yin_yang_problem_is_the_task():
     assert 0 <= made["weights"].min() < made["weights"].max() <= 40
     assert np.abs(made["bias"]).max() <= 0.5
     # An epoch has 19 batches, in which no point occurs twice.
-    epoch = made["x"][: 19 * yin_yang_problem.BATCH]
-    assert len(made["x"]) == len(made["y"]) == 20 * yin_yang_problem.BATCH
+    epoch = made["x"][:19].reshape(-1, 2)
+    assert made["x"].shape == (20, 256, 2)
     assert len(np.unique(epoch, axis=0)) == len(epoch)
     assert np.array_equal(points.classify(made["x"]), made["y"])
 
@@ -272,43 +278,48 @@ def test_the_yin_yang_problem_is_the_task():
 def test_yin_yang_compares_in_float64_and_shows_float32_beside_it():
     start = {"compile_seconds": 2.0, "start_steps_per_second": 30.0}
     rates = {"ours": [200.0], "ours_float32": [700.0], "peer": [2.0]}
-    result = ttfs_regression.summarise(
-        dict.fromkeys(rates, start), rates, dict.fromkeys(rates, 500.0)
-    )
-    lines = yin_yang.describe(result | {"peer": "eventax"}).splitlines()
+    result = speed.summary(dict.fromkeys(rates, start), rates, dict.fromkeys(rates, 500.0))
+    lines = event.describe_yin_yang(result | {"peer": "eventax"}).splitlines()
     assert result["ratio"] == 100.0
     assert lines[2].split()[-4:] == ["200", "2", "100", "700"]
-    assert [yin_yang.Options().block(name) for name in rates] == [80, 80, 4]
+    assert [event.BENCHMARKS["yin-yang"].full.block(name) for name in rates] == [80, 80, 4]
+
+
+FILES = {
+    "train_images": "train-images-idx3-ubyte.gz",
+    "train_labels": "train-labels-idx1-ubyte.gz",
+    "test_images": "t10k-images-idx3-ubyte.gz",
+    "test_labels": "t10k-labels-idx1-ubyte.gz",
+}
 
 
 def test_images_come_from_idx_files_or_the_run_ends_in_one_line(tmp_path, monkeypatch, capsys):
-    monkeypatch.delenv(images.VARIABLE, raising=False)
-    made = images.synthetic(n_train=6, n_test=3)
-    for key, name in images.FILES.items():
+    monkeypatch.delenv("EVENTSNN_DATA", raising=False)
+    made = mnist.synthetic(n_train=6, n_test=3)
+    for key, name in FILES.items():
         array = getattr(made, key)
         header = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes()
         (tmp_path / name).write_bytes(gzip.compress(header + array.tobytes()))
-    read = images.mnist(tmp_path)
-    assert all(np.array_equal(getattr(read, key), getattr(made, key)) for key in images.FILES)
+    read = mnist.read(str(tmp_path))
+    assert all(np.array_equal(getattr(read, key), getattr(made, key)) for key in FILES)
 
-    (tmp_path / images.FILES["test_labels"]).write_bytes(gzip.compress(bytes([0, 0, 8, 1])))
+    (tmp_path / FILES["test_labels"]).write_bytes(gzip.compress(bytes([0, 0, 8, 1])))
     (tmp_path / "empty").mkdir()
-    for where, said in (
-        (["--data-dir", str(tmp_path)], "not a whole IDX file"),
-        (["--data-dir", str(tmp_path / "empty")], "no train-images-idx3-ubyte.gz"),
+    for where, message in (
+        (["--data-dir", str(tmp_path)], "broken IDX header"),
+        (["--data-dir", str(tmp_path / "empty")], "has no train-images-idx3-ubyte"),
         ([], "--data-dir or EVENTSNN_DATA"),
     ):
         assert cli.main(["leaky-classification", *where]) == 1
-        assert said in capsys.readouterr().err.splitlines()[-1]
+        assert message in capsys.readouterr().err.splitlines()[-1]
 
 
-@pytest.mark.parametrize("name", problems.TASKS)
+@pytest.mark.parametrize("name", tasks.TASKS)
 def test_a_start_is_what_the_task_says(name):
-    setting = problems.TASKS[name].setting
-    shown = None if setting.loss == "mse" else images.synthetic()
-    made, again = (problems.start(setting, shown, seed=3, steps=9) for _ in range(2))
+    setting = tasks.TASKS[name].setting
+    shown = None if setting.loss == "mse" else mnist.synthetic()
+    made, again = (discrete_problem.start(setting, shown, seed=3, steps=9) for _ in range(2))
     assert all(np.array_equal(made[key], again[key]) for key in made)
-    assert discrete_data.Setting.parse(setting.text()) == setting
     for i, (n_in, n_out) in enumerate(zip(setting.sizes, setting.sizes[1:], strict=False), 1):
         assert made[f"weight_{i}"].shape == (n_out, n_in)
         assert np.abs(made[f"weight_{i}"]).max() <= n_in**-0.5
@@ -328,7 +339,7 @@ def ramp(n):
 
 
 def test_moving_digits_stay_on_the_canvas_and_bounce():
-    corners = problems.bounce(50, 40, room=36, rng=np.random.default_rng(0))
+    corners = discrete_problem.bounce(50, 40, room=36, rng=np.random.default_rng(0))
     steps = np.diff(corners.astype(int), axis=1)
     assert corners.min() == 0
     assert corners.max() == 36
@@ -336,7 +347,7 @@ def test_moving_digits_stay_on_the_canvas_and_bounce():
     assert np.hypot(*np.moveaxis(steps, -1, 0)).max() <= 3.6 + 2**0.5
     assert np.all((steps.max(axis=(1, 2)) > 0) & (steps.min(axis=(1, 2)) < 0))
     image = np.arange(1, 5, dtype=np.uint8).reshape(1, 2, 2)
-    frames = discrete_data.frames(image, np.array([[[0, 1], [2, 0]]]), side=4).reshape(2, 4, 4)
+    frames = data.frames(image, np.array([[[0, 1], [2, 0]]]), side=4).reshape(2, 4, 4)
     assert frames.sum() == 2 * image.sum()
     assert np.array_equal(frames[0, :2, 1:3], image[0])
     assert np.array_equal(frames[1, 2:, :2], image[0])
@@ -348,19 +359,19 @@ def test_errors_of_a_curve_leave_out_its_first_step():
     assert errors == {"relative_error": 0.25, "l1": pytest.approx(4 / 3)}
 
 
-@pytest.mark.parametrize("name", problems.TASKS)
+@pytest.mark.parametrize("name", tasks.TASKS)
 @jax.numpy_dtype_promotion("standard")  # for Adam's bias correction, inside Optax
 def test_our_worker_trains_each_task(name, tmp_path):
     """Small layers; losses decrease, and the trained parameters are saved and loaded again."""
-    shown = None if name == "membrane-regression" else images.synthetic()
-    setting = problems.TASKS[name].with_loss(problems.TASKS[name].losses[-1])
-    setting = replace(setting, sizes=(setting.sizes[0], 20, *setting.sizes[2:]), num_steps=6)
-    if shown is None:
-        setting = replace(setting, sizes=(1, 20, 20, 1))
-    problem_file = problems.write(tmp_path / "problem.npz", setting, shown)
-    start = problems.write_start(tmp_path / "start.npz", setting, shown, 0, 4)
-    worker = Commands(Eventsnn())
-    assert worker.open(str(problem_file))["notes"] == []
+    shown = None if name == "membrane-regression" else mnist.synthetic()
+    task = tasks.TASKS[name]
+    sizes = (task.setting.sizes[0], *[20] * (len(task.setting.sizes) - 2), task.setting.sizes[-1])
+    setting = replace(task.setting, loss=task.losses[-1], sizes=sizes, num_steps=6)
+    shared = discrete_problem.shared(setting, shown)
+    start = write(tmp_path / "start.npz", discrete_problem.start(setting, shown, 0, 4))
+    worker = Eventsnn()
+    problem = write(tmp_path / "problem.npz", shared)
+    assert worker.open(str(problem), asdict(setting))["notes"] == []
     worker.load(str(start))
     before = worker.losses(0, 1)["losses"]
     trained = worker.train(0, 4)
@@ -380,43 +391,44 @@ def test_our_worker_trains_each_task(name, tmp_path):
 
 def test_an_environment_is_kept_unless_its_requirements_changed(tmp_path, monkeypatch):
     calls = []
-    monkeypatch.setattr(peers.subprocess, "run", lambda command, **kw: calls.append(command))
-    python = peers.python_of(tmp_path / "eventax")
+    monkeypatch.setattr(environments.subprocess, "run", lambda command, **kw: calls.append(command))
+    python = environments.python_of(tmp_path / "eventax")
     python.parent.mkdir(parents=True)
     python.touch()
-    assert peers.ensure("eventax", tmp_path) == python
+    assert environments.ensure("eventax", tmp_path) == python
     assert [command[2] for command in calls] == ["pip"]
-    assert peers.ensure("eventax", tmp_path) == python
+    assert environments.ensure("eventax", tmp_path) == python
     assert len(calls) == 1
     (tmp_path / "eventax" / "installed-requirements.txt").write_text("older")
-    peers.ensure("eventax", tmp_path)
+    environments.ensure("eventax", tmp_path)
     assert len(calls) == 2
 
 
 def test_requirements_are_names_and_versions_only():
-    assert peers.available() == sorted([*ttfs_regression.PEERS, *discrete.PEERS])
-    for peer in peers.available():
-        for line in (peers.REQUIREMENTS / f"{peer}.txt").read_text().splitlines():
-            name, version = line.split("==")
-            assert name.isidentifier()
-            assert version.replace(".", "").isdigit()
+    peers = {peer for b in cli.BENCHMARKS.values() for peer in b.choices.get("peer", ())}
+    files = sorted(environments.REQUIREMENTS.glob("*.txt"))
+    assert {file.stem for file in files} == peers
+    for line in "".join(file.read_text() for file in files).splitlines():
+        name, version = line.split("==")
+        assert name.isidentifier()
+        assert version.replace(".", "").isdigit()
 
 
 def test_the_machine_is_described_without_its_name():
     described = machine.describe()
     assert described["cores"] >= 1
     assert machine.slug({"cpu": "Some CPU (R) @ 3GHz", "cores": 4}) == "some-cpu-r-3ghz-4-cores"
-    assert json.loads(report.json_line(described))["jax"]
+    assert json.loads(report.as_json(described))["jax"]
 
 
 def test_a_run_over_seeds_names_the_task_its_options_and_the_data():
     line = quality.command(quality.CASES["yin-yang, QIF"], 1, quality.Options(), "out")
     assert " ".join(line) == "run yin-yang --neuron qif --seed 1 --out out"
     case = quality.CASES["rleaky-classification, membranes"]
-    line = quality.command(case, 2, quality.Options(data_dir=Path("mnist")), "out")
+    line = quality.command(case, 2, quality.Options(data_dir="mnist"), "out")
     start = "run rleaky-classification --objective membrane --seed 2 --out out"
     assert " ".join(line) == f"{start} --dataset mnist --data-dir mnist"
-    assert quality.command(case, 0, quality.QUICK, "out")[-1] == "--quick"
+    assert quality.command(case, 0, quality.BENCHMARK.quick, "out")[-1] == "--quick"
 
 
 def test_the_figures_of_all_seeds():

@@ -1,1 +1,0 @@
-"""Programs that the harness runs as subprocesses: one library each, each in its own environment."""

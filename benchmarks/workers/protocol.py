@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from typing import IO, Any
 
-Handler = Callable[..., dict[str, Any]]
+Handler = Callable[..., dict[str, Any] | None]
 
 
 def answer(line: str, commands: Mapping[str, Handler]) -> dict[str, Any]:
@@ -25,25 +25,32 @@ def answer(line: str, commands: Mapping[str, Handler]) -> dict[str, Any]:
             raise ValueError(
                 f"unknown command {name!r}; expected one of {', '.join(sorted(commands))}"
             )
-        return {"ok": True, **commands[name](**request)}
+        return {"ok": True, **(commands[name](**request) or {})}
     except Exception as error:
         traceback.print_exc()
         return {"ok": False, "error": f"{type(error).__name__}: {error}"}
 
 
+def methods(worker: Any) -> dict[str, Handler]:
+    """Commands of a worker: its public methods."""
+    names = [name for name in dir(worker) if not name.startswith("_")]
+    return {name: getattr(worker, name) for name in names if callable(getattr(worker, name))}
+
+
 def serve(commands: Mapping[str, Handler], requests: IO[str] = sys.stdin) -> None:
-    """Answer requests until the input ends.
+    """Answer requests until the input ends; `memory` is a command of every worker.
 
     Standard output is reserved for replies: output printed by a library is redirected to standard
     error.
     """
+    commands = {"memory": memory, **commands}
     with os.fdopen(os.dup(1), "w") as replies:
         os.dup2(2, 1)
         for line in requests:
             print(json.dumps(answer(line, commands)), file=replies, flush=True)
 
 
-def peak_memory_mb() -> float:
+def memory() -> dict[str, float]:
     """Peak resident size of this process, compiler included, in MB (10^6 bytes)."""
     unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+    return {"peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6}

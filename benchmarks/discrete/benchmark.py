@@ -1,0 +1,173 @@
+"""Discrete-time tasks, eventsnn against a peer: speed, compile time, memory and quality.
+
+Method: as in the event mode (see `event.benchmark`), but each round is a block of training steps
+from the same initial state, and all batches are in memory, in the library's own array type, when
+timing starts. Then each seed is trained in full and evaluated. Two checks show that both libraries
+compute the same: the losses of the first batches before any training, and the score that the peer
+assigns to the network trained by eventsnn.
+"""
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from ..harness import mnist, speed
+from ..harness.benchmark import Benchmark, count, option
+from ..harness.report import comparison, log
+from ..harness.worker import Worker, started
+from ..workers import files
+from . import problem
+from .tasks import TASKS
+
+N_COMPARED_BATCHES = 5
+# Fraction of a full training over which the mean network is averaged.
+MEAN_OF_LAST = 0.2
+SPEED_LABELS = {
+    "steps_per_second": "training steps/s",
+    "compile_seconds": "compile seconds",
+    "peak_memory_mb": "peak memory, MB",
+    "train_seconds_median": "seconds of the full training",
+}
+SCORE_LABELS = {
+    "accuracy": "test accuracy",
+    "relative_error": "relative error",
+    "l1": "mean absolute error",
+    "accuracy_of_mean": "test accuracy, mean network",
+    "relative_error_of_mean": "relative error, mean network",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(speed.Options):
+    """Settings of the benchmark; `loss` is by default that of the task."""
+
+    task: str
+    seeds: int = count(1, "number of seeds to train in full")
+    full_peer: bool = option(False, "train the peer to its end too", action="store_true")
+    loss: str | None = option(None, "loss of the task; default: the first")
+    quick: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageOptions(Options):
+    """Settings for a task with images."""
+
+    data_dir: str | None = option(None, mnist.HELP, metavar="DIR")
+
+
+def load_images(options: Options) -> mnist.Images | None:
+    """Load MNIST, or a stand-in for a quick run; None for the regression."""
+    if not isinstance(options, ImageOptions):
+        return None
+    return mnist.synthetic() if options.quick else mnist.read(mnist.folder_of(options.data_dir))
+
+
+def first_losses(worker: Worker, initial: Path) -> list[float]:
+    """Return the losses of the first batches, before any training."""
+    worker.request("load", path=initial)
+    return worker.request("losses", first=0, steps=N_COMPARED_BATCHES)["losses"]
+
+
+def train_in_full(worker: Worker, initial: Path, steps: int, trained: Path) -> dict[str, float]:
+    """Train from one initial state to the end, save the result, and evaluate it."""
+    worker.request("load", path=initial)
+    last = max(1, round(MEAN_OF_LAST * steps))
+    seconds = worker.request("train", first=0, steps=steps, mean_last=last)["seconds"]
+    worker.request("save", path=trained)
+    scores = worker.request("evaluate") | worker.request("evaluate_mean")
+    log(", ".join(f"{name} {value:.4g}" for name, value in scores.items()))
+    return {"train_seconds": seconds} | scores
+
+
+def score_in_peer(peer: Worker, initial: Path, trained: Path) -> dict[str, float]:
+    """Evaluate the network trained by eventsnn in the peer, with the data of the initial state."""
+    for path in (initial, trained):
+        peer.request("load", path=path)
+    return peer.request("evaluate")
+
+
+def of_seeds(name: str, runs: list[dict[str, float]]) -> dict[str, Any]:
+    """Values of all seeds of one library, and their medians."""
+    result: dict[str, Any] = {}
+    for key in runs[0]:
+        values = [run[key] for run in runs]
+        result |= {f"{name}_{key}": values, f"{name}_{key}_median": median(values)}
+    return result
+
+
+def measure(
+    workers: dict[str, Worker], opened: dict[str, Any], starts: list[Path], options: Options
+) -> dict[str, Any]:
+    """Measure all quantities; `starts` are the initial states of the seeds."""
+    start, losses, runs, in_peer = {}, [], [], []
+    for name, worker in workers.items():
+        start[name] = speed.at_start(worker, name, starts[0], options)
+        if not opened[name]["compiles"]:
+            start[name]["compile_seconds"] = None
+        losses.append(first_losses(worker, starts[0]))
+    result = speed.compare(workers, start, starts[0], options)
+    ours, peer = workers["ours"], workers.get("peer")
+    steps, trained = opened["steps"], starts[0].with_name("trained.npz")
+    for initial in starts:
+        runs.append(train_in_full(ours, initial, steps, trained))
+        if peer is not None and not opened["peer"]["notes"]:
+            in_peer.append(score_in_peer(peer, initial, trained))
+    result |= of_seeds("ours", runs)
+    if peer is not None:
+        pairs = zip(*losses, strict=True)
+        result["loss_difference"] = max(abs(a - b) / abs(b) for a, b in pairs)
+        result["ours_in_peer"] = in_peer
+        result |= {f"peer_{key}": opened["peer"][key] for key in ("threads", "notes")}
+        if options.full_peer:
+            runs = [train_in_full(peer, initial, steps, trained) for initial in starts]
+            result |= of_seeds("peer", runs)
+    return result
+
+
+def run(options: Options) -> dict[str, Any]:
+    """Start the workers and measure all quantities; each peer and loss has its own results."""
+    task, images = TASKS[options.task], load_images(options)
+    setting = replace(task.setting, loss=options.loss or task.setting.loss)
+    per_epoch = 1 if images is None else len(images.train_labels) // setting.batch
+    steps = options.steps or task.epochs * per_epoch
+    drawn, starts = max(options.n_batches(steps), N_COMPARED_BATCHES), []
+    with started("discrete", options.peer) as (workers, folder):
+        shared = files.write(folder / "problem.npz", problem.shared(setting, images))
+        for seed in range(options.seeds):
+            arrays = problem.start(setting, images, seed, drawn)
+            starts.append(files.write(folder / f"start{seed}.npz", arrays))
+        opened: dict[str, Any] = {"steps": steps}
+        for name, worker in workers.items():
+            opened[name] = worker.request("open", problem=shared, setting=asdict(setting))
+        result = measure(workers, opened, starts, options)
+    parts = (options.task, options.loss, options.peer)
+    name = "-".join(part.replace("_", "-") for part in parts if part is not None)
+    about = {"benchmark": name, "task": options.task, "loss": setting.loss, "peer": options.peer}
+    return about | {"quick": options.quick, "training_steps": steps} | result
+
+
+def describe(result: dict[str, Any]) -> str:
+    """Format a table with one column per library, and the deviations of the peer."""
+    scores = {f"{key}_median": text for key, text in SCORE_LABELS.items()}
+    scores = {key: text for key, text in scores.items() if f"ours_{key}" in result}
+    text = [comparison(result, SPEED_LABELS | scores)]
+    if "loss_difference" in result:
+        difference = f"{result['loss_difference']:.1e}"
+        text.append(f"losses of the first {N_COMPARED_BATCHES} batches differ by {difference}")
+    text += [f"{result['peer']}: {note}" for note in result.get("peer_notes", ())]
+    return "\n".join(text)
+
+
+def benchmark(name: str) -> Benchmark:
+    """Benchmark of one task."""
+    task = TASKS[name]
+    kind = Options if task.setting.loss == "mse" else ImageOptions
+    ours, peer = task.blocks
+    full = kind(task=name, seeds=task.seeds, our_block=ours, peer_block=peer)
+    quick = replace(full, seeds=1, our_block=4, peer_block=2, rounds=2, steps=8, quick=True)
+    choices = {"peer": task.peers, "loss": task.losses}
+    return Benchmark(task.text, run, describe, full, quick, choices)
+
+
+BENCHMARKS = {name: benchmark(name) for name in TASKS}

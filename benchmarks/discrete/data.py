@@ -1,0 +1,117 @@
+"""Input of the discrete-time workers: setting, batches and initial state.
+
+A problem file holds all images of an image task. A start file holds the seed-dependent data: the
+initial parameters, and the order of the samples or the curve of the regression. Only NumPy is used,
+so that every environment can run this module.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from ..workers.files import Arrays, read
+
+# Arrays of a start file that are no parameters.
+DRAWN = {"x", "y", "order", "test_order", "corners"}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Settings of one task. `sizes`: numbers of neurons, input first; `beta` None: drawn, trained.
+
+    `loss` is `ce_membrane` (cross-entropy of the output membranes, summed over the steps),
+    `mse_count`, `mse_membrane`, or `mse` (of the membrane against a curve). With `test_pass`, the
+    loss of a test batch follows each training step. With `canvas`, each image moves over a square
+    of that side, and a sample has one frame per step.
+    """
+
+    sizes: Sequence[int]
+    num_steps: int
+    loss: str
+    beta: float | None = None
+    learning_rate: float = 1e-3
+    batch: int = 128
+    recurrent: bool = False
+    dropout: float = 0.0
+    test_pass: bool = False
+    canvas: int | None = None
+
+
+class Chunk(NamedTuple):
+    """Batches of several training steps in float32; the first axis is the training step.
+
+    `x` is (steps, batch, features) if every time step has the same image, else (steps, batch, time,
+    features); `y` is (steps, batch) of classes, or (steps, batch, time, 1). `test_x` and `test_y`
+    are the batches of the test pass, or None.
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    test_x: np.ndarray | None = None
+    test_y: np.ndarray | None = None
+
+
+def frames(images: np.ndarray, corners: np.ndarray, side: int) -> np.ndarray:
+    """Place images (batch, h, w) at `corners` (batch, time, 2) of squares (batch, time, side^2)."""
+    (n, times, _), (_, height, width) = corners.shape, images.shape
+    canvas = np.zeros((n, times, side, side), images.dtype)
+    for i, t in np.ndindex(n, times):
+        top, left = corners[i, t]
+        canvas[i, t, top : top + height, left : left + width] = images[i]
+    return canvas.reshape(n, times, side * side)
+
+
+class Data:
+    """Batches of a problem, in the order of the start file loaded last."""
+
+    def __init__(self, problem: str, setting: Setting) -> None:
+        self.setting, self.problem = setting, read(problem)
+        self.drawn: Arrays = {}
+        # Frames are large, so only a few batches of them are made together.
+        self.largest_chunk = 30 if setting.canvas is None else 4
+
+    def load(self, path: str) -> Arrays:
+        """Load the parameters of a start file, and its order of samples if there is one."""
+        values = read(path)
+        self.drawn = {name: values.pop(name) for name in DRAWN & values.keys()} or self.drawn
+        return values
+
+    def chunks(self, first: int, steps: int, largest: int | None = None) -> Iterator[Chunk]:
+        """Batches of steps `first` to `first + steps`, in chunks of the same shape."""
+        sizes = range(1, min(steps, largest or self.largest_chunk) + 1)
+        size = max(size for size in sizes if steps % size == 0)
+        for begin in range(first, first + steps, size):
+            yield self._chunk(slice(begin, begin + size))
+
+    def tests(self, size: int = 250) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """All test images with their classes, in batches of `size`."""
+        n = len(self.problem["test_labels"])
+        for begin in range(0, n, size):
+            at = np.arange(begin, min(begin + size, n))[None]
+            corners = self.problem["test_corners"][at] if self.setting.canvas else None
+            x, y = self._images("test", at, corners)
+            yield x[0], y[0]
+
+    def _chunk(self, steps: slice) -> Chunk:
+        if self.setting.loss == "mse":
+            n = steps.stop - steps.start
+            return Chunk(*(np.broadcast_to(self.drawn[k], (n, *self.drawn[k].shape)) for k in "xy"))
+        corners = self.drawn["corners"][steps] if self.setting.canvas else None
+        x, y = self._images("train", self.drawn["order"][steps], corners)
+        if not self.setting.test_pass:
+            return Chunk(x, y)
+        return Chunk(x, y, *self._images("test", self.drawn["test_order"][steps], None))
+
+    def _images(
+        self, kind: str, index: np.ndarray, corners: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Flat images between 0 and 1, moving if there is a canvas, and their classes."""
+        pixels, labels = self.problem[f"{kind}_images"], self.problem[f"{kind}_labels"]
+        if self.setting.canvas is None or corners is None:
+            x = pixels[index].reshape(*index.shape, -1)
+        else:
+            pairs = zip(index, corners, strict=True)
+            x = np.stack([frames(pixels[i], c, self.setting.canvas) for i, c in pairs])
+        return x.astype(np.float32) / np.float32(255), labels[index].astype(np.int32)

@@ -1,0 +1,89 @@
+"""Images, initial parameters and sample order of the discrete-time tasks.
+
+Everything is drawn from a seed with NumPy. All libraries get the same files, so the results do not
+depend on any library's random numbers, except for dropout.
+"""
+
+from itertools import pairwise
+
+import numpy as np
+
+from ..harness.batches import epoch_order
+from ..harness.mnist import Images
+from ..workers.files import Arrays
+from .data import Setting
+
+
+def shared(setting: Setting, images: Images | None) -> Arrays:
+    """Data that all seeds share: the images, and the positions of moving test images."""
+    if images is None:
+        return {}
+    arrays = dict(vars(images))
+    if setting.canvas is not None:
+        arrays["test_corners"] = corners(setting, images, (len(images.test_labels),), 0)
+    return arrays
+
+
+def start(setting: Setting, images: Images | None, seed: int, steps: int) -> Arrays:
+    """Draw the seed-dependent data: initial parameters and order of the samples."""
+    rng = np.random.default_rng(seed)
+    made = initial(setting, rng)
+    if images is None:
+        return made | curve(setting.num_steps, rng)
+    made["order"] = epoch_order(len(images.train_labels), setting.batch, steps, rng)
+    if setting.test_pass:
+        n, batch = len(images.test_labels), setting.batch
+        tests = [rng.choice(n, batch, replace=False).astype(np.int32) for _ in range(steps)]
+        made["test_order"] = np.stack(tests)
+    if setting.canvas is not None:
+        made["corners"] = corners(setting, images, made["order"].shape, seed + 1)
+    return made
+
+
+def initial(setting: Setting, rng: np.random.Generator) -> Arrays:
+    """Draw weights (out, in) and biases within +-1/sqrt(in), and the regression's neurons."""
+
+    def linear(n_in: int, n_out: int, name: str) -> Arrays:
+        bound = 1 / np.sqrt(n_in)
+        shapes = {"weight": (n_out, n_in), "bias": (n_out,)}
+        return {name.format(k): rng.uniform(-bound, bound, shape) for k, shape in shapes.items()}
+
+    values: Arrays = {}
+    for i, (n_in, n_out) in enumerate(pairwise(setting.sizes), 1):
+        values |= linear(n_in, n_out, f"{{}}_{i}")
+        if setting.recurrent:
+            values |= linear(n_out, n_out, f"feedback_{{}}_{i}")
+        if setting.beta is None:
+            last = i == len(setting.sizes) - 1
+            values[f"beta_{i}"] = rng.uniform(0, 1, n_out)
+            values[f"threshold_{i}"] = np.ones(n_out) if last else rng.uniform(0, 1, n_out)
+    return {name: value.astype(np.float32) for name, value in values.items()}
+
+
+def curve(num_steps: int, rng: np.random.Generator) -> Arrays:
+    """Draw a ramp from zero to a random end, and the square root of a random multiple of it.
+
+    Both have shape (1, time, 1).
+    """
+    end, slope = rng.uniform(0, 1, 2)
+    ramp = np.linspace(0, end, num_steps, dtype=np.float32).reshape(1, num_steps, 1)
+    return {"x": ramp, "y": np.sqrt(ramp * np.float32(slope))}
+
+
+def corners(setting: Setting, images: Images, shape: tuple[int, ...], seed: int) -> np.ndarray:
+    """Positions of the digits, (*shape, time, 2)."""
+    room = (setting.canvas or 0) - images.train_images.shape[-1]
+    rng = np.random.default_rng([seed, 1])
+    made = bounce(int(np.prod(shape)), setting.num_steps, room, rng)
+    return made.reshape(*shape, setting.num_steps, 2)
+
+
+def bounce(n: int, num_steps: int, room: int, rng: np.random.Generator) -> np.ndarray:
+    """Corners (n, time, 2) of digits that move in straight lines and bounce at 0 and `room` pixels.
+
+    The direction is random; the distance per frame is a tenth of the room.
+    """
+    start, angle = rng.uniform(0, room, (n, 1, 2)), rng.uniform(0, 2 * np.pi, (n, 1))
+    velocity = room / 10 * np.stack([np.sin(angle), np.cos(angle)], axis=-1)
+    path = start + velocity * np.arange(num_steps)[:, None]
+    return np.rint(room - np.abs(path % (2 * room) - room)).astype(np.uint8)

@@ -1,0 +1,64 @@
+"""Discrete-time tasks: settings, peers, and the length of training and timing.
+
+The settings are those of snnTorch's tutorial 5 and regression tutorials; the moving digits use
+those of its network with feedback.
+"""
+
+from dataclasses import dataclass
+
+from .data import Setting
+
+PEERS = ("snntorch", "spyx", "jaxpike")
+
+
+@dataclass(frozen=True)
+class Task:
+    """Task; `blocks` are the steps per timed block of eventsnn and of a peer."""
+
+    text: str
+    setting: Setting
+    epochs: int
+    seeds: int
+    blocks: tuple[int, int]
+    peers: tuple[str, ...] = PEERS
+    other_losses: tuple[str, ...] = ()
+
+    @property
+    def losses(self) -> tuple[str, ...]:
+        """Losses that can be chosen, the default first."""
+        return (self.setting.loss, *self.other_losses)
+
+
+TASKS = {
+    "leaky-classification": Task(
+        "Leaky 784-1000-10, 25 steps, one epoch of MNIST: steps/s and accuracy",
+        Setting((784, 1000, 10), 25, "ce_membrane", 0.95, learning_rate=5e-4, test_pass=True),
+        epochs=1,
+        seeds=3,
+        blocks=(40, 20),
+    ),
+    "rleaky-classification": Task(
+        "RLeaky 784-128-10, 10 steps, five epochs of MNIST: steps/s and accuracy",
+        Setting((784, 128, 10), 10, "mse_count", 0.9, recurrent=True),
+        epochs=5,
+        seeds=3,
+        blocks=(120, 60),
+        other_losses=("mse_membrane",),
+    ),
+    "membrane-regression": Task(
+        "Leaky 1-128-128-1 follows a curve, 100 iterations: steps/s and relative error",
+        Setting((1, 128, 128, 1), 50, "mse", batch=1),
+        epochs=100,
+        seeds=10,
+        blocks=(100, 20),
+        peers=("snntorch",),
+    ),
+    "moving-mnist": Task(
+        "RLeaky 4096-128-10 on moving digits, 10 frames, five epochs: steps/s and accuracy",
+        Setting((4096, 128, 10), 10, "mse_count", 0.9, recurrent=True, dropout=0.2, canvas=64),
+        epochs=5,
+        seeds=1,
+        blocks=(40, 20),
+        peers=("snntorch",),
+    ),
+}

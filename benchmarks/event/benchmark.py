@@ -1,0 +1,137 @@
+"""Tasks of the event mode, eventsnn against a peer: speed, compile time, memory and error.
+
+Method: Each library runs in its own environment and process. They run alternately, so that they
+never share the cores. All get the same initial state and batches. Compile time is the first
+training call minus the same call repeated. "At the end of training": the network trained by
+eventsnn (with Adam's moments) is loaded into all libraries, and each trains blocks of steps from
+there, alternately; every block starts from that state. Speeds are medians over the rounds.
+
+The regression runs in float32. In Yin-Yang, the peer computes in float64, and so does eventsnn; its
+results in float32 are a third column. There, the losses of the first batch, and the test accuracy
+of the trained network in both libraries, show that both compute the same.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from ..harness import speed
+from ..harness.benchmark import Benchmark, count, option
+from ..harness.report import comparison, log
+from ..harness.worker import Worker, started
+from ..workers import files
+from .tasks import TASKS
+
+DTYPES = {
+    "ttfs-regression": {"ours": "float32", "peer": "float32"},
+    "yin-yang": {"ours": "float64", "ours_float32": "float32", "peer": "float64"},
+}
+YIN_YANG_LABELS = {
+    "first_loss": "loss of the first batch",
+    "test_accuracy": "test accuracy of our network",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegressionOptions(speed.Options):
+    """Settings of the regression."""
+
+    seeds: int = count(5, "number of seeds of the error")
+    full_peer: bool = option(False, "train the peer to its end too", action="store_true")
+
+
+def train_to_end(worker: Worker, initial: Path, steps: int, end: Path) -> dict[str, float]:
+    """Train `steps` from the initial state, save the final state, and evaluate it."""
+    worker.request("load", path=initial)
+    worker.request("train", first=0, steps=steps)
+    worker.request("save", path=end)
+    return worker.request("evaluate")
+
+
+def first_loss(worker: Worker, initial: Path) -> float:
+    """Loss of the first batch, before any training."""
+    worker.request("load", path=initial)
+    return worker.request("train", first=0, steps=1)["loss"]
+
+
+def measure(
+    name: str, workers: dict[str, Worker], options: speed.Options, steps: int, folder: Path
+) -> dict[str, Any]:
+    """Measure the speeds of a task at the start, and from the network trained by eventsnn."""
+    task, start, dtypes = TASKS[name], {}, DTYPES[name]
+    data, trained = folder / "start.npz", folder / "trained.npz"
+    files.write(data, task.draw(0, options.n_batches(steps)))
+    for who, worker in workers.items():
+        opening = {"task": name, "setting": task.setting, "dtype": dtypes[who]}
+        worker.request("open", problem=data, **opening)
+        start[who] = speed.at_start(worker, who, data, options)
+    scores = train_to_end(workers["ours"], data, steps, trained)
+    log(f"ours after {steps} steps: {scores}")
+    speeds = speed.compare(workers, start, trained, options)
+    return {"peer": options.peer, "training_steps": steps} | speeds
+
+
+def run_regression(options: RegressionOptions) -> dict[str, Any]:
+    """Measure all quantities of the regression."""
+    steps = options.steps or TASKS["ttfs-regression"].steps
+    with started("event", options.peer) as (workers, folder):
+        result = measure("ttfs-regression", workers, options, steps, folder)
+        runs = []
+        for seed in range(options.seeds):
+            runs.append(workers["ours"].request("run_task", seed=seed, steps=steps))
+            log(f"eventsnn run, seed {seed}: test error {runs[-1]['test_mae']:.3f} ms")
+        errors, speeds = ([run[key] for run in runs] for key in ("test_mae", "steps_per_second"))
+        result |= {"ours_test_mae": errors, "ours_test_mae_median": median(errors)}
+        result["ours_run_steps_per_second"] = median(speeds)
+        if options.full_peer and "peer" in workers:
+            peer, start, end = workers["peer"], folder / "start.npz", folder / "peer.npz"
+            result["peer_test_mae"] = train_to_end(peer, start, steps, end)["test_mae"]
+            rates = [speed.block_rate(peer, end, options.peer_block) for _ in range(options.rounds)]
+            result["peer_own_end_steps_per_second"] = median(rates)
+    return result
+
+
+def describe_regression(result: dict[str, Any]) -> str:
+    """Format the results as a table with one column per library."""
+    shown = result | {"ours_test_mae": result["ours_test_mae_median"]}
+    return comparison(shown, speed.LABELS | {"test_mae": "test error, ms"})
+
+
+def run_yin_yang(options: speed.Options) -> dict[str, Any]:
+    """Measure all quantities of Yin-Yang."""
+    steps = options.steps or TASKS["yin-yang"].steps
+    with started("event", options.peer, ours=("ours", "ours_float32")) as (workers, folder):
+        result = measure("yin-yang", workers, options, steps, folder)
+        for name, worker in workers.items():
+            result[f"{name}_first_loss"] = first_loss(worker, folder / "start.npz")
+        for name, worker in workers.items():
+            worker.request("load", path=folder / "trained.npz")
+            result[f"{name}_test_accuracy"] = worker.request("evaluate")["test_accuracy"]
+    return result
+
+
+def describe_yin_yang(result: dict[str, Any]) -> str:
+    """Format the results as a table with one column per library and precision."""
+    others = {"ours_float32": "eventsnn, float32"}
+    return comparison(result, speed.LABELS | YIN_YANG_LABELS, "eventsnn, float64", others)
+
+
+BENCHMARKS = {
+    "ttfs-regression": Benchmark(
+        "steps/s at start and end, compile time, memory, error; also of a peer",
+        run_regression,
+        describe_regression,
+        full=RegressionOptions(our_block=100, peer_block=10),
+        quick=RegressionOptions(our_block=20, peer_block=2, rounds=2, steps=40, seeds=1),
+        choices={"peer": ("eventax",)},
+    ),
+    "yin-yang": Benchmark(
+        "steps/s, compile time and memory of Yin-Yang with QIF neurons; also of a peer",
+        run_yin_yang,
+        describe_yin_yang,
+        full=speed.Options(our_block=80, peer_block=4),
+        quick=speed.Options(our_block=20, peer_block=1, rounds=2, steps=20),
+        choices={"peer": ("eventax",)},
+    ),
+}

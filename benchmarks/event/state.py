@@ -1,0 +1,37 @@
+"""Weights, biases and Adam's moments as one .npz file, the initial state of both libraries.
+
+Without the moments, the optimiser starts with a new state. `where(model)` returns the two trained
+leaves of a library's model.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from ..workers import files
+
+Where = Callable[[Any], tuple[Any, Any]]
+NAMES = ("weights", "bias", "count", "mu_weights", "mu_bias", "nu_weights", "nu_bias")
+
+
+def read(path: str, model: Any, fresh: Any, where: Where) -> tuple[Any, Any]:
+    """Return `model` and its Adam state with the values of the file; `fresh` is a new state."""
+    values, state = files.read(path), (model, fresh)
+    n = len(NAMES) if "count" in values else 2
+    old = leaves(state, where)[:n]
+    new = [jnp.asarray(values[name], leaf.dtype) for name, leaf in zip(NAMES, old, strict=False)]
+    return eqx.tree_at(lambda state: leaves(state, where)[:n], state, new)
+
+
+def write(path: str, state: tuple[Any, Any], where: Where) -> None:
+    """Save a model and its Adam state; the counterpart of `read`."""
+    files.write(path, jax.device_get(dict(zip(NAMES, leaves(state, where), strict=True))))
+
+
+def leaves(state: tuple[Any, Any], where: Where) -> list[Any]:
+    """Values by the order of the names."""
+    model, (moments, *_) = state
+    return [*where(model), moments.count, *where(moments.mu), *where(moments.nu)]

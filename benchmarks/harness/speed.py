@@ -1,0 +1,86 @@
+"""Training speeds of libraries that train alternately, so that they never share the cores."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from .benchmark import count, option
+from .report import log, ratio
+from .worker import Worker
+
+LABELS = {
+    "steps_per_second": "steps/s at the end of training",
+    "start_steps_per_second": "steps/s at the start",
+    "compile_seconds": "compile seconds",
+    "peak_memory_mb": "peak memory, MB",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Settings of a comparison; a block is a number of training steps that are timed together."""
+
+    our_block: int
+    peer_block: int
+    peer: str | None = option(None, "the library to compare with")
+    rounds: int = count(5, "timed blocks per library")
+    steps: int | None = count(None, "training steps before 'the end'")
+
+    def block(self, name: str) -> int:
+        """Number of steps per block of a worker."""
+        return self.peer_block if name == "peer" else self.our_block
+
+    def n_batches(self, steps: int) -> int:
+        """Number of batches to draw: enough for `steps` of training and for a block."""
+        return max(steps, self.our_block, self.peer_block)
+
+
+def at_start(worker: Worker, name: str, initial: Path, options: Options) -> dict[str, Any]:
+    """Train the first block twice: the first call compiles, the second is timed."""
+    steps = options.block(name)
+    first, again = (steps / block_rate(worker, initial, steps) for _ in range(2))
+    log(f"{name}: first {steps} steps in {first:.2f} s, again in {again:.2f} s")
+    return {"compile_seconds": first - again, "start_steps_per_second": steps / again}
+
+
+def block_rate(worker: Worker, initial: Path, steps: int) -> float:
+    """Training steps per second over one block, from a saved state."""
+    worker.request("load", path=initial)
+    return steps / worker.request("train", first=0, steps=steps)["seconds"]
+
+
+def take_turns(
+    workers: dict[str, Worker], initial: Path, options: Options
+) -> dict[str, list[float]]:
+    """Training steps per second of each library from a saved state, one block per round."""
+    rates: dict[str, list[float]] = {name: [] for name in workers}
+    for turn in range(options.rounds):
+        for name, worker in workers.items():
+            rates[name].append(block_rate(worker, initial, options.block(name)))
+        shown = ", ".join(f"{name} {rate[-1]:.1f} steps/s" for name, rate in rates.items())
+        log(f"round {turn + 1}: {shown}")
+    return rates
+
+
+def summary(
+    start: dict[str, dict[str, Any]], rates: dict[str, list[float]], memory: dict[str, float]
+) -> dict[str, Any]:
+    """Collect the values of each library as `ours_*` and `peer_*`, and the two ratios."""
+    result: dict[str, Any] = {}
+    for name in rates:
+        result |= {f"{name}_steps_per_second": median(rates[name])}
+        result |= {f"{name}_{key}": value for key, value in start[name].items()}
+        result |= {f"{name}_peak_memory_mb": memory[name], f"{name}_rounds": rates[name]}
+    for key, figure in (("ratio", "steps_per_second"), ("compile_ratio", "compile_seconds")):
+        result[key] = ratio(result[f"ours_{figure}"], result.get(f"peer_{figure}"))
+    return result
+
+
+def compare(
+    workers: dict[str, Worker], start: dict[str, dict[str, Any]], initial: Path, options: Options
+) -> dict[str, Any]:
+    """Measure the speeds from a saved state, then the memory, and return the summary."""
+    rates = take_turns(workers, initial, options)
+    memory = {name: worker.request("memory")["peak_memory_mb"] for name, worker in workers.items()}
+    return summary(start, rates, memory)
