@@ -7,12 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from eventsnn import trainable
 from eventsnn.cpu import prepare_cpu
 from eventsnn.data import spike_time_regression
 from eventsnn.data.yin_yang import Samples
 from eventsnn.losses import mae_time
 from eventsnn.tasks import TTFSRegression, YinYang
-from eventsnn.tasks.ttfs_regression import trainable
 
 from ..workers import files
 from ..workers.dispatch import Training
@@ -41,11 +41,11 @@ class Trainer:
             limits = setting.pop("t_max"), setting.pop("max_events")
             self._task = YinYang(neuron="qif", drive=0.0, **setting)
             self._model, self._score = self._task.build(jax.random.key(0)), self._accuracy
-            assert (self._task.setup.t_max, self._task.setup.max_events) == limits
+            assert (self._task.t_max, self._task.max_events) == limits
             self._batches = Samples(x, p["y"])
         assert np.array_equal(np.asarray(self._model.mask), p["mask"])
         rate, size = setting["learning_rate"], setting["batch_size"]
-        spec = trainable(self._model)
+        spec = trainable(self._model, "weights", "bias")
         self._training = Training(self._task.loss, self._model, spec, rate, size)
 
     def load(self, path: str) -> None:

@@ -16,7 +16,6 @@ import jax.numpy as jnp
 import numpy as np
 
 import eventsnn as esn
-from eventsnn.tasks.ttfs_regression import trainable
 
 from ..workers.protocol import memory, serve
 
@@ -52,7 +51,7 @@ def measure(n: int, events: int, dtype: str, batch: int, rounds: int) -> dict[st
     """Compile, then measure the median of `rounds` steps; temporary memory is as planned by XLA."""
     jax.config.update("jax_enable_x64", dtype == "float64")
     net = build(n, events, dtype)
-    trained, fixed = eqx.partition(net, trainable(net))
+    trained, fixed = eqx.partition(net, esn.trainable(net, "weights", "bias"))
     in_times = jnp.asarray(np.random.default_rng(0).uniform(0.0, 1.0, (batch, 1, 1)), dtype)
 
     start = time.perf_counter()

@@ -26,13 +26,13 @@ class Training:
         self.fresh = optimiser.init(eqx.filter(model, spec))
         devices = list(self.mesh.devices)
         step = make_step(loss, optimiser, filter_spec=spec, devices=devices)
-        test_loss = data_parallel(loss, devices)
+        test_loss = data_parallel(lambda model, batch, key: loss(model, batch), devices)
 
         def one(arrays: Any, batches: Any) -> Any:
             batch, test = batches
             model, adam = eqx.combine(arrays, self.static)
             model, adam, value = step(model, adam, batch)
-            of_test = None if test is None else test_loss(model, test)
+            of_test = None if test is None else test_loss(model, test, None)
             return eqx.filter((model, adam), eqx.is_array), (value, of_test)
 
         self.steps = jax.jit(
