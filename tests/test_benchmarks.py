@@ -307,7 +307,7 @@ def test_images_come_from_idx_files_or_the_run_ends_in_one_line(tmp_path, monkey
     (tmp_path / "empty").mkdir()
     for where, message in (
         (["--data-dir", str(tmp_path)], "broken IDX header"),
-        (["--data-dir", str(tmp_path / "empty")], "has no train-images-idx3-ubyte"),
+        (["--data-dir", str(tmp_path / "empty")], "without train-images-idx3-ubyte"),
         ([], "--data-dir or EVENTSNN_DATA"),
     ):
         assert cli.main(["leaky-classification", *where]) == 1

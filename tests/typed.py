@@ -19,6 +19,7 @@ if __name__ == "__main__":
     import equinox as eqx
     import jax
     import jax.numpy as jnp
+    import numpy as np
 
     jax.config.update("jax_enable_x64", True)
     jax.config.update("jax_numpy_dtype_promotion", "strict")
@@ -30,8 +31,9 @@ if __name__ == "__main__":
     def cases():
         """Names of calls, and the calls."""
         for name, row in ROWS.items():
-            if row.try_it:
-                good = {argument: arg.good for argument, arg in row.args.items()}
+            # Figures and data sets take arrays of NumPy, and random keys that are not traced.
+            if row.try_it and not name.startswith(("plots.", "data.")):
+                good = {argument: array(arg.good) for argument, arg in row.args.items()}
                 yield name, lambda row=row, good=good: row.call(**good)
         for case in CASES + FURTHER:
             differentiated = case.flow == "exact" or case in CASES[-1:]
@@ -47,11 +49,16 @@ if __name__ == "__main__":
         for name, cell in CELLS.items():
             yield (
                 f"discrete {name}",
-                lambda cell=cell: esn.discrete.run(cell(jnp.zeros(N)), jnp.ones((4, 2, N))),
+                lambda cell=cell: esn.discrete.run(
+                    cell(np.random.default_rng(0)), jnp.ones((4, N))
+                ),
             )
 
+    def array(value):
+        return jnp.asarray(value) if isinstance(value, np.ndarray) else value
+
     def queries(case, differentiated, **options):
-        """First spikes; where asked for, their gradients and those of a readout."""
+        """First spikes, or the gradients of first spikes and of a readout."""
         params = problem(case.model, 0)
         net = network(case, params, **options)
         x = jnp.asarray(params["in_times"])

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
-from jaxtyping import Array, ArrayLike, Float, Int, Real
+from jaxtyping import Array, ArrayLike, Float, Int, Real, Shaped
 
 from ..checks import (
     as_floating,
@@ -25,7 +25,7 @@ from .trains import latency
 
 def one_hot(
     labels: Int[ArrayLike, "*batch"], num_classes: int, *, dtype: DTypeLike = float
-) -> Float[Array, "*batch {num_classes}"]:
+) -> Shaped[Array, "*batch {num_classes}"]:
     """One-hot code: 1 at the label, 0 at all other classes.
 
     **Arguments:**

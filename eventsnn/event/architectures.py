@@ -58,7 +58,7 @@ def feedforward_mask(sizes: Sequence[int]) -> Bool[Array, "sources neurons"]:
     **Raises:** `ValueError` for fewer than two sizes, or a size that is no integer >= 1.
     """
     inputs, *layers = _sizes(sizes)
-    n, starts = sum(layers), np.cumsum([0, *layers])
+    n, starts = sum(layers), np.cumsum([0, *layers]).tolist()
     mask = np.zeros((n + inputs, n), bool)
     mask[n:, : layers[0]] = True
     for a, b, c in zip(starts, starts[1:], starts[2:], strict=False):
@@ -153,7 +153,7 @@ def feedforward(
     """
     inputs, *layers = _sizes(sizes)
     inits = _each(init, len(layers))
-    n, starts = sum(layers), np.cumsum([0, *layers])
+    n, starts = sum(layers), np.cumsum([0, *layers]).tolist()
     weights = jnp.zeros((n + inputs, n), _dtype())
     rows = [slice(n, n + inputs), *itertools.starmap(slice, itertools.pairwise(starts))]
     keys = jax.random.split(checks.key("key", key), len(layers))

@@ -95,7 +95,7 @@ def array_and_labels(
 
 
 def on_off(
-    labels: Int[Array, "*shape"], num_classes: int, on: ArrayLike, off: ArrayLike, dtype
+    labels: Int[Array, "*labels"], num_classes: int, on: ArrayLike, off: ArrayLike, dtype
 ) -> Float[Array, "*shape num_classes"]:
     """Array with `on` at the class of the label and `off` at all other classes."""
     correct = labels[..., None] == jnp.arange(num_classes, dtype=labels.dtype)
@@ -114,7 +114,7 @@ def cross_entropy(
 
 def weighted(
     losses: Float[Array, "*shape"],
-    labels: Int[Array, "*shape"],
+    labels: Int[Array, "*labels"],
     weight: Float[ArrayLike, " num_classes"] | None,
     num_classes: int,
 ) -> Float[Array, "*shape"]:

@@ -242,7 +242,7 @@ def test_the_weights_of_a_silent_source_have_no_influence(law, draw):
         assert_trains(law, a, b)
 
 
-@property_of(LAWS, index=st.integers(0, N - 1))
+@property_of(LAWS, who=st.integers(0, N - 1))
 def test_a_neuron_that_reaches_none_has_no_influence(law, draw, who):
     p, rng = drawn(law, draw)
     p["weights"][who] = 0.0

@@ -37,7 +37,7 @@ def test_lif_peak(excess):
 
 def test_lif_subtract_and_query():
     tau = 10.0
-    model = ref.LIF(tau, 5.0, bias=1.5, threshold=0.5, reset="subtract", v_reset=-0.4)
+    model = ref.LIF(tau, 5.0, bias=1.5, threshold=0.5, reset_mode="subtract", v_reset=-0.4)
     first = tau * np.log(1.9 / 1.0)
     again = tau * np.log(1.5 / 1.0)
     record = ref.simulate(model, np.zeros((1, 1)), NONE, 20.0, query=(5.0, 1.0, first + 1.0))

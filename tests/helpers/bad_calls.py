@@ -921,8 +921,12 @@ ROWS = {
 #: Records returned by the package, flows and adjoints without arguments, and base classes.
 NO_ROW = {
     "AbstractAdjoint",
+    "AbstractBiased",
+    "AbstractClampable",
+    "AbstractDrivable",
     "AbstractFlow",
     "AbstractNeuron",
+    "AbstractReadoutFlow",
     "AbstractWrapper",
     "Autodiff",
     "Discretised",
