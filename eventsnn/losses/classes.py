@@ -114,7 +114,7 @@ def cross_entropy(
 
 def weighted(
     losses: Float[Array, "*shape"],
-    labels: Int[Array, "*labels"],
+    labels: Int[Array, "..."],
     weight: Float[ArrayLike, " num_classes"] | None,
     num_classes: int,
 ) -> Float[Array, "*shape"]:
