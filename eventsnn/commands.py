@@ -10,6 +10,7 @@ import os
 import pathlib
 import platform
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
 
@@ -207,12 +208,22 @@ def _result(task: Task) -> TaskResult:
 
     try:
         return task.run(progress=True)
-    except (DataError, ValueError) as error:
+    except DataError as error:
+        raise Failure(str(error), 2) from None
+    except ValueError as error:
+        if not _is_own(error):
+            raise
         raise Failure(str(error), 2) from None
     except FloatingPointError as error:
         raise Failure(str(error)) from None
     except (MemoryError, jax.errors.JaxRuntimeError) as error:
         raise Failure(f"training failed: {_reason(error).splitlines()[0]}") from None
+
+
+def _is_own(error: Exception) -> bool:
+    """Return whether this package raised the error, about a setting, and not a library."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return pathlib.Path(last.filename).is_relative_to(pathlib.Path(__file__).parent)
 
 
 def _report(task: Task, result: TaskResult, folder: Folder) -> None:

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 import pytest
 
-from eventsnn import plots
+from eventsnn import LIF, plots
 from eventsnn.cli import main
 from eventsnn.commands import default_text
 from eventsnn.results import SPACE, Folder
@@ -554,7 +554,6 @@ def test_pictures_and_films_are_written(in_process, monkeypatch, tmp_path, capsy
         (MemoryError(), 1, "error: training failed: out of memory"),
         (jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: 9 GB\nat"), 1, "RESOURCE_EXHAUSTED: 9 GB"),
         (DataError("'a\nb' is cut off"), 2, "error: 'a b' is cut off"),
-        (ValueError("tau_mem must be > 0, got -1."), 2, "error: tau_mem must be > 0, got -1."),
         (KeyboardInterrupt(), 130, "interrupted"),
     ],
 )
@@ -567,6 +566,24 @@ def test_a_run_that_fails_is_one_line(error, code, shown, in_process, monkeypatc
     captured = capsys.readouterr()
     assert captured.out == "" and captured.err.count("\n") == 1
     assert shown in captured.err
+
+
+def test_a_value_error_about_a_setting_is_one_line(in_process, monkeypatch, capsys):
+    def run(self, *, progress):
+        LIF(-1.0, 5.0)
+
+    monkeypatch.setattr(TASKS["leaky-classification"], "run", run)
+    assert in_process("leaky-classification") == 2
+    assert capsys.readouterr().err == "eventsnn: error: tau_mem must be > 0, got -1.0.\n"
+
+
+def test_any_other_value_error_keeps_its_traceback(in_process, monkeypatch):
+    def run(self, *, progress):
+        np.zeros(2).reshape(3)
+
+    monkeypatch.setattr(TASKS["leaky-classification"], "run", run)
+    with pytest.raises(ValueError, match="cannot reshape"):
+        in_process("leaky-classification")
 
 
 # ------------------------------------------------------------------ data of one's own

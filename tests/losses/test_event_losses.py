@@ -60,7 +60,7 @@ RIGHT_IS_SILENT = np.isinf(SOME_SILENT[np.arange(B), LABELS])
 
 
 @pytest.mark.parametrize("times", [TIMES, SOME_SILENT])
-def test_ttfs_cross_entropy_is_its_equation(times):
+def test_ce_ttfs_is_its_equation(times):
     value, grad = both(times, LABELS)
     np.testing.assert_allclose(value, by_hand(times, LABELS, **CONSTANTS), rtol=1e-12)
     expected = numerical(lambda t: by_hand(t, LABELS, **CONSTANTS), times)
@@ -153,7 +153,7 @@ def softmax_loss(logits):
     return np.mean(-np.log(p[np.arange(B), LABELS] / p.sum(axis=1)))
 
 
-def test_max_voltage_ce():
+def test_ce_max_potential():
     value, grad = jax.value_and_grad(losses.ce_max_potential)(POTENTIALS, LABELS)
     np.testing.assert_allclose(value, softmax_loss(POTENTIALS.max(axis=-1)), rtol=1e-12)
     expected = numerical(lambda v: softmax_loss(v.max(axis=-1)), POTENTIALS)
@@ -161,7 +161,7 @@ def test_max_voltage_ce():
     assert np.all(np.sum(grad != 0, axis=-1) == 1)
 
 
-def test_integrated_voltage_ce():
+def test_ce_integrated_potential():
     def loss(potentials, times):
         return losses.ce_integrated_potential(potentials, LABELS, times=times)
 
