@@ -7,9 +7,4 @@ from .autodiff import Autodiff
 from .base import AbstractAdjoint, Problem
 from .eventprop import EventProp
 
-__all__ = [
-    "AbstractAdjoint",
-    "Autodiff",
-    "EventProp",
-    "Problem",
-]
+__all__ = ["AbstractAdjoint", "Autodiff", "EventProp", "Problem"]

@@ -30,7 +30,7 @@ class Reception(NamedTuple):
     event: Float[Array, " batch"]  # of the time of the event
 
 
-class AtOnce(NamedTuple):
+class ImmediateTranspose(NamedTuple):
     """Transpose of the transport without delays. It accumulates cotangents of the weights."""
 
     weights: Float[Array, "rows columns"]
@@ -72,7 +72,7 @@ class Messages(NamedTuple):
     charges: Float[Array, "messages columns batch"] | None  # of the weights; None: axonal delays
 
 
-class ByMessages(NamedTuple):
+class DelayedTranspose(NamedTuple):
     """Transpose of the transport with delays."""
 
     plan: Plan
@@ -163,12 +163,14 @@ class ByMessages(NamedTuple):
 
 def transpose_of(
     plan: Plan, network: Network, learns_weights: bool, rows: Row, inputs: Array | None
-) -> AtOnce | ByMessages:
+) -> ImmediateTranspose | DelayedTranspose:
     """Return the transpose of the network's transport."""
     if network.delays is None or inputs is None:
-        return AtOnce(network.weights, learns_weights)
+        return ImmediateTranspose(network.weights, learns_weights)
     count = inputs.shape[1]
-    return ByMessages(plan, network.weights, network.delays, learns_weights, rows.source, count)
+    return DelayedTranspose(
+        plan, network.weights, network.delays, learns_weights, rows.source, count
+    )
 
 
 def sources_of(

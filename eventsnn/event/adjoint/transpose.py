@@ -22,7 +22,7 @@ from ..engine.system import (
 from ..neurons import AbstractNeuron
 from ..neurons.base import State
 from .base import Row
-from .messages import AtOnce, ByMessages, Reception
+from .messages import DelayedTranspose, ImmediateTranspose, Reception
 
 
 class Context(NamedTuple):
@@ -34,7 +34,7 @@ class Context(NamedTuple):
 
     plan: Plan
     network: Network
-    transport: AtOnce | ByMessages
+    transport: ImmediateTranspose | DelayedTranspose
     learnt: PyTree[Float[Array, "n batch"]]  # None for every other parameter
     fixed: AbstractNeuron  # None for every learnt parameter
     min_speed: float
@@ -129,7 +129,7 @@ def transpose_row(context: Context, sweep: Sweep, rows: Rows, start: State, end:
     d_inbound = _add(d_inbound, seen.inbound)
     reception = Reception(jumped.weights, d_inbound, sweep.pending, d_event)
     transport, d_waits = transport.received(sweep.transport, row, within, reception)
-    ends = row.arrival(plan.n, plan.n_sources) | jnp.any(within.fires(), axis=0)
+    ends = row.is_external(plan.n, plan.n_sources) | jnp.any(within.fires(), axis=0)
     d_arrival = jnp.where(ends, d_event, 0.0)
     return sweep._replace(
         row=number - 1,

@@ -164,7 +164,7 @@ class BatchNative:
         ]
         n_shared = kw["n_shared"]
         if self._sums or any(d is not None for d in dims[:n_shared]):
-            out = self._loop(front, [d is not None for d in dims], kw)
+            out = self._map(front, [d is not None for d in dims], kw)
         else:
             shared, batch = front[:n_shared], front[n_shared:]
             batch = [
@@ -176,7 +176,7 @@ class BatchNative:
             out = [x.reshape((*batch[0].shape[:2], *x.shape[1:])) for x in out]
         return out, [0] * len(out)
 
-    def _loop(self, leaves, mapped, kw):
+    def _map(self, leaves, mapped, kw):
         def one(mapped_leaves):
             rest = iter(mapped_leaves)
             return self._primitive.bind(
@@ -203,8 +203,8 @@ class BatchNative:
             tuple(p for p, a in zip(primals, active, strict=True) if a),
             tuple(t for t, a in zip(tangents, active, strict=True) if a),
         )
-        whole = [t.dtype == jax.dtypes.float0 for t in dout]
-        return list(out), [_zero(x) if w else t for x, t, w in zip(out, dout, whole, strict=True)]
+        integer = [t.dtype == jax.dtypes.float0 for t in dout]
+        return list(out), [_zero(x) if w else t for x, t, w in zip(out, dout, integer, strict=True)]
 
 
 def _refuse(*_, **__):

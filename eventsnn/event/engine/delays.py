@@ -39,14 +39,14 @@ class Delayed(NamedTuple):
         receivers = self.delays.shape[1]
         return empty(receivers, self.plan.capacity, batch, self.delays.dtype)
 
-    def idle(self, state, none):
+    def no_transit(self, state, zero):
         receivers, n = self.delays.shape[1], self.plan.n
-        zero = jnp.broadcast_to(none, (receivers, none.size))
-        index = zero.astype(jnp.int32)
-        never = zero + jnp.inf
-        mask = jnp.zeros((n, none.size), bool)
-        inbound = Inbound(never, jnp.zeros((self.columns, none.size), none.dtype))
-        inside = Inside(inbound, SplitSegment(state, state, zero, state), mask, mask)
+        zeros = jnp.broadcast_to(zero, (receivers, zero.size))
+        index = zeros.astype(jnp.int32)
+        never = zeros + jnp.inf
+        mask = jnp.zeros((n, zero.size), bool)
+        inbound = Inbound(never, jnp.zeros((self.columns, zero.size), zero.dtype))
+        inside = Inside(inbound, SplitSegment(state, state, zeros, state), mask, mask)
         return _Transit(Next(never, never, index, index, index), inside)
 
     def upcoming(self, queue, time):
@@ -66,7 +66,7 @@ class Delayed(NamedTuple):
 
         early = Inbound(jnp.where(wait <= horizon, wait, jnp.inf), weights)
         split = early.split(network, state, horizon)
-        fires = early.takes() & triggered(network, split.before, split.start).fires()
+        fires = early.arrives() & triggered(network, split.before, split.start).fires()
         horizon = jnp.minimum(horizon, jnp.min(jnp.where(fires, wait, jnp.inf), axis=0))
         segment, after = _two_windows(
             network, state, split.start, early.first(), horizon, flow_state
@@ -77,11 +77,11 @@ class Delayed(NamedTuple):
         dt = segment.dt
         row = lax.broadcasted_iota(jnp.int32, wait.shape, 0)
         caused = after & ((row == segment.index) | (len(wait) == 1))
-        takes = moves & jnp.where(segment.spiked & ~caused, wait < dt, wait <= dt)
-        inbound = Inbound(jnp.where(takes, wait, jnp.inf), weights)
+        arrives = moves & jnp.where(segment.spiked & ~caused, wait < dt, wait <= dt)
+        inbound = Inbound(jnp.where(arrives, wait, jnp.inf), weights)
         split = inbound.split(network, state, dt)
         fires = inbound.triggered(network, split).fires()
-        overshot = takes & self._overshot(network, state, split.before, inbound.first())
+        overshot = arrives & self._overshot(network, state, split.before, inbound.first())
         inside = Inside(inbound, split, fires, overshot)
         return segment._replace(end=split.end), _Transit(upcoming, inside)
 
@@ -91,7 +91,7 @@ class Delayed(NamedTuple):
     def send(self, queue, accepted, proposal, source, row):
         segment, _, time, transit = proposal
         passed = jnp.where(accepted, segment.dt, 0.0)
-        queue = take(queue, transit.upcoming, accepted & transit.inside.inbound.takes(), passed)
+        queue = take(queue, transit.upcoming, accepted & transit.inside.inbound.arrives(), passed)
         waits, left = weight_rows(self.delays, source), time.until(self.plan.t_end)
         # Arrivals after t_end are dropped. In a row without an event all delays are inf.
         waits = jnp.where((waits <= left) & accepted, waits, jnp.inf)
@@ -99,7 +99,7 @@ class Delayed(NamedTuple):
 
     def recorded(self, transit, accepted):
         inbound = transit.inside.inbound
-        taken = accepted & inbound.takes()
+        taken = accepted & inbound.arrives()
         return jnp.where(taken, transit.upcoming.message, -1), inbound.first()
 
     def _overshot(self, network: Network, state: State, before: State, dt: Array) -> Array:

@@ -35,8 +35,8 @@ class Immediate(NamedTuple):
         """Return the queue at time 0."""
         return ()
 
-    def idle(self, state: State, none: Float[Array, " batch"]) -> Any:
-        """Return the transit of a segment of length 0; `none` is 0 in each sample."""
+    def no_transit(self, state: State, zero: Float[Array, " batch"]) -> Any:
+        """Return the transit of a segment of length 0; `zero` is 0 in each sample."""
         return ()
 
     def upcoming(self, queue: Any, time: Instant) -> tuple[Any, Array | float]:
