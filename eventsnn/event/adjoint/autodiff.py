@@ -34,10 +34,10 @@ _ORDERS = 3
 class Autodiff(AbstractAdjoint):
     """JAX's automatic differentiation through the recorded events.
 
-    Replays the record as one `lax.scan`, in which every spike time is an implicit function of the
-    state before it. Supports forward mode and second derivatives (`jax.jvp`, `jax.hessian`). It is
-    slower than [`EventProp`][] and needs more memory. Useful to validate EventProp and new neuron
-    models.
+    The record is replayed as one `lax.scan`, in which every spike time is an implicit function of
+    the state before it. This supports forward mode and second derivatives (`jax.jvp`,
+    `jax.hessian`). It is slower than [`EventProp`][] and needs more memory, and serves to validate
+    EventProp and new neuron models.
     """
 
     def apply(self, loop, problem, active, arrays, arrivals):
@@ -52,8 +52,8 @@ class Autodiff(AbstractAdjoint):
 class _Replay(NamedTuple):
     """Carry of the replay.
 
-    Times are shifts: a shift has the value zero and the derivative of the time. The values are
-    taken from the record, since a difference of two late times is inexact.
+    Times are shifts: a shift has the value zero and the derivative of the time. The values are in
+    the record, since a difference of two late times is inexact.
     """
 
     number: Int[Array, ""]  # of the row
@@ -103,8 +103,7 @@ class _Delayed(NamedTuple):
         return Inbound(jnp.where(arrives, wait, jnp.inf), delayed_weights(self.weights, source))
 
     def arrivals(self, inbound: Any, replay: _Replay, row: Row) -> Array:
-        """Shifts of the arrival times, for arrivals at the end of the row's segment."""
-        # The wait of these arrivals is the length of the segment: the difference is a shift.
+        """Shifts of the times of arrivals at the end of the segment, whose wait is `row.dt`."""
         return replay.time + (inbound.first() - row.dt)
 
     def send(self, replay: _Replay, time: Array) -> Float[Array, "messages batch"]:
@@ -154,7 +153,7 @@ def _replay_row(
 ) -> tuple[_Replay, tuple[Array, Array]]:
     """Replay one row; `until` is the shift of its end, unless a spike or a delayed arrival ends it.
 
-    Returns the carry, and the shift of the time of the row's end and the row's readout.
+    Returns the carry, the shift of the end, and the readout. `initial` is the state at time 0.
     """
     network, spiked = apply_drive(network, row.past_t_max), spiking(plan.n, row.source)
     state, time, inbound = replay.state, replay.time, transport.inbound(replay, row)

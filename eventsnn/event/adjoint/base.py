@@ -60,7 +60,7 @@ class Row(NamedTuple):
         return cls(*jax.tree.map(lambda x: jnp.moveaxis(x, 0, -1), columns))
 
     def is_external(self, n: int, n_sources: int) -> Bool[Array, "... batch"]:
-        """Mask of the samples in which the row ends with an event at a prescribed time."""
+        """Mask of the samples in which the row ends with an external event."""
         return (self.source >= n) & (self.source != no_event_source(n_sources))
 
 

@@ -194,7 +194,7 @@ def _gather_arrivals(
 ) -> Float[Array, "batch arrivals"]:
     """Convert cotangents per row to cotangents per arrival.
 
-    The k-th arrival is at the k-th row that ends at a prescribed time.
+    The k-th arrival is at the k-th row that ends with an external event.
     """
     count = jnp.cumsum(rows.is_external(plan.n, plan.n_sources).T.astype(jnp.int32), axis=1)
     k = jnp.arange(arrivals.times.shape[1], dtype=count.dtype)

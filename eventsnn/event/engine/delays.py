@@ -72,8 +72,8 @@ class Delayed(NamedTuple):
             network, state, split.start, early.first(), horizon, flow_state
         )
 
-        # An arrival at the time of a spike is delivered after the spike, unless the spike follows
-        # from it and its time only rounds to that of the arrival.
+        # An arrival at the time of a spike is delivered after the spike, unless it caused the spike
+        # and the two times are equal only by rounding.
         dt = segment.dt
         row = lax.broadcasted_iota(jnp.int32, wait.shape, 0)
         caused = after & ((row == segment.index) | (len(wait) == 1))
@@ -103,7 +103,7 @@ class Delayed(NamedTuple):
         return jnp.where(taken, transit.upcoming.message, -1), inbound.first()
 
     def _overshot(self, network: Network, state: State, before: State, dt: Array) -> Array:
-        """Mask of the neurons that are past their thresholds after `dt`."""
+        """Mask of the neurons that are past their thresholds after `dt`, in state `before`."""
         velocity = network.flow.velocity(network.neuron, state, dt, before)
         gap, speed = gap_and_speed(network.neuron, before, velocity)
         passes = network.flow.passes(network.neuron, before)
@@ -138,10 +138,10 @@ def delayed_weights(
 def _two_windows(
     network, state, after, first, horizon, flow_state
 ) -> tuple[Segment, Bool[Array, " batch"]]:
-    """Find the earliest crossing, before or after each neuron's own arrival time `first`.
+    """Find the earliest crossing, before or after the arrival at each neuron at time `first`.
 
-    Also returns a mask of the samples in which it is after the arrival. At equal times the crossing
-    before an arrival has precedence.
+    `after` is the state after the arrivals. Also returns a mask of the samples with a crossing
+    after an arrival. At equal times the crossing before an arrival takes precedence.
     """
     flow, neuron = network.flow, network.neuron
     early = flow.next_spike(

@@ -1,4 +1,4 @@
-"""The event loop, the only one in the package.
+"""The event loop, which simulates a batch of samples.
 
 One iteration has three stages. *Check* the segment that the flow proposed, in particular whether
 another neuron crossed before its end. *Apply* the event at its end to the network. *Propose* the
@@ -46,7 +46,7 @@ class _Context(NamedTuple):
     plan: Plan
     network: Network  # the neuron has a batch axis
     transport: Immediate | Delayed
-    gap_scale: Float[Array, "n 1"]  # to which the rounding error of each gap is relative
+    gap_scale: Float[Array, "n 1"]  # size of each gap, for its rounding error
     never_reset: Bool[np.ndarray, "n 1"]
     arrivals: Arrivals  # batch last
 
@@ -84,7 +84,7 @@ class _State(NamedTuple):
     time: Instant
     proposal: _Proposal
     limit: Float[Array, " batch"]  # shorter horizon after a rejected proposal, otherwise inf
-    due: Bool[Array, "n batch"]  # has crossed and not yet fired
+    due: Bool[Array, "n batch"]  # has crossed its threshold and not yet fired
     n_arrived: Int[Array, " batch"]  # number of external events so far
     n_events: Int[Array, " batch"]  # number of events so far that count towards max_events
     n_spikes: Int[Array, "outputs batch"]  # number of spikes of each output so far
@@ -96,7 +96,7 @@ class _State(NamedTuple):
 
 
 class _Checked(NamedTuple):
-    """Result of the check of a proposed segment; per sample unless it is a mask of neurons."""
+    """Result of the check of a proposed segment."""
 
     crossed: Bool[Array, "n batch"]  # crossed at the end of the segment
     missed: Bool[Array, " batch"]  # another neuron crossed before the end
@@ -228,7 +228,7 @@ def _check(context: _Context, state: _State) -> _Checked:
     passes = flow.passes(neuron, end)
     past = passes & (gap < -tolerance)
     crossed = past | (passes & (gap <= tolerance) & reaches(neuron, end, velocity, gap, speed))
-    # A neuron that an arrival at the end makes fire has not crossed before it.
+    # A neuron that fires because of an arrival at the end has not crossed before it.
     past = (past & ~inside.fires) | inside.overshot
     crossed = crossed | inside.fires
     others = _rows(state.due) != source
@@ -258,8 +258,8 @@ def _apply(context: _Context, state: _State, checked: _Checked) -> _State:
     still_above = spiked & (neuron.threshold_gap(after) < 0)
     sent = (accepted, state.proposal, source, state.step)
     queue, overflows = context.transport.send(state.queue, *sent)
-    # A rejected segment is proposed again with a shorter horizon: its own length or, if the
-    # horizon was that short already, half of it. A segment may end without a crossing.
+    # A rejected segment is proposed again with a shorter horizon: its own length, or half of it if
+    # it was already as long as the shortened horizon.
     shorter = jnp.where(segment.dt < state.limit, segment.dt, 0.5 * segment.dt)
     crossed = state.due | checked.crossed | found.fires()
     n_spikes = state.n_spikes + _count(jnp.asarray(plan.outputs, jnp.int32)[:, None] == source)
@@ -284,7 +284,7 @@ def _apply(context: _Context, state: _State, checked: _Checked) -> _State:
 
 
 def _final_status(context: _Context, status, spiked, accepted, n_spikes) -> Int[Array, " batch"]:
-    """Status after an event: whether a readout fired, and whether the outputs have fired."""
+    """Status after an event: `no_reset` if a readout fired, `outputs_fired` if all outputs did."""
     if context.never_reset.any():
         stuck = jnp.any(spiked & context.never_reset, axis=0)
         status = jnp.where(stuck, CODE["no_reset"], status)
@@ -360,8 +360,8 @@ def _write(context: _Context, state: _State, accepted: Array, source: Array) -> 
     state = state._replace(columns=columns)
     if state.checkpoints is None:
         return state
-    # Every row overwrites the next checkpoint slot. The last write before the slot advances is the
-    # first row of that block.
+    # Every row overwrites the next checkpoint slot. The last row written to a slot is the first row
+    # of its block.
     slot = (state.step + CHECKPOINT_EVERY - 1) // CHECKPOINT_EVERY
     return state._replace(checkpoints=write_state(state.checkpoints, slot, state.neurons))
 

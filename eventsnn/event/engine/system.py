@@ -68,7 +68,7 @@ def add_batch_axis(neuron: AbstractNeuron) -> AbstractNeuron:
 def apply_drive(network: Network, on: Bool[Array, " batch"] | None) -> Network:
     """Add the pseudospike current to the neurons, in the samples where `on` is true.
 
-    Without pseudospikes the network is returned unchanged. No gradient flows through the current.
+    Without pseudospikes the network is returned unchanged. The current has no gradient.
     """
     drive = network.drive
     if drive is None or on is None:
