@@ -48,9 +48,9 @@ class Plan(NamedTuple):
 class Network(NamedTuple):
     """The network, shared by all samples of a batch.
 
-    The last two rows of `weights` are zero: one row for rows of the record without an event, one
-    for observations. `delays` is inf in these rows and where there is no synapse. Axonal delays
-    have one column. In the event loop the neuron's parameters have a batch axis.
+    The last two rows of `weights` are zero, for `no_event_source` and `observation_source`.
+    `delays` is inf in these rows and where there is no synapse. Axonal delays have one column. In
+    the event loop the neuron's parameters have a batch axis.
     """
 
     flow: AbstractFlow

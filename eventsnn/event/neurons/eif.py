@@ -73,7 +73,7 @@ class EIF(AbstractClampable, AbstractBiased):
             `v_reset`. It should be a few $\Delta$ above $V_T$. A higher value hardly changes the
             spike time.
         - `v_reset`: membrane potential after a spike, in units of V.
-        - `bias`: constant current $b$.
+        - `bias`: constant current $b$, in units of V.
         - `v_init`: membrane potential at time 0. None (the default): `v_rest`.
 
         **Raises:** `ValueError` for a time constant or a sharpness <= 0, or a threshold not above
