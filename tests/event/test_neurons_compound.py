@@ -279,7 +279,7 @@ REFUSED = [
         lambda: esn.Populations([(LIF, 1), (esn.EGRU(9.0, 5.0), 1)]),
         r"the same number of receptors, got \[1, 3\]",
     ),
-    (lambda: net_of(MIX, np.zeros((4, 4))), r"parts of 2 \+ 1 neurons, but weights .* for 4"),
+    (lambda: net_of(MIX, np.zeros((4, 4))), r"parts of 4 neurons in total, .* got 2 \+ 1"),
     (
         lambda: net_of(esn.Populations([(esn.LIF([10.0] * 3, 5.0), 2)]), np.zeros((2, 2))),
         r"tau_mem must be a scalar or have shape \(2,\)",
