@@ -60,9 +60,9 @@ class Discretised(eqx.Module):
         return jnp.where(jnp.any(~(in_times >= 0), axis=-1), jnp.nan, counts)
 
     def simulate(self, in_times: Float[ArrayLike, "*batch inputs k"]) -> Run:
-        """Run the model. Return spikes and membranes of all neurons at all steps.
+        """Run the model. Return spikes and membrane potentials of all neurons at all steps.
 
-        Both have shape `(*batch, num_steps, n)`. Membrane potentials are relative to `v_reset`.
+        Both have shape `(*batch, num_steps, n)`. The potentials are relative to `v_reset`.
         """
         state = (None, unwrap(self.state))
 

@@ -181,7 +181,7 @@ def test_confusion():
     np.testing.assert_allclose(shares, [[0.8, 0.2, 0], [0.1, 0.9, 0], [0, 0, 0]])
     assert texts(axes) == [str(v) for v in matrix.ravel()]
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted", "target")
-    assert bar.get_ylabel() == "share of the target class"
+    assert bar.get_ylabel() == "fraction of the target class"
     axes, _ = drawn(plots.confusion(np.eye(40))).axes
     assert texts(axes) == [] and len(axes.get_xticks()) == 20
 

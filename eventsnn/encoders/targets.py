@@ -103,8 +103,8 @@ def ramp_targets(
     upcoming = jax.lax.cummin(jnp.where(fired, now, steps), reverse=True)
     latest = jax.lax.cummax(jnp.where(fired, now, -1))
     start = 1 + jnp.concatenate([jnp.full_like(latest[:1], -1), latest[:-1]])
-    share = ((now - start) / jnp.maximum(upcoming - start, 1)).astype(spikes.dtype)
-    rising = off + (on - off) * share
+    fraction = ((now - start) / jnp.maximum(upcoming - start, 1)).astype(spikes.dtype)
+    rising = off + (on - off) * fraction
     flat = spike_targets(spikes, on_target=on_target, off_target=off_target)
     return jnp.where(fired | (upcoming == steps), flat, rising)
 

@@ -95,10 +95,10 @@ def latency_times(
     - `mode`: `"log"` (the default) or `"linear"`.
     - `clip`: whether values below the threshold have no spike (`inf`). Default: False.
     - `first_spike_time`: $t_0$ >= 0, in the unit of `tau`. Default: 0.
-    - `last_spike_time`: stretch the times up to this time, in the unit of `tau`. In linear mode,
-        `tau` is replaced by the value with which x = 0 would spike at this time. In log mode, the
-        latest spike of the whole array, before `clip`, is moved to this time. Use `jax.vmap` to
-        stretch each sample separately. Default: None, no stretching.
+    - `last_spike_time`: time up to which the spike times are stretched, in the unit of `tau`. In
+        linear mode, `tau` is replaced by the value with which x = 0 would spike at this time. In
+        log mode, the latest spike of the whole array, before `clip`, is moved to this time. Use
+        `jax.vmap` to stretch each sample separately. Default: None, no stretching.
 
     **Returns:** spike times, `inf` for no spike. They are differentiable with respect to `x`. The
     input of an `EventNetwork` with one spike per channel is `in_times = times[:, None]`.

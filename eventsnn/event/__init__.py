@@ -1,35 +1,69 @@
 """Event mode: networks with exact spike times and exact gradients."""
 
-from .adjoint import AbstractAdjoint as AbstractAdjoint
-from .adjoint import Autodiff as Autodiff
-from .adjoint import EventProp as EventProp
-from .architectures import feedforward as feedforward
-from .architectures import feedforward_mask as feedforward_mask
-from .architectures import recurrent as recurrent
-from .architectures import recurrent_mask as recurrent_mask
-from .flows import AbstractFlow as AbstractFlow
-from .flows import AbstractReadoutFlow as AbstractReadoutFlow
-from .flows import ExactIntegrator as ExactIntegrator
-from .flows import ExactLIF as ExactLIF
-from .flows import ExactTheta as ExactTheta
-from .flows import ODEFlow as ODEFlow
-from .flows import TaylorQIF as TaylorQIF
-from .network import EventNetwork as EventNetwork
-from .neurons import ALIF as ALIF
-from .neurons import EGRU as EGRU
-from .neurons import EIF as EIF
-from .neurons import LIF as LIF
-from .neurons import QIF as QIF
-from .neurons import AbstractBiased as AbstractBiased
-from .neurons import AbstractClampable as AbstractClampable
-from .neurons import AbstractDrivable as AbstractDrivable
-from .neurons import AbstractNeuron as AbstractNeuron
-from .neurons import Izhikevich as Izhikevich
-from .neurons import LeakyIntegrator as LeakyIntegrator
-from .neurons import Populations as Populations
-from .neurons import Refractory as Refractory
-from .neurons import Theta as Theta
-from .pseudospikes import Pseudospikes as Pseudospikes
-from .solution import Solution as Solution
-from .solution import Status as Status
-from .trainable import trainable as trainable
+from .adjoint import AbstractAdjoint, Autodiff, EventProp
+from .architectures import feedforward, feedforward_mask, recurrent, recurrent_mask
+from .flows import (
+    AbstractFlow,
+    AbstractReadoutFlow,
+    ExactIntegrator,
+    ExactLIF,
+    ExactTheta,
+    ODEFlow,
+    TaylorQIF,
+)
+from .network import EventNetwork
+from .neurons import (
+    ALIF,
+    EGRU,
+    EIF,
+    LIF,
+    QIF,
+    AbstractBiased,
+    AbstractClampable,
+    AbstractDrivable,
+    AbstractNeuron,
+    Izhikevich,
+    LeakyIntegrator,
+    Populations,
+    Refractory,
+    Theta,
+)
+from .pseudospikes import Pseudospikes
+from .solution import Solution, Status
+from .trainable import trainable
+
+__all__ = [
+    "ALIF",
+    "EGRU",
+    "EIF",
+    "LIF",
+    "QIF",
+    "AbstractAdjoint",
+    "AbstractBiased",
+    "AbstractClampable",
+    "AbstractDrivable",
+    "AbstractFlow",
+    "AbstractNeuron",
+    "AbstractReadoutFlow",
+    "Autodiff",
+    "EventNetwork",
+    "EventProp",
+    "ExactIntegrator",
+    "ExactLIF",
+    "ExactTheta",
+    "Izhikevich",
+    "LeakyIntegrator",
+    "ODEFlow",
+    "Populations",
+    "Pseudospikes",
+    "Refractory",
+    "Solution",
+    "Status",
+    "TaylorQIF",
+    "Theta",
+    "feedforward",
+    "feedforward_mask",
+    "recurrent",
+    "recurrent_mask",
+    "trainable",
+]

@@ -55,7 +55,7 @@ def feedforward_mask(sizes: Sequence[int]) -> Bool[Array, "sources neurons"]:
 
     - `sizes`: sizes of the layers, inputs first: `(inputs, layer, ..., outputs)`.
 
-    **Raises:** `ValueError` for fewer than two sizes, or a size that is no integer >= 1.
+    **Raises:** `ValueError` for fewer than two sizes, or a size that is not an integer >= 1.
     """
     inputs, *layers = _sizes(sizes)
     n, starts = sum(layers), np.cumsum([0, *layers]).tolist()
@@ -97,6 +97,8 @@ def recurrent(
     - `key`: random key.
     - `t_max`, `delays`, `pseudospikes`, `max_events`, `max_steps`, `queue_capacity`, `solver`,
         `dt0`, `stepsize_controller`, `adjoint`: as for [`eventsnn.EventNetwork`][].
+
+    **Raises:** as [`recurrent_mask`][] and [`eventsnn.EventNetwork`][].
     """
     mask = recurrent_mask(inputs, hidden, outputs, self_connections=self_connections)
     drawn = _draw(checks.function("init", init), checks.key("key", key), mask.shape)

@@ -37,11 +37,11 @@ class EventNetwork(eqx.Module):
     Between events each neuron follows its own smooth flow. A source is a neuron or an input
     channel. When source $j$ fires, neuron $i$ receives `weights[j, i]`.
 
-    A network is an Equinox module: `weights` and the neuron's parameters are array leaves. Every
-    query is differentiable with respect to them and to the input times. It works under
-    `eqx.filter_jit(net.ttfs)` (or `jax.jit(lambda x: net.ttfs(x))`) and `jax.vmap`, and takes any
-    number of leading batch axes. `jax.vmap(net.ttfs)(x)` and `net.ttfs(x)` are the same
-    computation.
+    A network is an Equinox module: `weights`, `delays` and the neuron's parameters are array
+    leaves. Every query except `counts` is differentiable with respect to them and to the input
+    times. Queries work under `eqx.filter_jit(net.ttfs)` (or `jax.jit(lambda x: net.ttfs(x))`) and
+    `jax.vmap`, and take any number of leading batch axes. `jax.vmap(net.ttfs)(x)` and `net.ttfs(x)`
+    are the same computation.
     """
 
     neuron: AbstractNeuron
@@ -85,12 +85,12 @@ class EventNetwork(eqx.Module):
             n)`, receptor by receptor. The simulation uses the dtype of the weights.
         - `mask`: mask of the existing synapses, booleans of the same shape as the weights. None
             (the default): all synapses exist.
-        - `outputs`: indices of the output neurons, which the queries report.
+        - `outputs`: indices of the output neurons, whose values the queries return.
         - `t_max`: duration of the simulation, > 0, in the units of the time constants.
         - `delays`: transmission delays, >= 0, in the units of the time constants. Axonal delays
             have shape `(n + n_in,)`, one per source. Synaptic delays have shape `(n + n_in, n)`.
             None (the default) and delays of 0: spikes arrive at once.
-        - `pseudospikes`: how to assign spike times to outputs that are silent until `t_max`, see
+        - `pseudospikes`: spike times after `t_max` for outputs that are silent until then, see
             [`eventsnn.Pseudospikes`][]. None (the default): their spike times are `inf`.
         - `max_events`: maximum number of events per sample. Events are spikes and, without delays,
             input spikes. A sample that would exceed the maximum stops there, and its status is
@@ -302,7 +302,7 @@ class EventNetwork(eqx.Module):
     def _simulate(self, in_times, times, throw, stop_after=None, reading=None) -> Record:
         checks.flag("throw", throw)
         in_times = checks.input_times(in_times, self.n_inputs, self.weights.dtype)
-        # Pseudospikes apply only to queries for first spikes or the first k spikes.
+        # Pseudospikes apply only to `ttfs` and `spikes`.
         pseudospikes = None if stop_after is None else self.pseudospikes
         if times is not None:
             reading = "state"
@@ -313,7 +313,7 @@ class EventNetwork(eqx.Module):
             outputs=self.outputs,
             t_max=self.t_max,
             max_events=self.max_events,
-            max_steps=self._room(in_times, times),
+            max_steps=self._max_iterations(in_times, times),
             t_end=self.t_max + (0.0 if pseudospikes is None else pseudospikes.duration),
             stop_after=stop_after,
             capacity=self.queue_capacity,
@@ -330,7 +330,7 @@ class EventNetwork(eqx.Module):
         record = one(in_times)
         return raise_if_failed(record, record.status) if throw else record
 
-    def _room(self, in_times: Array, times: Array | None) -> int:
+    def _max_iterations(self, in_times: Array, times: Array | None) -> int:
         """Maximum number of iterations of the event loop for a query with these inputs."""
         inputs = math.prod(in_times.shape[-2:]) * self._steps_per_input
         return self.max_steps + inputs + (0 if times is None else len(times))
@@ -338,7 +338,7 @@ class EventNetwork(eqx.Module):
     def _network(self, pseudospikes: Pseudospikes | None) -> Network:
         """Build the internal `Network`: mask the weights, and append two rows of zeros.
 
-        The two rows belong to rows of the record without an event and to observations.
+        They are the weights of the sources that stand for no event and for an observation.
         """
         neuron, weights, delays, drive = self._leaves(pseudospikes)
         if self.mask is not None:
@@ -376,7 +376,8 @@ def _steps_per_input(delays: Array | None) -> int:
     """Number of segments to reserve per input spike with delays.
 
     The second arrival at any neuron ends a segment. With axonal delays this is every second
-    arrival. With synaptic delays and n neurons it is about one arrival in the square root of n.
+    arrival. With synaptic delays an input spike has n arrivals, and about sqrt(n) of them end a
+    segment.
     """
     if delays is None:
         return 0

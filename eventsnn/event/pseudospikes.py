@@ -14,15 +14,15 @@ class Pseudospikes(eqx.Module):
 
     A neuron that is silent until `t_max` has no spike time and hence no gradient. If it should
     fire, it cannot learn to do so. With pseudospikes it has a spike time later than `t_max`: for
-    $t > t_\text{max}$ there are no inputs, a constant current is added to every neuron, and the
-    simulation ends once all outputs have fired as often as the query requires. Spikes before
+    $t > t_\text{max}$ no input spikes are sent, a constant current is added to every neuron, and
+    the simulation ends once all outputs have fired as often as the query requires. Spikes before
     `t_max` do not change. A spike time that moves across `t_max` does so continuously. A network
     that is silent as a whole can learn, since its hidden neurons fire after `t_max` as well.
 
     Gradients are exact for any neuron model that is an [`eventsnn.AbstractDrivable`][]; most models
-    add the current to their `bias`. `EventNetwork.ttfs` and
-    `EventNetwork.spikes` then return times later than `t_max`. All other queries end at `t_max`.
-    The current is a constant and has no gradient.
+    add the current to their `bias`. `EventNetwork.ttfs` and `EventNetwork.spikes` then return times
+    later than `t_max`. All other queries end at `t_max`. The current is a constant and has no
+    gradient.
 
     Reference: Klos & Memmesheimer, *Smooth exact gradient descent learning in spiking neural
     networks*, Physical Review Letters 134:027301, 2025 (arXiv:2309.14523). The paper defines

@@ -24,9 +24,7 @@ class Status(eqx.Enumeration):
     queue_overflow = "More spikes were in transit than queue_capacity. Raise `queue_capacity`."
     not_finite = "A parameter, a weight or the state is NaN or infinite."
     invalid_input = "An input time is NaN, -inf or negative."
-    no_reset = (
-        "A neuron fired, but its `reset` returns the state unchanged: it would fire without end."
-    )
+    no_reset = "A neuron fired, but its `reset` returns the state unchanged: it would fire forever."
     invalid_parameters = "A parameter is out of its range (a time constant <= 0, a delay < 0)."
 
 
@@ -80,9 +78,9 @@ class Solution(eqx.Module):
 
 
 def raise_if_failed(tree: PyTree, code: Int[Array, " *batch"]) -> PyTree:
-    """Return `tree`, or raise one error for a batch of status codes with failures.
+    """Return `tree`, or raise an error if a sample failed.
 
-    It is that of the failure with the largest code.
+    Samples may fail for different reasons. The error names the one with the largest code.
     """
     failed = jnp.where(is_success(code), -1, code)
     worst = jnp.max(failed, initial=-1)

@@ -1,4 +1,4 @@
-"""Selection of the parameters of an event network that train."""
+"""Selection of the parameters of an event network that are trained."""
 
 from typing import TypeVar
 
@@ -48,6 +48,6 @@ def trainable(model: Model, *names: str) -> Model:
 
 
 def _name(path: tuple) -> str | None:
-    """Name of the field that a path leads to, or of its wrapper's, if it is wrapped."""
+    """Name of the last field on a path, except the field `raw` of a wrapper."""
     fields = [entry.name for entry in path if isinstance(entry, jax.tree_util.GetAttrKey)]
     return next((name for name in reversed(fields) if name != "raw"), None)

@@ -1,10 +1,11 @@
-"""Loss functions: arrays in, a scalar out, the mean over the batch.
+"""Loss functions of spikes, spike times and membrane potentials.
 
-Names have the order `<loss>_<quantity>`: `ce_ttfs` is the cross entropy of the first spike times.
+Each loss returns a scalar, the mean over the batch (`l1_rate_sparsity`: a sum). Names have the
+order `<loss>_<quantity>`: `ce_ttfs` is the cross entropy of the first spike times.
 
 | quantity | event mode | discrete-time mode |
 |---|---|---|
-| first spike time, of classes | `ce_ttfs`, `accuracy_ttfs` | `ce_temporal`, `accuracy_temporal` |
+| first spike time (classes) | `ce_ttfs`, `accuracy_ttfs` | `ce_temporal`, `accuracy_temporal` |
 | spike times | `mse_time`, `mae_time`, `van_rossum` | `mse_temporal` |
 | spike counts and rates | `mse_soft_count` | `ce_rate`, `ce_count`, `mse_count`, `accuracy_rate` |
 | maximal membrane potential | `ce_max_potential` | `ce_max_membrane` |

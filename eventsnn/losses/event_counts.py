@@ -29,7 +29,7 @@ def soft_counts(
 
     **Returns:** the counts, in float32 or higher precision.
 
-    **Raises:** `ValueError` for a constant out of range, or if `times` is not an array of numbers.
+    **Raises:** `ValueError` unless `t_max` and `tau` are > 0 and `times` is an array of numbers.
     """
     t_max, tau = positive("t_max", t_max), positive("tau", tau)
     times = at_least_float32("times", times)

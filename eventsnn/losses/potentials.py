@@ -20,7 +20,7 @@ def ce_max_potential(
     $-\log\operatorname{softmax}(\max_t V)_y$ (Wunderlich & Pehle, Scientific Reports 11:12829,
     2021, arXiv:2009.08378).
 
-    The maximum is taken over the given times. That paper uses the maximum over continuous time.
+    The maximum is taken over the given times. The paper uses the maximum over continuous time.
 
     **Arguments:**
 

@@ -26,10 +26,10 @@ def ce_ttfs(
     output to fire before the others, the second term to fire early (Wunderlich & Pehle, Scientific
     Reports 11:12829, 2021, arXiv:2009.08378).
 
-    The value of the loss treats a silent output as firing at `t_max`. It has no gradient, since
-    there is no spike to shift. If the output of the correct class is silent, the other outputs
-    of that sample have no gradient either, as in the code of that paper. Their gradient would only
-    delay them until they are silent as well, and could silence the whole network permanently.
+    A silent output counts as firing at `t_max` and has no gradient, since there is no spike to
+    shift. If the output of the correct class is silent, the other outputs of that sample have no
+    gradient either, as in the code of that paper. Their gradient would only delay them until they
+    are silent as well, and could silence the whole network permanently.
 
     **Arguments:**
 

@@ -147,15 +147,15 @@ def confusion(
         raise ValueError(f"matrix must be square, got shape {counts.shape}.")
     labels = names("labels", labels, n)
     total = counts.sum(axis=1, keepdims=True)
-    share = np.divide(counts, total, out=np.zeros_like(counts), where=total > 0)
+    fraction = np.divide(counts, total, out=np.zeros_like(counts), where=total > 0)
     size = min(3.0 + 0.32 * n, 9.0)
     figure = new_figure(size + 0.8, size)
     axes = figure.subplots()
     # With the square root, one per cent of confusion is visible beside the diagonal.
-    image = axes.imshow(share, cmap="Blues", norm=PowerNorm(0.5, 0, 1))
+    image = axes.imshow(fraction, cmap="Blues", norm=PowerNorm(0.5, 0, 1))
     if n <= 20:
         for (row, column), value in np.ndenumerate(counts):
-            colour = "white" if share[row, column] > 0.35 else (INK if value else MUTED)
+            colour = "white" if fraction[row, column] > 0.35 else (INK if value else MUTED)
             text = f"{value:.0f}" if value == round(value) else f"{value:.2f}"
             axes.text(column, row, text, color=colour, ha="center", va="center", fontsize=7)
     shown = range(0, n, -(-n // 25))
@@ -167,7 +167,7 @@ def confusion(
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     bar = figure.colorbar(image, ax=axes, shrink=0.8, aspect=25, ticks=[0, 0.01, 0.05, 0.2, 0.5, 1])
-    bar.set_label("share of the target class", color=INK)
+    bar.set_label("fraction of the target class", color=INK)
     bar.outline.set_visible(False)
     headline(axes, title)
     return figure

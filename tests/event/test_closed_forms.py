@@ -51,8 +51,8 @@ def test_the_maximum_may_lie_before_or_after_an_arrival():
 
 
 def test_the_integral_includes_the_refractory_period():
-    """A constant current; V is held at its reset. The last period ends before, at, or after t_max,
-    and one period starts at t_max."""
+    """A constant current; V is clamped at its reset. The last period ends before, at, or after
+    t_max, and one period starts at t_max."""
     tau, bias, t_max = 10.0, 2.0, 20.0
 
     @jax.jit

@@ -163,8 +163,8 @@ def test_inhibition_just_before_a_crossing_delays_it(dtype, shares, t_max):
 
 @pytest.mark.parametrize("t_max", [374.0, 2e4])
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
-def test_no_horizon_makes_it_fire(t_max, dtype):
-    """Inhibition, or excitation that is too weak, does not make it fire earlier either."""
+def test_a_bias_equal_to_the_threshold_causes_no_spike(t_max, dtype):
+    """Also with inhibition, or with excitation that is too weak."""
     for bias, v_reset in [(1.0, 0.0), (1.0, -7.3), (-0.5, -1.0), (1e3, 0.0)]:
         neuron = lif(bias=bias, threshold=bias, v_reset=v_reset)
         weights = jnp.asarray([[0.0], [-2.0], [0.01 * abs(bias)]], dtype)

@@ -334,7 +334,7 @@ def test_eventprop_is_autodiff(case, read):
     assert_equal_gradients(actual, expected, 1e-10)
 
 
-# ------------------------------------------------------------------ no delay at all
+# ------------------------------------------------------------------ zero delays
 
 
 def test_no_delay_is_a_delay_of_zero():
@@ -351,7 +351,7 @@ def test_no_delay_is_a_delay_of_zero():
 
 
 @pytest.mark.parametrize("case", [LIF, LIF_AXONAL], ids=str)
-def test_at_zero_the_derivative_is_the_one_to_the_right(case):
+def test_the_derivative_at_zero_delay_is_the_right_sided_one(case):
     params, functional = problem(case), functional_of()
     params["delays"] = jnp.zeros_like(params["delays"])
     base, _, grads = run(case, params, functional)
@@ -365,7 +365,7 @@ def test_at_zero_the_derivative_is_the_one_to_the_right(case):
     assert_equal_gradients(grads, {"delays": slopes}, 1e-7)
 
 
-# ------------------------------------------------------------------ at one instant
+# ------------------------------------------------------------------ simultaneous arrivals
 
 
 @pytest.mark.parametrize("case", [LIF, LIF_AXONAL], ids=str)
@@ -428,7 +428,7 @@ def test_a_crossing_soon_after_an_arrival():
         np.testing.assert_allclose(late(at), at_once(at), rtol=1e-13)
 
 
-# ------------------------------------------------------------------ how long it takes
+# ------------------------------------------------------------------ number of iterations
 
 
 def fanned_out(n, axonal=False):
@@ -449,10 +449,10 @@ def test_a_spike_that_arrives_at_many_times_is_not_many_segments():
     assert int(simulate(quiet, jnp.array([[1.0]])).stats["steps"]) <= 3
 
 
-# ------------------------------------------------------------------ what never comes, and too much
+# ------------------------------------------------------------------ dropped arrivals, full queues
 
 
-def test_what_would_arrive_after_t_max_never_does():
+def test_arrivals_after_t_max_are_dropped():
     params, functional = problem(LIF), functional_of()
     params["delays"] = params["delays"].at[N].set(T_MAX).at[0].set(1e6)
     times, sources, _ = by_reference(LIF, params)
@@ -492,7 +492,7 @@ def test_a_full_queue_is_a_status_of_its_sample():
         bursts(2).simulate(BURSTS)
 
 
-def test_what_would_arrive_too_late_takes_no_room():
+def test_spikes_that_arrive_after_t_max_occupy_no_slot():
     solution = bursts(2, delay=40.0).simulate(BURSTS, throw=False)
     assert np.all(solution.status == esn.Status.completed)
     assert int(solution.stats["spikes"][1]) >= 3
@@ -516,7 +516,7 @@ def test_a_batch_is_a_loop_is_a_vmap():
         np.testing.assert_allclose(sample, alone[:, :3], rtol=1e-13)
 
 
-# ------------------------------------------------------------------ what is refused
+# ------------------------------------------------------------------ errors
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ def reference(weights, tau, bias, threshold, in_times):
         events.append((now, source))
 
 
-def test_who_is_lifted_over_the_threshold_fires_at_the_arrival():
+def test_a_neuron_pushed_over_its_threshold_fires_at_the_arrival():
     expected = reference(WEIGHTS, TAU, BIAS, THRESHOLD, IN_TIMES)
     times, sources = (np.array(column) for column in zip(*expected, strict=True))
     assert np.sum(np.diff(times) == 0) > 8  # most neurons are pushed over threshold

@@ -201,7 +201,7 @@ def test_silent_neurons_have_no_gradient():
     assert all(np.all(value == 0) for value in grads.values())
 
 
-def test_states_are_differentiable_in_the_times_asked():
+def test_potentials_are_differentiable_in_the_given_times():
     params = draw(EXACT[0])
     net = network(EXACT[0], params, t_max=25.0, max_events=80)
 

@@ -27,7 +27,7 @@ def net_of(case=CASE, seed=2, **options):
 TIMES = jnp.array([[7.0, 1.0, 12.0], [3.0, INF, 5.0]])
 
 
-# ------------------------------------------------------------------ what is accepted
+# ------------------------------------------------------------------ accepted arguments
 
 
 def test_any_order_within_a_channel():
@@ -38,7 +38,7 @@ def test_any_order_within_a_channel():
             np.testing.assert_array_equal(a, b)
 
 
-def test_architectures_hand_on_what_is_the_networks():
+def test_architectures_pass_options_to_the_network():
     given = {"max_events": 9, "max_steps": 70, "queue_capacity": 3, "adjoint": esn.Autodiff()}
     drive = esn.Pseudospikes(np.array([0.0, 0.0, 2.0]), 5.0)
     options = {"t_max": 10.0, "delays": np.arange(4.0), "pseudospikes": drive}
@@ -62,7 +62,7 @@ def test_architectures_take_every_option_of_a_network(build):
         assert str(own[name]) == str(network[name])
 
 
-def test_architectures_hand_on_the_solver():
+def test_architectures_pass_the_solver_to_the_network():
     options = {"t_max": 10.0, "init": jax.nn.initializers.ones, "key": jax.random.key(0)}
     control = diffrax.PIDController(rtol=1e-4, atol=1e-5)
     options |= {"solver": diffrax.Heun(), "dt0": 0.3, "stepsize_controller": control}
@@ -95,14 +95,14 @@ def test_a_network_without_input_channels():
     assert np.all(np.isfinite(net.ttfs(jnp.zeros((0, 0)))))
 
 
-def test_inputs_beyond_t_max_are_not_seen():
+def test_inputs_after_t_max_have_no_influence():
     net = net_of()
     late = TIMES.at[1, 1].set(25.0 + 1e-9)
     for a, b in zip(events_of(net, late), events_of(net, TIMES), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
-def test_all_at_one_instant():
+def test_all_inputs_at_one_instant():
     net = net_of()
     times, sources = events_of(net, jnp.full((N_IN, K), 4.0))
     at = times == 4.0
@@ -137,7 +137,7 @@ def test_scalars_and_lists_and_integers():
     assert np.all(np.isfinite(a))
 
 
-# ------------------------------------------------------------------ what is refused
+# ------------------------------------------------------------------ errors
 
 
 def refuses(argument, value, expected):
@@ -160,7 +160,7 @@ def test_input_shapes_refused(shape):
 
 
 @pytest.mark.parametrize("bad", [np.nan, -1.0, 25.5, np.inf])
-def test_times_of_states_refused(bad):
+def test_observation_times_refused(bad):
     with refuses("times", bad, "25"):
         net_of().potentials_at(TIMES, jnp.array([3.0, bad]))
 
@@ -238,7 +238,7 @@ def test_misplaced_options_refused():
             esn.EventNetwork(**parts, outputs=(0,), t_max=9.0)
 
 
-# ------------------------------------------------------------------ what only shows at run time
+# ------------------------------------------------------------------ errors at run time
 
 
 STATUSES = (
@@ -352,7 +352,7 @@ def test_max_steps():
     assert int(sol.stats["events"][1]) in range(1, 6)
 
 
-def test_throw_names_how_many_and_what_to_raise():
+def test_errors_name_the_number_of_samples_and_the_limit():
     x = busy_and_quiet()
     net = net_of(max_events=LIMIT)
     with pytest.raises(RuntimeError, match=r"1 of 3 samples.*[Rr]aise `max_events`"):
@@ -393,10 +393,10 @@ def test_a_limit_leaves_inf_where_nothing_is_known():
     np.testing.assert_allclose(some[known], all_known[known], rtol=1e-13)
 
 
-def test_states_after_a_limit_are_not_made_up():
+def test_potentials_after_a_limit_are_nan():
     v = potentials_at(net_of(max_events=LIMIT), busy_and_quiet(), jnp.array([24.0, 0.5]))
     whole = potentials_at(net_of(), busy_and_quiet(), jnp.array([24.0, 0.5]))
-    assert np.all(np.isnan(v[1, :, 0]))  # it stopped earlier
+    assert np.all(np.isnan(v[1, :, 0]))  # the simulation stopped earlier
     np.testing.assert_allclose(v[:, :, 1], whole[:, :, 1], rtol=1e-13)
     np.testing.assert_allclose(v[::2], whole[::2], rtol=1e-13)
 

@@ -119,14 +119,14 @@ def test_neurons_that_differ_by_the_order_of_summation_tie():
     np.testing.assert_allclose(found, np.broadcast_to(expected, found.shape), rtol=1e-12)
 
 
-# ------------------------------------------------------------------ lifted over the threshold
+# ------------------------------------------------------------------ pushed over the threshold
 
 LIFTS = np.array([[0.0, 0.0], [0.0, 0.0], [1.5, 1.6]])
 DELAYS = {"synaptic": jnp.array([[0.0, 0.0], [0.0, 0.0], [2.0, 2.0]])}
 
 
 @pytest.mark.parametrize("delays", DELAYS.values(), ids=DELAYS)
-def test_an_arrival_that_lifts_a_neuron_takes_no_second_tries(delays):
+def test_an_arrival_that_triggers_a_spike_causes_no_rejected_segment(delays):
     def steps(weights):
         return jitted.simulate(delta(weights, delays), jnp.array([[1.0]]))
 
@@ -137,7 +137,7 @@ def test_an_arrival_that_lifts_a_neuron_takes_no_second_tries(delays):
 
 
 @pytest.mark.parametrize("delays", [None, *DELAYS.values()], ids=["None", *DELAYS])
-def test_an_observation_at_a_lift_shows_the_state_after_the_spike(delays):
+def test_an_observation_at_a_triggering_arrival_shows_the_state_after_the_spike(delays):
     sent = 3.0 if delays is None else 1.0
     states = jitted.potentials_at(
         delta(LIFTS, delays), jnp.array([[sent]]), jnp.array([2.0, 3.0, 4.0])
@@ -157,7 +157,7 @@ def lifted_gradients(delays, adjoint):
 
 
 @pytest.mark.parametrize("delays", DELAYS.values(), ids=DELAYS)
-def test_gradient_of_an_input_that_lifts_two_neurons_at_one_instant(delays):
+def test_gradient_of_an_input_that_triggers_two_spikes_at_one_instant(delays):
     """Each neuron fires as the input arrives, so its spike time shifts with that of the input."""
     d_delays, d_input = lifted_gradients(delays, esn.EventProp())
     np.testing.assert_allclose(d_input, [[11.0]], rtol=1e-12)
@@ -168,17 +168,17 @@ def test_gradient_of_an_input_that_lifts_two_neurons_at_one_instant(delays):
 @pytest.mark.parametrize(
     "adjoint", [esn.EventProp(), esn.Autodiff()], ids=["eventprop", "autodiff"]
 )
-def test_gradients_of_two_delays_that_lift_at_one_instant(adjoint):
+def test_gradients_of_two_delays_that_trigger_spikes_at_one_instant(adjoint):
     """Each neuron fires as the input arrives at it, after its own delay."""
     d_delays, _ = lifted_gradients(DELAYS["synaptic"], adjoint)
     np.testing.assert_allclose(d_delays[2], [1.0, 10.0], rtol=1e-12)
 
 
-# ------------------------------------------------------------------ a flow that guesses wrong
+# ------------------------------------------------------------------ a flow with wrong guesses
 
 
 class LastFirst(AbstractFlow):
-    """Flow of LIF neurons without a maximum; of those that cross it reports the last."""
+    """Flow of LIF neurons without a maximum; it reports the last crossing instead of the first."""
 
     exact: AbstractFlow = ExactLIF()
 

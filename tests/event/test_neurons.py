@@ -61,7 +61,7 @@ def parameters_of(params):
     return {k: v for k, v in params.items() if k not in ("weights", "in_times")}
 
 
-# ------------------------------------------------------------------ the laws
+# ------------------------------------------------------------------ general properties
 
 
 def loss(case, adjoint, params, functional):
@@ -119,7 +119,7 @@ def central_difference(run, params, functional, name, way):
 
 
 @pytest.mark.parametrize("case", FURTHER, ids=str)
-def test_the_laws(case, getkey):
+def test_general_properties(case, getkey):
     """General properties: a batch equals its samples; spikes equal the reference; EventProp
     equals central differences along a random direction in each parameter separately; Autodiff =
     EventProp."""
@@ -188,7 +188,7 @@ HELD = [Case(model, "exact") for model in HOLD]
 
 
 @pytest.mark.parametrize("case", HELD, ids=lambda case: case.model.name)
-def test_what_is_held_stands_still_and_the_rest_goes_on(case, getkey):
+def test_a_clamped_potential_is_constant_while_other_components_evolve(case, getkey):
     neuron = neuron_of(case)
     state, neuron = spread(neuron.init_state(N), getkey, 3), add_batch_axis(neuron)
     for held, before in zip(neuron.advance_clamped(state, jnp.zeros(3)), state, strict=True):
@@ -248,7 +248,7 @@ def test_theta_phase_response(weight):
     np.testing.assert_allclose(np.diff(times[1:]), TAU * np.pi, rtol=1e-13)
 
 
-def test_theta_neurons_that_tie_go_on_together():
+def test_tied_theta_neurons_stay_synchronous():
     weights = np.array([[0.0, -9.0, 3.0], [-9.0, 0.0, 3.0], [1.0, 1.0, 0.0], [2.0, 2.0, 0.0]])
     neuron = esn.Theta(TAU, np.array([1.25, 1.25, 0.9]))
     net = esn.EventNetwork(neuron, weights, outputs=(0, 1, 2), t_max=200.0)
@@ -366,7 +366,7 @@ def test_egru_gates():
     np.testing.assert_allclose(times, 3.0 + wait * np.array([1, 2]), rtol=1e-8)
 
 
-def test_an_event_passes_the_reset_gate_as_it_was():
+def test_an_event_passes_the_reset_gate_before_it_changes():
     unit, row = esn.EGRU(4.0, 5.0), jnp.array([[0.3], [1.0], [2.0]])
     before = unit.init_state(1)._replace(a_r=jnp.array([-0.4]), a_z=jnp.array([0.1]))
     after = unit.receive(before, row)
@@ -406,7 +406,7 @@ def test_firing_patterns_of_the_paper():
     assert fast.size > 10
 
 
-# ------------------------------------------------------------------ what is refused
+# ------------------------------------------------------------------ errors
 
 
 REFUSED = [

@@ -64,11 +64,11 @@ def split(params):
     return params, params.pop("weights"), params.pop("in_times")
 
 
-# ------------------------------------------------------------------ rests
+# ------------------------------------------------------------------ refractory periods
 
 
 @pytest.mark.parametrize("model", [LIF_SET, QIF], ids=lambda model: model.name)
-def test_no_rest_is_no_change(model):
+def test_a_refractory_period_of_zero_changes_nothing(model):
     params, weights, in_times = split(draw(model))
     plain = spikes_and_grads(lambda p: model.neuron(**p), params, weights, in_times)
     rested = spikes_and_grads(
@@ -88,7 +88,7 @@ def test_no_two_spikes_are_closer_than_the_period():
         assert np.min(gaps) > params["period"][i] and np.min(gaps) < 1.3 * params["period"][i]
 
 
-def test_current_builds_up_while_the_neuron_rests():
+def test_current_builds_up_in_the_refractory_period():
     """With tau_mem = 2 tau_syn, V = w (x - x^2) in x = exp(-t/tau_mem) after a current of w."""
     tau, period, weight, arrivals = 10.0, 4.0, 12.0, np.array([1.0, 3.0])
     net = esn.EventNetwork(
@@ -162,7 +162,7 @@ def fires_by_reference(tau, bias, period, weights, in_times, delays, t_max):
 
 
 @pytest.mark.parametrize("point", [PULSES, DELAYED], ids=["at once", "delays"])
-def test_a_pulse_in_a_rest_fires_the_neuron_as_it_wakes(point):
+def test_a_pulse_in_the_refractory_period_causes_a_spike_at_its_end(point):
     """The spike time is the end of the period and depends on the period, not on the pulse."""
     delays, t_max = point.get("delays", np.zeros(5)), 40.0
     fired = fires_by_reference(*(point[k] for k in PULSES), delays, t_max)
@@ -242,7 +242,7 @@ def test_each_part_has_its_own_flow():
     assert flow_of(neuron, solver=own) is own
 
 
-# ------------------------------------------------------------------ dtypes, what is refused
+# ------------------------------------------------------------------ dtypes, errors
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
@@ -279,7 +279,7 @@ REFUSED = [
         lambda: esn.Populations([(LIF, 1), (esn.EGRU(9.0, 5.0), 1)]),
         r"the same number of receptors, got \[1, 3\]",
     ),
-    (lambda: net_of(MIX, np.zeros((4, 4))), r"parts of 2 \+ 1 neurons, but weights .* for 4"),
+    (lambda: net_of(MIX, np.zeros((4, 4))), r"parts of 4 neurons in total, .* got 2 \+ 1"),
     (
         lambda: net_of(esn.Populations([(esn.LIF([10.0] * 3, 5.0), 2)]), np.zeros((2, 2))),
         r"tau_mem must be a scalar or have shape \(2,\)",

@@ -2,25 +2,27 @@
 
 Most cases are covered by other test files and are not repeated here:
 
-- ties, and their gradients: `test_ties.py` (`test_two_mutually_inhibiting_equals_both_fire`,
-  `test_a_tie_by_any_solver`, `test_gradients_of_an_uncoupled_tie`);
+- ties, and their gradients: `test_ties.py`
+  (`test_two_identical_neurons_that_inhibit_each_other_both_fire`, `test_a_tie_by_any_solver`,
+  `test_gradients_of_an_uncoupled_tie`);
 - a peak between two steps: `test_spike_times.py` (`test_a_peak_between_two_far_inputs`),
   `test_flows.py` (`test_coarse_steps_do_not_lose_a_double_crossing`);
 - accuracy with default settings: `test_spike_times.py` (`test_every_spike`,
   `test_qif_closed_form`);
 - gradients with respect to thresholds and time constants: `test_gradients.py`
   (`test_eventprop_is_central_differences`, also `..._for_any_solver`);
-- states in the given order: `test_spike_times.py` (`test_states_in_the_order_asked`);
+- potentials in the given order: `test_spike_times.py`
+  (`test_potentials_in_the_order_of_the_given_times`);
 - times beyond the horizon, input times that are NaN, -inf or negative: `test_inputs.py`
-  (`test_times_of_states_refused`, `test_input_times_refused`, `test_status_of_input_under_jit`);
+  (`test_observation_times_refused`, `test_input_times_refused`, `test_status_of_input_under_jit`);
 - a sample over the limit, a truncated record: `test_inputs.py`
-  (`test_a_sample_over_max_events`, `test_throw_names_how_many_and_what_to_raise`);
+  (`test_a_sample_over_max_events`, `test_errors_name_the_number_of_samples_and_the_limit`);
 - weights that are NaN: `test_inputs.py` (`test_weights_that_are_not_finite_are_reported`);
 - recompilation for a new model: `test_batching.py` (`test_a_second_model_does_not_retrace`);
 - an arrival that pushes a neuron over its threshold: `test_delta_synapses.py`
-  (`test_who_is_lifted_over_the_threshold_fires_at_the_arrival`);
+  (`test_a_neuron_pushed_over_its_threshold_fires_at_the_arrival`);
 - the end of a refractory period: `test_neurons_compound.py`
-  (`test_current_builds_up_while_the_neuron_rests`);
+  (`test_current_builds_up_in_the_refractory_period`);
 - gradients with delays, and of synapses excluded by a mask: `test_delays.py`
   (`test_times_and_gradients_are_those_of_the_reference`).
 
@@ -59,7 +61,7 @@ def lif_net(weights, *, tau=TAU, bias: Any = 0.0, **options):
     return esn.EventNetwork(neuron, weights, outputs=range(n), t_max=T_MAX, **options)
 
 
-def test_an_input_after_a_spike_has_no_part_in_it():
+def test_an_input_after_a_spike_has_no_influence_on_it():
     """Channel 0 makes neuron 0 fire, which makes neuron 1 fire; channel 1 spikes before or after
     that. Neuron 2 fires last, so the late input is in the record."""
     drive, link, late = 6.0, 5.0, 3.0
@@ -107,7 +109,7 @@ def test_each_output_has_its_own_count():
         np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
-def test_a_time_beyond_the_horizon_is_not_answered():
+def test_a_time_after_t_max_raises():
     """In compiled code the times cannot be checked; the results at valid times are returned."""
     net = lif_net([[0.0], [3.0]])
     times = jnp.array([T_MAX + 1e-6, 9.0, T_MAX])

@@ -201,7 +201,7 @@ def at_rest(p):
 
 
 @property_of([law for law in LAWS if law is not PULSED], shift=st.floats(0.0, 25.0))
-def test_what_starts_later_happens_later(law, draw, shift):
+def test_a_shift_of_all_inputs_shifts_all_spikes(law, draw, shift):
     p = at_rest(drawn(law, draw)[0])
     later = run(law, p | {"in_times": p["in_times"] + shift})
     for a, b in zip(later, run(law, p), strict=True):
@@ -218,7 +218,7 @@ def test_slower_time_constants_scale_all_times(law, draw, factor):
         assert_trains(law, [t / factor for t in a], b, T_MAX / factor)
 
 
-# ------------------------------------------------------------------ what has no influence
+# ------------------------------------------------------------------ changes without influence
 
 
 @property_of(LAWS)
@@ -243,7 +243,7 @@ def test_the_weights_of_a_silent_source_have_no_influence(law, draw):
 
 
 @property_of(LAWS, who=st.integers(0, N - 1))
-def test_a_neuron_that_reaches_none_has_no_influence(law, draw, who):
+def test_a_neuron_without_targets_has_no_influence(law, draw, who):
     p, rng = drawn(law, draw)
     p["weights"][who] = 0.0
     other = p["weights"].copy()
@@ -261,7 +261,7 @@ def test_a_synapse_that_does_not_exist_has_weight_zero(law, draw):
         assert_trains(law, a, b)
 
 
-# ------------------------------------------------------------------ a run cut, and continued
+# ------------------------------------------------------------------ interrupted and continued runs
 
 
 @property_of([LIF, DELAYED])
@@ -390,7 +390,7 @@ def test_float32_is_close_to_float64(law, draw):
             np.testing.assert_allclose(found[k][i], train, rtol=0, atol=2e-4 + 20 * spread)
 
 
-# ------------------------------------------------------------------ cases that went wrong
+# ------------------------------------------------------------------ regression cases
 
 
 @eqx.filter_jit

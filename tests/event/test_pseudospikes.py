@@ -117,7 +117,7 @@ def test_times_are_those_of_the_reference(kind):
     assert late >= 2
 
 
-def test_spikes_before_t_max_are_what_they_were():
+def test_spikes_before_t_max_do_not_change():
     @quick
     def both(p):
         nets = [network("lif", p, drive=drive) for drive in (None, DRIVE)]
@@ -237,7 +237,7 @@ def test_a_duration_is_finite_and_positive(duration):
         esn.Pseudospikes(1.0, duration)
 
 
-def test_a_drive_has_a_value_a_neuron():
+def test_a_drive_has_one_value_per_neuron():
     p = problem("lif", 0)
     with pytest.raises(ValueError, match=r"drive.* must be a scalar or have shape \(5,\)"):
         network("lif", p, drive=jnp.ones(3))

@@ -48,7 +48,7 @@ def test_every_spike(model, ratio):
 
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda m: m.name)
-def test_every_time_constant_its_own(model):
+def test_time_constants_per_neuron(model):
     rng = np.random.default_rng(5)
     params = problem(model, 3, rng.uniform(0.3, 4.0, N), tau_mem=rng.uniform(5.0, 25.0, N))
     record = reference(model, params)
@@ -58,7 +58,7 @@ def test_every_time_constant_its_own(model):
 
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda m: m.name)
-def test_states_in_the_order_asked(model):
+def test_potentials_in_the_order_of_the_given_times(model):
     params = problem(model, 0)
     query = np.array([17.0, 3.0, 49.0, 0.5, 31.0, 17.0])
     record = reference(model, params, query=query)
@@ -72,7 +72,7 @@ def test_states_in_the_order_asked(model):
 
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda m: m.name)
-def test_reads_of_the_record(model):
+def test_spikes_and_first_spikes_equal_the_reference(model):
     params = problem(model, 1)
     record = reference(model, params)
     net = network(case_of(model), params, outputs=OUTPUTS)
@@ -86,7 +86,7 @@ def test_reads_of_the_record(model):
 
 
 @pytest.mark.parametrize("model", [LIF_SET, QIF], ids=lambda m: m.name)
-def test_uncoupled_neurons_do_not_know_each_other(model):
+def test_uncoupled_neurons_do_not_influence_each_other(model):
     """The first of many neurons is found in hundreds of draws, which include difficult cases.
 
     Inhibition at time 0 lowers the potentials before a drive above threshold raises them, which

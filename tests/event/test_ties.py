@@ -78,7 +78,7 @@ def mutual_inhibition(model, **options):
 
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda m: m.name)
-def test_two_mutually_inhibiting_equals_both_fire(model):
+def test_two_identical_neurons_that_inhibit_each_other_both_fire(model):
     # The simplest case; a simulator that fires one neuron per step silences the second neuron.
     times, sources = events_of(mutual_inhibition(model), ONE_INPUT)
     assert sources[0] == 2 and sorted(sources[1:]) == [0, 1]  # then each has silenced the other

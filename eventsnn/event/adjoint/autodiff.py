@@ -34,10 +34,10 @@ _ORDERS = 3
 class Autodiff(AbstractAdjoint):
     """JAX's automatic differentiation through the recorded events.
 
-    Replays the record as one `lax.scan`, in which every spike time is an implicit function of the
-    state before it. Supports forward mode and second derivatives (`jax.jvp`, `jax.hessian`). It is
-    slower than [`EventProp`][] and needs more memory. Useful to validate EventProp and new neuron
-    models.
+    The record is replayed as one `lax.scan`, in which every spike time is an implicit function of
+    the state before it. This supports forward mode and second derivatives (`jax.jvp`,
+    `jax.hessian`). It is slower than [`EventProp`][] and needs more memory, and serves to validate
+    EventProp and new neuron models.
     """
 
     def apply(self, loop, problem, active, arrays, arrivals):
@@ -52,19 +52,19 @@ class Autodiff(AbstractAdjoint):
 class _Replay(NamedTuple):
     """Carry of the replay.
 
-    Times are shifts: a shift has the value zero and the derivative of the time. The values are
-    taken from the record, since a difference of two late times is inexact.
+    Times are shifts: a shift has the value zero and the derivative of the time. The values are in
+    the record, since a difference of two late times is inexact.
     """
 
     number: Int[Array, ""]  # of the row
     state: State
     time: Float[Array, " batch"]
-    due: Float[Array, "n batch"]  # shift of each neuron's last crossing
-    arrived: Int[Array, " batch"]  # number of external events so far
+    crossings: Float[Array, "n batch"]  # shift of each neuron's last crossing
+    n_arrived: Int[Array, " batch"]  # number of external events so far
     sent: Any  # shift of each spike, see `_Delayed`; () without delays
 
 
-class _AtOnce(NamedTuple):
+class _Immediate(NamedTuple):
     """Transport without delays."""
 
     def init(self) -> tuple[()]:
@@ -95,16 +95,15 @@ class _Delayed(NamedTuple):
         return jnp.concatenate([self.inputs, later])
 
     def inbound(self, replay: _Replay, row: Row) -> Inbound:
-        takes = row.message >= 0
+        arrives = row.message >= 0
         source = sources_of(self.plan, row.message, self.sources, len(self.inputs))
-        receiver = jnp.arange(len(takes), dtype=source.dtype)[:, None]
+        receiver = jnp.arange(len(arrives), dtype=source.dtype)[:, None]
         when = jnp.take_along_axis(replay.sent, row.message, axis=0, mode="clip")
         wait = row.wait + (when + self.delays[source, receiver] - replay.time)
-        return Inbound(jnp.where(takes, wait, jnp.inf), delayed_weights(self.weights, source))
+        return Inbound(jnp.where(arrives, wait, jnp.inf), delayed_weights(self.weights, source))
 
     def arrivals(self, inbound: Any, replay: _Replay, row: Row) -> Array:
-        """Shifts of the arrival times, for arrivals at the end of the row's segment."""
-        # The wait of these arrivals is the length of the segment: the difference is a shift.
+        """Shifts of the times of arrivals at the end of the segment, whose wait is `row.dt`."""
         return replay.time + (inbound.first() - row.dt)
 
     def send(self, replay: _Replay, time: Array) -> Float[Array, "messages batch"]:
@@ -112,9 +111,11 @@ class _Delayed(NamedTuple):
         return lax.dynamic_update_index_in_dim(replay.sent, time, number, 0)
 
 
-def _transport(plan: Plan, network: Network, arrivals: Arrivals, rows: Row) -> _AtOnce | _Delayed:
+def _transport(
+    plan: Plan, network: Network, arrivals: Arrivals, rows: Row
+) -> _Immediate | _Delayed:
     if arrivals.inputs is None or network.delays is None:
-        return _AtOnce()
+        return _Immediate()
     delays, inputs = _shift(network.delays), _shift(arrivals.inputs.T)
     return _Delayed(plan, network.weights, delays, inputs, rows.source)
 
@@ -123,20 +124,20 @@ def _replay(arrays: PyTree, arrivals: Arrivals, rows: Row, *, problem: Problem):
     """Return the shifts of the times of all rows, and their readout; batch first."""
     plan, network = problem.plan, problem.build(arrays)
     batch, dtype = rows.dt.shape[-1], rows.dt.dtype
-    first, shifts = initial_state(network.neuron, plan.n, batch), _shift(arrivals.times)
+    initial, shifts = initial_state(network.neuron, plan.n, batch), _shift(arrivals.times)
     network = network._replace(neuron=add_batch_axis(network.neuron))
     transport = _transport(plan, network, arrivals, rows)
 
     def body(replay: _Replay, row: Row):
-        prescribed = row.arrival(plan.n, plan.n_sources)
-        at = jnp.take_along_axis(shifts, replay.arrived[:, None], axis=1, mode="clip")[:, 0]
-        start = replay._replace(arrived=replay.arrived + prescribed.astype(jnp.int32))
+        prescribed = row.is_external(plan.n, plan.n_sources)
+        at = jnp.take_along_axis(shifts, replay.n_arrived[:, None], axis=1, mode="clip")[:, 0]
+        start = replay._replace(n_arrived=replay.n_arrived + prescribed.astype(jnp.int32))
         until = jnp.where(prescribed, at, replay.time)
-        return _replay_row(plan, network, transport, first, start, row, until)
+        return _replay_row(plan, network, transport, initial, start, row, until)
 
     zero, none = jnp.zeros(batch, dtype), jnp.zeros(batch, jnp.int32)
-    due = jnp.zeros((plan.n, batch), dtype)
-    start = _Replay(jnp.asarray(0, jnp.int32), first, zero, due, none, transport.init())
+    crossings = jnp.zeros((plan.n, batch), dtype)
+    start = _Replay(jnp.asarray(0, jnp.int32), initial, zero, crossings, none, transport.init())
     _, (times, seen) = lax.scan(body, varying(start, (arrays, arrivals, rows)), rows)
     return times.T, jnp.moveaxis(seen, -1, 0)
 
@@ -144,29 +145,29 @@ def _replay(arrays: PyTree, arrivals: Arrivals, rows: Row, *, problem: Problem):
 def _replay_row(
     plan: Plan,
     network: Network,
-    transport: _AtOnce | _Delayed,
-    first: State,
+    transport: _Immediate | _Delayed,
+    initial: State,
     replay: _Replay,
     row: Row,
     until: Float[Array, " batch"],
 ) -> tuple[_Replay, tuple[Array, Array]]:
     """Replay one row; `until` is the shift of its end, unless a spike or a delayed arrival ends it.
 
-    Returns the carry, and the shift of the time of the row's end and the row's readout.
+    Returns the carry, the shift of the end, and the readout. `initial` is the state at time 0.
     """
     network, spiked = apply_drive(network, row.past_t_max), spiking(plan.n, row.source)
     state, time, inbound = replay.state, replay.time, transport.inbound(replay, row)
     within = inbound.triggered(network, inbound.split(network, state, row.dt))
     crossing = time + _crossing(network, inbound, state, row.dt)
-    due = jnp.where((row.dt > 0) | within.carried, crossing, replay.due)
+    crossings = jnp.where((row.dt > 0) | within.carried, crossing, replay.crossings)
 
     # The end of the segment: a spike, or the first arrival that makes a neuron fire.
-    until = jnp.where(spiked.any(0), jnp.sum(jnp.where(spiked, due, 0.0), 0), until)
+    until = jnp.where(spiked.any(0), jnp.sum(jnp.where(spiked, crossings, 0.0), 0), until)
     arrivals = transport.arrivals(inbound, replay, row)
     ends = first_of(within.fires(), len(arrivals))
     earliest = jnp.sum(jnp.where(ends, arrivals, 0.0), axis=0)
     until = jnp.where(within.fires().any(0), earliest, until)
-    due = jnp.where(within.at_once, arrivals, due)
+    crossings = jnp.where(within.at_once, arrivals, crossings)
     dt = row.dt + (until - time)
     end = inbound.split(network, state, dt).end
 
@@ -174,16 +175,16 @@ def _replay_row(
     read = row.source == observation_source(plan.n_sources)
     last = end
     if plan.readout.kind == "state":
-        last = jax.tree.map(lambda x, y: jnp.where(read, x, y), end, first)
+        last = jax.tree.map(lambda x, y: jnp.where(read, x, y), end, initial)
     seen = evaluate(plan.readout, network, inbound, state, dt, last)
 
     after = jump(network.neuron, end, received(network, row.source), spiked)
     by_event = triggered_by_event(network, end, after, spiked)
     crossing = until + _crossing(network, NoInbound(), after, jnp.zeros_like(row.dt))
-    due = jnp.where(by_event.at_once, until, due)
-    due = jnp.where(by_event.carried, crossing, due)
+    crossings = jnp.where(by_event.at_once, until, crossings)
+    crossings = jnp.where(by_event.carried, crossing, crossings)
     sent = transport.send(replay, until)
-    replay = _Replay(replay.number + 1, after, until, due, replay.arrived, sent)
+    replay = _Replay(replay.number + 1, after, until, crossings, replay.n_arrived, sent)
     return replay, (until, seen)
 
 

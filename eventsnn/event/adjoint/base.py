@@ -59,8 +59,8 @@ class Row(NamedTuple):
         columns = (record.sources, record.dt, record.message, record.wait, record.past_t_max)
         return cls(*jax.tree.map(lambda x: jnp.moveaxis(x, 0, -1), columns))
 
-    def arrival(self, n: int, n_sources: int) -> Bool[Array, "... batch"]:
-        """Mask of the samples in which the row ends with an event at a prescribed time."""
+    def is_external(self, n: int, n_sources: int) -> Bool[Array, "... batch"]:
+        """Mask of the samples in which the row ends with an external event."""
         return (self.source >= n) & (self.source != no_event_source(n_sources))
 
 

@@ -194,9 +194,9 @@ def _gather_arrivals(
 ) -> Float[Array, "batch arrivals"]:
     """Convert cotangents per row to cotangents per arrival.
 
-    The k-th arrival is at the k-th row that ends at a prescribed time.
+    The k-th arrival is at the k-th row that ends with an external event.
     """
-    count = jnp.cumsum(rows.arrival(plan.n, plan.n_sources).T.astype(jnp.int32), axis=1)
+    count = jnp.cumsum(rows.is_external(plan.n, plan.n_sources).T.astype(jnp.int32), axis=1)
     k = jnp.arange(arrivals.times.shape[1], dtype=count.dtype)
     row = jax.vmap(lambda c: jnp.searchsorted(c, k + 1))(count)
     found = row < count.shape[1]

@@ -30,7 +30,7 @@ class Reception(NamedTuple):
     event: Float[Array, " batch"]  # of the time of the event
 
 
-class AtOnce(NamedTuple):
+class ImmediateTranspose(NamedTuple):
     """Transpose of the transport without delays. It accumulates cotangents of the weights."""
 
     weights: Float[Array, "rows columns"]
@@ -60,19 +60,18 @@ class AtOnce(NamedTuple):
 
 
 class Messages(NamedTuple):
-    """Accumulated cotangents, and those of the arrivals of each message, numbered as in `queue`.
+    """Cotangents of weights and delays, and of the arrivals of each message (see `queue`).
 
-    With axonal delays the cotangents of received weights are not stored. They are added to those of
-    the weights at the row of the arrival.
+    With axonal delays the cotangents of received weights are added to `weights` directly.
     """
 
     weights: Float[Array, "rows columns"] | None  # None: not differentiated
     delays: Float[Array, "rows receivers"]
     times: Float[Array, "messages receivers batch"]  # of the arrival times
-    charges: Float[Array, "messages columns batch"] | None  # of the weights; None: axonal delays
+    charges: Float[Array, "messages columns batch"] | None  # of received weights; None if axonal
 
 
-class ByMessages(NamedTuple):
+class DelayedTranspose(NamedTuple):
     """Transpose of the transport with delays."""
 
     plan: Plan
@@ -104,8 +103,8 @@ class ByMessages(NamedTuple):
     ) -> tuple[Messages, Float[Array, " batch"]]:
         """Transpose the sending of the spike at row `number`.
 
-        The cotangents of the spike's arrivals are added to those of its delays and weights. Also
-        returns the cotangent of the time of the row's event.
+        Adds the cotangents of its arrivals to those of delays and weights. Also returns the
+        cotangent of the time of the row's event.
         """
         times = lax.dynamic_index_in_dim(messages.times, self.inputs + number, 0, False)
         weights = messages.weights
@@ -163,18 +162,20 @@ class ByMessages(NamedTuple):
 
 def transpose_of(
     plan: Plan, network: Network, learns_weights: bool, rows: Row, inputs: Array | None
-) -> AtOnce | ByMessages:
+) -> ImmediateTranspose | DelayedTranspose:
     """Return the transpose of the network's transport."""
     if network.delays is None or inputs is None:
-        return AtOnce(network.weights, learns_weights)
+        return ImmediateTranspose(network.weights, learns_weights)
     count = inputs.shape[1]
-    return ByMessages(plan, network.weights, network.delays, learns_weights, rows.source, count)
+    return DelayedTranspose(
+        plan, network.weights, network.delays, learns_weights, rows.source, count
+    )
 
 
 def sources_of(
     plan: Plan, message: Int[Array, "receivers batch"], rows: Int[Array, "rows batch"], inputs: int
 ) -> Int[Array, "receivers batch"]:
-    """Source indices of these messages; that of no event where the message is -1.
+    """Source index of each message; `no_event_source` where the message is -1.
 
     `rows` are the sources of all rows of the record, `inputs` is the number of input spikes.
     """
@@ -185,17 +186,14 @@ def sources_of(
 
 
 def first_of(fires: Bool[Array, "n batch"], receivers: int) -> Bool[Array, "receivers batch"]:
-    """Mask of the receiver whose arrival made a neuron fire and ended the segment.
-
-    If there are several, only the first of them is marked.
-    """
+    """Mask of the first receiver whose arrival made a neuron fire and ended the segment."""
     if receivers == 1:
         return jnp.any(fires, axis=0, keepdims=True)
     return fires & (jnp.cumsum(fires.astype(jnp.int32), axis=0) == 1)
 
 
 def _add_rows(table: Array | None, source: Array, rows: Array | None) -> Array | None:
-    """Add column b of `rows` to row `source[b]` of the table, unless there is none."""
+    """Add column b of `rows` to row `source[b]` of the table, unless one of them is None."""
     if table is None or rows is None:
         return table
     if table.size > _ONE_HOT_ENTRIES:
@@ -208,10 +206,7 @@ def _add_rows(table: Array | None, source: Array, rows: Array | None) -> Array |
 
 
 def _put(table: Array, message: Array, value: Array) -> Array:
-    """Write each receiver's value to the row of its message.
-
-    No message arrives twice at the same receiver.
-    """
+    """Write each receiver's value to the row of its message; none reaches a receiver twice."""
     rows = jnp.where(message < 0, table.shape[0], message)
     receiver = lax.broadcasted_iota(message.dtype, message.shape, 0)
     sample = lax.broadcasted_iota(message.dtype, message.shape, 1)

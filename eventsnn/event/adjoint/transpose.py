@@ -22,7 +22,7 @@ from ..engine.system import (
 from ..neurons import AbstractNeuron
 from ..neurons.base import State
 from .base import Row
-from .messages import AtOnce, ByMessages, Reception
+from .messages import DelayedTranspose, ImmediateTranspose, Reception
 
 
 class Context(NamedTuple):
@@ -34,7 +34,7 @@ class Context(NamedTuple):
 
     plan: Plan
     network: Network
-    transport: AtOnce | ByMessages
+    transport: ImmediateTranspose | DelayedTranspose
     learnt: PyTree[Float[Array, "n batch"]]  # None for every other parameter
     fixed: AbstractNeuron  # None for every learnt parameter
     min_speed: float
@@ -94,10 +94,10 @@ def transpose_row(context: Context, sweep: Sweep, rows: Rows, start: State, end:
     s_j = -\nabla g_j \cdot \dot x.$$
 
     **Neurons that event $k$ makes fire.** A neuron $j$ that it pushes over its threshold fires at
-    the time of event $k$, whatever the state. Its $D_j$ is a part of $D_k$: it is not subtracted
-    there, and not divided by a speed. A neuron $j$ that was at its threshold, and that the received
-    current carries through it, crosses at the end of a segment of length 0 after event $k$. Its
-    $D_j$ is transposed as above, in the state after the event and with the velocity there.
+    the time of event $k$. Its $D_j$ is a part of $D_k$: it is not subtracted there, and not divided
+    by a speed. A neuron $j$ at its threshold that the received current carries through it crosses
+    after a segment of length 0. Its $D_j$ is transposed as above, with the state and the velocity
+    after event $k$.
     """
     plan, transport, row, number = context.plan, context.transport, rows.row, sweep.row
     network, inbound = context.at(context.learnt, row), transport.inbound(row)
@@ -129,7 +129,7 @@ def transpose_row(context: Context, sweep: Sweep, rows: Rows, start: State, end:
     d_inbound = _add(d_inbound, seen.inbound)
     reception = Reception(jumped.weights, d_inbound, sweep.pending, d_event)
     transport, d_waits = transport.received(sweep.transport, row, within, reception)
-    ends = row.arrival(plan.n, plan.n_sources) | jnp.any(within.fires(), axis=0)
+    ends = row.is_external(plan.n, plan.n_sources) | jnp.any(within.fires(), axis=0)
     d_arrival = jnp.where(ends, d_event, 0.0)
     return sweep._replace(
         row=number - 1,
@@ -143,11 +143,11 @@ def transpose_row(context: Context, sweep: Sweep, rows: Rows, start: State, end:
 
 
 class _Crossed(NamedTuple):
-    """Cotangents of what determines the times of crossings."""
+    """Cotangents of the quantities that determine the times of crossings."""
 
     learnt: PyTree[Float[Array, "n batch"]]
     state: State
-    time: Float[Array, " batch"]  # to subtract from that of absolute time
+    time: Float[Array, " batch"]  # to subtract from the cotangent of absolute time
 
 
 def _transpose_crossings(
@@ -194,7 +194,7 @@ def _transpose_carried(
 
 
 class _Jumped(NamedTuple):
-    """Cotangents of what determines the state after an event."""
+    """Cotangents of the quantities that determine the state after an event."""
 
     learnt: PyTree[Float[Array, "n batch"]]
     end: State  # state before the event
@@ -210,7 +210,7 @@ def _transpose_jump(context: Context, sweep: Sweep, row: Row, end: State) -> _Ju
 
 
 class _Seen(NamedTuple):
-    """Cotangents of what determines the readout of a segment."""
+    """Cotangents of the quantities that determine the readout of a segment."""
 
     learnt: PyTree[Float[Array, "n batch"]]
     inbound: NoInbound | Inbound

@@ -1,8 +1,8 @@
 """Functions written for a batch, behind a single-sample interface.
 
-`jax.vmap` of a `lax.while_loop` selects every carried array at each iteration, including the
-record, which makes an event loop far too slow. The loop is therefore written for a batch, and this
-module turns every `jax.vmap` over samples into one larger batch.
+`jax.vmap` of a `lax.while_loop` copies every carried array, including the record, by a `select` at
+each iteration, which makes an event loop far too slow. The loop is therefore written for a batch,
+and this module turns every `jax.vmap` over samples into one larger batch.
 
 `jax.custom_batching.custom_vmap` is not sufficient. It has no transpose, and inside
 `jax.custom_vjp` it cannot distinguish `grad(vmap(f))`, where weight cotangents are summed over the
@@ -83,8 +83,8 @@ class BatchNative:
     """Primitive for `fn(static, shared, batch)`, where arrays in `batch` have a leading batch axis.
 
     `static` is hashable; `shared` (parameters) and `batch` (samples) are pytrees of arrays. All
-    outputs have the leading batch axis. With `sums=True` no output has it: the outputs are sums
-    over the batch, as cotangents of `shared` are.
+    outputs have the leading batch axis. With `sums=True` some outputs may be sums over the batch
+    instead, as cotangents of `shared` are.
 
     `vmap` of a call merges the new axis into the batch. If `shared` is mapped too (several
     models), or with `sums=True`, it loops over the new axis instead.
@@ -164,7 +164,7 @@ class BatchNative:
         ]
         n_shared = kw["n_shared"]
         if self._sums or any(d is not None for d in dims[:n_shared]):
-            out = self._loop(front, [d is not None for d in dims], kw)
+            out = self._map(front, [d is not None for d in dims], kw)
         else:
             shared, batch = front[:n_shared], front[n_shared:]
             batch = [
@@ -176,7 +176,7 @@ class BatchNative:
             out = [x.reshape((*batch[0].shape[:2], *x.shape[1:])) for x in out]
         return out, [0] * len(out)
 
-    def _loop(self, leaves, mapped, kw):
+    def _map(self, leaves, mapped, kw):
         def one(mapped_leaves):
             rest = iter(mapped_leaves)
             return self._primitive.bind(
@@ -203,8 +203,8 @@ class BatchNative:
             tuple(p for p, a in zip(primals, active, strict=True) if a),
             tuple(t for t, a in zip(tangents, active, strict=True) if a),
         )
-        whole = [t.dtype == jax.dtypes.float0 for t in dout]
-        return list(out), [_zero(x) if w else t for x, t, w in zip(out, dout, whole, strict=True)]
+        integer = [t.dtype == jax.dtypes.float0 for t in dout]
+        return list(out), [_zero(x) if w else t for x, t, w in zip(out, dout, integer, strict=True)]
 
 
 def _refuse(*_, **__):
@@ -242,7 +242,7 @@ def reverse_only(tree: PyTree) -> PyTree:
 def varying(tree: PyTree, like: PyTree) -> PyTree:
     """Make arrays vary over every axis of `jax.shard_map` over which an array of `like` varies.
 
-    The initial value of a loop must do so if the body of the loop combines it with `like`.
+    The initial value of a loop needs this if the body of the loop combines it with `like`.
     """
     axes = _axes(*jax.tree.leaves(like))
 

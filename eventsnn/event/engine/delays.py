@@ -39,14 +39,14 @@ class Delayed(NamedTuple):
         receivers = self.delays.shape[1]
         return empty(receivers, self.plan.capacity, batch, self.delays.dtype)
 
-    def idle(self, state, none):
+    def no_transit(self, state, zero):
         receivers, n = self.delays.shape[1], self.plan.n
-        zero = jnp.broadcast_to(none, (receivers, none.size))
-        index = zero.astype(jnp.int32)
-        never = zero + jnp.inf
-        mask = jnp.zeros((n, none.size), bool)
-        inbound = Inbound(never, jnp.zeros((self.columns, none.size), none.dtype))
-        inside = Inside(inbound, SplitSegment(state, state, zero, state), mask, mask)
+        zeros = jnp.broadcast_to(zero, (receivers, zero.size))
+        index = zeros.astype(jnp.int32)
+        never = zeros + jnp.inf
+        mask = jnp.zeros((n, zero.size), bool)
+        inbound = Inbound(never, jnp.zeros((self.columns, zero.size), zero.dtype))
+        inside = Inside(inbound, SplitSegment(state, state, zeros, state), mask, mask)
         return _Transit(Next(never, never, index, index, index), inside)
 
     def upcoming(self, queue, time):
@@ -66,22 +66,22 @@ class Delayed(NamedTuple):
 
         early = Inbound(jnp.where(wait <= horizon, wait, jnp.inf), weights)
         split = early.split(network, state, horizon)
-        fires = early.takes() & triggered(network, split.before, split.start).fires()
+        fires = early.arrives() & triggered(network, split.before, split.start).fires()
         horizon = jnp.minimum(horizon, jnp.min(jnp.where(fires, wait, jnp.inf), axis=0))
         segment, after = _two_windows(
             network, state, split.start, early.first(), horizon, flow_state
         )
 
-        # An arrival at the time of a spike is delivered after the spike, unless the spike follows
-        # from it and its time only rounds to that of the arrival.
+        # An arrival at the time of a spike is delivered after the spike, unless it caused the spike
+        # and the two times are equal only by rounding.
         dt = segment.dt
         row = lax.broadcasted_iota(jnp.int32, wait.shape, 0)
         caused = after & ((row == segment.index) | (len(wait) == 1))
-        takes = moves & jnp.where(segment.spiked & ~caused, wait < dt, wait <= dt)
-        inbound = Inbound(jnp.where(takes, wait, jnp.inf), weights)
+        arrives = moves & jnp.where(segment.spiked & ~caused, wait < dt, wait <= dt)
+        inbound = Inbound(jnp.where(arrives, wait, jnp.inf), weights)
         split = inbound.split(network, state, dt)
         fires = inbound.triggered(network, split).fires()
-        overshot = takes & self._overshot(network, state, split.before, inbound.first())
+        overshot = arrives & self._overshot(network, state, split.before, inbound.first())
         inside = Inside(inbound, split, fires, overshot)
         return segment._replace(end=split.end), _Transit(upcoming, inside)
 
@@ -91,7 +91,7 @@ class Delayed(NamedTuple):
     def send(self, queue, accepted, proposal, source, row):
         segment, _, time, transit = proposal
         passed = jnp.where(accepted, segment.dt, 0.0)
-        queue = take(queue, transit.upcoming, accepted & transit.inside.inbound.takes(), passed)
+        queue = take(queue, transit.upcoming, accepted & transit.inside.inbound.arrives(), passed)
         waits, left = weight_rows(self.delays, source), time.until(self.plan.t_end)
         # Arrivals after t_end are dropped. In a row without an event all delays are inf.
         waits = jnp.where((waits <= left) & accepted, waits, jnp.inf)
@@ -99,11 +99,11 @@ class Delayed(NamedTuple):
 
     def recorded(self, transit, accepted):
         inbound = transit.inside.inbound
-        taken = accepted & inbound.takes()
+        taken = accepted & inbound.arrives()
         return jnp.where(taken, transit.upcoming.message, -1), inbound.first()
 
     def _overshot(self, network: Network, state: State, before: State, dt: Array) -> Array:
-        """Mask of the neurons that are past their thresholds after `dt`."""
+        """Mask of the neurons that are past their thresholds after `dt`, in state `before`."""
         velocity = network.flow.velocity(network.neuron, state, dt, before)
         gap, speed = gap_and_speed(network.neuron, before, velocity)
         passes = network.flow.passes(network.neuron, before)
@@ -138,10 +138,10 @@ def delayed_weights(
 def _two_windows(
     network, state, after, first, horizon, flow_state
 ) -> tuple[Segment, Bool[Array, " batch"]]:
-    """Find the earliest crossing, before or after each neuron's own arrival time `first`.
+    """Find the earliest crossing, before or after the arrival at each neuron at time `first`.
 
-    Also returns a mask of the samples in which it is after the arrival. At equal times the crossing
-    before an arrival has precedence.
+    `after` is the state after the arrivals. Also returns a mask of the samples with a crossing
+    after an arrival. At equal times the crossing before an arrival takes precedence.
     """
     flow, neuron = network.flow, network.neuron
     early = flow.next_spike(

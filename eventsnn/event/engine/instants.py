@@ -2,7 +2,7 @@
 
 A simulation of many events adds segment lengths to an absolute time. As a single float of
 precision `eps`, the sum would lose about `eps * time` per event. Where segments are equal, the
-errors have the same sign and add up: to milliseconds after 10^5 ms in float32. The event loop
+errors have the same sign and add up: to more than 10 ms after 10^5 ms in float32. The event loop
 therefore stores each absolute time as the unevaluated sum of two floats. Differences of absolute
 times are taken in this module only.
 """

@@ -1,4 +1,4 @@
-"""The event loop, the only one in the package.
+"""The event loop, which simulates a batch of samples.
 
 One iteration has three stages. *Check* the segment that the flow proposed, in particular whether
 another neuron crossed before its end. *Apply* the event at its end to the network. *Propose* the
@@ -46,7 +46,7 @@ class _Context(NamedTuple):
     plan: Plan
     network: Network  # the neuron has a batch axis
     transport: Immediate | Delayed
-    gap_scale: Float[Array, "n 1"]  # to which the rounding error of each gap is relative
+    gap_scale: Float[Array, "n 1"]  # size of each gap, for its rounding error
     never_reset: Bool[np.ndarray, "n 1"]
     arrivals: Arrivals  # batch last
 
@@ -84,23 +84,23 @@ class _State(NamedTuple):
     time: Instant
     proposal: _Proposal
     limit: Float[Array, " batch"]  # shorter horizon after a rejected proposal, otherwise inf
-    due: Bool[Array, "n batch"]  # has crossed and not yet fired
-    arrived: Int[Array, " batch"]  # number of external events so far
-    events: Int[Array, " batch"]  # number of events so far that count towards max_events
-    fired: Int[Array, "outputs batch"]  # number of spikes of each output so far
+    due: Bool[Array, "n batch"]  # has crossed its threshold and not yet fired
+    n_arrived: Int[Array, " batch"]  # number of external events so far
+    n_events: Int[Array, " batch"]  # number of events so far that count towards max_events
+    n_spikes: Int[Array, "outputs batch"]  # number of spikes of each output so far
     status: Int[Array, " batch"]
-    steps: Int[Array, " batch"]
+    n_steps: Int[Array, " batch"]  # number of iterations so far
     queue: Any  # spikes in transit, see `Immediate`
     columns: _Columns
     checkpoints: Array | None
 
 
-class _Verdict(NamedTuple):
-    """Result of the check of a proposed segment; per sample unless it is a mask of neurons."""
+class _Checked(NamedTuple):
+    """Result of the check of a proposed segment."""
 
     crossed: Bool[Array, "n batch"]  # crossed at the end of the segment
-    late: Bool[Array, " batch"]  # another neuron crossed before the end
-    broken: Bool[Array, " batch"]  # a gap or its closing speed is not finite
+    missed: Bool[Array, " batch"]  # another neuron crossed before the end
+    not_finite: Bool[Array, " batch"]  # a gap or its closing speed is not finite
     ties: Bool[Array, " batch"]  # another neuron is due to fire
 
 
@@ -122,8 +122,8 @@ def run(plan: Plan, network: Network, arrivals: Arrivals) -> Record:
         return (state.step < plan.max_steps) & jnp.any(state.status == RUNNING)
 
     def body(state: _State):
-        verdict = _check(context, state)
-        state = _apply(context, state, verdict)
+        checked = _check(context, state)
+        state = _apply(context, state, checked)
         # The proposal is carried to the next iteration. Within one iteration XLA would compute the
         # end of the segment once per use.
         return _propose(context, state)
@@ -135,7 +135,7 @@ def run(plan: Plan, network: Network, arrivals: Arrivals) -> Record:
     )
     tables = (end.columns, end.checkpoints)
     columns, checkpoints = jax.tree.map(lambda x: jnp.moveaxis(x, -1, 0), tables)
-    return Record(status=status, steps=end.steps, state=checkpoints, **columns._asdict())
+    return Record(status=status, steps=end.n_steps, state=checkpoints, **columns._asdict())
 
 
 def _gap_scale(neuron: AbstractNeuron, n: int) -> Float[Array, "n 1"]:
@@ -150,23 +150,23 @@ def _start(context: _Context, neurons: State) -> _State:
     """State of the loop at time 0, with a proposal of length 0 that ends without an event."""
     plan, (flow, neuron, weights, *_) = context.plan, context.network
     batch = context.arrivals.times.shape[1]
-    zero, none = jnp.zeros(batch, weights.dtype), jnp.zeros(batch, jnp.int32)
+    zero, int_zero = jnp.zeros(batch, weights.dtype), jnp.zeros(batch, jnp.int32)
     flow_state = flow.init_state(neuron, neurons, zero + plan.t_max)
-    segment = Segment(zero, none, zero > 0, neurons, flow_state)
-    time, transit = Instant.at(zero), context.transport.idle(neurons, zero)
+    segment = Segment(zero, int_zero, zero > 0, neurons, flow_state)
+    time, transit = Instant.at(zero), context.transport.no_transit(neurons, zero)
     checkpoints = state_table(n_checkpoints(plan.max_steps), neurons)
     return _State(
         step=jnp.asarray(0, jnp.int32),
         neurons=neurons,
         time=time,
-        proposal=_Proposal(segment, none + no_event_source(plan.n_sources), time, transit),
+        proposal=_Proposal(segment, int_zero + no_event_source(plan.n_sources), time, transit),
         limit=zero + jnp.inf,
         due=neuron.threshold_gap(neurons) <= 0,  # at or above threshold at time 0
-        arrived=none,
-        events=none,
-        fired=jnp.zeros((len(plan.outputs), batch), jnp.int32),
+        n_arrived=int_zero,
+        n_events=int_zero,
+        n_spikes=jnp.zeros((len(plan.outputs), batch), jnp.int32),
         status=_initial_status(context),
-        steps=none,
+        n_steps=int_zero,
         queue=context.transport.init(batch),
         columns=_blank_columns(context, transit, zero),
         checkpoints=checkpoints if plan.keep_states else None,
@@ -216,7 +216,7 @@ def _limit_status(plan: Plan, limit: str, time: Instant) -> Array:
     return jnp.where(beyond, CODE["completed"], CODE[limit]).astype(jnp.int32)
 
 
-def _check(context: _Context, state: _State) -> _Verdict:
+def _check(context: _Context, state: _State) -> _Checked:
     """Check the proposed segment."""
     segment, source, _, transit = state.proposal
     dt, end = segment.dt, segment.end
@@ -228,29 +228,29 @@ def _check(context: _Context, state: _State) -> _Verdict:
     passes = flow.passes(neuron, end)
     past = passes & (gap < -tolerance)
     crossed = past | (passes & (gap <= tolerance) & reaches(neuron, end, velocity, gap, speed))
-    # A neuron that an arrival at the end makes fire has not crossed before it.
+    # A neuron that fires because of an arrival at the end has not crossed before it.
     past = (past & ~inside.fires) | inside.overshot
     crossed = crossed | inside.fires
     others = _rows(state.due) != source
-    late, broken, ties = _any_of(
+    missed, not_finite, ties = _any_of(
         past & others & ~state.due & (dt > 0),
         ~(jnp.isfinite(gap) & jnp.isfinite(speed)),
         (crossed | state.due) & others,
     )
-    return _Verdict(crossed, late, broken, ties)
+    return _Checked(crossed, missed, not_finite, ties)
 
 
-def _apply(context: _Context, state: _State, verdict: _Verdict) -> _State:
+def _apply(context: _Context, state: _State, checked: _Checked) -> _State:
     """Apply the event at the end of the proposed segment, in the samples that accept it."""
-    plan, network, none = context.plan, context.at(state.time), context.plan.n_sources
+    plan, network, no_event = context.plan, context.at(state.time), context.plan.n_sources
     neuron, (segment, source, time, _) = network.neuron, state.proposal
     running = state.status == RUNNING
-    accepted = running & ~verdict.late & ~verdict.broken
+    accepted = running & ~checked.missed & ~checked.not_finite
     # A crossing precedes an arrival at the same time: the arrival is left to a later iteration.
-    source = jnp.where(verdict.ties & (source >= plan.n), none, source)
-    full = accepted & (source < none) & (state.events >= plan.max_events)
+    source = jnp.where(checked.ties & (source >= plan.n), no_event, source)
+    full = accepted & (source < no_event) & (state.n_events >= plan.max_events)
     accepted = accepted & ~full
-    source = jnp.where(accepted, source, none)
+    source = jnp.where(accepted, source, no_event)
     spiked = spiking(plan.n, source)
 
     after = jump(neuron, segment.end, received(network, source), spiked)
@@ -258,48 +258,48 @@ def _apply(context: _Context, state: _State, verdict: _Verdict) -> _State:
     still_above = spiked & (neuron.threshold_gap(after) < 0)
     sent = (accepted, state.proposal, source, state.step)
     queue, overflows = context.transport.send(state.queue, *sent)
-    # A rejected segment is proposed again with a shorter horizon: its own length or, if the
-    # horizon was that short already, half of it. A segment may end without a crossing.
+    # A rejected segment is proposed again with a shorter horizon: its own length, or half of it if
+    # it was already as long as the shortened horizon.
     shorter = jnp.where(segment.dt < state.limit, segment.dt, 0.5 * segment.dt)
-    crossed = state.due | verdict.crossed | found.fires()
-    fired = state.fired + _count(jnp.asarray(plan.outputs, jnp.int32)[:, None] == source)
+    crossed = state.due | checked.crossed | found.fires()
+    n_spikes = state.n_spikes + _count(jnp.asarray(plan.outputs, jnp.int32)[:, None] == source)
     status = jnp.where(full, _limit_status(plan, "max_events", state.time), state.status)
     status = jnp.where(overflows, _limit_status(plan, "queue_overflow", state.time), status)
-    status = jnp.where(running & verdict.broken, CODE["not_finite"], status)
-    status = _final_status(context, status, spiked, accepted, fired)
+    status = jnp.where(running & checked.not_finite, CODE["not_finite"], status)
+    status = _final_status(context, status, spiked, accepted, n_spikes)
     state = _write(context, state, accepted, source)
     return state._replace(
         step=state.step + 1,
         neurons=jax.tree.map(lambda x, y: jnp.where(accepted, x, y), after, state.neurons),
         time=time.where(accepted, state.time),
-        limit=jnp.where(running & verdict.late, shorter, jnp.inf),
+        limit=jnp.where(running & checked.missed, shorter, jnp.inf),
         due=jnp.where(accepted, crossed, state.due) & ~spiked | still_above,
-        arrived=state.arrived + _count((source >= plan.n) & (source != none)),
-        events=state.events + _count(source < none),
-        fired=fired,
+        n_arrived=state.n_arrived + _count((source >= plan.n) & (source != no_event)),
+        n_events=state.n_events + _count(source < no_event),
+        n_spikes=n_spikes,
         status=status,
-        steps=state.steps + _count(running),
+        n_steps=state.n_steps + _count(running),
         queue=queue,
     )
 
 
-def _final_status(context: _Context, status, spiked, accepted, fired) -> Int[Array, " batch"]:
-    """Status after an event: whether a readout fired, and whether the outputs have fired."""
+def _final_status(context: _Context, status, spiked, accepted, n_spikes) -> Int[Array, " batch"]:
+    """Status after an event: `no_reset` if a readout fired, `outputs_fired` if all outputs did."""
     if context.never_reset.any():
         stuck = jnp.any(spiked & context.never_reset, axis=0)
         status = jnp.where(stuck, CODE["no_reset"], status)
     if context.plan.stop_after is not None:
-        enough = jnp.all(fired >= context.plan.stop_after, axis=0)
+        enough = jnp.all(n_spikes >= context.plan.stop_after, axis=0)
         status = jnp.where(accepted & enough, CODE["outputs_fired"], status)
     return status
 
 
 def _propose(context: _Context, state: _State) -> _State:
     """Compute the next segment with the flow, and determine the event at its end."""
-    plan, none = context.plan, no_event_source(context.plan.n_sources)
+    plan, no_event = context.plan, no_event_source(context.plan.n_sources)
     next_due = jnp.min(jnp.where(state.due, _rows(state.due), plan.n), axis=0)
     is_due = next_due < plan.n
-    arrival, channel = _next_arrival(context.arrivals, state.arrived)
+    arrival, channel = _next_arrival(context.arrivals, state.n_arrived)
     left, wait = state.time.until(plan.t_end), state.time.until(arrival)
     upcoming, first = context.transport.upcoming(state.queue, state.time)
     over = ~is_due & (left <= 0) & (jnp.minimum(wait, first) > 0)
@@ -314,9 +314,9 @@ def _propose(context: _Context, state: _State) -> _State:
     )
     reached = moves & ~segment.spiked & (segment.dt >= horizon)
     arrives, ends = reached & (wait <= horizon), reached & (left <= horizon)
-    source = jnp.where(arrives, channel, none)
+    source = jnp.where(arrives, channel, no_event)
     source = jnp.where(segment.spiked, segment.index, source)
-    source = jnp.where(moves, source, jnp.where(running & is_due, next_due, none))
+    source = jnp.where(moves, source, jnp.where(running & is_due, next_due, no_event))
     # An event at a prescribed time has exactly that time, without the rounding of a sum.
     time = state.time.after(segment.dt, segment.low)
     time = Instant.at(jnp.where(arrives, arrival, plan.t_end)).where(arrives | ends, time)
@@ -341,9 +341,9 @@ def _write(context: _Context, state: _State, accepted: Array, source: Array) -> 
     part = (inside.inbound, state.neurons, segment.dt, segment.end)
     seen = evaluate(plan.readout, context.at(state.time), *part)
     read = is_read(plan.readout, source, accepted, plan.n_sources)
-    silent = source == no_event_source(plan.n_sources)
+    eventless = source == no_event_source(plan.n_sources)
     row = _Columns(
-        times=jnp.where(silent, jnp.inf, state.proposal.time.high),
+        times=jnp.where(eventless, jnp.inf, state.proposal.time.high),
         sources=source,
         observed=jnp.where(read, seen, NEUTRAL[plan.readout.kind]),
         dt=jnp.where(accepted, segment.dt, 0.0),
@@ -360,8 +360,8 @@ def _write(context: _Context, state: _State, accepted: Array, source: Array) -> 
     state = state._replace(columns=columns)
     if state.checkpoints is None:
         return state
-    # Every row overwrites the next checkpoint slot. The last write before the slot advances is the
-    # first row of that block.
+    # Every row overwrites the next checkpoint slot. The last row written to a slot is the first row
+    # of its block.
     slot = (state.step + CHECKPOINT_EVERY - 1) // CHECKPOINT_EVERY
     return state._replace(checkpoints=write_state(state.checkpoints, slot, state.neurons))
 

@@ -20,7 +20,7 @@ class Record(NamedTuple):
 
     The other fields are:
 
-    - `observed`: readout of the outputs in each row; without outputs if the query reads nothing.
+    - `observed`: readout of the outputs in each row; empty if the query reads nothing.
     - `status`: status code per sample.
     - `steps`: number of iterations per sample.
     - `state`: checkpoints. All state components of all neurons at the start of the first row of
@@ -49,8 +49,7 @@ class Record(NamedTuple):
 class Arrivals(NamedTuple):
     """External events (input spikes and observations), sorted by time and padded with inf.
 
-    With delays, the times of the input spikes are in `inputs` instead. They are not sorted, and
-    ordered channel by channel.
+    With delays, the times of the input spikes are in `inputs` instead, ordered by channel.
     """
 
     times: Float[Array, "*batch arrivals"]

@@ -99,13 +99,13 @@ class Inbound(NamedTuple):
     wait: Float[Array, "receivers batch"]  # from the start of the segment; inf: no arrival
     weights: Float[Array, "columns batch"]  # delivered weights, receptor by receptor
 
-    def takes(self) -> Bool[Array, "receivers batch"]:
+    def arrives(self) -> Bool[Array, "receivers batch"]:
         """Mask of the receivers that have an arrival."""
         return self.wait < jnp.inf
 
     def first(self) -> Float[Array, "receivers batch"]:
         """Length of the first part of the segment; 0 without an arrival."""
-        return jnp.where(self.takes(), self.wait, 0.0)
+        return jnp.where(self.arrives(), self.wait, 0.0)
 
     def split(self, network: Network, state: State, dt: Array) -> SplitSegment:
         """Advance the state by a segment of length `dt`, with its arrivals.
@@ -115,11 +115,11 @@ class Inbound(NamedTuple):
         flow, neuron = network.flow, network.neuron
         before = flow.advance(neuron, state, self.first())
         receptors = (neuron.receptors, 1) if len(self.wait) > 1 else (1, 1)
-        weights = jnp.where(jnp.tile(self.takes(), receptors), self.weights, 0.0)
+        weights = jnp.where(jnp.tile(self.arrives(), receptors), self.weights, 0.0)
         start, rest = neuron.normalise(receive(neuron, before, weights)), dt - self.first()
         return SplitSegment(before, start, rest, flow.advance(neuron, start, rest))
 
     def triggered(self, network: Network, split: SplitSegment) -> Triggered:
         """Find the neurons that an arrival at the end of the segment makes fire."""
-        last = self.takes() & (split.dt == 0)
+        last = self.arrives() & (split.dt == 0)
         return triggered(network, split.before, split.start).without(~last)

@@ -48,9 +48,9 @@ class Plan(NamedTuple):
 class Network(NamedTuple):
     """The network, shared by all samples of a batch.
 
-    The last two rows of `weights` are zero: one row for rows of the record without an event, one
-    for observations. `delays` is inf in these rows and where there is no synapse. Axonal delays
-    have one column. In the event loop the neuron's parameters have a batch axis.
+    The last two rows of `weights` are zero, for `no_event_source` and `observation_source`.
+    `delays` is inf in these rows and where there is no synapse. Axonal delays have one column. In
+    the event loop the neuron's parameters have a batch axis.
     """
 
     flow: AbstractFlow
@@ -68,7 +68,7 @@ def add_batch_axis(neuron: AbstractNeuron) -> AbstractNeuron:
 def apply_drive(network: Network, on: Bool[Array, " batch"] | None) -> Network:
     """Add the pseudospike current to the neurons, in the samples where `on` is true.
 
-    Without pseudospikes the network is returned unchanged. No gradient flows through the current.
+    Without pseudospikes the network is returned unchanged. The current has no gradient.
     """
     drive = network.drive
     if drive is None or on is None:

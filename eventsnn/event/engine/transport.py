@@ -1,4 +1,4 @@
-"""Transport of spikes to their receivers, without delays; `delays` has the one with delays."""
+"""Transport of spikes to their receivers without delays; see `delays` for that with delays."""
 
 from typing import Any, NamedTuple
 
@@ -25,8 +25,8 @@ class Immediate(NamedTuple):
     """Transport without delays: a spike arrives at once.
 
     The loop carries a `queue` of the spikes in transit, and with each proposed segment its
-    `transit`: the arrivals within it. Both are pytrees that only the transport looks into; here
-    they are empty.
+    `transit`: the arrivals within it. Both are pytrees that only the transport uses; here they are
+    empty.
     """
 
     n: int
@@ -35,8 +35,8 @@ class Immediate(NamedTuple):
         """Return the queue at time 0."""
         return ()
 
-    def idle(self, state: State, none: Float[Array, " batch"]) -> Any:
-        """Return the transit of a segment of length 0; `none` is 0 in each sample."""
+    def no_transit(self, state: State, zero: Float[Array, " batch"]) -> Any:
+        """Return the transit of a segment of length 0; `zero` is 0 in each sample."""
         return ()
 
     def upcoming(self, queue: Any, time: Instant) -> tuple[Any, Array | float]:
@@ -54,7 +54,7 @@ class Immediate(NamedTuple):
     ) -> tuple[Segment, Any]:
         """Propose the next segment, with its transit.
 
-        In samples where `moves` is false a neuron is still due to fire, and nothing arrives.
+        `moves` is false where the sample has ended or a neuron is due to fire: nothing arrives.
         """
         return network.flow.next_spike(network.neuron, state, horizon, flow_state), ()
 

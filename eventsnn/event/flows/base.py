@@ -22,7 +22,7 @@ class Segment(NamedTuple):
     stops, for example after one step of a solver.
 
     - `dt`: length of the segment. It equals the horizon exactly if the horizon was reached.
-    - `who`: index of the neuron that crosses its threshold.
+    - `index`: index of the neuron that crosses its threshold.
     - `spiked`: whether the segment ends at a crossing.
     - `end`: state after `dt`.
     - `flow_state`: state of the flow for its next call.
@@ -110,7 +110,8 @@ class AbstractFlow(eqx.Module):
         """Propose the next segment.
 
         `horizon` is the maximum length of the segment. Each neuron moves within its `window`;
-        None: during the whole segment. `dt` must lie in [0, horizon], and the horizon may be 0.
+        None: during the whole segment. The length `dt` of the segment must lie in [0, horizon], and
+        the horizon may be 0.
         `flow_state` comes from `init_state` or from the segment that an earlier call returned.
 
         The reported crossing must be accurate to rounding error, but the choice of the neuron may
@@ -124,16 +125,15 @@ class AbstractFlow(eqx.Module):
     def advance(self, neuron: AbstractNeuron, state: State, dt: Float[Array, "... batch"]) -> State:
         """Return the state after `dt`.
 
-        `dt` has one value per sample or, with shape (n, batch), one value per neuron and sample.
-        The result must be differentiable in all arguments, and `state` itself for dt = 0.
+        The result must be differentiable in all arguments, and equal to `state` for dt = 0.
         """
 
     def passes(self, neuron: AbstractNeuron, state: State) -> Bool[Array, "n batch"]:
-        """Mask of the neurons that have crossed, if they are at or past their thresholds.
+        """Mask of the neurons whose gap, if it is <= 0, counts as a crossing.
 
-        They are tested in `state`, the state at the end of a segment or at an event. Other neurons
-        are there by rounding or by the error of a solver, see `flows.threshold`. By default the
-        mask is true for all neurons.
+        `state` is the state at the end of a segment or at an event. A neuron that is at or past its
+        threshold only by rounding, or by the error of a solver, has not crossed it, see
+        `flows.threshold`. By default the mask is true for all neurons.
         """
         return jnp.ones_like(neuron.threshold_gap(state), bool)
 
@@ -197,7 +197,7 @@ def first(times: Float[Array, "n batch"]) -> tuple[Float[Array, " batch"], Int[A
 
 
 def pick(tree: Any, index: Int[Array, " batch"], n: int) -> Any:
-    """Select row `who[b]` of column b of every array: one neuron per sample."""
+    """Select row `index[b]` of column b of every array: one neuron per sample."""
     batch = index.shape[0]
     row = jnp.minimum(index, n - 1)
 

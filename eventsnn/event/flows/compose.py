@@ -18,7 +18,7 @@ from .theta import ExactTheta
 
 Make = Callable[[AbstractNeuron], AbstractFlow]
 
-#: Flows of one neuron model each.
+#: Flows that support only one neuron model.
 _CLOSED_FORMS = (ExactIntegrator, ExactLIF, ExactTheta, TaylorQIF)
 
 

@@ -22,7 +22,7 @@ _CHECK = 0.5 * (3.0 - 5.0**0.5)
 #: Tolerated difference between the cubic through the nodes and the gap, relative to the gap.
 _AGREEMENT = 1e-3
 
-_SMALLEST_WINDOW = 2.0**-16
+_SMALLEST_INTERVAL = 2.0**-16
 
 _MAX_ITERATIONS = 500
 
@@ -38,8 +38,8 @@ class Candidates(NamedTuple):
     upto: Float[Array, ""]
 
 
-class _Window(NamedTuple):
-    """Part of a step that is searched at a time, and its candidate points."""
+class _Interval(NamedTuple):
+    """Interval of a step that is searched at once, and its candidate points."""
 
     start: Float[Array, ""]
     width: Float[Array, ""]
@@ -66,32 +66,32 @@ def candidates(
     The step is cut into pieces. In each piece the gap is approximated by the cubic with the values
     and slopes of the gap at the nodes. Every second node checks the cubic through its neighbours.
     The difference e bounds the error of the finer pieces, as long as the fourth derivative hardly
-    changes within two of them. If e is not small, the search continues in one half of the window.
+    changes within two of them. If e is not small, the search continues in one half of the interval.
     The candidates of a neuron are the nodes and the minima of the cubics at which the gap is at
     most e.
     """
     units = jnp.asarray(_units(nodes), end.dtype)
     rows = 2 * len(units) - 1
 
-    def body(window: _Window) -> _Window:
-        shares = window.start + window.width * units
-        gaps, slopes = jax.vmap(sample)(shares)
-        following = window.start + window.width
+    def body(interval: _Interval) -> _Interval:
+        fractions = interval.start + interval.width * units
+        gaps, slopes = jax.vmap(sample)(fractions)
+        following = interval.start + interval.width
         gaps = gaps.at[-1].set(jnp.where(following >= 1.0, end, gaps[-1]))
-        points, agrees = _search_window(shares, gaps, slopes, armed, rounding)
-        good = jnp.all(agrees) | (window.width <= _SMALLEST_WINDOW)
+        points, agrees = _search_interval(fractions, gaps, slopes, armed, rounding)
+        good = jnp.all(agrees) | (interval.width <= _SMALLEST_INTERVAL)
         done = good & (jnp.any(points < jnp.inf) | (following >= 1.0))
-        wider = jnp.minimum(2 * window.width, 1.0 - following)
-        return _Window(
-            start=jnp.where(good & ~done, following, window.start),
-            width=jnp.where(good, jnp.where(done, window.width, wider), 0.5 * window.width),
+        wider = jnp.minimum(2 * interval.width, 1.0 - following)
+        return _Interval(
+            start=jnp.where(good & ~done, following, interval.start),
+            width=jnp.where(good, jnp.where(done, interval.width, wider), 0.5 * interval.width),
             points=points,
             done=done,
         )
 
     nowhere = jnp.full((rows, *end.shape), jnp.inf, end.dtype)
-    whole = _Window(begin, 1.0 - begin, nowhere, begin >= 1.0)
-    last = lax.while_loop(lambda window: ~window.done, body, whole)
+    whole = _Interval(begin, 1.0 - begin, nowhere, begin >= 1.0)
+    last = lax.while_loop(lambda interval: ~interval.done, body, whole)
     return Candidates(last.points, last.start + last.width)
 
 
@@ -102,25 +102,25 @@ def _units(nodes: int) -> np.ndarray:
     return np.sort(np.concatenate([coarse, between]))
 
 
-def _search_window(shares, gaps, slopes, armed, rounding):
-    """Return the candidate points of one window, and whether the cubics agree with the gaps."""
-    coarse = _Cubic.between(shares[::2], gaps[::2], slopes[::2])
+def _search_interval(fractions, gaps, slopes, armed, rounding):
+    """Return the candidate points of one interval, and whether the cubics agree with the gaps."""
+    coarse = _Cubic.between(fractions[::2], gaps[::2], slopes[::2])
     error = jnp.max(jnp.abs(coarse(_CHECK) - gaps[1::2]), axis=0)
     size = jnp.max(jnp.abs(gaps), axis=0)
     agrees = ~(error > _AGREEMENT * size + rounding)
     # Where the gap is not finite there is no cubic, and every node is a candidate.
     error = jnp.where(jnp.isfinite(error), error, 0.0)
 
-    fine = _Cubic.between(shares, gaps, slopes)
-    start, width = shares[:-1, None], jnp.diff(shares)[:, None]
+    fine = _Cubic.between(fractions, gaps, slopes)
+    start, width = fractions[:-1, None], jnp.diff(fractions)[:, None]
     lowest, highest = fine.extrema()
     dips = jnp.where(fine(lowest) <= error, start + lowest * width, jnp.inf)
-    ends = jnp.where(gaps[1:] > error, jnp.inf, shares[1:, None])
+    ends = jnp.where(gaps[1:] > error, jnp.inf, fractions[1:, None])
     points = jnp.concatenate([dips, ends])
 
     # A neuron that starts past its threshold cannot cross it before it has returned below it.
     tops = jnp.where(fine(highest) > error, start + highest * width, jnp.inf)
-    above = jnp.where(gaps > error, shares[:, None], jnp.inf)
+    above = jnp.where(gaps > error, fractions[:, None], jnp.inf)
     back = jnp.min(jnp.concatenate([tops, above]), axis=0)
     points = jnp.where(armed | (points > back), points, jnp.inf)
     back = jnp.where(~armed & jnp.any(points < jnp.inf, axis=0), back, jnp.inf)
@@ -261,10 +261,10 @@ class _Bracket(NamedTuple):
         safe = (phi * phi < xi) & ((1 - phi) ** 2 < 1 - xi)
         quadratic = f1 / (f2 - f1) * (f3 / (f2 - f3))
         quadratic += (x3 - x1) / (x2 - x1) * (f1 / (f3 - f1)) * (f2 / (f3 - f2))
-        share = jnp.where(safe, quadratic, jnp.where(fresh, f1 / (f1 - f2), 0.5))
+        fraction = jnp.where(safe, quadratic, jnp.where(fresh, f1 / (f1 - f2), 0.5))
         least = 0.5 * tolerance / jnp.abs(x2 - x1)
-        share = jnp.clip(jnp.where(jnp.isfinite(share), share, 0.5), least, 1 - least)
-        return x1 + share * (x2 - x1)
+        fraction = jnp.clip(jnp.where(jnp.isfinite(fraction), fraction, 0.5), least, 1 - least)
+        return x1 + fraction * (x2 - x1)
 
 
 def first_roots(
@@ -275,12 +275,12 @@ def first_roots(
 ) -> Float[Array, " n"]:
     """Time of each neuron's first crossing; inf for neurons that do not cross.
 
-    The time is at or after the root, by no more than rounding error. `gap` evaluates the gap of the
+    The time is the root, or later by no more than rounding error. `gap` evaluates the gap of the
     step map at one time per neuron, and `start` is the gap at 0. The candidates are evaluated in
     order of time, until the gap is not positive and was positive before. In this bracket
     Chandrupatla's method (Adv. Eng. Softw. 28:145, 1997) finds the root for any form of the gap. It
-    interpolates where possible, and bisects elsewhere. If the neuron does not pass at the root, it
-    waits there until it passes.
+    interpolates where possible, and bisects elsewhere. If the neuron does not pass at the root, the
+    search continues until it passes.
     """
     points = jnp.where(length > 0, found.points * length, jnp.inf)
     eps = jnp.finfo(length.dtype).eps

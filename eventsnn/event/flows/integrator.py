@@ -22,9 +22,9 @@ class ExactIntegrator(AbstractReadoutFlow):
         flow_state: tuple,
         window: Window | None = None,
     ) -> Segment:
-        nobody = jnp.full(horizon.shape, state.v.shape[0], jnp.int32)
+        no_neuron = jnp.full(horizon.shape, state.v.shape[0], jnp.int32)
         end = self.advance(neuron, state, Clock(window).own(horizon))
-        return Segment(horizon, nobody, jnp.zeros_like(nobody, bool), end, flow_state)
+        return Segment(horizon, no_neuron, jnp.zeros_like(no_neuron, bool), end, flow_state)
 
     def advance(self, neuron: LeakyIntegrator, state: IntegratorState, dt: Array):
         current = state.current * jnp.exp(-dt / neuron.tau_syn)

@@ -25,8 +25,8 @@ class ExactLIF(AbstractReadoutFlow):
     11:75, 2018.
 
     The gap $\theta - V(t)$ is evaluated without cancellation between $b$ and $\theta$. If the bias
-    equals the threshold, $V$ approaches it and never reaches it. The sign of the gap is correct
-    however close $V$ comes.
+    equals the threshold, $V$ approaches it and never reaches it. The sign of the gap is correct at
+    any distance.
     """
 
     def next_spike(
@@ -96,12 +96,12 @@ class ExactLIF(AbstractReadoutFlow):
 
 
 def _ready_since(neuron: LIF, state: LIFState, dip: Array) -> Array:
-    """Time after which a gap that is not positive is a crossing; inf if there is none.
+    """Time after which a gap that is not positive is a crossing; inf if there is no crossing.
 
-    It is 0 for a potential that starts below threshold. One that starts at the threshold, to
-    rounding, crosses it if it rises from there, or after its minimum at `dip`. It waits if neither
-    the bias nor the synaptic current can carry it above the threshold: it may approach a bias equal
-    to the threshold, and rounding may have put it there or above.
+    It is 0 for a potential that starts below threshold. A potential that starts at the threshold,
+    up to rounding, crosses it if it rises from there, or after its minimum at `dip`. It does not
+    cross if neither the bias nor the synaptic current can carry it above the threshold. It may then
+    approach a bias equal to the threshold, and rounding may have put it at or above the threshold.
     """
     eps = ROUNDING_ULPS * jnp.finfo(state.v.dtype).eps
     rounding = eps * (jnp.abs(neuron.threshold) + jnp.abs(state.v))
@@ -115,11 +115,11 @@ def _ready_since(neuron: LIF, state: LIFState, dip: Array) -> Array:
 
 def _gap(neuron: LIF, state: LIFState, t: Array) -> tuple[Array, Array]:
     """Threshold minus potential at time t, and its derivative."""
-    x, driven = t / neuron.tau_mem, state.current * kernel(neuron, t)
+    x, synaptic = t / neuron.tau_mem, state.current * kernel(neuron, t)
     distance, rise = neuron.bias - state.v, -jnp.expm1(-x)
     near = (neuron.threshold - state.v) - distance * rise
     far = (neuron.threshold - neuron.bias) + distance * jnp.exp(-x)
-    gap = jnp.where(x < NEAR, near, far) - driven
+    gap = jnp.where(x < NEAR, near, far) - synaptic
     return gap, fall(neuron, state, t)
 
 
@@ -136,8 +136,8 @@ def _remainder(neuron: LIF, state: LIFState, clock: Clock, t: Array) -> Array:
     lift = product(two_sum(neuron.bias, -state.v), rise)
     start = two_sum(neuron.threshold, -state.v)
     gap = two_sum(start.high, lift.high)
-    driven = state.current * kernel(neuron, own.high)
-    rest = (gap.high - driven) + (gap.low + start.low + lift.low)
+    synaptic = state.current * kernel(neuron, own.high)
+    rest = (gap.high - synaptic) + (gap.low + start.low + lift.low)
     _, slope = _gap(neuron, state, own.high)
     low = rest / jnp.where(slope < 0, -slope, jnp.inf)
     most = 4 * jnp.finfo(t.dtype).eps * t  # a larger value is not a rounding error

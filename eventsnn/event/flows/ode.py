@@ -53,10 +53,10 @@ class ODEFlow(AbstractReadoutFlow):
     that oscillates within the step, one half of the step is searched at a time, and so on down to
     a fraction of $2^{-16}$. Where the cubic comes as close to 0 as this error, the step map
     decides. For a gap that is linear in the state and a dense output of degree 4 or less, the
-    measured error is a bound, and no crossing of the dense output is missed. All offered solvers
+    measured error is a bound, and no crossing of the dense output is missed. All supported solvers
     except `diffrax.Dopri8` have such a dense output.
 
-    **Limits of the search.** Two kinds of crossings are not certified to be found:
+    **Limits of the search.** Two kinds of crossings may be missed:
 
     1. Crossings by a feature of the gap that is narrower than the distance of the nodes and lies
        between them, such as a single short pulse of the threshold. More `nodes` or the `dtmax` of
@@ -99,7 +99,7 @@ class ODEFlow(AbstractReadoutFlow):
         - `nodes`: initial number of pieces of a step in the search for crossings, >= 1; 8 by
             default. An odd number is rounded up to the next even number.
 
-        **Raises:** `ValueError` for a solver or a controller that is none of these, an adaptive
+        **Raises:** `ValueError` for a solver or a controller that is not supported, an adaptive
         controller for a solver without an error estimate, `dt0` that is not finite and > 0,
         constant steps without `dt0`, or `nodes` that is not an integer >= 1.
         """
@@ -207,8 +207,8 @@ class ODEFlow(AbstractReadoutFlow):
         The search ends after the first crossing of any neuron.
         """
 
-        def sample(share):
-            return jax.jvp(lambda s: _gap(neuron, step.path(s)), (share,), (jnp.ones_like(share),))
+        def sample(s):
+            return jax.jvp(lambda s: _gap(neuron, step.path(s)), (s,), (jnp.ones_like(s),))
 
         def gap(dt):
             end = self._advance(neuron, state, dt)
@@ -307,7 +307,7 @@ def _gap(neuron: AbstractNeuron, state: State) -> Float[Array, " n"]:
 
 
 def _of(x: Float[Array, " n"], index: Array) -> Array:
-    """Entry of neuron `who`."""
+    """Entry of neuron `index`."""
     return x[jnp.minimum(index, x.shape[0] - 1)]
 
 

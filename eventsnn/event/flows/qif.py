@@ -20,9 +20,10 @@ class TaylorQIF(AbstractReadoutFlow):
     $$y_{k+2} = \frac{a^2}{(k+1)(k+2)} \Bigl(q\, y_k - I \sum_{m=1}^{k} \rho_m y_{k-m}\Bigr),
     \qquad y_0 = y, \; y_1 = a v.$$
 
-    A segment is at most so long that $(y, v)$ turns by `max_turn` radians and the current decays by
-    the factor $e^{-\mathtt{max\_decay}}$. Within it $y$ then has at most one zero, the sign of $y$
-    at its end is decisive, and the series has converged to rounding error.
+    The length of a segment is limited: $(y, v)$ turns by at most `max_turn` radians, and the
+    current decays by at most the factor $e^{-\mathtt{max\_decay}}$. Within a segment $y$ then has
+    at most one zero, the sign of $y$ at its end is decisive, and the series has converged to
+    rounding error.
     """
 
     order: int | None = eqx.field(static=True)
@@ -60,7 +61,7 @@ class TaylorQIF(AbstractReadoutFlow):
         """Order, maximum turn and maximum decay.
 
         By default, the first omitted term turn^(order+1)/(order+1)! is at the precision of the
-        dtype, for both dtypes. A shorter segment is cheaper than a longer series.
+        dtype, for float32 and float64. A shorter segment is cheaper than a longer series.
         """
         order, turn, decay = (8, 0.7, 0.35) if dtype == jnp.float32 else (18, 1.0, 0.5)
         turn, decay = self.max_turn or turn, self.max_decay or decay

@@ -21,10 +21,10 @@ def gauss_integral(
     """Integral over `dt` of each neuron's observable, by Gauss-Legendre quadrature."""
     nodes, weights = np.polynomial.legendre.leggauss(_GAUSS_NODES)
 
-    def shown(share):
-        return neuron.observe(flow.advance(neuron, state, dt * share))
+    def observed(fraction):
+        return neuron.observe(flow.advance(neuron, state, dt * fraction))
 
-    values = jax.vmap(shown)(jnp.asarray(0.5 * nodes + 0.5, dt.dtype))
+    values = jax.vmap(observed)(jnp.asarray(0.5 * nodes + 0.5, dt.dtype))
     return jnp.tensordot(jnp.asarray(0.5 * weights, dt.dtype), values, axes=1) * dt
 
 
@@ -36,29 +36,29 @@ def searched_peak(
     The best of a few nodes is refined by Newton's method.
     """
 
-    def shown(t):
+    def observed(t):
         return neuron.observe(flow.advance(neuron, state, t))
 
     def slope(t):
-        return jax.jvp(shown, (t,), (jnp.ones_like(t),))[1]
+        return jax.jvp(observed, (t,), (jnp.ones_like(t),))[1]
 
-    shares = jnp.linspace(0.0, 1.0, _PEAK_NODES + 1, dtype=dt.dtype)
-    values = jax.vmap(lambda share: shown(dt * share))(shares)
+    fractions = jnp.linspace(0.0, 1.0, _PEAK_NODES + 1, dtype=dt.dtype)
+    values = jax.vmap(lambda fraction: observed(dt * fraction))(fractions)
     spread = jnp.broadcast_to(dt, values.shape[1:])
-    middle = spread * shares[jnp.argmax(values, axis=0)]
+    middle = spread * fractions[jnp.argmax(values, axis=0)]
     low = jnp.maximum(middle - spread / _PEAK_NODES, 0.0)
     high = jnp.minimum(middle + spread / _PEAK_NODES, spread)
 
-    def closer(_, t):
+    def newton_step(_, t):
         value, curve = jax.jvp(slope, (t,), (jnp.ones_like(t),))
         t = t - jnp.where(curve < 0, value / jnp.where(curve < 0, curve, -1.0), 0.0)
         return jnp.clip(t, low, high)
 
-    t = lax.fori_loop(0, _NEWTON_STEPS, closer, middle)
+    t = lax.fori_loop(0, _NEWTON_STEPS, newton_step, middle)
     # At an interior maximum the derivative with respect to the time is 0; at the end it is not.
     t = jnp.where(t >= spread, spread, lax.stop_gradient(t))
     value, curve = jax.jvp(slope, (t,), (jnp.ones_like(t),))
-    top = shown(t) + jnp.where(t < spread, risen(value, curve), 0.0)
+    top = observed(t) + jnp.where(t < spread, risen(value, curve), 0.0)
     return jnp.maximum(jnp.max(values, axis=0), top)
 
 

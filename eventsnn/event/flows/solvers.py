@@ -80,10 +80,7 @@ def with_tolerances(
 
 
 def check(solver: Any, controller: Any, dt0: Any, nodes: Any) -> None:
-    """Raise an error for arguments that no flow supports.
-
-    **Raises:** `ValueError` with one line that names the argument, its value and the expectation.
-    """
+    """Raise a `ValueError` for arguments that `ODEFlow` does not support."""
     _check_solver(solver)
     _check_controller(controller, solver)
     if dt0 is None and isinstance(controller, diffrax.ConstantStepSize):

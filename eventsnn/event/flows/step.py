@@ -1,4 +1,4 @@
-"""One step of a diffrax solver, of a length of its own for each neuron."""
+"""One step of a diffrax solver, with a separate length for each neuron."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -28,9 +28,9 @@ def solver_step(
     dt = jnp.broadcast_to(dt, jax.tree.leaves(state)[0].shape[:1])
     if isinstance(solver, diffrax.AbstractImplicitSolver):
         end, error, dense = _solve_each(solver, neuron, state, dt)
-        return Step(end, error, lambda share: _between_each(solver, dense, share))
+        return Step(end, error, lambda fraction: _between_each(solver, dense, fraction))
     end, error, dense = _solve(solver, neuron, state, dt)
-    return Step(end, error, lambda share: _between(solver, dense, share))
+    return Step(end, error, lambda fraction: _between(solver, dense, fraction))
 
 
 def scaled_terms(neuron: AbstractNeuron, dt: Array) -> diffrax.ODETerm:
@@ -49,8 +49,8 @@ def _solve(solver: diffrax.AbstractSolver, neuron: AbstractNeuron, state: State,
     """
     terms, zero = scaled_terms(neuron, dt), jnp.zeros((), dt.dtype)
     one = jnp.ones_like(zero)
-    flow_state = solver.init(terms, zero, one, state, None)
-    end, error, dense, _, result = solver.step(terms, zero, one, state, None, flow_state, True)
+    solver_state = solver.init(terms, zero, one, state, None)
+    end, error, dense, _, result = solver.step(terms, zero, one, state, None, solver_state, True)
     if _is_linear(solver):
         slopes = (terms.vf(zero, state, None), terms.vf(one, end, None))
         dense = {"y0": state, "y1": end, "k0": slopes[0], "k1": slopes[1]}
@@ -61,7 +61,7 @@ def _solve(solver: diffrax.AbstractSolver, neuron: AbstractNeuron, state: State,
     return end, error, dense
 
 
-def _between(solver: diffrax.AbstractSolver, dense: Any, share: Array) -> State:
+def _between(solver: diffrax.AbstractSolver, dense: Any, fraction: Array) -> State:
     """State within a step, at a fraction of the step.
 
     A solver's dense output may be linear, and then it has no peaks. In this case the cubic with the
@@ -69,8 +69,8 @@ def _between(solver: diffrax.AbstractSolver, dense: Any, share: Array) -> State:
     """
     hermite = diffrax.ThirdOrderHermitePolynomialInterpolation
     kind = hermite if _is_linear(solver) else solver.interpolation_cls
-    zero = jnp.zeros_like(share)
-    return kind(t0=zero, t1=jnp.ones_like(zero), **dense).evaluate(share)
+    zero = jnp.zeros_like(fraction)
+    return kind(t0=zero, t1=jnp.ones_like(zero), **dense).evaluate(fraction)
 
 
 def _is_linear(solver: diffrax.AbstractSolver) -> bool:
@@ -100,7 +100,7 @@ def _solve_each(solver: diffrax.AbstractSolver, neuron: AbstractNeuron, state: S
     return *jax.tree.map(lambda x: x[:, 0], (end, error)), dense
 
 
-def _between_each(solver: diffrax.AbstractSolver, dense: Any, share: Array) -> State:
+def _between_each(solver: diffrax.AbstractSolver, dense: Any, fraction: Array) -> State:
     """Equivalent of `_between` for the dense output of `_solve_each`."""
-    state = jax.vmap(lambda own: _between(solver, own, share))(dense)
+    state = jax.vmap(lambda own: _between(solver, own, fraction))(dense)
     return jax.tree.map(lambda x: x[:, 0], state)

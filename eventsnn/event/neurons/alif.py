@@ -68,7 +68,7 @@ class ALIF(AbstractClampable, AbstractBiased):
         - `threshold`: threshold $\theta$ without adaptation, in units of V. With `reset_mode="set"`
             it must be above `v_reset`, with `reset_mode="subtract"` above 0.
         - `v_reset`: membrane potential after a spike with `reset_mode="set"`, in units of V.
-        - `bias`: constant current $b$.
+        - `bias`: constant current $b$, in units of V.
         - `reset_mode`: `"set"` (the default) or `"subtract"`, see above.
         - `v_init`: membrane potential at time 0. None (the default): `v_reset`.
 

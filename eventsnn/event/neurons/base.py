@@ -19,7 +19,7 @@ Biased = TypeVar("Biased", bound="AbstractBiased")
 class AbstractNeuron(eqx.Module):
     """Neuron model: a smooth flow between events, and a jump of the state at each event.
 
-    All fields are parameters. Each array leaf is a scalar or has shape `(n,)`, and is learnable.
+    The array leaves are the parameters. Each is a scalar or has shape `(n,)`, and can be trained.
     Weights belong to the network.
 
     Every method acts on each neuron separately. The state is a pytree of arrays, and their first
@@ -81,7 +81,7 @@ class AbstractNeuron(eqx.Module):
 
     @abc.abstractmethod
     def observe(self, state: State) -> Float[Array, "neurons ..."]:
-        """Observable that `EventNetwork.potentials_at` returns, usually the membrane potential."""
+        """Quantity that `potentials_at`, `integrals` and `maxima` read, usually the potential."""
 
     def normalise(self, state: State) -> State:
         """Return the same physical state in a well-scaled representation; by default unchanged."""

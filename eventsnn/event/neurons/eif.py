@@ -22,12 +22,13 @@ class EIF(AbstractClampable, AbstractBiased):
     $$\tau_m \dot V = -(V - E_L) + \Delta\, e^{(V - V_T)/\Delta} + I + b, \qquad
     \tau_s \dot I = -I$$
 
-    A presynaptic spike adds its weight to $I$. Above $V_T$ the potential diverges. The neuron fires
-    when it reaches the peak $\theta$, and then $V \to V_\text{reset}$. It fires without input if
-    the bias is above the rheobase $V_T - E_L - \Delta$.
+    A presynaptic spike adds its weight to $I$. Above its unstable equilibrium the potential
+    diverges. The neuron fires when it reaches the peak $\theta$, and then
+    $V \to V_\text{reset}$. It fires without input if the bias is above the rheobase
+    $V_T - E_L - \Delta$. At the rheobase the equilibrium is $V_T$.
 
     There is no closed-form solution. The model is integrated with any diffrax solver. Near the
-    peak the potential doubles within about $\tau_m e^{-(\theta - V_T)/\Delta}$, and an adaptive
+    peak the potential rises by $\Delta$ within $\tau_m e^{-(\theta - V_T)/\Delta}$, and an adaptive
     step size resolves this. Up to the peak the vector field is that of the equation. Above the peak
     the exponential is continued by its tangent, to avoid overflow. Only trial steps of a solver
     reach this region.
@@ -66,13 +67,13 @@ class EIF(AbstractClampable, AbstractBiased):
             any ratio.
         - `sharpness`: slope factor $\Delta$ of the spike onset, > 0, in units of V.
         - `v_rheobase`: potential $V_T$ at which the slope of the exponential equals that of the
-            leak, in units of V. Above it the potential diverges.
+            leak, in units of V.
         - `v_rest`: reversal potential $E_L$ of the leak, in units of V.
         - `threshold`: peak $\theta$ at which the neuron fires, in units of V; must be above
             `v_reset`. It should be a few $\Delta$ above $V_T$. A higher value hardly changes the
             spike time.
         - `v_reset`: membrane potential after a spike, in units of V.
-        - `bias`: constant current $b$.
+        - `bias`: constant current $b$, in units of V.
         - `v_init`: membrane potential at time 0. None (the default): `v_rest`.
 
         **Raises:** `ValueError` for a time constant or a sharpness <= 0, or a threshold not above

@@ -45,7 +45,7 @@ class LeakyIntegrator(AbstractBiased):
 
         - `tau_mem`, `tau_syn`: time constants of membrane and synapse, > 0, in units of time, in
             any ratio, including equal ones.
-        - `bias`: constant current $b$, to which the membrane potential decays.
+        - `bias`: constant current $b$, in units of V, to which the membrane potential decays.
         - `v_init`: membrane potential at time 0.
 
         **Raises:** `ValueError` for a time constant <= 0.

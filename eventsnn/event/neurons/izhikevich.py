@@ -64,10 +64,10 @@ class Izhikevich(AbstractClampable, AbstractBiased):
 
         - `tau_syn`: time constant of the synapse, > 0, in ms.
         - `a`: rate of the recovery variable $u$, in 1/ms.
-        - `b`: sensitivity of the recovery variable to the membrane potential.
+        - `b`: sensitivity of the recovery variable to the membrane potential, in 1/ms.
         - `c`: membrane potential after a spike, in mV.
-        - `d`: increase of the recovery variable per spike.
-        - `bias`: constant current $i_0$.
+        - `d`: increase of the recovery variable per spike, in mV/ms.
+        - `bias`: constant current $i_0$, in mV/ms.
         - `threshold`: peak $\theta$ at which the neuron fires, in mV; must be above `c`.
         - `v_init`: membrane potential at time 0, in mV. None (the default): `c`.
         - `u_init`: recovery variable at time 0. None (the default): `b` times `v_init`.

@@ -55,8 +55,8 @@ class LIF(AbstractClampable, AbstractBiased):
         - `threshold`: threshold $\theta$, in units of V. With `reset_mode="set"` it must be above
             `v_reset`, with `reset_mode="subtract"` above 0.
         - `v_reset`: membrane potential after a spike with `reset_mode="set"`, in units of V.
-        - `bias`: constant current $b$. A neuron whose bias is above its threshold fires without
-            input.
+        - `bias`: constant current $b$, in units of V. A neuron whose bias is above its threshold
+            fires without input.
         - `reset_mode`: `"set"` (the default) or `"subtract"`, see above.
         - `v_init`: membrane potential at time 0. None (the default): `v_reset`.
 

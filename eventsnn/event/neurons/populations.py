@@ -66,8 +66,8 @@ class Populations(AbstractDrivable):
     def init_state(self, n: int) -> State:
         if n != sum(self.sizes):
             raise ValueError(
-                f"neuron has parts of {' + '.join(map(str, self.sizes))} neurons, "
-                f"but weights have columns for {n}."
+                f"neuron must have parts of {n} neurons in total, as the weights have, "
+                f"got {' + '.join(map(str, self.sizes))}."
             )
         return tuple(part.init_state(m) for part, m in zip(self.parts, self.sizes, strict=True))
 
