@@ -15,8 +15,9 @@ from typing import Any
 from ..harness import mnist, speed
 from ..harness.benchmark import Benchmark, count, option
 from ..harness.report import comparison, log
-from ..harness.worker import Worker, started
+from ..harness.worker import Worker, Workers, started
 from ..workers import files
+from ..workers.files import Arrays
 from . import problem
 from .tasks import TASKS
 
@@ -56,7 +57,7 @@ class ImageOptions(Options):
     data_dir: str | None = option(None, mnist.HELP, metavar="DIR")
 
 
-def load_images(options: Options) -> mnist.Images | None:
+def load_images(options: Options) -> Arrays | None:
     """Load MNIST, or a stand-in for a quick run; None for the regression."""
     if not isinstance(options, ImageOptions):
         return None
@@ -97,7 +98,7 @@ def of_seeds(name: str, runs: list[dict[str, float]]) -> dict[str, Any]:
 
 
 def measure(
-    workers: dict[str, Worker], opened: dict[str, Any], starts: list[Path], options: Options
+    workers: Workers, opened: dict[str, Any], starts: list[Path], steps: int, options: Options
 ) -> dict[str, Any]:
     """Measure all quantities; `starts` are the initial states of the seeds."""
     start, losses, runs, in_peer = {}, [], [], []
@@ -108,7 +109,7 @@ def measure(
         losses.append(first_losses(worker, starts[0]))
     result = speed.compare(workers, start, starts[0], options)
     ours, peer = workers["ours"], workers.get("peer")
-    steps, trained = opened["steps"], starts[0].with_name("trained.npz")
+    trained = starts[0].with_name("trained.npz")
     for initial in starts:
         runs.append(train_in_full(ours, initial, steps, trained))
         if peer is not None and not opened["peer"]["notes"]:
@@ -129,7 +130,7 @@ def run(options: Options) -> dict[str, Any]:
     """Start the workers and measure all quantities; each peer and loss has its own results."""
     task, images = TASKS[options.task], load_images(options)
     setting = replace(task.setting, loss=options.loss or task.setting.loss)
-    per_epoch = 1 if images is None else len(images.train_labels) // setting.batch
+    per_epoch = 1 if images is None else len(images["train_labels"]) // setting.batch
     steps = options.steps or task.epochs * per_epoch
     drawn, starts = max(options.n_batches(steps), N_COMPARED_BATCHES), []
     with started("discrete", options.peer) as (workers, folder):
@@ -137,10 +138,9 @@ def run(options: Options) -> dict[str, Any]:
         for seed in range(options.seeds):
             arrays = problem.start(setting, images, seed, drawn)
             starts.append(files.write(folder / f"start{seed}.npz", arrays))
-        opened: dict[str, Any] = {"steps": steps}
-        for name, worker in workers.items():
-            opened[name] = worker.request("open", problem=shared, setting=asdict(setting))
-        result = measure(workers, opened, starts, options)
+        opening = {"problem": shared, "setting": asdict(setting)}
+        opened = {name: worker.request("open", **opening) for name, worker in workers.items()}
+        result = measure(workers, opened, starts, steps, options)
     parts = (options.task, options.loss, options.peer)
     name = "-".join(part.replace("_", "-") for part in parts if part is not None)
     about = {"benchmark": name, "task": options.task, "loss": setting.loss, "peer": options.peer}

@@ -16,7 +16,6 @@ from eventsnn.discrete.trainable import trainable
 
 from ..workers.dispatch import Training
 from ..workers.files import Arrays
-from ..workers.protocol import methods, serve
 from .data import Chunk, Setting
 from .library import Library
 
@@ -77,12 +76,9 @@ def named(setting: Setting, model: discrete.Sequential) -> dict[str, Any]:
 
 def simulate(num_steps: int, model: Any, x: jax.Array, keys: jax.Array | None) -> Any:
     """Output spikes and membrane potentials, (time, batch, outputs); `x` has samples first."""
-
-    def one(x: jax.Array, key: jax.Array | None) -> Any:
-        steps = num_steps if x.ndim == 1 else None
-        return discrete.run(model, x, num_steps=steps, key=key)[:2]
-
-    return jax.vmap(one, in_axes=(0, None if keys is None else 0), out_axes=1)(x, keys)
+    if x.ndim == 2:
+        return discrete.run_batch(model, x, num_steps=num_steps, key=keys)[:2]
+    return discrete.run_batch(model, jnp.swapaxes(x, 0, 1), key=keys)[:2]
 
 
 def task_loss(setting: Setting, model: Any, batch: Any) -> jax.Array:
@@ -99,10 +95,11 @@ def predict(setting: Setting, model: Any, x: jax.Array) -> jax.Array:
     return jnp.swapaxes(membranes, 0, 1) if setting.beta is None else jnp.sum(spikes, axis=0)
 
 
-class Eventsnn(Library):
+class Commands(Library):
     """Hooks of eventsnn."""
 
     def _open(self, setting: Setting) -> dict[str, Any]:
+        prepare_cpu()
         self.initial, loss = build(setting), partial(task_loss, setting)
         self.named = partial(named, setting)
         spec = trainable(self.initial, *(("beta",) if setting.beta is None else ()))
@@ -140,8 +137,3 @@ class Eventsnn(Library):
 
     def _predict(self, x: np.ndarray) -> np.ndarray:
         return np.asarray(self.scores(self.training.model, jnp.asarray(x)))
-
-
-if __name__ == "__main__":
-    prepare_cpu()
-    serve(methods(Eventsnn()))

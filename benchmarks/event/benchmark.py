@@ -19,7 +19,7 @@ from typing import Any
 from ..harness import speed
 from ..harness.benchmark import Benchmark, count, option
 from ..harness.report import comparison, log
-from ..harness.worker import Worker, started
+from ..harness.worker import Worker, Workers, started
 from ..workers import files
 from .tasks import TASKS
 
@@ -49,21 +49,13 @@ def train_to_end(worker: Worker, initial: Path, steps: int, end: Path) -> dict[s
     return worker.request("evaluate")
 
 
-def first_loss(worker: Worker, initial: Path) -> float:
-    """Loss of the first batch, before any training."""
-    worker.request("load", path=initial)
-    return worker.request("train", first=0, steps=1)["loss"]
-
-
-def measure(
-    name: str, workers: dict[str, Worker], options: speed.Options, steps: int, folder: Path
-) -> dict[str, Any]:
+def measure(name: str, workers: Workers, options: speed.Options, folder: Path) -> dict[str, Any]:
     """Measure the speeds of a task at the start, and from the network trained by eventsnn."""
-    task, start, dtypes = TASKS[name], {}, DTYPES[name]
-    data, trained = folder / "start.npz", folder / "trained.npz"
-    files.write(data, task.draw(0, options.n_batches(steps)))
+    task, start = TASKS[name], {}
+    steps, trained = options.steps or task.steps, folder / "trained.npz"
+    data = files.write(folder / "start.npz", task.draw(0, options.n_batches(steps)))
     for who, worker in workers.items():
-        opening = {"task": name, "setting": task.setting, "dtype": dtypes[who]}
+        opening = {"task": name, "setting": task.setting, "dtype": DTYPES[name][who]}
         worker.request("open", problem=data, **opening)
         start[who] = speed.at_start(worker, who, data, options)
     scores = train_to_end(workers["ours"], data, steps, trained)
@@ -74,10 +66,9 @@ def measure(
 
 def run_regression(options: RegressionOptions) -> dict[str, Any]:
     """Measure all quantities of the regression."""
-    steps = options.steps or TASKS["ttfs-regression"].steps
     with started("event", options.peer) as (workers, folder):
-        result = measure("ttfs-regression", workers, options, steps, folder)
-        runs = []
+        result = measure("ttfs-regression", workers, options, folder)
+        steps, runs = result["training_steps"], []
         for seed in range(options.seeds):
             runs.append(workers["ours"].request("run_task", seed=seed, steps=steps))
             log(f"eventsnn run, seed {seed}: test error {runs[-1]['test_mae']:.3f} ms")
@@ -100,11 +91,11 @@ def describe_regression(result: dict[str, Any]) -> str:
 
 def run_yin_yang(options: speed.Options) -> dict[str, Any]:
     """Measure all quantities of Yin-Yang."""
-    steps = options.steps or TASKS["yin-yang"].steps
     with started("event", options.peer, ours=("ours", "ours_float32")) as (workers, folder):
-        result = measure("yin-yang", workers, options, steps, folder)
+        result = measure("yin-yang", workers, options, folder)
         for name, worker in workers.items():
-            result[f"{name}_first_loss"] = first_loss(worker, folder / "start.npz")
+            worker.request("load", path=folder / "start.npz")
+            result[f"{name}_first_loss"] = worker.request("train", first=0, steps=1)["loss"]
         for name, worker in workers.items():
             worker.request("load", path=folder / "trained.npz")
             result[f"{name}_test_accuracy"] = worker.request("evaluate")["test_accuracy"]

@@ -19,7 +19,7 @@ import numpy as np
 
 from ..harness.benchmark import Benchmark, count, option
 from ..harness.report import log, table
-from ..harness.worker import Worker, started
+from ..harness.worker import Workers, started
 from ..workers import files
 from ..workers.files import Arrays
 from . import cases, networks
@@ -63,7 +63,7 @@ def compare(ours: Arrays, theirs: Arrays) -> dict[str, float]:
     return found
 
 
-def solve(workers: dict[str, Worker], name: str, seed: int, folder: Path) -> dict[str, Arrays]:
+def solve(workers: Workers, name: str, seed: int, folder: Path) -> dict[str, Arrays]:
     """Return results and derivatives of one network by worker."""
     problem, solved = files.write(folder / "problem.npz", networks.make(name, seed)), {}
     for who, worker in workers.items():
@@ -73,7 +73,7 @@ def solve(workers: dict[str, Worker], name: str, seed: int, folder: Path) -> dic
     return solved
 
 
-def network_rows(workers: dict[str, Worker], name: str, seeds: int, folder: Path) -> list[Any]:
+def network_rows(workers: Workers, name: str, seeds: int, folder: Path) -> list[Any]:
     """Compute one row per quantity of a kind of network: the largest difference over the seeds.
 
     Networks without any spike count as a failure.

@@ -12,7 +12,7 @@ import eventsnn as esn
 
 from . import cases, networks
 from .alif import PeerALIF
-from .library import ONCE, SILENT, one_by_one, serve_library, shared_cases
+from .library import ONCE, SILENT, Solver, one_by_one, shared_cases
 
 # In the peer, LIF starts at 0, independently of its reset potential.
 NEURONS = {"LIF": partial(esn.LIF, v_init=0.0), "QIF": esn.QIF, "EIF": esn.EIF}
@@ -119,6 +119,4 @@ PROGRAMS = shared_cases(
     "pulse": lambda: build([[0.0], [1.5]], ALIF).ttfs(ONCE),
     "refractory": lambda: build([[0.0], [0.0]], RESTING).spikes(SILENT, 3),
 }
-
-if __name__ == "__main__":
-    serve_library(results_of, PROGRAMS, failure)
+Commands = partial(Solver, results_of, PROGRAMS, failure)

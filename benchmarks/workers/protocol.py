@@ -22,9 +22,7 @@ def answer(line: str, commands: Mapping[str, Handler]) -> dict[str, Any]:
         request = json.loads(line)
         name = request.pop("command")
         if name not in commands:
-            raise ValueError(
-                f"unknown command {name!r}; expected one of {', '.join(sorted(commands))}"
-            )
+            raise ValueError(f"command must be one of {', '.join(commands)}, got {name!r}.")
         return {"ok": True, **(commands[name](**request) or {})}
     except Exception as error:
         traceback.print_exc()
