@@ -361,13 +361,15 @@ def test_errors_of_a_curve_leave_out_its_first_step():
 
 
 @pytest.mark.parametrize("name", tasks.TASKS)
+@jax.enable_x64(False)
 @jax.numpy_dtype_promotion("standard")  # for Adam's bias correction, inside Optax
 def test_our_worker_trains_each_task(name, tmp_path):
     """Small layers; losses decrease, and the trained parameters are saved and loaded again."""
     shown = None if name == "membrane-regression" else mnist.synthetic()
     task = tasks.TASKS[name]
     sizes = (task.setting.sizes[0], *[20] * (len(task.setting.sizes) - 2), task.setting.sizes[-1])
-    setting = replace(task.setting, loss=task.losses[-1], sizes=sizes, num_steps=6)
+    loss = (task.setting.loss, *task.other_losses)[-1]
+    setting = replace(task.setting, loss=loss, sizes=sizes, num_steps=6)
     shared = discrete_problem.shared(setting, shown)
     start = write(tmp_path / "start.npz", discrete_problem.start(setting, shown, 0, 4))
     worker = Eventsnn()
@@ -393,7 +395,7 @@ def test_our_worker_trains_each_task(name, tmp_path):
 def test_an_environment_is_kept_unless_its_requirements_changed(tmp_path, monkeypatch):
     calls = []
     monkeypatch.setattr(environments.subprocess, "run", lambda command, **kw: calls.append(command))
-    python = environments.python_of(tmp_path / "eventax")
+    python = tmp_path / "eventax" / "bin" / "python"
     python.parent.mkdir(parents=True)
     python.touch()
     assert environments.ensure("eventax", tmp_path) == python

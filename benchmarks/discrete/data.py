@@ -87,8 +87,7 @@ class Data:
 
     def tests(self, size: int = 250) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """All test images with their classes, in batches of `size`."""
-        n = len(self.problem["test_labels"])
-        for begin in range(0, n, size):
+        for begin in range(0, len(self.problem["test_labels"]), size):
             at = slice(begin, begin + size)
             corners = self.problem["test_corners"][at] if self.setting.canvas else None
             yield self._images("test", at, corners)

@@ -11,15 +11,14 @@ results in float32 are a third column. There, the losses of the first batch, and
 of the trained network in both libraries, show that both compute the same.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from ..harness import speed
-from ..harness.benchmark import Benchmark, count, option
+from ..harness.benchmark import Benchmark
 from ..harness.report import comparison, log
-from ..harness.worker import Worker, Workers, started
+from ..harness.worker import Workers, started
 from ..workers import files
 from .tasks import TASKS
 
@@ -33,22 +32,6 @@ YIN_YANG_LABELS = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class RegressionOptions(speed.Options):
-    """Settings of the regression."""
-
-    seeds: int = count(5, "number of seeds of the error")
-    full_peer: bool = option(False, "train the peer to its end too", action="store_true")
-
-
-def train_to_end(worker: Worker, initial: Path, steps: int, end: Path) -> dict[str, float]:
-    """Train `steps` from the initial state, save the final state, and evaluate it."""
-    worker.request("load", path=initial)
-    worker.request("train", first=0, steps=steps)
-    worker.request("save", path=end)
-    return worker.request("evaluate")
-
-
 def measure(name: str, workers: Workers, options: speed.Options, folder: Path) -> dict[str, Any]:
     """Measure the speeds of a task at the start, and from the network trained by eventsnn."""
     task, start = TASKS[name], {}
@@ -58,13 +41,13 @@ def measure(name: str, workers: Workers, options: speed.Options, folder: Path) -
         opening = {"task": name, "setting": task.setting, "dtype": DTYPES[name][who]}
         worker.request("open", problem=data, **opening)
         start[who] = speed.at_start(worker, who, data, options)
-    scores = train_to_end(workers["ours"], data, steps, trained)
+    scores = speed.train_to_end(workers["ours"], data, trained, steps=steps)
     log(f"ours after {steps} steps: {scores}")
     speeds = speed.compare(workers, start, trained, options)
     return {"peer": options.peer, "training_steps": steps} | speeds
 
 
-def run_regression(options: RegressionOptions) -> dict[str, Any]:
+def run_regression(options: speed.SeedOptions) -> dict[str, Any]:
     """Measure all quantities of the regression."""
     with started("event", options.peer) as (workers, folder):
         result = measure("ttfs-regression", workers, options, folder)
@@ -77,7 +60,7 @@ def run_regression(options: RegressionOptions) -> dict[str, Any]:
         result["ours_run_steps_per_second"] = median(speeds)
         if options.full_peer and "peer" in workers:
             peer, start, end = workers["peer"], folder / "start.npz", folder / "peer.npz"
-            result["peer_test_mae"] = train_to_end(peer, start, steps, end)["test_mae"]
+            result["peer_test_mae"] = speed.train_to_end(peer, start, end, steps=steps)["test_mae"]
             rates = [speed.block_rate(peer, end, options.peer_block) for _ in range(options.rounds)]
             result["peer_own_end_steps_per_second"] = median(rates)
     return result
@@ -113,8 +96,8 @@ BENCHMARKS = {
         "steps/s at start and end, compile time, memory, error; also of a peer",
         run_regression,
         describe_regression,
-        full=RegressionOptions(our_block=100, peer_block=10),
-        quick=RegressionOptions(our_block=20, peer_block=2, rounds=2, steps=40, seeds=1),
+        full=speed.SeedOptions(our_block=100, peer_block=10, seeds=5),
+        quick=speed.SeedOptions(our_block=20, peer_block=2, rounds=2, steps=40, seeds=1),
         choices={"peer": ("eventax",)},
     ),
     "yin-yang": Benchmark(

@@ -75,8 +75,8 @@ class Commands:
         jax.config.update("jax_enable_x64", dtype == "float64")
         p = self._problem = files.read(problem)
         self._task = Regression() if task == "ttfs-regression" else YinYang()
-        self._score = partial(shared.score, task, y=p["y_test"], t_max=setting["t_max"])
         self._t_max, (rows, n) = setting["t_max"], p["mask"].shape
+        self._score = partial(shared.score, task, y=p["y_test"], t_max=self._t_max)
         # `load` replaces the random weights by those of the problem.
         self._model = self._task.network(
             p["mask"],
@@ -96,39 +96,36 @@ class Commands:
         optimiser = optax.adam(setting["learning_rate"])
         self._fresh = optimiser.init(eqx.filter(self._model, eqx.is_inexact_array))
 
-        @eqx.filter_value_and_grad
-        def value_and_grad(model, in_times, targets):
-            return self._task.loss(jax.vmap(model.ttfs)(in_times), targets, setting)
-
         @eqx.filter_jit
-        def step(model, adam, in_times, targets):
-            loss, grad = value_and_grad(model, in_times, targets)
+        def step(state, in_times, targets):
+            model, adam = state
+            loss, grad = eqx.filter_value_and_grad(
+                lambda model: self._task.loss(jax.vmap(model.ttfs)(in_times), targets, setting)
+            )(model)
             updates, adam = optimiser.update(grad, adam, params=eqx.filter(model, eqx.is_array))
-            return eqx.apply_updates(model, updates), adam, loss
+            return (eqx.apply_updates(model, updates), adam), loss
 
         self._step = step
 
     def load(self, path: str) -> None:
-        self._model, self._adam = shared.read(path, self._model, self._fresh, parameters)
+        self._state = shared.read(path, self._model, self._fresh, parameters)
 
     def save(self, path: str) -> None:
-        shared.write(path, (self._model, self._adam), parameters)
+        shared.write(path, self._state, parameters)
 
     def train(self, first: int, steps: int) -> dict[str, Any]:
         """Train steps `first` to `first + steps` and wait for their completion."""
         start = time.perf_counter()
         for i in range(first, first + steps):
             in_times = self._task.in_times(self._x[i], self._t_max)
-            self._model, self._adam, loss = self._step(
-                self._model, self._adam, in_times, self._y[i]
-            )
-        jax.block_until_ready((self._model, self._adam, loss))
+            self._state, loss = self._step(self._state, in_times, self._y[i])
+        jax.block_until_ready((self._state, loss))
         return {"seconds": time.perf_counter() - start, "loss": float(loss)}
 
     def evaluate(self) -> dict[str, float]:
         """Test error or accuracy."""
         in_times = self._task.in_times(jnp.asarray(self._problem["x_test"]), self._t_max)
-        times = eqx.filter_jit(lambda model, x: jax.vmap(model.ttfs)(x))(self._model, in_times)
+        times = eqx.filter_jit(lambda model, x: jax.vmap(model.ttfs)(x))(self._state[0], in_times)
         return self._score(np.asarray(times))
 
 

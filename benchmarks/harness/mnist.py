@@ -23,10 +23,10 @@ def folder_of(given: str | None) -> str:
     return folder
 
 
-def read(folder: str) -> Arrays:
+def read(given: str | None) -> Arrays:
     """Read the four MNIST files from the folder or its subfolder `mnist`."""
     try:
-        train, test = mnist.read(folder)
+        train, test = mnist.read(folder_of(given))
     except (OSError, ValueError) as error:
         raise DataError(str(error)) from error
     return dict(zip(NAMES, (*train, *test), strict=True))

@@ -37,6 +37,14 @@ class Options:
         return max(steps, self.our_block, self.peer_block)
 
 
+@dataclass(frozen=True, kw_only=True)
+class SeedOptions(Options):
+    """Settings of a comparison with full trainings of several seeds."""
+
+    seeds: int = count(1, "number of seeds to train in full")
+    full_peer: bool = option(False, "train the peer to its end too", action="store_true")
+
+
 def at_start(worker: Worker, name: str, initial: Path, options: Options) -> Values:
     """Train the first block twice: the first call compiles, the second is timed."""
     steps = options.block(name)
@@ -49,6 +57,14 @@ def block_rate(worker: Worker, initial: Path, steps: int) -> float:
     """Training steps per second over one block, from a saved state."""
     worker.request("load", path=initial)
     return steps / worker.request("train", first=0, steps=steps)["seconds"]
+
+
+def train_to_end(worker: Worker, initial: Path, trained: Path, **training: int) -> Values:
+    """Train from the initial state, save the final state, and evaluate it."""
+    worker.request("load", path=initial)
+    seconds = worker.request("train", first=0, **training)["seconds"]
+    worker.request("save", path=trained)
+    return {"train_seconds": seconds} | worker.request("evaluate")
 
 
 def compare(workers: Workers, start: Values, initial: Path, options: Options) -> Values:

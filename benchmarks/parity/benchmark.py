@@ -63,16 +63,6 @@ def compare(ours: Arrays, theirs: Arrays) -> dict[str, float]:
     return found
 
 
-def solve(workers: Workers, name: str, seed: int, folder: Path) -> dict[str, Arrays]:
-    """Return results and derivatives of one network by worker."""
-    problem, solved = files.write(folder / "problem.npz", networks.make(name, seed)), {}
-    for who, worker in workers.items():
-        out = folder / f"{who}.npz"
-        worker.request("solve", name=name, problem=problem, out=out)
-        solved[who] = files.read(out)
-    return solved
-
-
 def network_rows(workers: Workers, name: str, seeds: int, folder: Path) -> list[Any]:
     """Compute one row per quantity of a kind of network: the largest difference over the seeds.
 
@@ -80,7 +70,10 @@ def network_rows(workers: Workers, name: str, seeds: int, folder: Path) -> list[
     """
     found, spikes, rows = {}, 0, []
     for seed in range(seeds):
-        solved = solve(workers, name, seed, folder)
+        problem, solved = files.write(folder / "problem.npz", networks.make(name, seed)), {}
+        for who, worker in workers.items():
+            worker.request("solve", name=name, problem=problem, out=folder / f"{who}.npz")
+            solved[who] = files.read(folder / f"{who}.npz")
         spikes += int(np.isfinite(solved["ours"]["spikes"]).sum())
         for quantity, apart in compare(solved["ours"], solved["peer"]).items():
             found[quantity] = max(found.get(quantity, 0.0), apart)

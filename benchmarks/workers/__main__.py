@@ -6,6 +6,6 @@ The commands are the public methods of an object made by `Commands` of the modul
 import importlib
 import sys
 
-from .protocol import methods, serve
+from .protocol import serve
 
-serve(methods(importlib.import_module(sys.argv[1]).Commands()))
+serve(importlib.import_module(sys.argv[1]).Commands())
