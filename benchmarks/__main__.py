@@ -10,11 +10,12 @@ from pathlib import Path
 from subprocess import CalledProcessError
 from typing import Any, NoReturn
 
+from eventsnn.tasks import DataError
+
 from .discrete import benchmark as discrete
 from .event import benchmark as event
 from .harness import machine, report
 from .harness.benchmark import Benchmark
-from .harness.mnist import DataError
 from .harness.worker import WorkerError
 from .parity import benchmark as parity
 from .quality import benchmark as quality

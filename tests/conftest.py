@@ -11,6 +11,7 @@ import threading
 import time
 
 import jax
+import numpy as np
 import psutil
 import pytest
 
@@ -24,6 +25,11 @@ gc.set_threshold(200_000, 50, 1000)
 GB_PER_WORKER = 2  # maximum
 GB_OF_PROGRAMS = 1.2  # programs and all other memory of a worker; above it, programs are dropped
 MEMORY = pytest.StashKey["Memory"]()
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 `fixtures/make_encoders.py` regenerates `fixtures/encoders.npz`.
 """
 
-import pathlib
 import re
 from functools import partial
 
@@ -13,9 +12,9 @@ import numpy as np
 import pytest
 
 from eventsnn import encoders
+from helpers.recorded import recorded
 
-with np.load(pathlib.Path(__file__).parent / "fixtures" / "encoders.npz") as _file:
-    SNNTORCH = dict(_file)
+SNNTORCH = recorded("encoders.npz")
 STEPS = int(SNNTORCH["steps"])
 X, XS, LABELS = (jnp.asarray(SNNTORCH[name]) for name in ("x", "xs", "labels"))
 

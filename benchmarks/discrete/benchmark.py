@@ -13,9 +13,9 @@ from statistics import median
 from typing import Any
 
 from ..harness import mnist, speed
-from ..harness.benchmark import Benchmark, count, option
+from ..harness.benchmark import Benchmark, option
 from ..harness.report import comparison, log
-from ..harness.worker import Worker, started
+from ..harness.worker import Worker, Workers, started
 from ..workers import files
 from . import problem
 from .tasks import TASKS
@@ -39,12 +39,10 @@ SCORE_LABELS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(speed.Options):
+class Options(speed.SeedOptions):
     """Settings of the benchmark; `loss` is by default that of the task."""
 
     task: str
-    seeds: int = count(1, "number of seeds to train in full")
-    full_peer: bool = option(False, "train the peer to its end too", action="store_true")
     loss: str | None = option(None, "loss of the task; default: the first")
     quick: bool = False
 
@@ -56,48 +54,23 @@ class ImageOptions(Options):
     data_dir: str | None = option(None, mnist.HELP, metavar="DIR")
 
 
-def load_images(options: Options) -> mnist.Images | None:
-    """Load MNIST, or a stand-in for a quick run; None for the regression."""
-    if not isinstance(options, ImageOptions):
-        return None
-    return mnist.synthetic() if options.quick else mnist.read(mnist.folder_of(options.data_dir))
-
-
-def first_losses(worker: Worker, initial: Path) -> list[float]:
-    """Return the losses of the first batches, before any training."""
-    worker.request("load", path=initial)
-    return worker.request("losses", first=0, steps=N_COMPARED_BATCHES)["losses"]
-
-
 def train_in_full(worker: Worker, initial: Path, steps: int, trained: Path) -> dict[str, float]:
     """Train from one initial state to the end, save the result, and evaluate it."""
-    worker.request("load", path=initial)
     last = max(1, round(MEAN_OF_LAST * steps))
-    seconds = worker.request("train", first=0, steps=steps, mean_last=last)["seconds"]
-    worker.request("save", path=trained)
-    scores = worker.request("evaluate") | worker.request("evaluate_mean")
-    log(", ".join(f"{name} {value:.4g}" for name, value in scores.items()))
-    return {"train_seconds": seconds} | scores
-
-
-def score_in_peer(peer: Worker, initial: Path, trained: Path) -> dict[str, float]:
-    """Evaluate the network trained by eventsnn in the peer, with the data of the initial state."""
-    for path in (initial, trained):
-        peer.request("load", path=path)
-    return peer.request("evaluate")
+    found = speed.train_to_end(worker, initial, trained, steps=steps, mean_last=last)
+    found |= worker.request("evaluate_mean")
+    log(", ".join(f"{name} {value:.4g}" for name, value in found.items()))
+    return found
 
 
 def of_seeds(name: str, runs: list[dict[str, float]]) -> dict[str, Any]:
     """Values of all seeds of one library, and their medians."""
-    result: dict[str, Any] = {}
-    for key in runs[0]:
-        values = [run[key] for run in runs]
-        result |= {f"{name}_{key}": values, f"{name}_{key}_median": median(values)}
-    return result
+    found = {f"{name}_{key}": [run[key] for run in runs] for key in runs[0]}
+    return found | {f"{key}_median": median(values) for key, values in found.items()}
 
 
 def measure(
-    workers: dict[str, Worker], opened: dict[str, Any], starts: list[Path], options: Options
+    workers: Workers, opened: dict[str, Any], starts: list[Path], steps: int, options: Options
 ) -> dict[str, Any]:
     """Measure all quantities; `starts` are the initial states of the seeds."""
     start, losses, runs, in_peer = {}, [], [], []
@@ -105,14 +78,18 @@ def measure(
         start[name] = speed.at_start(worker, name, starts[0], options)
         if not opened[name]["compiles"]:
             start[name]["compile_seconds"] = None
-        losses.append(first_losses(worker, starts[0]))
+        worker.request("load", path=starts[0])
+        losses.append(worker.request("losses", first=0, steps=N_COMPARED_BATCHES)["losses"])
     result = speed.compare(workers, start, starts[0], options)
     ours, peer = workers["ours"], workers.get("peer")
-    steps, trained = opened["steps"], starts[0].with_name("trained.npz")
+    trained = starts[0].with_name("trained.npz")
     for initial in starts:
         runs.append(train_in_full(ours, initial, steps, trained))
         if peer is not None and not opened["peer"]["notes"]:
-            in_peer.append(score_in_peer(peer, initial, trained))
+            # The data of the initial state, then the parameters of the network trained by eventsnn.
+            for path in (initial, trained):
+                peer.request("load", path=path)
+            in_peer.append(peer.request("evaluate"))
     result |= of_seeds("ours", runs)
     if peer is not None:
         pairs = zip(*losses, strict=True)
@@ -127,9 +104,11 @@ def measure(
 
 def run(options: Options) -> dict[str, Any]:
     """Start the workers and measure all quantities; each peer and loss has its own results."""
-    task, images = TASKS[options.task], load_images(options)
+    task, images = TASKS[options.task], None
+    if isinstance(options, ImageOptions):
+        images = mnist.synthetic() if options.quick else mnist.read(options.data_dir)
     setting = replace(task.setting, loss=options.loss or task.setting.loss)
-    per_epoch = 1 if images is None else len(images.train_labels) // setting.batch
+    per_epoch = 1 if images is None else len(images["train_labels"]) // setting.batch
     steps = options.steps or task.epochs * per_epoch
     drawn, starts = max(options.n_batches(steps), N_COMPARED_BATCHES), []
     with started("discrete", options.peer) as (workers, folder):
@@ -137,10 +116,9 @@ def run(options: Options) -> dict[str, Any]:
         for seed in range(options.seeds):
             arrays = problem.start(setting, images, seed, drawn)
             starts.append(files.write(folder / f"start{seed}.npz", arrays))
-        opened: dict[str, Any] = {"steps": steps}
-        for name, worker in workers.items():
-            opened[name] = worker.request("open", problem=shared, setting=asdict(setting))
-        result = measure(workers, opened, starts, options)
+        opening = {"problem": shared, "setting": asdict(setting)}
+        opened = {name: worker.request("open", **opening) for name, worker in workers.items()}
+        result = measure(workers, opened, starts, steps, options)
     parts = (options.task, options.loss, options.peer)
     name = "-".join(part.replace("_", "-") for part in parts if part is not None)
     about = {"benchmark": name, "task": options.task, "loss": setting.loss, "peer": options.peer}
@@ -166,7 +144,7 @@ def benchmark(name: str) -> Benchmark:
     ours, peer = task.blocks
     full = kind(task=name, seeds=task.seeds, our_block=ours, peer_block=peer)
     quick = replace(full, seeds=1, our_block=4, peer_block=2, rounds=2, steps=8, quick=True)
-    choices = {"peer": task.peers, "loss": task.losses}
+    choices = {"peer": task.peers, "loss": (task.setting.loss, *task.other_losses)}
     return Benchmark(task.text, run, describe, full, quick, choices)
 
 

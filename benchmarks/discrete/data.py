@@ -7,7 +7,7 @@ so that every environment can run this module.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -36,7 +36,7 @@ class Setting:
     recurrent: bool = False
     dropout: float = 0.0
     test_pass: bool = False
-    canvas: int | None = None
+    canvas: int = 0
 
 
 class Chunk(NamedTuple):
@@ -54,13 +54,13 @@ class Chunk(NamedTuple):
 
 
 def frames(images: np.ndarray, corners: np.ndarray, side: int) -> np.ndarray:
-    """Place images (batch, h, w) at `corners` (batch, time, 2) of squares (batch, time, side^2)."""
-    (n, times, _), (_, height, width) = corners.shape, images.shape
-    canvas = np.zeros((n, times, side, side), images.dtype)
-    for i, t in np.ndindex(n, times):
-        top, left = corners[i, t]
-        canvas[i, t, top : top + height, left : left + width] = images[i]
-    return canvas.reshape(n, times, side * side)
+    """Place images (*batch, h, w) at corners (*batch, time, 2): (*batch, time, side^2)."""
+    shape, (height, width) = corners.shape[:-1], images.shape[-2:]
+    canvas = np.zeros((*shape, side, side), images.dtype)
+    for at in np.ndindex(shape):
+        top, left = corners[at]
+        canvas[at][top : top + height, left : left + width] = images[at[:-1]]
+    return canvas.reshape(*shape, side * side)
 
 
 class Data:
@@ -70,7 +70,7 @@ class Data:
         self.setting, self.problem = setting, read(problem)
         self.drawn: Arrays = {}
         # Frames are large, so only a few batches of them are made together.
-        self.largest_chunk = 30 if setting.canvas is None else 4
+        self.largest_chunk = 4 if setting.canvas else 30
 
     def load(self, path: str) -> Arrays:
         """Load the parameters of a start file, and its order of samples if there is one."""
@@ -87,12 +87,10 @@ class Data:
 
     def tests(self, size: int = 250) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """All test images with their classes, in batches of `size`."""
-        n = len(self.problem["test_labels"])
-        for begin in range(0, n, size):
-            at = np.arange(begin, min(begin + size, n))[None]
+        for begin in range(0, len(self.problem["test_labels"]), size):
+            at = slice(begin, begin + size)
             corners = self.problem["test_corners"][at] if self.setting.canvas else None
-            x, y = self._images("test", at, corners)
-            yield x[0], y[0]
+            yield self._images("test", at, corners)
 
     def _chunk(self, steps: slice) -> Chunk:
         if self.setting.loss == "mse":
@@ -104,14 +102,9 @@ class Data:
             return Chunk(x, y)
         return Chunk(x, y, *self._images("test", self.drawn["test_order"][steps], None))
 
-    def _images(
-        self, kind: str, index: np.ndarray, corners: np.ndarray | None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Flat images between 0 and 1, moving if there is a canvas, and their classes."""
-        pixels, labels = self.problem[f"{kind}_images"], self.problem[f"{kind}_labels"]
-        if self.setting.canvas is None or corners is None:
-            x = pixels[index].reshape(*index.shape, -1)
-        else:
-            pairs = zip(index, corners, strict=True)
-            x = np.stack([frames(pixels[i], c, self.setting.canvas) for i, c in pairs])
-        return x.astype(np.float32) / np.float32(255), labels[index].astype(np.int32)
+    def _images(self, kind: str, index: Any, corners: np.ndarray | None) -> Any:
+        """Flat images between 0 and 1, moving if there are corners, and their classes."""
+        x, y = self.problem[f"{kind}_images"][index], self.problem[f"{kind}_labels"][index]
+        still = x.reshape(*y.shape, -1)
+        x = still if corners is None else frames(x, corners, self.setting.canvas)
+        return x.astype(np.float32) / np.float32(255), y.astype(np.int32)

@@ -31,12 +31,11 @@ def mse_count(spikes: Any, membranes: Any, y: jax.Array) -> jax.Array:
     return jnp.mean((jnp.sum(spikes, axis=0) - wanted) ** 2) / len(spikes)
 
 
-def mse_membrane(spikes: Any, membranes: Any, y: jax.Array) -> jax.Array:
-    return jnp.mean((membranes - targets(y, 1.05, 0.2)) ** 2)
-
-
+# Functions of spikes, membrane potentials (both time first) and classes.
 LOSSES: dict[str, Callable[..., jax.Array]] = {
-    f.__name__: f for f in (ce_membrane, mse_count, mse_membrane)
+    "ce_membrane": ce_membrane,
+    "mse_count": mse_count,
+    "mse_membrane": lambda _, membranes, y: jnp.mean((membranes - targets(y, 1.05, 0.2)) ** 2),
 }
 
 

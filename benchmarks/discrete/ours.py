@@ -1,8 +1,7 @@
-"""Worker of eventsnn for the discrete-time tasks: `discrete.run` and `train.make_step`."""
+"""Worker of eventsnn for the discrete-time tasks: networks of its own tasks, `train.make_step`."""
 
 from collections.abc import Callable
 from functools import partial
-from itertools import pairwise
 from typing import Any
 
 import equinox as eqx
@@ -10,13 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from eventsnn import discrete, losses, surrogates
+from eventsnn import discrete, losses, tasks
 from eventsnn.cpu import prepare_cpu
 from eventsnn.discrete.trainable import trainable
 
 from ..workers.dispatch import Training
 from ..workers.files import Arrays
-from ..workers.protocol import methods, serve
 from .data import Chunk, Setting
 from .library import Library
 
@@ -31,85 +29,55 @@ LOSSES: dict[str, Callable[..., jax.Array]] = {
 }
 
 
-def linear(n_in: int, n_out: int) -> eqx.nn.Linear:
-    return eqx.nn.Linear(n_in, n_out, dtype=jnp.float32, key=jax.random.key(0))
-
-
-def cell(setting: Setting, n: int, last: bool) -> Any:
-    """Neurons of a layer; in the regression the last layer only integrates."""
-    if setting.beta is None:
-        beta, threshold = jnp.zeros(n, jnp.float32), jnp.ones(n, jnp.float32)
-        if last:
-            return discrete.LeakyIntegrator(beta)
-        return discrete.Leaky(beta, threshold=threshold, surrogate=surrogates.FastSigmoid())
-    beta, threshold = jnp.float32(setting.beta), jnp.float32(1)
-    if not setting.recurrent:
-        return discrete.Leaky(beta, threshold=threshold)
-    return discrete.RLeaky(beta, linear(n, n), threshold=threshold)
-
-
 def build(setting: Setting) -> discrete.Sequential:
-    """Build the network, with dropout, if any, after the first linear layer."""
-    layers: list[Any] = []
-    for i, (n_in, n_out) in enumerate(pairwise(setting.sizes), 1):
-        layers.append(linear(n_in, n_out))
-        if setting.dropout and i == 1:
-            layers.append(eqx.nn.Dropout(setting.dropout))
-        layers.append(cell(setting, n_out, last=i == len(setting.sizes) - 1))
-    return discrete.Sequential(layers)
+    """Build the network of the task. Loading a start file replaces its random parameters."""
+    key, n_hidden = jax.random.key(0), setting.sizes[1]
+    if setting.beta is None:
+        return tasks.MembraneRegression(n_hidden=n_hidden).build(key)
+    still = tasks.RLeakyClassification if setting.recurrent else tasks.LeakyClassification
+    task = (tasks.MovingMNIST if setting.canvas else still)(beta=setting.beta, n_hidden=n_hidden)
+    return task.build(key, (28, 28))
 
 
 def named(setting: Setting, model: discrete.Sequential) -> dict[str, Any]:
     """Parameters by their names in the start file."""
-    layers = [layer for layer in model.layers if not isinstance(layer, eqx.nn.Dropout)]
+    layers = [layer for layer in model.layers if isinstance(layer, eqx.nn.Linear)]
+    cells: list[Any] = [layer for layer in model.layers if isinstance(layer, discrete.AbstractCell)]
     found: dict[str, Any] = {}
-    for i, (layer, neurons) in enumerate(zip(layers[::2], layers[1::2], strict=True), 1):
+    for i, (layer, neurons) in enumerate(zip(layers, cells, strict=True), 1):
         found |= {f"weight_{i}": layer.weight, f"bias_{i}": layer.bias}
         if setting.recurrent:
             feedback = neurons.feedback
             found |= {f"feedback_weight_{i}": feedback.weight, f"feedback_bias_{i}": feedback.bias}
         if setting.beta is None:
-            found[f"beta_{i}"] = neurons.beta
-            if isinstance(neurons, discrete.Leaky):
-                found[f"threshold_{i}"] = neurons.threshold
+            found |= {f"beta_{i}": neurons.beta, f"threshold_{i}": neurons.threshold}
     return found
 
 
 def simulate(num_steps: int, model: Any, x: jax.Array, keys: jax.Array | None) -> Any:
-    """Output spikes and membrane potentials, (time, batch, outputs); `x` has samples first."""
-
-    def one(x: jax.Array, key: jax.Array | None) -> Any:
-        steps = num_steps if x.ndim == 1 else None
-        return discrete.run(model, x, num_steps=steps, key=key)[:2]
-
-    return jax.vmap(one, in_axes=(0, None if keys is None else 0), out_axes=1)(x, keys)
+    """Output spikes and membrane potentials, time first, without dropout if `keys` is None."""
+    model = eqx.nn.inference_mode(model, keys is None)
+    if x.ndim == 2:
+        return discrete.run_batch(model, x, num_steps=num_steps, key=keys)[:2]
+    return discrete.run_batch(model, jnp.swapaxes(x, 0, 1), key=keys)[:2]
 
 
 def task_loss(setting: Setting, model: Any, batch: Any) -> jax.Array:
     """Loss of a batch (x, y, keys); keys are None without dropout."""
     x, y, keys = batch
-    model = eqx.nn.inference_mode(model, keys is None)
     return LOSSES[setting.loss](*simulate(setting.num_steps, model, x, keys), y)
 
 
-def predict(setting: Setting, model: Any, x: jax.Array) -> jax.Array:
-    """Numbers of spikes or, for the regression, membrane potentials."""
-    model = eqx.nn.inference_mode(model)
-    spikes, membranes = simulate(setting.num_steps, model, x, None)
-    return jnp.swapaxes(membranes, 0, 1) if setting.beta is None else jnp.sum(spikes, axis=0)
-
-
-class Eventsnn(Library):
+class Commands(Library):
     """Hooks of eventsnn."""
 
     def _open(self, setting: Setting) -> dict[str, Any]:
-        self.initial, loss = build(setting), partial(task_loss, setting)
-        self.named = partial(named, setting)
+        prepare_cpu()
+        self.setting, self.initial, self.named = setting, build(setting), partial(named, setting)
+        loss = partial(task_loss, setting)
+        self.loss = eqx.filter_jit(loss)
         spec = trainable(self.initial, *(("beta",) if setting.beta is None else ()))
-        rate, batch = setting.learning_rate, setting.batch
-        self.training = Training(loss, self.initial, spec, rate, batch)
-        self.loss_alone = eqx.filter_jit(loss)
-        self.scores = eqx.filter_jit(partial(predict, setting))
+        self.training = Training(loss, self.initial, spec, setting.learning_rate, setting.batch)
         self.key = jax.random.key(0) if setting.dropout else None
         return {}
 
@@ -136,12 +104,10 @@ class Eventsnn(Library):
 
     def _loss(self, x: np.ndarray, y: np.ndarray) -> float:
         batch = jnp.asarray(x), jnp.asarray(y), None
-        return float(self.loss_alone(self.training.model, batch))
+        return float(self.loss(self.training.model, batch))
 
     def _predict(self, x: np.ndarray) -> np.ndarray:
-        return np.asarray(self.scores(self.training.model, jnp.asarray(x)))
-
-
-if __name__ == "__main__":
-    prepare_cpu()
-    serve(methods(Eventsnn()))
+        model, num_steps = self.training.model, self.setting.num_steps
+        spikes, membranes = simulate(num_steps, model, jnp.asarray(x), None)
+        out = jnp.swapaxes(membranes, 0, 1) if self.setting.beta is None else spikes.sum(axis=0)
+        return np.asarray(out)

@@ -16,7 +16,6 @@ import jaxpike as jp  # pyright: ignore[reportMissingImports]
 import numpy as np
 
 from ..workers.files import Arrays
-from ..workers.protocol import methods, serve
 from .data import Setting
 from .jax_training import JaxPeer
 
@@ -71,7 +70,7 @@ def weights(net: Net) -> list[Any]:
     return list(net.named().values())
 
 
-class Jaxpike(JaxPeer):
+class Commands(JaxPeer):
     """Hooks of jaxpike."""
 
     def _open(self, setting: Setting) -> dict[str, Any]:
@@ -96,7 +95,3 @@ class Jaxpike(JaxPeer):
     def _parameters(self) -> Arrays:
         gain = np.float32(self.gain)
         return {name: np.asarray(value) * gain for name, value in self.trained.named().items()}
-
-
-if __name__ == "__main__":
-    serve(methods(Jaxpike()))

@@ -15,7 +15,6 @@ from snntorch import functional, surrogate  # pyright: ignore[reportMissingImpor
 from torch import nn  # pyright: ignore[reportMissingImports]
 
 from ..workers.files import Arrays
-from ..workers.protocol import methods, serve
 from .data import Chunk, Setting
 from .library import Library
 
@@ -42,7 +41,7 @@ class Net(nn.Module):
     def __init__(self, setting: Setting) -> None:
         super().__init__()
         self.num_steps, self.recurrent = setting.num_steps, setting.recurrent
-        self.moving = setting.canvas is not None or setting.beta is None
+        self.moving = setting.canvas > 0 or setting.beta is None
         self.linear = nn.ModuleList(nn.Linear(*sizes) for sizes in pairwise(setting.sizes))
         self.neurons = nn.ModuleList(neurons(setting, i) for i in range(1, len(setting.sizes)))
         self.dropout = nn.Dropout(setting.dropout) if setting.dropout else nn.Identity()
@@ -65,25 +64,16 @@ class Net(nn.Module):
         return torch.stack(spikes), torch.stack(membranes)
 
 
-def cross_entropy_of_each_step(membranes: Any, targets: Any) -> Any:
-    """Loss of the tutorial: the sum of the cross-entropy over the time steps."""
-    loss, total = nn.CrossEntropyLoss(), torch.zeros(1)
-    for membrane in membranes:
-        total = total + loss(membrane, targets)
-    return total
-
-
-def loss_of(name: str) -> Any:
-    """Return `(spikes, membranes, targets) -> loss`, with snnTorch's own functions if available."""
-    if name == "mse_count":
-        count = functional.mse_count_loss(correct_rate=0.8, incorrect_rate=0.2)
-        return lambda spikes, membranes, y: count(spikes, y)
-    membrane = {
-        "ce_membrane": cross_entropy_of_each_step,
-        "mse_membrane": functional.mse_membrane_loss(on_target=1.05, off_target=0.2),
-        "mse": nn.MSELoss(),
-    }[name]
-    return lambda spikes, membranes, y: membrane(membranes, y)
+CE, MSE = nn.CrossEntropyLoss(), nn.MSELoss()
+COUNT = functional.mse_count_loss(correct_rate=0.8, incorrect_rate=0.2)
+MEMBRANE = functional.mse_membrane_loss(on_target=1.05, off_target=0.2)
+# Functions of spikes, membranes and targets; "ce_membrane" is the sum over the time steps.
+LOSSES: dict[str, Any] = {
+    "ce_membrane": lambda spikes, membranes, y: sum(CE(membrane, y) for membrane in membranes),
+    "mse_count": lambda spikes, membranes, y: COUNT(spikes, y),
+    "mse_membrane": lambda spikes, membranes, y: MEMBRANE(membranes, y),
+    "mse": lambda spikes, membranes, y: MSE(membranes, y),
+}
 
 
 def tensor(array: np.ndarray | None) -> Any:
@@ -95,12 +85,12 @@ def tensor(array: np.ndarray | None) -> Any:
     return converted.long() if array.dtype == np.int32 else converted
 
 
-class SnnTorch(Library):
+class Commands(Library):
     """Hooks of snnTorch."""
 
     def _open(self, setting: Setting) -> dict[str, Any]:
         self.rate, self.curve = setting.learning_rate, setting.beta is None
-        self.net, self.loss = Net(setting), loss_of(setting.loss)
+        self.net, self.loss = Net(setting), LOSSES[setting.loss]
         return {"compiles": False, "threads": torch.get_num_threads()}
 
     def _named(self) -> dict[str, Any]:
@@ -144,17 +134,15 @@ class SnnTorch(Library):
                     test_losses.append(self.loss(*self.net(test_x), test_y).item())
         return losses, test_losses
 
-    def _loss(self, x: np.ndarray, y: np.ndarray) -> float:
+    def _outputs(self, x: np.ndarray) -> Any:
+        """Spikes and membranes, without dropout and gradients."""
         self.net.eval()
         with torch.no_grad():
-            return self.loss(*self.net(tensor(x)), tensor(y)).item()
+            return self.net(tensor(x))
+
+    def _loss(self, x: np.ndarray, y: np.ndarray) -> float:
+        return self.loss(*self._outputs(x), tensor(y)).item()
 
     def _predict(self, x: np.ndarray) -> np.ndarray:
-        self.net.eval()
-        with torch.no_grad():
-            spikes, membranes = self.net(tensor(x))
+        spikes, membranes = self._outputs(x)
         return np.swapaxes(membranes.numpy(), 0, 1) if self.curve else spikes.sum(0).numpy()
-
-
-if __name__ == "__main__":
-    serve(methods(SnnTorch()))

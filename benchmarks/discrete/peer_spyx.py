@@ -14,7 +14,6 @@ import spyx  # pyright: ignore[reportMissingImports]
 from flax import nnx  # pyright: ignore[reportMissingImports]
 
 from ..workers.files import Arrays
-from ..workers.protocol import methods, serve
 from .data import Setting
 from .jax_training import JaxPeer
 
@@ -59,11 +58,11 @@ class Net(nnx.Module):
         return jax.lax.scan(step, start, None, self.num_steps)[1]
 
 
-class Spyx(JaxPeer):
+class Commands(JaxPeer):
     """Hooks of spyx."""
 
     def _open(self, setting: Setting) -> dict[str, Any]:
-        self.sizes, self.recurrent = setting.sizes, setting.recurrent
+        self.recurrent = setting.recurrent
         trained = nnx.All(nnx.Param, lambda path, _: "beta" not in path)
         graph, self.state, rest = nnx.split(Net(setting), trained, ...)
 
@@ -89,14 +88,5 @@ class Spyx(JaxPeer):
         self._start(self.state)
 
     def _parameters(self) -> Arrays:
-        """Matrices as in the start file; missing biases are zero."""
         found = self._named(self.trained)
-        values = {name: np.asarray(v.get_value()).T for name, v in found.items()}
-        if self.recurrent:
-            zeros = [np.zeros(n, np.float32) for n in self.sizes[1:]]
-            values |= {f"feedback_bias_{i}": zero for i, zero in enumerate(zeros, 1)}
-        return values
-
-
-if __name__ == "__main__":
-    serve(methods(Spyx()))
+        return {name: np.asarray(value.get_value()).T for name, value in found.items()}

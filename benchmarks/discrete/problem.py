@@ -4,40 +4,42 @@ Everything is drawn from a seed with NumPy. All libraries get the same files, so
 depend on any library's random numbers, except for dropout.
 """
 
-from itertools import pairwise
+from itertools import islice, pairwise
 
 import numpy as np
 
-from ..harness.batches import epoch_order
-from ..harness.mnist import Images
+from eventsnn.data import images as digits
+
+from ..harness.mnist import SIDE
 from ..workers.files import Arrays
 from .data import Setting
 
 
-def shared(setting: Setting, images: Images | None) -> Arrays:
+def shared(setting: Setting, images: Arrays | None) -> Arrays:
     """Data that all seeds share: the images, and the positions of moving test images."""
-    if images is None:
-        return {}
-    arrays = dict(vars(images))
-    if setting.canvas is not None:
-        arrays["test_corners"] = corners(setting, images, (len(images.test_labels),), 0)
-    return arrays
+    if images is None or not setting.canvas:
+        return images or {}
+    return images | {"test_corners": corners(setting, images["test_labels"].shape, 0)}
 
 
-def start(setting: Setting, images: Images | None, seed: int, steps: int) -> Arrays:
+def start(setting: Setting, images: Arrays | None, seed: int, steps: int) -> Arrays:
     """Draw the seed-dependent data: initial parameters and order of the samples."""
     rng = np.random.default_rng(seed)
     made = initial(setting, rng)
     if images is None:
         return made | curve(setting.num_steps, rng)
-    made["order"] = epoch_order(len(images.train_labels), setting.batch, steps, rng)
+    made["order"] = order(len(images["train_labels"]), setting.batch, steps, seed)
     if setting.test_pass:
-        n, batch = len(images.test_labels), setting.batch
-        tests = [rng.choice(n, batch, replace=False).astype(np.int32) for _ in range(steps)]
-        made["test_order"] = np.stack(tests)
-    if setting.canvas is not None:
-        made["corners"] = corners(setting, images, made["order"].shape, seed + 1)
+        made["test_order"] = order(len(images["test_labels"]), setting.batch, steps, seed)
+    if setting.canvas:
+        made["corners"] = corners(setting, made["order"].shape, seed + 1)
     return made
+
+
+def order(n: int, batch: int, steps: int, seed: int) -> np.ndarray:
+    """Draw indices (steps, batch) of `n` samples, with a new order in every epoch."""
+    batches = digits.batches(seed, np.arange(n), np.arange(n), batch_size=batch)
+    return np.stack([index for index, _ in islice(batches, steps)]).astype(np.int32)
 
 
 def initial(setting: Setting, rng: np.random.Generator) -> Arrays:
@@ -70,20 +72,13 @@ def curve(num_steps: int, rng: np.random.Generator) -> Arrays:
     return {"x": ramp, "y": np.sqrt(ramp * np.float32(slope))}
 
 
-def corners(setting: Setting, images: Images, shape: tuple[int, ...], seed: int) -> np.ndarray:
-    """Positions of the digits, (*shape, time, 2)."""
-    room = (setting.canvas or 0) - images.train_images.shape[-1]
-    rng = np.random.default_rng([seed, 1])
-    made = bounce(int(np.prod(shape)), setting.num_steps, room, rng)
-    return made.reshape(*shape, setting.num_steps, 2)
-
-
-def bounce(n: int, num_steps: int, room: int, rng: np.random.Generator) -> np.ndarray:
-    """Corners (n, time, 2) of digits that move in straight lines and bounce at 0 and `room` pixels.
+def corners(setting: Setting, shape: tuple[int, ...], seed: int) -> np.ndarray:
+    """Corners (*shape, time, 2) of digits that move in straight lines and bounce at the borders.
 
     The direction is random; the distance per frame is a tenth of the room.
     """
-    start, angle = rng.uniform(0, room, (n, 1, 2)), rng.uniform(0, 2 * np.pi, (n, 1))
+    rng, room = np.random.default_rng([seed, 1]), setting.canvas - SIDE
+    start, angle = rng.uniform(0, room, (*shape, 1, 2)), rng.uniform(0, 2 * np.pi, (*shape, 1))
     velocity = room / 10 * np.stack([np.sin(angle), np.cos(angle)], axis=-1)
-    path = start + velocity * np.arange(num_steps)[:, None]
+    path = start + velocity * np.arange(setting.num_steps)[:, None]
     return np.rint(room - np.abs(path % (2 * room) - room)).astype(np.uint8)

@@ -23,11 +23,6 @@ class Task:
     peers: tuple[str, ...] = PEERS
     other_losses: tuple[str, ...] = ()
 
-    @property
-    def losses(self) -> tuple[str, ...]:
-        """Losses that can be chosen, the default first."""
-        return (self.setting.loss, *self.other_losses)
-
 
 TASKS = {
     "leaky-classification": Task(

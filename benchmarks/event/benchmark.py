@@ -11,15 +11,14 @@ results in float32 are a third column. There, the losses of the first batch, and
 of the trained network in both libraries, show that both compute the same.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from ..harness import speed
-from ..harness.benchmark import Benchmark, count, option
+from ..harness.benchmark import Benchmark
 from ..harness.report import comparison, log
-from ..harness.worker import Worker, started
+from ..harness.worker import Workers, started
 from ..workers import files
 from .tasks import TASKS
 
@@ -33,51 +32,26 @@ YIN_YANG_LABELS = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class RegressionOptions(speed.Options):
-    """Settings of the regression."""
-
-    seeds: int = count(5, "number of seeds of the error")
-    full_peer: bool = option(False, "train the peer to its end too", action="store_true")
-
-
-def train_to_end(worker: Worker, initial: Path, steps: int, end: Path) -> dict[str, float]:
-    """Train `steps` from the initial state, save the final state, and evaluate it."""
-    worker.request("load", path=initial)
-    worker.request("train", first=0, steps=steps)
-    worker.request("save", path=end)
-    return worker.request("evaluate")
-
-
-def first_loss(worker: Worker, initial: Path) -> float:
-    """Loss of the first batch, before any training."""
-    worker.request("load", path=initial)
-    return worker.request("train", first=0, steps=1)["loss"]
-
-
-def measure(
-    name: str, workers: dict[str, Worker], options: speed.Options, steps: int, folder: Path
-) -> dict[str, Any]:
+def measure(name: str, workers: Workers, options: speed.Options, folder: Path) -> dict[str, Any]:
     """Measure the speeds of a task at the start, and from the network trained by eventsnn."""
-    task, start, dtypes = TASKS[name], {}, DTYPES[name]
-    data, trained = folder / "start.npz", folder / "trained.npz"
-    files.write(data, task.draw(0, options.n_batches(steps)))
+    task, start = TASKS[name], {}
+    steps, trained = options.steps or task.steps, folder / "trained.npz"
+    data = files.write(folder / "start.npz", task.draw(0, options.n_batches(steps)))
     for who, worker in workers.items():
-        opening = {"task": name, "setting": task.setting, "dtype": dtypes[who]}
+        opening = {"task": name, "setting": task.setting, "dtype": DTYPES[name][who]}
         worker.request("open", problem=data, **opening)
         start[who] = speed.at_start(worker, who, data, options)
-    scores = train_to_end(workers["ours"], data, steps, trained)
+    scores = speed.train_to_end(workers["ours"], data, trained, steps=steps)
     log(f"ours after {steps} steps: {scores}")
     speeds = speed.compare(workers, start, trained, options)
     return {"peer": options.peer, "training_steps": steps} | speeds
 
 
-def run_regression(options: RegressionOptions) -> dict[str, Any]:
+def run_regression(options: speed.SeedOptions) -> dict[str, Any]:
     """Measure all quantities of the regression."""
-    steps = options.steps or TASKS["ttfs-regression"].steps
     with started("event", options.peer) as (workers, folder):
-        result = measure("ttfs-regression", workers, options, steps, folder)
-        runs = []
+        result = measure("ttfs-regression", workers, options, folder)
+        steps, runs = result["training_steps"], []
         for seed in range(options.seeds):
             runs.append(workers["ours"].request("run_task", seed=seed, steps=steps))
             log(f"eventsnn run, seed {seed}: test error {runs[-1]['test_mae']:.3f} ms")
@@ -86,7 +60,7 @@ def run_regression(options: RegressionOptions) -> dict[str, Any]:
         result["ours_run_steps_per_second"] = median(speeds)
         if options.full_peer and "peer" in workers:
             peer, start, end = workers["peer"], folder / "start.npz", folder / "peer.npz"
-            result["peer_test_mae"] = train_to_end(peer, start, steps, end)["test_mae"]
+            result["peer_test_mae"] = speed.train_to_end(peer, start, end, steps=steps)["test_mae"]
             rates = [speed.block_rate(peer, end, options.peer_block) for _ in range(options.rounds)]
             result["peer_own_end_steps_per_second"] = median(rates)
     return result
@@ -100,11 +74,11 @@ def describe_regression(result: dict[str, Any]) -> str:
 
 def run_yin_yang(options: speed.Options) -> dict[str, Any]:
     """Measure all quantities of Yin-Yang."""
-    steps = options.steps or TASKS["yin-yang"].steps
     with started("event", options.peer, ours=("ours", "ours_float32")) as (workers, folder):
-        result = measure("yin-yang", workers, options, steps, folder)
+        result = measure("yin-yang", workers, options, folder)
         for name, worker in workers.items():
-            result[f"{name}_first_loss"] = first_loss(worker, folder / "start.npz")
+            worker.request("load", path=folder / "start.npz")
+            result[f"{name}_first_loss"] = worker.request("train", first=0, steps=1)["loss"]
         for name, worker in workers.items():
             worker.request("load", path=folder / "trained.npz")
             result[f"{name}_test_accuracy"] = worker.request("evaluate")["test_accuracy"]
@@ -122,8 +96,8 @@ BENCHMARKS = {
         "steps/s at start and end, compile time, memory, error; also of a peer",
         run_regression,
         describe_regression,
-        full=RegressionOptions(our_block=100, peer_block=10),
-        quick=RegressionOptions(our_block=20, peer_block=2, rounds=2, steps=40, seeds=1),
+        full=speed.SeedOptions(our_block=100, peer_block=10, seeds=5),
+        quick=speed.SeedOptions(our_block=20, peer_block=2, rounds=2, steps=40, seeds=1),
         choices={"peer": ("eventax",)},
     ),
     "yin-yang": Benchmark(

@@ -1,59 +1,56 @@
 """Worker of eventsnn for the tasks of the event mode: its own tasks and training step."""
 
 import time
+from functools import partial
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from eventsnn import trainable
 from eventsnn.cpu import prepare_cpu
-from eventsnn.data import spike_time_regression
 from eventsnn.data.yin_yang import Samples
-from eventsnn.losses import mae_time
 from eventsnn.tasks import TTFSRegression, YinYang
 
 from ..workers import files
 from ..workers.dispatch import Training
-from ..workers.protocol import methods, serve
-from . import state
+from . import shared
 
 CHUNK = 20
 
 
-class Trainer:
-    """Worker commands: `open` once, then `load`, `train`, `evaluate`, `save`; also `run_task`."""
-
-    _task: Any
+class Commands:
+    """Commands: `open` once, then `load`, `train`, `evaluate`, `save`; also `run_task`."""
 
     def open(self, problem: str, task: str, setting: dict[str, Any], dtype: str) -> None:
+        prepare_cpu()
         jax.config.update("jax_enable_x64", dtype == "float64")
         p = self._problem = files.read(problem)
         x = p["x"].astype(dtype)
         if task == "ttfs-regression":
-            self._task, self._score = TTFSRegression(**setting), self._error
-            weights, bias = jnp.asarray(p["weights"]), jnp.asarray(p["bias"])
-            self._model = self._task.network(weights, bias, outputs=(bias.size - 1,))
+            of_task = TTFSRegression(**setting)
             in_times = np.stack([np.zeros_like(x), x], axis=-1)[..., None, :]
-            self._batches = in_times, p["y"][..., None]
+            self._batches, self._predict = (in_times, p["y"][..., None]), of_task.predict
         else:
-            limits = setting.pop("t_max"), setting.pop("max_events")
-            self._task = YinYang(neuron="qif", drive=0.0, **setting)
-            self._model, self._score = self._task.build(jax.random.key(0)), self._accuracy
-            assert (self._task.t_max, self._task.max_events) == limits
+            of_task = YinYang(neuron="qif", drive=0.0, **setting)
             self._batches = Samples(x, p["y"])
+            self._predict = eqx.filter_jit(of_task.first_spikes)
+        # `load` replaces the random weights by those of the problem.
+        self._model = of_task.build(jax.random.key(0))
         assert np.array_equal(np.asarray(self._model.mask), p["mask"])
+        self._score = partial(shared.score, task, y=p["y_test"], t_max=setting["t_max"])
         rate, size = setting["learning_rate"], setting["batch_size"]
         spec = trainable(self._model, "weights", "bias")
-        self._training = Training(self._task.loss, self._model, spec, rate, size)
+        self._training = Training(of_task.loss, self._model, spec, rate, size)
 
     def load(self, path: str) -> None:
-        loaded = state.read(path, self._model, self._training.fresh, parameters)
-        self._training.reset(*loaded)
+        state = shared.read(path, self._model, self._training.fresh, parameters)
+        self._training.reset(*state)
 
     def save(self, path: str) -> None:
-        state.write(path, self._training.state, parameters)
+        shared.write(path, self._training.state, parameters)
 
     def train(self, first: int, steps: int) -> dict[str, Any]:
         """Train steps `first` to `first + steps`; includes the preparation of the data.
@@ -72,42 +69,20 @@ class Trainer:
 
     def evaluate(self) -> dict[str, float]:
         """Test error or accuracy."""
-        return self._score(self._training.model)
+        times = self._predict(self._training.model, jnp.asarray(self._problem["x_test"]))
+        return self._score(np.asarray(times))
 
-    def run_task(self, seed: int, steps: int) -> dict[str, float]:
+    def run_task(self, seed: int, steps: int) -> dict[str, Any]:
         """Run the regression as `eventsnn run` does, with its own initial state and data."""
-        task = TTFSRegression(seed=seed, steps=steps)
-        fitted = task.train(progress=False)
-        x = spike_time_regression.grid(task.n_test)
-        error = test_mae(task, fitted.average, x, spike_time_regression.target(x))
-        return {"test_mae": error, "steps_per_second": fitted.steps_per_second}
+        metrics = TTFSRegression(seed=seed, steps=steps).run(progress=False).metrics
+        return {name: metrics[name] for name in ("test_mae", "steps_per_second")}
 
     def _place(self, first: int, end: int) -> Any:
         """One chunk of batches on the devices; empty at the end."""
         chunk = slice(first, min(first + CHUNK, end))
         return self._training.place(jax.tree.map(lambda a: a[chunk], self._batches))
 
-    def _error(self, model: Any) -> dict[str, float]:
-        """Mean absolute error in ms on the test grid; silent outputs count as t_max."""
-        p = self._problem
-        return {"test_mae": test_mae(self._task, model, p["x_test"], p["y_test"])}
-
-    def _accuracy(self, model: Any) -> dict[str, float]:
-        """Fraction of test points whose class fires first."""
-        test = Samples(self._problem["x_test"], self._problem["y_test"])
-        return {"test_accuracy": self._task.accuracy(model, test)}
-
 
 def parameters(model: Any) -> tuple[jax.Array, jax.Array]:
     """Trained leaves of a network."""
     return model.weights, model.neuron.bias
-
-
-def test_mae(task: Any, model: Any, x: Any, y: Any) -> float:
-    times = task.predict(model, jnp.asarray(x))
-    return float(mae_time(times, jnp.asarray(y)[:, None], t_max=task.t_max))
-
-
-if __name__ == "__main__":
-    prepare_cpu()
-    serve(methods(Trainer()))

@@ -8,6 +8,7 @@ only. Root finder and adjoint are the defaults.
 """
 
 import time
+from functools import partial
 from typing import Any
 
 import equinox as eqx
@@ -19,12 +20,11 @@ from eventax.evnn import EvNN, FFEvNN  # pyright: ignore[reportMissingImports]
 from eventax.neuron_models import QIF  # pyright: ignore[reportMissingImports]
 
 from ..workers import files
-from ..workers.protocol import methods, serve
-from . import state
+from . import shared
 
 
 class Regression:
-    """Network of the notebook, input spikes, loss and score of the regression."""
+    """Network of the notebook, input spikes and loss of the regression."""
 
     def network(self, mask: np.ndarray, **options: Any) -> Any:
         n = mask.shape[1]
@@ -45,13 +45,9 @@ class Regression:
         """Squared error of times over 80, as in the notebook; silent outputs count as 80."""
         return jnp.mean((jnp.minimum(times, 80) / 80 - targets[:, None] / 80) ** 2)
 
-    def score(self, times: np.ndarray, targets: np.ndarray, t_max: float) -> dict[str, float]:
-        """Mean absolute error in ms on the test grid; silent outputs count as t_max."""
-        return {"test_mae": float(np.mean(np.abs(np.minimum(times[:, 0], t_max) - targets)))}
-
 
 class YinYang:
-    """Network, input spikes, loss and score of Yin-Yang."""
+    """Network, input spikes and loss of Yin-Yang."""
 
     def network(self, mask: np.ndarray, **options: Any) -> Any:
         layers = [mask.shape[1] - 3, 3]
@@ -71,20 +67,16 @@ class YinYang:
         first = right / tau0 + jax.nn.logsumexp(-times / tau0, axis=1)
         return jnp.mean(first + alpha * jnp.expm1(right / tau1))
 
-    def score(self, times: np.ndarray, labels: np.ndarray, t_max: float) -> dict[str, float]:
-        """Fraction of test points whose class fires first."""
-        right = (times.argmin(axis=1) == labels) & np.isfinite(times).any(axis=1)
-        return {"test_accuracy": float(np.mean(right))}
 
-
-class Trainer:
-    """Worker commands: `open` once, then `load`, `train`, `evaluate` and `save` in any order."""
+class Commands:
+    """Commands: `open` once, then `load`, `train`, `evaluate` and `save` in any order."""
 
     def open(self, problem: str, task: str, setting: dict[str, Any], dtype: str) -> None:
         jax.config.update("jax_enable_x64", dtype == "float64")
         p = self._problem = files.read(problem)
         self._task = Regression() if task == "ttfs-regression" else YinYang()
         self._t_max, (rows, n) = setting["t_max"], p["mask"].shape
+        self._score = partial(shared.score, task, y=p["y_test"], t_max=self._t_max)
         # `load` replaces the random weights by those of the problem.
         self._model = self._task.network(
             p["mask"],
@@ -104,46 +96,39 @@ class Trainer:
         optimiser = optax.adam(setting["learning_rate"])
         self._fresh = optimiser.init(eqx.filter(self._model, eqx.is_inexact_array))
 
-        @eqx.filter_value_and_grad
-        def value_and_grad(model, in_times, targets):
-            return self._task.loss(jax.vmap(model.ttfs)(in_times), targets, setting)
-
         @eqx.filter_jit
-        def step(model, adam, in_times, targets):
-            loss, grad = value_and_grad(model, in_times, targets)
+        def step(state, in_times, targets):
+            model, adam = state
+            loss, grad = eqx.filter_value_and_grad(
+                lambda model: self._task.loss(jax.vmap(model.ttfs)(in_times), targets, setting)
+            )(model)
             updates, adam = optimiser.update(grad, adam, params=eqx.filter(model, eqx.is_array))
-            return eqx.apply_updates(model, updates), adam, loss
+            return (eqx.apply_updates(model, updates), adam), loss
 
         self._step = step
 
     def load(self, path: str) -> None:
-        self._model, self._adam = state.read(path, self._model, self._fresh, parameters)
+        self._state = shared.read(path, self._model, self._fresh, parameters)
 
     def save(self, path: str) -> None:
-        state.write(path, (self._model, self._adam), parameters)
+        shared.write(path, self._state, parameters)
 
     def train(self, first: int, steps: int) -> dict[str, Any]:
         """Train steps `first` to `first + steps` and wait for their completion."""
         start = time.perf_counter()
         for i in range(first, first + steps):
             in_times = self._task.in_times(self._x[i], self._t_max)
-            self._model, self._adam, loss = self._step(
-                self._model, self._adam, in_times, self._y[i]
-            )
-        jax.block_until_ready((self._model, self._adam, loss))
+            self._state, loss = self._step(self._state, in_times, self._y[i])
+        jax.block_until_ready((self._state, loss))
         return {"seconds": time.perf_counter() - start, "loss": float(loss)}
 
     def evaluate(self) -> dict[str, float]:
         """Test error or accuracy."""
         in_times = self._task.in_times(jnp.asarray(self._problem["x_test"]), self._t_max)
-        times = eqx.filter_jit(lambda model, x: jax.vmap(model.ttfs)(x))(self._model, in_times)
-        return self._task.score(np.asarray(times), self._problem["y_test"], self._t_max)
+        times = eqx.filter_jit(lambda model, x: jax.vmap(model.ttfs)(x))(self._state[0], in_times)
+        return self._score(np.asarray(times))
 
 
 def parameters(model: Any) -> tuple[jax.Array, jax.Array]:
     """Trained leaves of a network."""
     return model.neuron_model.weights, model.neuron_model.ic
-
-
-if __name__ == "__main__":
-    serve(methods(Trainer()))

@@ -5,6 +5,7 @@ All libraries get the same file, so the results do not depend on any library's r
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,6 @@ import numpy as np
 from eventsnn.data import yin_yang
 from eventsnn.event import feedforward_mask, recurrent_mask
 
-from ..harness.batches import epoch_order
 from ..workers.files import Arrays
 
 
@@ -43,14 +43,15 @@ def yin_yang_points(seed: int, steps: int) -> Arrays:
     """Draw a network of 5-20-3 QIF neurons, and the order of the published points in each epoch."""
     rng, mask = np.random.default_rng(seed), np.asarray(feedforward_mask((5, 20, 3)))
     data = yin_yang.published()
-    order = epoch_order(len(data.train.labels), 256, steps, rng)
+    batches = islice(yin_yang.batches(seed, data.train, 256), steps)
+    x, y = (np.stack(parts) for parts in zip(*batches, strict=True))
     arrays = {
         "weights": mask * rng.uniform(0.0, 40.0, mask.shape),
         "bias": rng.uniform(-0.5, 0.5, mask.shape[1]),
-        "x": np.asarray(data.train.xy)[order],
+        "x": x,
         "x_test": np.asarray(data.test.xy),
     }
-    labels = {"y": np.asarray(data.train.labels)[order], "y_test": np.asarray(data.test.labels)}
+    labels = {"y": y, "y_test": np.asarray(data.test.labels)}
     return {name: a.astype(np.float64) for name, a in arrays.items()} | labels | {"mask": mask}
 
 

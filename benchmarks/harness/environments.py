@@ -1,6 +1,5 @@
 """Virtual environments of the peer libraries, under `.bench-venvs/` in the repository."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,11 +11,6 @@ REQUIREMENTS = BENCHMARKS / "requirements"
 VENVS = BENCHMARKS.parent / ".bench-venvs"
 
 
-def python_of(venv: Path) -> Path:
-    """Path of the interpreter of a virtual environment."""
-    return venv / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-
-
 def ensure(peer: str, venvs: Path = VENVS) -> Path:
     """Return the peer's interpreter; create its environment if necessary.
 
@@ -26,7 +20,7 @@ def ensure(peer: str, venvs: Path = VENVS) -> Path:
     """
     requirements, venv = REQUIREMENTS / f"{peer}.txt", venvs / peer
     wanted = requirements.read_text()
-    python, stamp = python_of(venv), venv / "installed-requirements.txt"
+    python, stamp = venv / "bin" / "python", venv / "installed-requirements.txt"
     if not python.exists():
         log(f"making a virtual environment for {peer}")
         venvs.mkdir(exist_ok=True)

@@ -1,27 +1,18 @@
 """MNIST from a local folder, and a small stand-in drawn from a seed."""
 
 import os
-from dataclasses import dataclass
 
 import numpy as np
 
 from eventsnn.data import mnist
+from eventsnn.tasks import DataError
+
+from ..workers.files import Arrays
 
 HELP = f"folder of the MNIST files; default: {mnist.VARIABLE}"
-
-
-class DataError(RuntimeError):
-    """Error of missing or malformed data."""
-
-
-@dataclass(frozen=True)
-class Images:
-    """Grey values 0 to 255 of shape (samples, height, width), and classes of shape (samples,)."""
-
-    train_images: np.ndarray
-    train_labels: np.ndarray
-    test_images: np.ndarray
-    test_labels: np.ndarray
+SIDE = 28
+# Grey values 0 to 255 of shape (samples, height, width), and classes of shape (samples,).
+NAMES = ("train_images", "train_labels", "test_images", "test_labels")
 
 
 def folder_of(given: str | None) -> str:
@@ -32,16 +23,16 @@ def folder_of(given: str | None) -> str:
     return folder
 
 
-def read(folder: str) -> Images:
+def read(given: str | None) -> Arrays:
     """Read the four MNIST files from the folder or its subfolder `mnist`."""
     try:
-        train, test = mnist.read(folder)
+        train, test = mnist.read(folder_of(given))
     except (OSError, ValueError) as error:
         raise DataError(str(error)) from error
-    return Images(*train, *test)
+    return dict(zip(NAMES, (*train, *test), strict=True))
 
 
-def synthetic(n_train: int = 512, n_test: int = 256, seed: int = 0) -> Images:
+def synthetic(n_train: int = 512, n_test: int = 256, seed: int = 0) -> Arrays:
     """Draw ten smooth shapes with noise, of MNIST's size and range; learnable in a few steps."""
     rng = np.random.default_rng(seed)
     shapes = np.kron(rng.random((10, 7, 7)) < 0.3, np.ones((4, 4)))
@@ -51,4 +42,4 @@ def synthetic(n_train: int = 512, n_test: int = 256, seed: int = 0) -> Images:
         grey = 200 * shapes[labels] * rng.uniform(0.6, 1.0, (n, 1, 1))
         return (grey + rng.uniform(0, 50, grey.shape)).astype(np.uint8), labels.astype(np.uint8)
 
-    return Images(*draw(n_train), *draw(n_test))
+    return dict(zip(NAMES, (*draw(n_train), *draw(n_test)), strict=True))

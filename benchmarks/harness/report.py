@@ -73,9 +73,8 @@ def as_json(result: dict[str, Any], indent: int | None = None) -> str:
     return json.dumps(finite(result), allow_nan=False, indent=indent) + "\n"
 
 
-def save(result: dict[str, Any], directory: Path = RESULTS) -> Path:
+def save(result: dict[str, Any]) -> Path:
     """Save the result in the repository's collection, one file per benchmark and machine."""
-    directory.mkdir(parents=True, exist_ok=True)
-    path = directory / f"{result['benchmark']}-{slug(result['machine'])}.json"
+    path = RESULTS / f"{result['benchmark']}-{slug(result['machine'])}.json"
     path.write_text(as_json(result, indent=1))
     return path

@@ -7,8 +7,9 @@ from typing import Any
 
 from .benchmark import count, option
 from .report import log, ratio
-from .worker import Worker
+from .worker import Worker, Workers
 
+Values = dict[str, Any]
 LABELS = {
     "steps_per_second": "steps/s at the end of training",
     "start_steps_per_second": "steps/s at the start",
@@ -36,7 +37,15 @@ class Options:
         return max(steps, self.our_block, self.peer_block)
 
 
-def at_start(worker: Worker, name: str, initial: Path, options: Options) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True)
+class SeedOptions(Options):
+    """Settings of a comparison with full trainings of several seeds."""
+
+    seeds: int = count(1, "number of seeds to train in full")
+    full_peer: bool = option(False, "train the peer to its end too", action="store_true")
+
+
+def at_start(worker: Worker, name: str, initial: Path, options: Options) -> Values:
     """Train the first block twice: the first call compiles, the second is timed."""
     steps = options.block(name)
     first, again = (steps / block_rate(worker, initial, steps) for _ in range(2))
@@ -50,24 +59,29 @@ def block_rate(worker: Worker, initial: Path, steps: int) -> float:
     return steps / worker.request("train", first=0, steps=steps)["seconds"]
 
 
-def take_turns(
-    workers: dict[str, Worker], initial: Path, options: Options
-) -> dict[str, list[float]]:
-    """Training steps per second of each library from a saved state, one block per round."""
+def train_to_end(worker: Worker, initial: Path, trained: Path, **training: int) -> Values:
+    """Train from the initial state, save the final state, and evaluate it."""
+    worker.request("load", path=initial)
+    seconds = worker.request("train", first=0, **training)["seconds"]
+    worker.request("save", path=trained)
+    return {"train_seconds": seconds} | worker.request("evaluate")
+
+
+def compare(workers: Workers, start: Values, initial: Path, options: Options) -> Values:
+    """Measure the speeds from a saved state, one block per round, then the memory."""
     rates: dict[str, list[float]] = {name: [] for name in workers}
     for turn in range(options.rounds):
         for name, worker in workers.items():
             rates[name].append(block_rate(worker, initial, options.block(name)))
         shown = ", ".join(f"{name} {rate[-1]:.1f} steps/s" for name, rate in rates.items())
         log(f"round {turn + 1}: {shown}")
-    return rates
+    memory = {name: worker.request("memory")["peak_memory_mb"] for name, worker in workers.items()}
+    return summary(start, rates, memory)
 
 
-def summary(
-    start: dict[str, dict[str, Any]], rates: dict[str, list[float]], memory: dict[str, float]
-) -> dict[str, Any]:
+def summary(start: Values, rates: dict[str, list[float]], memory: dict[str, float]) -> Values:
     """Collect the values of each library as `ours_*` and `peer_*`, and the two ratios."""
-    result: dict[str, Any] = {}
+    result: Values = {}
     for name in rates:
         result |= {f"{name}_steps_per_second": median(rates[name])}
         result |= {f"{name}_{key}": value for key, value in start[name].items()}
@@ -75,12 +89,3 @@ def summary(
     for key, figure in (("ratio", "steps_per_second"), ("compile_ratio", "compile_seconds")):
         result[key] = ratio(result[f"ours_{figure}"], result.get(f"peer_{figure}"))
     return result
-
-
-def compare(
-    workers: dict[str, Worker], start: dict[str, dict[str, Any]], initial: Path, options: Options
-) -> dict[str, Any]:
-    """Measure the speeds from a saved state, then the memory, and return the summary."""
-    rates = take_turns(workers, initial, options)
-    memory = {name: worker.request("memory")["peak_memory_mb"] for name, worker in workers.items()}
-    return summary(start, rates, memory)

@@ -27,12 +27,12 @@ def worker_environment() -> dict[str, str]:
 
 
 class Worker:
-    """Process `python -m module`, started by `python` in the repository root; ended by `close`."""
+    """Process that serves the `Commands` of a module, in the repository root; ended by `close`."""
 
     def __init__(self, python: str | Path, module: str) -> None:
         self.module = module
         self.process = subprocess.Popen(
-            [str(python), "-m", module],
+            [str(python), "-m", "benchmarks.workers", module],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -65,10 +65,13 @@ class Worker:
         self.replies.close()
 
 
+Workers = dict[str, Worker]
+
+
 @contextlib.contextmanager
 def started(
     folder: str, peer: str | None = None, ours: Sequence[str] = ("ours",)
-) -> Iterator[tuple[dict[str, Worker], Path]]:
+) -> Iterator[tuple[Workers, Path]]:
     """Start the workers of a benchmark, and make a temporary directory for their files.
 
     The workers are the module `ours` of the benchmark, one process per name in `ours`, and the

@@ -19,7 +19,7 @@ import numpy as np
 
 from ..harness.benchmark import Benchmark, count, option
 from ..harness.report import log, table
-from ..harness.worker import Worker, started
+from ..harness.worker import Workers, started
 from ..workers import files
 from ..workers.files import Arrays
 from . import cases, networks
@@ -63,24 +63,17 @@ def compare(ours: Arrays, theirs: Arrays) -> dict[str, float]:
     return found
 
 
-def solve(workers: dict[str, Worker], name: str, seed: int, folder: Path) -> dict[str, Arrays]:
-    """Return results and derivatives of one network by worker."""
-    problem, solved = files.write(folder / "problem.npz", networks.make(name, seed)), {}
-    for who, worker in workers.items():
-        out = folder / f"{who}.npz"
-        worker.request("solve", name=name, problem=problem, out=out)
-        solved[who] = files.read(out)
-    return solved
-
-
-def network_rows(workers: dict[str, Worker], name: str, seeds: int, folder: Path) -> list[Any]:
+def network_rows(workers: Workers, name: str, seeds: int, folder: Path) -> list[Any]:
     """Compute one row per quantity of a kind of network: the largest difference over the seeds.
 
     Networks without any spike count as a failure.
     """
     found, spikes, rows = {}, 0, []
     for seed in range(seeds):
-        solved = solve(workers, name, seed, folder)
+        problem, solved = files.write(folder / "problem.npz", networks.make(name, seed)), {}
+        for who, worker in workers.items():
+            worker.request("solve", name=name, problem=problem, out=folder / f"{who}.npz")
+            solved[who] = files.read(folder / f"{who}.npz")
         spikes += int(np.isfinite(solved["ours"]["spikes"]).sum())
         for quantity, apart in compare(solved["ours"], solved["peer"]).items():
             found[quantity] = max(found.get(quantity, 0.0), apart)

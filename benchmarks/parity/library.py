@@ -1,6 +1,7 @@
 """Part of the parity workers that both libraries share."""
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import equinox as eqx
@@ -9,7 +10,6 @@ import jax.numpy as jnp
 from jax.numpy import inf
 
 from ..workers import files
-from ..workers.protocol import serve
 from . import cases, networks
 
 # Before any array is made.
@@ -99,30 +99,31 @@ def derivatives(results: Callable[[Any], Any], of: Any, rest: Any) -> dict[str, 
     return out
 
 
-def serve_library(
-    results_of: Callable[[str, Any], Any], programs: Programs, failure: Callable[[Exception], str]
-) -> None:
-    """Answer requests.
+@dataclass
+class Solver:
+    """Commands of both libraries: `solve` a network, `answer` a case.
 
-    `results_of(name, values)` makes the function from values to `ttfs`, `spikes` and `states` for
-    all networks of a kind. `failure` makes the answer of a case that raises an error.
+    `_results_of(name, values)` makes the function from values to `ttfs`, `spikes` and `states` for
+    all networks of a kind. `_failure` makes the answer of a case that raises an error.
     """
-    compiled: dict[str, Any] = {}
 
-    def solve(name: str, problem: str, out: str) -> None:
+    _results_of: Callable[[str, Any], Any]
+    _programs: Programs
+    _failure: Callable[[Exception], str]
+    _compiled: dict[str, Any] = field(default_factory=dict)
+
+    def solve(self, name: str, problem: str, out: str) -> None:
         values = jax.tree.map(jnp.asarray, files.read(problem))
         of, rest = networks.split(name, values)
-        if name not in compiled:
-            results = results_of(name, values)
-            compiled[name] = jax.jit(lambda of, rest: derivatives(results, of, rest))
-        files.write(out, jax.device_get(compiled[name](of, rest)))
+        if name not in self._compiled:
+            results = self._results_of(name, values)
+            self._compiled[name] = jax.jit(lambda of, rest: derivatives(results, of, rest))
+        files.write(out, jax.device_get(self._compiled[name](of, rest)))
 
-    def answer(case: str) -> dict[str, Any]:
+    def answer(self, case: str) -> dict[str, Any]:
         try:
-            found = programs[case]()
+            found = self._programs[case]()
         except Exception as error:
-            found = failure(error)
+            found = self._failure(error)
         numbers = found if isinstance(found, str) else jnp.ravel(jnp.asarray(found)).tolist()
         return {"answer": numbers}
-
-    serve({"solve": solve, "answer": answer})

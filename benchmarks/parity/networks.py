@@ -91,9 +91,7 @@ def make(name: str, seed: int) -> Arrays:
     kind, rng = KINDS[name], np.random.default_rng([seed, *name.encode()])
     mask = connections(kind)
     n, size = mask.shape[1], len(outputs(kind))
-    among = rng.normal(0.0, kind.weights / 3, (n, n))
-    if kind.layers:
-        among = kind.weights + among
+    among = rng.normal(kind.weights * kind.layers, kind.weights / 3, (n, n))
     weights = np.concatenate([among, kind.weights * rng.uniform(0.7, 1.3, (N_IN, n))]) * mask
     if kind.inhibitory:
         weights = -np.abs(weights)

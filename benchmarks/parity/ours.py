@@ -12,7 +12,7 @@ import eventsnn as esn
 
 from . import cases, networks
 from .alif import PeerALIF
-from .library import ONCE, SILENT, one_by_one, serve_library, shared_cases
+from .library import ONCE, SILENT, Solver, one_by_one, shared_cases
 
 # In the peer, LIF starts at 0, independently of its reset potential.
 NEURONS = {"LIF": partial(esn.LIF, v_init=0.0), "QIF": esn.QIF, "EIF": esn.EIF}
@@ -61,11 +61,6 @@ def of_neuron() -> esn.LIF:
     return eqx.filter_grad(lambda net: net.ttfs(ONCE)[0])(build(cases.ONE)).neuron
 
 
-def constants() -> Any:
-    grads = of_neuron()
-    return cases.TAU * grads.tau_mem + cases.TAU / 2 * grads.tau_syn
-
-
 def limit() -> Any:
     net, in_times = build([[0.0], [8.0], [0.1]], max_events=8), jnp.asarray(cases.LIMIT)
     status = net.simulate(in_times, throw=False).status
@@ -110,7 +105,7 @@ PROGRAMS = shared_cases(
     "peak": lambda: build([[0.0], [cases.GRAZING]], lif(cases.GRAZING_TAU)).ttfs(ONCE),
     "defaults": lambda: [build(cases.ONE).ttfs(ONCE)] * 2,
     "threshold": lambda: of_neuron().threshold,
-    "constants": constants,
+    "constants": lambda: cases.TAU * of_neuron().tau_mem + cases.TAU / 2 * of_neuron().tau_syn,
     "mask": lambda: one_by_one(build(cases.PAIR)),
     "limit": limit,
     "record": record,
@@ -119,6 +114,4 @@ PROGRAMS = shared_cases(
     "pulse": lambda: build([[0.0], [1.5]], ALIF).ttfs(ONCE),
     "refractory": lambda: build([[0.0], [0.0]], RESTING).spikes(SILENT, 3),
 }
-
-if __name__ == "__main__":
-    serve_library(results_of, PROGRAMS, failure)
+Commands = partial(Solver, results_of, PROGRAMS, failure)

@@ -6,6 +6,7 @@ serves all seeds and derivatives with respect to them can be compared. Nothing e
 """
 
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from eventax.evnn import EvNN, FFEvNN  # pyright: ignore[reportMissingImports]
 from eventax.io import load_evnn, save_evnn  # pyright: ignore[reportMissingImports]
 
 from . import cases, networks
-from .library import ONCE, SILENT, Programs, one_by_one, serve_library, shared_cases
+from .library import ONCE, SILENT, Programs, Solver, one_by_one, shared_cases
 
 # Keywords of eventax's constructors by the names of the constants in eventsnn.
 _TAUS = {"tau_mem": "tmem", "tau_syn": "tsyn"}
@@ -44,19 +45,6 @@ class Constant(eqx.Module):
     """Replacement of eventax's `StaticArray`: the same attribute, but a leaf."""
 
     value: jax.Array
-
-
-class WithThreshold(models.LIF):
-    """LIF model whose threshold is a leaf."""
-
-    level: jax.Array
-
-    def __init__(self, **arguments: Any):
-        super().__init__(**arguments)
-        self.level = self.thresh.value
-
-    def spike_condition(self, t: Any, y: Any, **_: Any) -> Any:
-        return y[:, 0] - self.level
 
 
 def with_leaves(name: str) -> type:
@@ -127,11 +115,10 @@ def results_of(name: str, values: dict[str, Any]) -> Any:
     """Function from values to the results of all networks of a kind."""
     kind = networks.KINDS[name]
     template = network(kind, values)
-    keys = list(leaves(kind, template))
 
     def results(values: dict[str, Any]) -> dict[str, Any]:
-        where = lambda net: [leaves(kind, net)[key] for key in keys]  # noqa: E731
-        net = eqx.tree_at(where, template, [values[key] for key in keys])
+        new = [values[key] for key in leaves(kind, template)]
+        net = eqx.tree_at(lambda net: list(leaves(kind, net).values()), template, new)
         in_times = values["in_times"]
         # The limit of eventax counts the spikes of all outputs together.
         spikes = net.spikes_until_t(in_times, net.max_solver_time, 100)
@@ -154,8 +141,8 @@ def with_weight(net: Any, at: Any, value: float) -> Any:
 
 
 def threshold() -> Any:
-    net = build(cases.ONE, WithThreshold, eventprop=True, **LIF)
-    return eqx.filter_grad(lambda net: net.ttfs(ONCE)[0])(net).neuron_model.level
+    net = build(cases.ONE, with_leaves("LIF"), eventprop=True, **LIF)
+    return eqx.filter_grad(lambda net: net.ttfs(ONCE)[0])(net).neuron_model.thresh.value
 
 
 def record() -> Any:
@@ -172,6 +159,10 @@ def saved() -> Any:
         path = str(Path(folder) / "net")
         save_evnn(path, net, config)
         return load_evnn(path, KEY)[0].ttfs(ONCE)
+
+
+def failure(error: Exception) -> str:
+    return f"raises {type(error).__name__}"
 
 
 _NO_SYNAPSE = {"tmem": cases.TAU, "ta": 20.0, "b0": 1.0, "beta": 2.0, "bias": 0.0}
@@ -202,6 +193,4 @@ PROGRAMS: Programs = shared_cases(
         build([[0.0], [0.0]], models.Refractory(models.LIF), **_REST), SILENT, 3
     ),
 }
-
-if __name__ == "__main__":
-    serve_library(results_of, PROGRAMS, failure=lambda error: f"raises {type(error).__name__}")
+Commands = partial(Solver, results_of, PROGRAMS, failure)

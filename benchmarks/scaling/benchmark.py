@@ -45,9 +45,9 @@ class Options:
 def measure(n: int, events: int, dtype: str, options: Options) -> dict[str, Any]:
     """Measure one size in a separate process."""
     size = {"n": n, "events": events, "dtype": dtype}
-    arguments = size | {"batch": options.batch, "rounds": options.rounds}
     with started("scaling") as (workers, _):
-        measured = workers["ours"].request("measure", **arguments)
+        repeated = {"batch": options.batch, "rounds": options.rounds}
+        measured = workers["ours"].request("measure", **size, **repeated)
     log(f"n {n}, {events} events, {dtype}: {measured['ms']:.1f} ms")
     return size | measured | {"us_per_event": 1e3 * measured["ms"] / (events * options.batch)}
 

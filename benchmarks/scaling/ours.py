@@ -17,7 +17,7 @@ import numpy as np
 
 import eventsnn as esn
 
-from ..workers.protocol import memory, serve
+from ..workers.protocol import memory
 
 # Time constants in ms. An isolated neuron fires about every 20 ms.
 TAU_MEM, TAU_SYN, T_MAX = 20.0, 5.0, 1e4
@@ -75,5 +75,5 @@ def measure(n: int, events: int, dtype: str, batch: int, rounds: int) -> dict[st
     }
 
 
-if __name__ == "__main__":
-    serve({"measure": measure})
+class Commands:
+    measure = staticmethod(measure)

@@ -22,28 +22,21 @@ def answer(line: str, commands: Mapping[str, Handler]) -> dict[str, Any]:
         request = json.loads(line)
         name = request.pop("command")
         if name not in commands:
-            raise ValueError(
-                f"unknown command {name!r}; expected one of {', '.join(sorted(commands))}"
-            )
+            raise ValueError(f"command must be one of {', '.join(commands)}, got {name!r}.")
         return {"ok": True, **(commands[name](**request) or {})}
     except Exception as error:
         traceback.print_exc()
         return {"ok": False, "error": f"{type(error).__name__}: {error}"}
 
 
-def methods(worker: Any) -> dict[str, Handler]:
-    """Commands of a worker: its public methods."""
-    names = [name for name in dir(worker) if not name.startswith("_")]
-    return {name: getattr(worker, name) for name in names if callable(getattr(worker, name))}
-
-
-def serve(commands: Mapping[str, Handler], requests: IO[str] = sys.stdin) -> None:
-    """Answer requests until the input ends; `memory` is a command of every worker.
+def serve(worker: Any, requests: IO[str] = sys.stdin) -> None:
+    """Answer requests until the input ends; the commands are the public methods, and `memory`.
 
     Standard output is reserved for replies: output printed by a library is redirected to standard
     error.
     """
-    commands = {"memory": memory, **commands}
+    names = [name for name in dir(worker) if not name.startswith("_")]
+    commands = {"memory": memory} | {name: getattr(worker, name) for name in names}
     with os.fdopen(os.dup(1), "w") as replies:
         os.dup2(2, 1)
         for line in requests:

@@ -19,11 +19,6 @@ from helpers.registry import CELLS, N, linear
 T, B = 6, 3
 
 
-@pytest.fixture
-def rng():
-    return np.random.default_rng(0)
-
-
 def refused(message, error=ValueError):
     return pytest.raises(error, match=re.escape(message))
 

@@ -13,16 +13,12 @@ import pytest
 
 from eventsnn import discrete, surrogates
 from eventsnn.discrete.recurrence import linear_recurrence
+from helpers.arrays import agree, normal
 from helpers.registry import CELLS, N, linear, stack
 
 T, B, N_IN = 12, 3, 4
 CELL_LAYERS = tuple(range(1, 2 * len(CELLS) + 2, 2))
 run, run_batch = eqx.filter_jit(discrete.run), eqx.filter_jit(discrete.run_batch)
-
-
-@pytest.fixture
-def rng():
-    return np.random.default_rng(0)
 
 
 @pytest.fixture
@@ -33,16 +29,6 @@ def model(rng):
 @pytest.fixture
 def xs(rng):
     return normal(rng, T, N_IN)
-
-
-def normal(rng, *shape):
-    return jnp.asarray(rng.normal(size=shape))
-
-
-def agree(ours, expected, rtol=1e-12, atol=1e-12):
-    """Check that all leaves are close (spikes, 0 or 1, are then equal)."""
-    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(expected), strict=True):
-        np.testing.assert_allclose(a, b, rtol=rtol, atol=atol)
 
 
 def at(tree, change):

@@ -12,24 +12,11 @@ import pytest
 
 import eventsnn as esn
 from eventsnn import discrete, losses
+from helpers.arrays import agree, normal
 from helpers.registry import CELLS, N, linear, stack
 
 T, B, N_IN = 8, 3, 4
 run = eqx.filter_jit(discrete.run)
-
-
-@pytest.fixture
-def rng():
-    return np.random.default_rng(0)
-
-
-def normal(rng, *shape):
-    return jnp.asarray(rng.normal(size=shape))
-
-
-def agree(ours, expected, rtol=1e-12, atol=1e-12):
-    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(expected), strict=True):
-        np.testing.assert_allclose(a, b, rtol=rtol, atol=atol)
 
 
 def with_threshold(cell, threshold):

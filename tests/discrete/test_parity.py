@@ -5,7 +5,6 @@ installed, `python tests/fixtures/make_cells.py` regenerates it.
 """
 
 import json
-import pathlib
 
 import equinox as eqx
 import jax
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 
 from eventsnn import discrete, surrogates
+from helpers.recorded import recorded
 
 SURROGATES = {
     "atan": surrogates.ATan,
@@ -28,8 +28,7 @@ class Fixtures:
     """Cases by name, with their arrays extracted from the flat vectors of the file."""
 
     def __init__(self):
-        with np.load(pathlib.Path(__file__).parents[1] / "fixtures" / "cells.npz") as file:
-            self.file = dict(file)
+        self.file = recorded("cells.npz")
         self.bits = np.unpackbits(self.file["bits"]).astype(bool)
         self.cases = {c["name"]: c for c in json.loads(self.file["cases"].tobytes())}
 

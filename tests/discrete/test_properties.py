@@ -7,10 +7,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from hypothesis import HealthCheck, Phase, assume, given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from eventsnn import discrete
+from helpers.draws import REPRODUCIBLE
 from helpers.registry import CELLS, N, stack
 
 T, B, N_IN = 10, 3, 4
@@ -27,14 +28,7 @@ def property_of(examples=25, **more):
     """Decorate a test of a seed and further drawn arguments."""
 
     def decorate(test):
-        settled = settings(
-            max_examples=examples,
-            derandomize=True,
-            database=None,
-            deadline=None,
-            phases=[Phase.explicit, Phase.generate, Phase.shrink],
-            suppress_health_check=list(HealthCheck),
-        )
+        settled = settings(REPRODUCIBLE, max_examples=examples)
         return settled(given(seed=st.integers(0, 2**20), **more)(test))
 
     return decorate

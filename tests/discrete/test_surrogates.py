@@ -3,7 +3,6 @@
 `fixtures/make_functional.py` generates the file in an environment with snnTorch.
 """
 
-import pathlib
 from typing import Any
 
 import equinox as eqx
@@ -14,14 +13,9 @@ import pytest
 
 from eventsnn import discrete
 from eventsnn import surrogates as sg
+from helpers.recorded import recorded
 
-FIXTURE = {
-    name.removeprefix("surrogate_"): x
-    for name, x in np.load(
-        pathlib.Path(__file__).parents[1] / "fixtures" / "functional.npz"
-    ).items()
-    if name.startswith("surrogate_")
-}
+FIXTURE = recorded("functional.npz", "surrogate_")
 X = FIXTURE["x"]
 
 PEERS = {

@@ -1,7 +1,6 @@
 """Spike times of LIF neurons against a reference of 32 digits (`fixtures/make_exact.py`)."""
 
 import functools as ft
-import pathlib
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -9,9 +8,10 @@ import numpy as np
 import pytest
 
 import eventsnn as esn
+from helpers.recorded import recorded
 
 INF = np.inf
-EXACT = np.load(pathlib.Path(__file__).parents[1] / "fixtures" / "exact.npz")
+EXACT = recorded("exact.npz")
 NETWORKS, LONGEST = EXACT["times"].shape
 N = EXACT["tau_mem"].shape[1]
 NEURON = ("tau_mem", "tau_syn", "threshold", "v_reset", "bias", "v_init")

@@ -37,7 +37,7 @@ def test_ode_tends_to_the_exact_flow(model):
 TAU, STEP, ARRIVAL = 10.0, 5.0, 1.0
 
 
-def peaked(weight, solver):
+def peaked(weight, **solver):
     # After one input the potential is w (x - x^2) in x = exp(-t/TAU): above threshold from w = 4
     # on.
     return esn.EventNetwork(
@@ -46,8 +46,7 @@ def peaked(weight, solver):
         outputs=(0,),
         t_max=40.0,
         max_events=10,
-        solver=solver,
-        dt0=STEP,
+        **solver,
     )
 
 
@@ -82,7 +81,7 @@ def test_coarse_steps_do_not_lose_a_double_crossing():
         grid = ARRIVAL + STEP * np.arange(5 * 400 + 1) / 400
         v = np.asarray(dense_output(jnp.asarray(weight), solver, jnp.asarray(grid)))
         over = v > 1.0
-        sol = simulate(peaked(weight, solver), in_times)
+        sol = simulate(peaked(weight, solver=solver, dt0=STEP), in_times)
         fired = int(sol.stats["spikes"])
         assert fired == over.any(), f"weight {weight}"
         if fired:
@@ -101,15 +100,7 @@ def test_a_peak_between_two_nodes_is_found():
     for weight in (3.99, 4.01, 4.02, 4.03):
         at_nodes = np.exp(-np.array([0.382, 1.0, 1.382, 2.0]) * step / TAU)
         assert np.all(weight * (at_nodes - at_nodes**2) < 1)
-        net = esn.EventNetwork(
-            neuron=esn.LIF(TAU, TAU / 2, v_reset=-50.0, v_init=0.0),
-            weights=np.array([[0.0], [weight]]),
-            outputs=(0,),
-            t_max=40.0,
-            max_events=10,
-            solver=flow,
-        )
-        (found,) = ttfs(net, jnp.array([[ARRIVAL]]))
+        (found,) = ttfs(peaked(weight, solver=flow), jnp.array([[ARRIVAL]]))
         if weight < 4:
             assert found == np.inf
             continue

@@ -3,16 +3,15 @@
 That script documents the conversion of NEST's parameters and units.
 """
 
-import pathlib
-
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import eventsnn as esn
+from helpers.recorded import recorded
 
-NEST = np.load(pathlib.Path(__file__).parents[1] / "fixtures" / "nest.npz")
+NEST = recorded("nest.npz")
 NETWORKS, LONGEST = NEST["times"].shape
 N = NEST["tau_m"].shape[1]
 NAMES = ("C_m", "tau_m", "tau_syn", "V_th", "V_reset", "t_ref", "I_e", "weights", "delays")

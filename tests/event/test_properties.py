@@ -11,12 +11,13 @@ import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, Phase, assume, example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 import eventsnn as esn
 from eventsnn.event.solution import MEMBERS
 from helpers import jitted
+from helpers.draws import REPRODUCIBLE
 from helpers.registry import (
     ALIF,
     LIF_SET,
@@ -124,14 +125,7 @@ def property_of(laws, examples=8, *cases, **more):
     """Decorate a test of a property with a draw, further arguments and, if given, cases."""
 
     def decorate(test):
-        settled = settings(
-            max_examples=examples,
-            derandomize=True,
-            database=None,
-            deadline=None,
-            phases=[Phase.explicit, Phase.generate, Phase.shrink],
-            suppress_health_check=list(HealthCheck),
-        )
+        settled = settings(REPRODUCIBLE, max_examples=examples)
         test = given(draw=DRAWS, **more)(test)
         for one in cases:
             test = example(**one)(test)

@@ -3,7 +3,6 @@
 `fixtures/make_functional.py` generates the file in an environment with snnTorch.
 """
 
-import pathlib
 import re
 from functools import partial
 from typing import Any
@@ -14,14 +13,9 @@ import numpy as np
 import pytest
 
 from eventsnn import losses
+from helpers.recorded import recorded
 
-FIXTURE = {
-    name.removeprefix("loss_"): x
-    for name, x in np.load(
-        pathlib.Path(__file__).parents[1] / "fixtures" / "functional.npz"
-    ).items()
-    if name.startswith("loss_")
-}
+FIXTURE = recorded("functional.npz", "loss_")
 SPIKES, MEMBRANES, LABELS = FIXTURE["spikes"], FIXTURE["membranes"], FIXTURE["labels"]
 FEW, WEIGHT = FIXTURE["few_labels"], FIXTURE["weight"]
 T, B, C = SPIKES.shape

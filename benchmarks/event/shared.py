@@ -1,7 +1,7 @@
-"""Weights, biases and Adam's moments as one .npz file, the initial state of both libraries.
+"""Parts that the workers of the event mode share: files of the trained state, and test results.
 
-Without the moments, the optimiser starts with a new state. `where(model)` returns the two trained
-leaves of a library's model.
+A file has weights, biases and Adam's moments. Without the moments, the optimiser starts with a new
+state. `where(model)` returns the two trained leaves of a library's model.
 """
 
 from collections.abc import Callable
@@ -10,6 +10,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ..workers import files
 
@@ -35,3 +36,11 @@ def leaves(state: tuple[Any, Any], where: Where) -> list[Any]:
     """Values by the order of the names."""
     model, (moments, *_) = state
     return [*where(model), moments.count, *where(moments.mu), *where(moments.nu)]
+
+
+def score(task: str, times: np.ndarray, y: np.ndarray, t_max: float) -> dict[str, float]:
+    """Mean absolute error in ms (silent outputs count as t_max), or fraction of correct classes."""
+    if task == "ttfs-regression":
+        return {"test_mae": float(np.mean(np.abs(np.minimum(times[:, 0], t_max) - y)))}
+    right = (times.argmin(axis=1) == y) & np.isfinite(times).any(axis=1)
+    return {"test_accuracy": float(np.mean(right))}
