@@ -27,7 +27,11 @@ from eventsnn.cpu import known_options
 from eventsnn.event.flows import PopulationsFlow, RefractoryFlow
 from helpers import reference as ref
 
-QUICK = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
+QUICK = {
+    "xla_backend_optimization_level": 0,
+    "xla_cpu_use_fusion_emitters": False,
+    "xla_cpu_parallel_codegen_split_count": 1,  # with all cores in use, more cost time
+}
 
 
 def quick(fn):
