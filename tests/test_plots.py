@@ -81,7 +81,7 @@ def test_raster_of_signed_and_of_no_spikes():
     train[2, 1], train[5, 0] = 1, -1
     (axes,) = plots.spike_raster(train).axes
     on, off = (matplotlib.colors.to_hex(c) for c in axes.collections[0].get_colors())
-    assert (on, off) == (plots.INK, plots.GOAL)
+    assert (on, off) == (plots.INK, plots.TARGET)
     (axes,) = drawn(plots.spike_raster(np.zeros((T, 3)))).axes
     assert axes.get_ylim() == (-0.6, 2.6)
 
@@ -116,7 +116,7 @@ def test_counts_of_trains_and_of_counts(spikes):
         (axes,) = drawn(plots.spike_counts(given, target=3)).axes
         assert [bar.get_height() for bar in axes.patches] == list(counts)
         assert texts(axes) == [str(c) for c in counts]
-        expected = [plots.GOAL if i == 3 else plots.MODEL for i in range(N)]
+        expected = [plots.TARGET if i == 3 else plots.MODEL for i in range(N)]
         assert colours_of(axes.patches) == expected
     (axes,) = drawn(plots.spike_counts(counts, labels=["airplane", *"bcde"])).axes
     assert [t.get_text() for t in axes.get_xticklabels()] == ["airplane", *"bcde"]

@@ -7,16 +7,16 @@ from .errors import convergence
 from .events import membranes, phase, prediction, raster
 from .movies import animation, count_animation, frames, save_gif
 from .parameters import parameter_history, weights
-from .style import GOAL, INK, INPUT, MODEL, MUTED
+from .style import INK, INPUT, MODEL, MUTED, TARGET
 from .training import confusion, curves, loss_curve
 from .trains import membrane_traces, spike_counts, spike_raster, target_trace
 
 __all__ = [
-    "GOAL",
     "INK",
     "INPUT",
     "MODEL",
     "MUTED",
+    "TARGET",
     "animation",
     "confusion",
     "convergence",

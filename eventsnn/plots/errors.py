@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
 
 from .. import checks
-from .style import GOAL, INK, MODEL, axis_labels, headline, new_figure, numbers, texts
+from .style import INK, MODEL, TARGET, axis_labels, headline, new_figure, numbers, texts
 
 
 def convergence(
@@ -70,7 +70,7 @@ def _draw_errors(axes, dts, errors, order):
             dts, low, high, color=MODEL, alpha=0.15, linewidth=0, label="smallest to largest"
         )
     # Broad and pale, so that it is visible where the errors lie on it.
-    axes.plot(dts, reference, color=GOAL, linewidth=4, alpha=0.45, label=f"slope {order:g}")
+    axes.plot(dts, reference, color=TARGET, linewidth=4, alpha=0.45, label=f"slope {order:g}")
     axes.plot(
         dts,
         middle,

@@ -14,10 +14,10 @@ from .style import (
     MUTED,
     against_target,
     axis_labels,
-    goal,
     new_figure,
     numbers,
     same_shape,
+    target_line,
     whole_numbers,
 )
 
@@ -105,7 +105,7 @@ def raster(
             times[chosen], rows[chosen] - 0.4, rows[chosen] + 0.4, colour, linewidth=1.4, label=name
         )
     axes.axhline(-0.5, color=MUTED, linewidth=0.6)
-    goal(axes, target)
+    target_line(axes, target)
     axes.legend(frameon=False, ncols=4, loc="lower left", bbox_to_anchor=(0, 1))
     axes.set(xlim=(-0.01 * t_max, t_max), ylim=(-n_inputs - 0.7, n_neurons))
     axes.set_yticks(np.arange(0, n_neurons, max(1, n_neurons // 5)))
@@ -161,7 +161,7 @@ def membranes(
     for arrival in np.ravel(in_times)[np.isfinite(np.ravel(in_times))]:
         label = "_" if arrival > np.min(in_times) else "input"
         axes.axvline(arrival, color=INPUT, linewidth=1.4, label=label)
-    goal(axes, target)
+    target_line(axes, target)
     for row, trace in enumerate(traces):
         colour = MODEL if row in outputs else INK
         axes.plot(times, row + 0.9 * trace, color=colour, linewidth=0.9)

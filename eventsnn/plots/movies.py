@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from .. import checks
-from .style import GOAL, INK, axis_labels, names, new_figure, numbers, picture, texts
+from .style import INK, TARGET, axis_labels, names, new_figure, numbers, picture, texts
 from .trains import draw_counts, draw_spikes
 
 
@@ -74,14 +74,14 @@ def animation(
     """
     texts(title=title)
     interval = checks.positive("interval", interval)
-    film, train, steps = _film(images, spikes)
+    shown, train, steps = _check(images, spikes)
     panels = []
-    if film is not None:
-        panels.append((2.9, partial(_image, film=film)))
+    if shown is not None:
+        panels.append((2.9, partial(_image, images=shown)))
     if train is not None:
         panels.append((4.2, partial(_raster, train=train)))
     widths = [width for width, _ in panels]
-    figure = _film_figure(0.5 + sum(widths), 3.2)
+    figure = _animated_figure(0.5 + sum(widths), 3.2)
     grid = figure.subplots(1, len(panels), squeeze=False, width_ratios=widths)[0]
     draws = [draw_on(axes) for axes, (_, draw_on) in zip(grid, panels, strict=True)]
     return _animate(figure, [_step_text(figure, title, steps), *draws], steps, interval)
@@ -106,7 +106,7 @@ def count_animation(
     texts(title=title)
     interval = checks.positive("interval", interval)
     counts = np.cumsum(numbers("spikes", spikes, "time, classes"), axis=0)
-    figure = _film_figure(5.6, 3.4)
+    figure = _animated_figure(5.6, 3.4)
     bars = draw_counts(figure.subplots(), counts[0], max(counts.max(), 1), target, labels)
 
     def draw(step):
@@ -117,40 +117,43 @@ def count_animation(
     return _animate(figure, draws, len(counts), interval)
 
 
-def save_gif(film: FuncAnimation, path: str | os.PathLike, *, fps: int = 10) -> None:
+def save_gif(animation: FuncAnimation, path: str | os.PathLike, *, fps: int = 10) -> None:
     """Write an animation as a GIF file that loops forever.
 
     **Arguments:**
 
-    - `film`: the animation.
+    - `animation`: the animation.
     - `path`: path of the file.
     - `fps`: frames per second, an integer >= 1. Default: 10.
 
     **Raises:** `ValueError` for an invalid animation, an invalid path, or `fps` < 1.
     """
-    checks.instance("film", film, FuncAnimation, "an animation of eventsnn.plots")
+    checks.instance("animation", animation, FuncAnimation, "an animation of eventsnn.plots")
     checks.instance("path", path, str | os.PathLike, "a path")
     fps = checks.count("fps", fps)
-    film.save(os.fspath(path), writer=PillowWriter(fps=fps))
+    animation.save(os.fspath(path), writer=PillowWriter(fps=fps))
 
 
-def _film(images, spikes):
-    """Check images and spikes. Return frames, train (None if not given) and number of steps."""
+def _check(images, spikes):
+    """Check images and spikes. Return one image per step, the train, and the number of steps.
+
+    Images or train are None if not given.
+    """
     if spikes is None:
-        film = numbers("images", images, "time, height, width")
-        return film, None, len(film)
+        images = numbers("images", images, "time, height, width")
+        return images, None, len(images)
     train = numbers("spikes", spikes, "time, neurons")
     if images is None:
         return None, train, len(train)
-    film = numbers("images", images, "time, height, width", "height, width")
-    if film.ndim == 2:
-        film = np.broadcast_to(film, (len(train), *film.shape))
-    if len(film) != len(train):
-        raise ValueError(f"images must have {len(train)} steps, as spikes, got {len(film)}.")
-    return film, train, len(film)
+    images = numbers("images", images, "time, height, width", "height, width")
+    if images.ndim == 2:
+        images = np.broadcast_to(images, (len(train), *images.shape))
+    if len(images) != len(train):
+        raise ValueError(f"images must have {len(train)} steps, as spikes, got {len(images)}.")
+    return images, train, len(images)
 
 
-def _film_figure(width, height):
+def _animated_figure(width, height):
     figure = new_figure(width, height)
     figure.set_dpi(100)
     return figure
@@ -162,16 +165,16 @@ def _step_text(figure, title, steps):
     return lambda step: text.set_text(f"{before} {step + 1} of {steps}")
 
 
-def _image(axes, film):
-    image = axes.imshow(film[0], **_scale(film))
+def _image(axes, images):
+    image = axes.imshow(images[0], **_scale(images))
     picture(axes)
-    return lambda step: image.set_data(film[step])
+    return lambda step: image.set_data(images[step])
 
 
 def _raster(axes, train):
     lines, times = draw_spikes(axes, train, 2.4, 3.6)
     segments = lines.get_segments()
-    now = axes.axvline(0, color=GOAL, linewidth=1.0, alpha=0.6, zorder=0)
+    now = axes.axvline(0, color=TARGET, linewidth=1.0, alpha=0.6, zorder=0)
     axis_labels(axes, "time step", "neuron")
 
     def draw(step):

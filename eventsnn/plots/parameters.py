@@ -8,10 +8,10 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 from .style import (
-    GOAL,
     INK,
     MODEL,
     MUTED,
+    TARGET,
     axis_labels,
     headline,
     mapping,
@@ -147,6 +147,6 @@ def _histograms(axes, pair):
     both = np.concatenate([before, after])
     edges = np.histogram_bin_edges(both, bins=min(40, max(5, both.size // 4)))
     axes.hist(before, edges, color=MUTED, alpha=0.6, label="before")
-    axes.hist(after, edges, color=GOAL, histtype="step", linewidth=1.4, label="after")
+    axes.hist(after, edges, color=TARGET, histtype="step", linewidth=1.4, label="after")
     axis_labels(axes, "", "")
     axes.tick_params(labelsize=7)

@@ -11,12 +11,13 @@ from matplotlib.ticker import MaxNLocator
 
 from .. import checks
 
+# Colours of text and axes, of secondary lines, of targets, of the model's results, and of inputs.
 INK = "#22303c"
 MUTED = "#8a97a3"
-GOAL = "#e4572e"
+TARGET = "#e4572e"
 MODEL = "#17659c"
 INPUT = "#2a9d63"
-PALETTE = (MODEL, GOAL, INPUT, "#8b5fbf", "#c9922e", INK)
+PALETTE = (MODEL, TARGET, INPUT, "#8b5fbf", "#c9922e", INK)
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -60,11 +61,11 @@ def picture(axes: Axes):
     axes.spines[:].set(color=MUTED, linewidth=0.5)
 
 
-def goal(axes: Axes, target: float | None):
+def target_line(axes: Axes, target: float | None):
     """Draw a vertical line at the target time, unless it is None."""
     if target is not None:
         target = checks.number("target", target)
-        axes.axvline(target, color=GOAL, linewidth=1.4, linestyle="--", label="target")
+        axes.axvline(target, color=TARGET, linewidth=1.4, linestyle="--", label="target")
 
 
 def against_target(
@@ -74,7 +75,7 @@ def against_target(
     figure = new_figure(6.4, 5.2)
     suffix = f" ({unit})" if unit else ""
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    above.plot(x, target, color=GOAL, linewidth=4, alpha=0.45, label="target")
+    above.plot(x, target, color=TARGET, linewidth=4, alpha=0.45, label="target")
     above.plot(x, value, color=MODEL, linewidth=1.5, marker=marker, markersize=4, label=name)
     above.legend(frameon=False)
     axis_labels(above, "", y_label + suffix)

@@ -9,10 +9,10 @@ from matplotlib.figure import Figure
 
 from .. import checks
 from .style import (
-    GOAL,
     INK,
     MODEL,
     MUTED,
+    TARGET,
     against_target,
     axis_labels,
     headline,
@@ -66,9 +66,9 @@ def spike_raster(
         axis_labels(axes, "", name)
     if target is not None:
         target = checks.index("target", target, train.shape[1])
-        axes.axhspan(target - 0.5, target + 0.5, color=GOAL, alpha=0.2, linewidth=0)
+        axes.axhspan(target - 0.5, target + 0.5, color=TARGET, alpha=0.2, linewidth=0)
         axes.text(
-            1.005, target, "target", color=GOAL, va="center", transform=axes.get_yaxis_transform()
+            1.005, target, "target", color=TARGET, va="center", transform=axes.get_yaxis_transform()
         )
     axes.set_xlabel("time step", color=INK)
     figure.align_ylabels(panels)
@@ -85,7 +85,7 @@ def draw_spikes(axes: Axes, train: np.ndarray, height: float, width: float = 6.0
     half = max(0.4, 0.75 * n / (72 * height))  # a line of 1.5 points at least
     thick = np.clip(0.55 * 72 * width / steps, 0.6, 2.5)
     times, neurons = np.nonzero(train)
-    colours = [INK if value > 0 else GOAL for value in train[times, neurons]]
+    colours = [INK if value > 0 else TARGET for value in train[times, neurons]]
     lines = axes.vlines(times, neurons - half, neurons + half, colours, linewidth=thick)
     axes.set(xlim=(-0.5, steps - 0.5), ylim=(-0.5 - 0.1 * (n < 30), n - 0.5 + 0.1 * (n < 30)))
     whole_ticks(axes.xaxis)
@@ -140,7 +140,7 @@ def membrane_traces(
         axes.axhline(level, color=MUTED, linewidth=0.9, linestyle="--")
         axes.plot(np.arange(steps), trace, color=MODEL, linewidth=1.2)
         at = np.nonzero(spike)[0]
-        axes.plot(at, np.full(len(at), high + 0.12 * room), "|", color=GOAL, markersize=6)
+        axes.plot(at, np.full(len(at), high + 0.12 * room), "|", color=TARGET, markersize=6)
         axis_labels(axes, "", "")
         axes.set_ylabel(name, color=INK, rotation=0, ha="right", va="center")
         axes.tick_params(labelsize=7)
@@ -188,7 +188,7 @@ def draw_counts(axes: Axes, counts: np.ndarray, top: float, target: int | None, 
     n = len(counts)
     target = optional(checks.index, "target", target, n)
     labels = names("labels", labels, n)
-    colours = [GOAL if i == target else MODEL for i in range(n)]
+    colours = [TARGET if i == target else MODEL for i in range(n)]
     bars = axes.bar(np.arange(n), counts, width=0.7, color=colours)
     if target is not None:
         bars[target].set_label("target")

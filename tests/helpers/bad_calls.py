@@ -102,7 +102,7 @@ FIRST = np.array([[1.0, 2.0, INF]] * B)
 POTENTIALS = np.linspace(0, 1, B * C * T).reshape(B, C, T)
 IMAGES = np.linspace(0, 1, B * 36).reshape(B, 6, 6)
 XY = np.full((B, 2), 0.5)
-FILM = FuncAnimation.__new__(FuncAnimation)  # constructed, not drawn
+ANIMATION = FuncAnimation.__new__(FuncAnimation)  # constructed, not drawn
 
 IN_TIMES = (*ARRAY, [[NAN, 1.0]], [[-1.0, 1.0]], [[-INF, 1.0]], np.zeros((1, 2), bool))
 IN_TIMES += (1.0, np.ones(2), np.ones((2, 2)), np.ones((3, 2, 2)))
@@ -713,7 +713,11 @@ PLOTS = {
         row_titles=(None, ("a", 1, THING, [1, 2], [THING])),
     ),
     "plots.save_gif": row(
-        plots.save_gif, None, film=(FILM, INSTANCE), path=("a.gif", INSTANCE[:3]), fps=(10, COUNT)
+        plots.save_gif,
+        None,
+        animation=(ANIMATION, INSTANCE),
+        path=("a.gif", INSTANCE[:3]),
+        fps=(10, COUNT),
     ),
     "plots.parameter_history": row(
         plots.parameter_history,

@@ -29,7 +29,7 @@ def regions(
         drawn.
     - `classes`: the names of the three classes.
     """
-    colours = [style.MODEL, style.GOAL, style.INPUT]
+    colours = [style.MODEL, style.TARGET, style.INPUT]
     figure = style.new_figure(5.4, 5.0)
     axes = figure.subplots()
     axes.imshow(
