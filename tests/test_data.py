@@ -430,20 +430,20 @@ def test_batches_without_end():
 
 
 def test_test_batches_see_all_once():
-    found = list(images.test_batches(X, Y, 4))
+    found = list(images.test_batches(X, Y, batch_size=4))
     assert all(x.shape == (4, 2, 3) and x.dtype == X.dtype for x, _, _ in found)
     assert all(y.shape == valid.shape == (4,) and valid.dtype == bool for _, y, valid in found)
     np.testing.assert_array_equal(np.concatenate([x[v] for x, _, v in found]), X)
     np.testing.assert_array_equal(np.concatenate([y[v] for _, y, v in found]), Y)
     x, y, valid = found[-1]
     assert valid.tolist() == [True, True, True, False] and not x[3].any() and y[3] == 0
-    assert all(valid.all() for _, _, valid in images.test_batches(X, Y, 11))
-    assert len(list(images.test_batches(X, Y, 20))) == 1
+    assert all(valid.all() for _, _, valid in images.test_batches(X, Y, batch_size=11))
+    assert len(list(images.test_batches(X, Y, batch_size=20))) == 1
 
 
 def test_padded_batches_of_any_number_of_arrays():
     for arrays in ((X,), (X, Y, Y.astype(np.uint8))):
-        found = list(images.padded_batches(arrays, 4))
+        found = list(images.padded_batches(arrays, batch_size=4))
         assert [valid.sum() for _, valid in found] == [4, 4, 3]
         for i, whole in enumerate(arrays):
             parts = [batch[i][valid] for batch, valid in found]
@@ -452,7 +452,7 @@ def test_padded_batches_of_any_number_of_arrays():
             assert not np.any(found[-1][0][i][3])  # the padding
     for wrong in ((), (X, Y[:10]), (X[:0],), (np.float32(1),)):
         with pytest.raises(ValueError, match=r"^arrays must be .* same number of rows, .*, got"):
-            images.padded_batches(wrong, 4)
+            images.padded_batches(wrong, batch_size=4)
 
 
 def test_batches_refuse():
@@ -461,7 +461,7 @@ def test_batches_refuse():
     assert len(list(images.batches(0, X, Y, batch_size=12, epochs=1, drop_last=False))) == 1
     for bad in (0, -1, 2.0):
         for function in (
-            images.test_batches,
+            lambda *xs: images.test_batches(*xs[:2], batch_size=xs[2]),
             lambda *xs: images.batches(0, *xs[:2], batch_size=xs[2]),
         ):
             with pytest.raises(ValueError, match=f"batch_size must be an integer >= 1, got {bad}"):
@@ -469,8 +469,8 @@ def test_batches_refuse():
     with pytest.raises(ValueError, match=r"one row per sample.*\(11, 2, 3\) and \(10,\)"):
         images.batches(0, X, Y[:10], batch_size=2)
     with pytest.raises(ValueError, match="at least one"):
-        images.test_batches(X[:0], Y[:0], 2)
-    with pytest.raises(ValueError, match="key must be a JAX key or a seed >= 0, got -1"):
+        images.test_batches(X[:0], Y[:0], batch_size=2)
+    with pytest.raises(ValueError, match=r"key must be a jax\.random key or a seed >= 0, got -1"):
         images.batches(-1, X, Y, batch_size=2)
 
 
@@ -638,7 +638,7 @@ def test_moving_refuses(getkey):
 
 
 def test_membrane_ramps(getkey):
-    x, y = membrane.target(getkey())
+    x, y = membrane.sample(getkey())
     assert x.shape == y.shape == (50, 1) and x.dtype == jnp.result_type(float)
     end = float(x[-1, 0])
     assert 0 < end < 1
@@ -648,21 +648,21 @@ def test_membrane_ramps(getkey):
 
 def test_membrane_square_roots(getkey):
     key = getkey()
-    x, y = membrane.target(key, num_steps=20, mode="sqrt", num_samples=6)
+    x, y = membrane.sample(key, num_steps=20, mode="sqrt", num_samples=6)
     assert x.shape == y.shape == (20, 6, 1)
-    slope = np.asarray(y[1:] ** 2 / x[1:])  # one for all
-    np.testing.assert_allclose(slope, slope[0, 0, 0], rtol=1e-13)
-    assert 0 < slope[0, 0, 0] < 1 and not np.any(np.isclose(slope[0, 0, 0], x[-1]))
+    factor = np.asarray(y[1:] ** 2 / x[1:])  # the same for all samples
+    np.testing.assert_allclose(factor, factor[0, 0, 0], rtol=1e-13)
+    assert 0 < factor[0, 0, 0] < 1 and not np.any(np.isclose(factor[0, 0, 0], x[-1]))
     assert len(np.unique(x[-1])) == 6
-    linear, _ = membrane.target(key, num_steps=20, num_samples=6)
+    linear, _ = membrane.sample(key, num_steps=20, num_samples=6)
     np.testing.assert_array_equal(x, linear)
-    many, _ = membrane.target(getkey(), num_samples=1000, num_steps=2)
+    many, _ = membrane.sample(getkey(), num_samples=1000, num_steps=2)
     np.testing.assert_array_less(abs(float(many[-1].mean()) - 0.5), 4 / np.sqrt(12_000))
 
 
 def test_membrane_refuses(getkey):
     with pytest.raises(ValueError, match='mode must be "linear" or "sqrt", got \'cubic\''):
-        membrane.target(getkey(), mode="cubic")
+        membrane.sample(getkey(), mode="cubic")
     for name in ("num_steps", "num_samples"):
         with pytest.raises(ValueError, match=f"{name} must be an integer >= 1, got 0"):
-            membrane.target(getkey(), **{name: 0})
+            membrane.sample(getkey(), **{name: 0})

@@ -268,9 +268,22 @@ def test_one_neuron_does_not_know_another():
         assert not FILES[module] & models
 
 
-@pytest.mark.parametrize("package", ["checks", "discrete", "encoders", "losses", "plots", "train"])
+@pytest.mark.parametrize(
+    "package", ["checks", "discrete", "encoders", "losses", "plots", "tasks", "train"]
+)
 def test_a_package_lists_its_public_names(package):
     module = importlib.import_module(f"eventsnn.{package}")
     public = {name for name in vars(module) if not name.startswith("_")}
     modules = {name for name in public if isinstance(vars(module)[name], types.ModuleType)}
     assert set(module.__all__) == public - modules
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if part_of(m) == "data"])
+def test_a_data_set_lists_its_public_names(module):
+    names = {m.removeprefix("data.") for m in MODULES if part_of(m) == "data"} - {"__init__"}
+    if module != "data.__init__":
+        statements = ast.parse(MODULES[module].read_text()).body
+        targets = [t for node in statements if isinstance(node, ast.Assign) for t in node.targets]
+        functions = [n.name for n in statements if isinstance(n, ast.ClassDef | ast.FunctionDef)]
+        names = {name for name in [*map(ast.unparse, targets), *functions] if name[0] != "_"}
+    assert set(importlib.import_module(f"eventsnn.{module}").__all__) == names

@@ -43,7 +43,7 @@ def yin_yang_points(seed: int, steps: int) -> Arrays:
     """Draw a network of 5-20-3 QIF neurons, and the order of the published points in each epoch."""
     rng, mask = np.random.default_rng(seed), np.asarray(feedforward_mask((5, 20, 3)))
     data = yin_yang.published()
-    batches = islice(yin_yang.batches(seed, data.train, 256), steps)
+    batches = islice(yin_yang.batches(seed, data.train, batch_size=256), steps)
     x, y = (np.stack(parts) for parts in zip(*batches, strict=True))
     arrays = {
         "weights": mask * rng.uniform(0.0, 40.0, mask.shape),

@@ -1,9 +1,13 @@
-"""Data sets: functions of a random key that return arrays."""
+"""Data sets as arrays, one module per data set or file format."""
 
-from . import idx as idx
-from . import images as images
-from . import membrane as membrane
-from . import mnist as mnist
-from . import moving_mnist as moving_mnist
-from . import spike_time_regression as spike_time_regression
-from . import yin_yang as yin_yang
+from . import idx, images, membrane, mnist, moving_mnist, spike_time_regression, yin_yang
+
+__all__ = [
+    "idx",
+    "images",
+    "membrane",
+    "mnist",
+    "moving_mnist",
+    "spike_time_regression",
+    "yin_yang",
+]

@@ -1,4 +1,4 @@
-"""Reader of IDX files, the format of MNIST: a header with big-endian sizes, then the values."""
+"""Reader of IDX files, the file format of MNIST."""
 
 import gzip
 import math
@@ -9,6 +9,8 @@ import zlib
 import numpy as np
 
 from .. import checks
+
+__all__ = ["read"]
 
 _TYPES = {
     0x08: np.dtype(">u1"),
@@ -21,21 +23,21 @@ _TYPES = {
 _GZIP = b"\x1f\x8b"
 _MAX_NDIM = 32
 _CHUNK = 2**20
-# Upper limit of the compression ratio of Deflate.
-_MOST_UNZIPPED = 1032
+# Upper limit of the compression ratio of Deflate, the algorithm of gzip.
+_MAX_COMPRESSION = 1032
 
 
 def read(path: str | os.PathLike[str]) -> np.ndarray:
     """Read the array in an IDX file, gzipped or not.
 
-    Compression is detected from the content, not from the file name. The file consists of
-    `0 0 type ndim` (one byte each), `ndim` sizes (four bytes each, big-endian) and the values in C
-    order, big-endian. The types are unsigned and signed bytes, 16-bit and 32-bit integers, and
-    32-bit and 64-bit floating-point numbers. The format is described on the MNIST page of LeCun,
-    Cortes & Burges (1998).
+    Compression is detected from the content, not from the file name. The file consists of four
+    bytes `0 0 type ndim`, the `ndim` sizes of the axes (four bytes each, big-endian) and the values
+    (in C order, big-endian). The types are unsigned and signed bytes, 16-bit and 32-bit integers,
+    and 32-bit and 64-bit floating-point numbers. The format is described on the MNIST page of
+    LeCun, Cortes & Burges (1998).
 
-    The function allocates the memory of the array and no more. It allocates nothing if the file is
-    too short for the array.
+    The function allocates memory only for the array, and none if the file is too short for the
+    array.
 
     **Arguments:**
 
@@ -57,7 +59,7 @@ def read(path: str | os.PathLike[str]) -> np.ndarray:
             return _array(path, file, most=size)
         try:
             with gzip.GzipFile(fileobj=file) as unzipped:
-                return _array(path, unzipped, most=_MOST_UNZIPPED * size)
+                return _array(path, unzipped, most=_MAX_COMPRESSION * size)
         except (EOFError, OSError, zlib.error) as error:
             raise ValueError(
                 f"'{path}' is a broken gzip file ({error}), expected a complete one."

@@ -1,4 +1,4 @@
-"""Images of handwritten digits with labels: data sets and batches."""
+"""Labelled images of handwritten digits, and batches of labelled samples."""
 
 import dataclasses
 import os
@@ -13,8 +13,10 @@ from jaxtyping import Bool, Float32, Int32, Num, PRNGKeyArray, Shaped
 from .. import checks
 from . import mnist
 
-Batch = tuple[Num[np.ndarray, "batch ..."], Shaped[np.ndarray, " batch"]]
-TestBatch = tuple[
+__all__ = ["ImageData", "batches", "load", "padded_batches", "test_batches"]
+
+_Batch = tuple[Num[np.ndarray, "batch ..."], Shaped[np.ndarray, " batch"]]
+_TestBatch = tuple[
     Num[np.ndarray, "batch ..."], Shaped[np.ndarray, " batch"], Bool[np.ndarray, " batch"]
 ]
 
@@ -49,11 +51,13 @@ def load(dataset: str, *, data_dir: str | os.PathLike[str] | None = None) -> Ima
     **Arguments:**
 
     - `dataset`: `"digits"` or `"mnist"`.
-    - `data_dir`: the folder of the MNIST files. Default: None, the folder in the environment
-        variable `EVENTSNN_DATA`, or else a download. Not used for `"digits"`.
+    - `data_dir`: the folder of the MNIST files, not used for `"digits"`. Default: None, the folder
+        in the environment variable `EVENTSNN_DATA`, or else a download.
 
-    **Raises:** `ValueError` for an unknown name, and all errors of
-    [`eventsnn.data.mnist.read`][].
+    **Returns:** an [`ImageData`][], with grey values from 0 to 1 in float32.
+
+    **Raises:** `ValueError` for an unknown name or an invalid `data_dir`, and for `"mnist"` all
+    errors of [`eventsnn.data.mnist.read`][].
     """
     checks.choice("dataset", dataset, ("digits", "mnist"))
     folder = str | os.PathLike | None
@@ -72,23 +76,26 @@ def batches(
     batch_size: int,
     epochs: int | None = None,
     drop_last: bool = True,
-) -> Iterator[Batch]:
+) -> Iterator[_Batch]:
     """Yield batches in a random order that differs in every epoch.
 
-    Each image occurs at most once per epoch.
+    Each sample occurs at most once per epoch.
 
     **Arguments:**
 
-    - `key`: a JAX key or an integer seed >= 0. The order of an epoch depends only on the key, the
-        number of the epoch and the number of samples.
+    - `key`: a JAX random key or an integer seed >= 0. The order of an epoch depends only on the
+        key, the number of the epoch and the number of samples.
     - `images`, `labels`: arrays with one row per sample, of any shape.
     - `batch_size`: number of samples per batch.
     - `epochs`: number of epochs. Default: None, no end.
-    - `drop_last`: whether to drop the remaining samples at the end of an epoch, so that all batches
-        have the same shape. If False, the last batch of an epoch may be smaller. Default: True.
+    - `drop_last`: whether to drop the samples at the end of an epoch that do not fill a batch, so
+        that all batches have the same shape. If False, the last batch of an epoch may be smaller.
+        Default: True.
 
-    **Raises:** `ValueError` for arrays without one row per sample, for numbers that are not
-    integers >= 1, and with `drop_last` for a batch size larger than the data set.
+    **Returns:** an iterator of `(images, labels)`.
+
+    **Raises:** `ValueError` for an invalid key, for arrays without one row per sample, for numbers
+    that are not integers >= 1, and with `drop_last` for a batch size larger than the data set.
     """
     x, y = _check(images, labels)
     n, batch_size = len(x), checks.count("batch_size", batch_size)
@@ -102,8 +109,8 @@ def batches(
 
 
 def test_batches(
-    images: Num[np.ndarray, "n ..."], labels: Shaped[np.ndarray, " n"], batch_size: int
-) -> Iterator[TestBatch]:
+    images: Num[np.ndarray, "n ..."], labels: Shaped[np.ndarray, " n"], *, batch_size: int
+) -> Iterator[_TestBatch]:
     """Yield all samples once, in their original order, in batches of the same shape.
 
     **Arguments:**
@@ -117,14 +124,14 @@ def test_batches(
 
     **Raises:** `ValueError` for arrays without one row per sample, or `batch_size` < 1.
     """
-    parts = padded_batches(_check(images, labels), batch_size)
+    parts = padded_batches(_check(images, labels), batch_size=batch_size)
     return ((x, y, valid) for (x, y), valid in parts)
 
 
 def padded_batches(
-    arrays: Sequence[Num[np.ndarray, "n ..."]], batch_size: int
+    arrays: Sequence[Num[np.ndarray, "n ..."]], *, batch_size: int
 ) -> Iterator[tuple[tuple[Num[np.ndarray, "batch ..."], ...], Bool[np.ndarray, " batch"]]]:
-    """Yield all rows of some arrays once, in their order, in batches of the same shape.
+    """Yield all rows of several arrays once, in their original order, in batches of the same shape.
 
     **Arguments:**
 
@@ -183,7 +190,7 @@ def _check(images, labels) -> tuple[Any, Any]:
 def _seed(key):
     if isinstance(key, int | np.integer):
         if isinstance(key, bool) or key < 0:
-            raise checks.value_error("key", key, "a JAX key or a seed >= 0")
+            raise checks.value_error("key", key, "a jax.random key or a seed >= 0")
         return [int(key)]
     checks.key("key", key)
     if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):

@@ -1,4 +1,4 @@
-"""MNIST: reads the four files from a local folder, or downloads them once.
+"""MNIST images and labels, from four files in a local folder or downloaded once.
 
 LeCun, Bottou, Bengio & Haffner, Proceedings of the IEEE 86:2278, 1998.
 """
@@ -13,10 +13,14 @@ from jaxtyping import UInt8
 from .. import checks
 from . import idx
 
+__all__ = ["MIRROR", "SHA256", "VARIABLE", "read"]
+
+#: Address of the folder from which the files are downloaded.
 MIRROR = "https://ossci-datasets.s3.amazonaws.com/mnist/"
+#: Environment variable with the path of a local folder.
 VARIABLE = "EVENTSNN_DATA"
 
-# Checksums of the gzipped files of the mirror.
+#: Checksums of the gzipped files of the mirror, by file name without the suffix `.gz`.
 SHA256 = {
     "train-images-idx3-ubyte": "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
     "train-labels-idx1-ubyte": "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
@@ -25,15 +29,15 @@ SHA256 = {
 }
 # The folder itself, its subfolder for this data set, and the layout of torchvision.
 _SUBFOLDERS = ("", "mnist", "MNIST/raw")
-_BY_HAND = (
+_MANUALLY = (
     "put the four MNIST files in a folder and give it as data_dir (option --data-dir) or in the "
     f"environment variable {VARIABLE}"
 )
 
-Part = tuple[UInt8[np.ndarray, "n h w"], UInt8[np.ndarray, " n"]]
+_Part = tuple[UInt8[np.ndarray, "n h w"], UInt8[np.ndarray, " n"]]
 
 
-def read(data_dir: str | os.PathLike[str] | None = None) -> tuple[Part, Part]:
+def read(data_dir: str | os.PathLike[str] | None = None) -> tuple[_Part, _Part]:
     """Read the images and labels of the training set and of the test set, as stored in the files.
 
     **Arguments:**
@@ -43,10 +47,13 @@ def read(data_dir: str | os.PathLike[str] | None = None) -> tuple[Part, Part]:
         the environment variable `EVENTSNN_DATA`. If the variable is not set, or its folder has no
         MNIST file, the files are downloaded once into the cache folder of the user.
 
-    **Returns:** `(train, test)`, each a pair of images and labels of unsigned bytes.
+    **Returns:** `(train, test)`. Each is a pair of images of shape `(n, height, width)`, grey
+    values from 0 (background) to 255, and labels of shape `(n,)`, classes from 0 to 9. Both are
+    unsigned bytes.
 
-    **Raises:** `FileNotFoundError` if a file is missing. `ValueError` if the content of a file does
-    not match its name, or a checksum is wrong. `ConnectionError` if the download fails.
+    **Raises:** `FileNotFoundError` if the folder or a file is missing. `ValueError` if the content
+    of a file does not match its name, or a checksum is wrong. `ConnectionError` if the download
+    fails. `TypeError` if `data_dir` is not a path.
     """
     paths = _files(data_dir)
     train, test = (
@@ -65,20 +72,20 @@ def _files(data_dir):
     if data_dir is not None:
         return _in_folder(checks.path("data_dir", data_dir), "data_dir")
     if os.environ.get(VARIABLE):
-        found = _in_folder(pathlib.Path(os.environ[VARIABLE]), VARIABLE, none_is_fine=True)
+        found = _in_folder(pathlib.Path(os.environ[VARIABLE]), VARIABLE, may_be_empty=True)
         if found:
             return found
     return {name: _download(name) for name in SHA256}
 
 
-def _in_folder(folder, argument, *, none_is_fine=False):
+def _in_folder(folder, argument, *, may_be_empty=False):
     with contextlib.suppress(RuntimeError):  # ~name of an unknown user
         folder = folder.expanduser()
     if not folder.is_dir():
         raise FileNotFoundError(f"{argument} must be an existing folder, got '{folder}'.")
-    found = {name: path for name in SHA256 if (path := _spelt(folder, name)) is not None}
+    found = {name: path for name in SHA256 if (path := _find(folder, name)) is not None}
     missing = [name for name in SHA256 if name not in found]
-    if missing and (found or not none_is_fine):
+    if missing and (found or not may_be_empty):
         raise FileNotFoundError(
             f"{argument} must be a folder with the four MNIST files, gzipped or not, got "
             f"'{folder}' without {', '.join(missing)}."
@@ -86,8 +93,8 @@ def _in_folder(folder, argument, *, none_is_fine=False):
     return found
 
 
-def _spelt(folder, name):
-    """Find the file by its name, also with a dot (train-images.idx3-ubyte) or gzipped."""
+def _find(folder, name):
+    """Find a file under one of its usual names: with a dot (train-images.idx3-ubyte) or gzipped."""
     dotted = name.replace("-idx", ".idx")
     for subfolder in _SUBFOLDERS:
         for spelling in (name, dotted, f"{name}.gz", f"{dotted}.gz"):
@@ -110,12 +117,12 @@ def _download(name):
     except ValueError:
         raise ValueError(
             f"{file}, downloaded from {MIRROR}, has a wrong checksum, expected SHA256 "
-            f"{SHA256[name]}; try again, or {_BY_HAND}."
+            f"{SHA256[name]}; try again, or {_MANUALLY}."
         ) from None
     except OSError as error:  # includes the errors of requests
         raise ConnectionError(
             f"{file} could not be downloaded from {MIRROR} into '{folder}' "
-            f"({type(error).__name__}); {_BY_HAND}."
+            f"({type(error).__name__}); {_MANUALLY}."
         ) from error
     return pathlib.Path(path)
 

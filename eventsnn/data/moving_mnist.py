@@ -16,17 +16,29 @@ from jaxtyping import Array, Bool, Float, Num, PRNGKeyArray, Shaped
 from .. import checks
 from . import images as stills
 
+__all__ = ["NUM_FRAMES", "batches", "default_canvas", "sequences", "test_batches"]
+
+#: Default number of frames per sequence, as in the paper.
 NUM_FRAMES = 20
 
-# Limit in pixels. Positions in float32 are exact far beyond it.
-_LARGEST_CANVAS = 2**16
+# Upper limit of the canvas in pixels. Whole pixels are exact in float32 far beyond it.
+_CANVAS_LIMIT = 2**16
 
-Frames = Float[Array, "batch num_frames canvas canvas"]
-Labels = Shaped[np.ndarray, " batch"]
+_Frames = Float[Array, "batch num_frames canvas canvas"]
+_Labels = Shaped[np.ndarray, " batch"]
 
 
 def default_canvas(size: int) -> int:
-    """Canvas side length for images of `size` pixels: 64 for 28 as in the paper, 20 for 8."""
+    """Default side length of the canvas in pixels: 64 for digits of 28 pixels, 20 for 8 pixels.
+
+    The ratio 64 : 28 is that of the paper. The result is a multiple of 4.
+
+    **Arguments:**
+
+    - `size`: the longer side of the images in pixels.
+
+    **Raises:** `ValueError` if `size` is not an integer >= 1.
+    """
     return 4 * round(checks.count("size", size) * 16 / 28)
 
 
@@ -46,31 +58,30 @@ def sequences(
 
     $$p_t = r - \left|r - \left((p_0 + v t (\sin\theta, \cos\theta)) \bmod 2r\right)\right|$$
 
-    The digit is placed at the whole pixels nearest to $p_t$. The motion is that of the code of the
-    paper, except that its code truncates positions to whole pixels and stops a digit that hits a
-    wall for the rest of that frame.
+    The image is placed at the whole pixels nearest to $p_t$. The motion is that of the published
+    code of the paper, with two differences: there, positions are truncated to whole pixels, and a
+    digit that reaches a wall stays at the wall until the next frame.
 
     **Arguments:**
 
-    - `key`: random key for starts and directions. The motion does not depend on the content of the
-        images.
-    - `images`: images with the background 0. Their values are kept. Use different images for
-        training and test sequences.
+    - `key`: a JAX random key for starts and directions. The motion does not depend on the content
+        of the images.
+    - `images`: images whose background is 0. Their values and dtype are kept. Use different images
+        for training and test sequences.
     - `num_frames`: number of frames per sequence. Default: 20.
     - `canvas`: side length of the square canvas in pixels, larger than the images. Default: None,
         [`default_canvas`][] of the longer side of the images.
     - `speed`: $v$ in pixels per frame, any real number. Default: None, a tenth of the smaller
         component of $r$, as in the code of the paper: 3.6 for MNIST, 1.2 for the digits.
 
-    **Raises:** `ValueError` for a canvas that is not larger than the images, `num_frames` < 1, or a
-    speed that is not finite.
+    **Returns:** the frames, one square canvas per frame.
+
+    **Raises:** `ValueError` for an invalid key, images with fewer than two axes or without pixels,
+    a canvas that is not larger than the images, `num_frames` < 1, or a speed that is not finite.
     """
     checks.key("key", key)
     images, num_frames, canvas = _check(images, num_frames, canvas)
-    if isinstance(speed, jax.Array):
-        speed = checks.broadcast("speed", speed, (), "a scalar", jnp.float32)
-    else:
-        speed = _number(speed)
+    speed = _check_speed(speed)
     images = jnp.asarray(images)
     *batch, height, width = images.shape
     corners = _corners(key, tuple(batch), num_frames, (canvas - height, canvas - width), speed)
@@ -79,8 +90,8 @@ def sequences(
         background = jnp.zeros((canvas, canvas), image.dtype)
         return jax.lax.dynamic_update_slice(background, image, (corner[0], corner[1]))
 
-    film = jax.vmap(jax.vmap(frame, in_axes=(None, 0)))
-    frames = film(images.reshape(-1, height, width), corners.reshape(-1, num_frames, 2))
+    each_frame = jax.vmap(jax.vmap(frame, in_axes=(None, 0)))
+    frames = each_frame(images.reshape(-1, height, width), corners.reshape(-1, num_frames, 2))
     return frames.reshape(*batch, num_frames, canvas, canvas)
 
 
@@ -94,26 +105,26 @@ def batches(
     canvas: int | None = None,
     speed: float | None = None,
     epochs: int | None = None,
-) -> Iterator[tuple[Frames, Labels]]:
-    """Yield batches of `(frames, labels)`, with a new path each time an image occurs.
+) -> Iterator[tuple[_Frames, _Labels]]:
+    """Yield batches of `(frames, labels)`, with a new path every time an image occurs.
 
     The frames are computed batch by batch, on the device.
 
     **Arguments:**
 
     - `key`: a JAX random key for the order of the images and for their paths.
-    - `images`, `labels`: images with the background 0, and one label per image.
+    - `images`, `labels`: images whose background is 0, and one label per image.
     - `batch_size`: number of sequences per batch.
     - `num_frames`, `canvas`, `speed`: as for [`sequences`][].
     - `epochs`: number of epochs. Default: None, no end.
 
     **Raises:** `ValueError` as [`eventsnn.data.images.batches`][] and [`sequences`][].
     """
-    _, *options = *_check(images, num_frames, canvas), _number(speed)
+    _, *options = *_check(images, num_frames, canvas), _check_speed(speed)
     key_order, key_motion = jax.random.split(checks.key("key", key))
     order = stills.batches(key_order, images, labels, batch_size=batch_size, epochs=epochs)
-    film = partial(_sequences, **dict(zip(_OPTIONS, options, strict=True)))
-    return ((film(jax.random.fold_in(key_motion, step), x), y) for step, (x, y) in enumerate(order))
+    move = partial(_sequences, **dict(zip(_OPTIONS, options, strict=True)))
+    return ((move(jax.random.fold_in(key_motion, step), x), y) for step, (x, y) in enumerate(order))
 
 
 def test_batches(
@@ -125,25 +136,27 @@ def test_batches(
     num_frames: int = NUM_FRAMES,
     canvas: int | None = None,
     speed: float | None = None,
-) -> Iterator[tuple[Frames, Labels, Bool[np.ndarray, " batch"]]]:
+) -> Iterator[tuple[_Frames, _Labels, Bool[np.ndarray, " batch"]]]:
     """Yield one sequence per image as `(frames, labels, valid)`, in batches of the same shape.
 
-    See [`eventsnn.data.images.test_batches`][]. The sequences depend on the key, and not on the
-    batch size.
+    `valid` is false for the padding of the last batch, see [`eventsnn.data.images.test_batches`][].
+    The sequences depend on the key, and not on the batch size.
 
     **Arguments:**
 
     - `key`: a JAX random key for the paths.
-    - `images`, `labels`: images with the background 0, and one label per image.
+    - `images`, `labels`: images whose background is 0, and one label per image.
     - `batch_size`: number of sequences per batch, >= 1.
     - `num_frames`, `canvas`, `speed`: as for [`sequences`][].
+
+    **Raises:** `ValueError` as [`eventsnn.data.images.test_batches`][] and [`sequences`][].
     """
-    _, *options = *_check(images, num_frames, canvas), _number(speed)
+    _, *options = *_check(images, num_frames, canvas), _check_speed(speed)
     checks.key("key", key)
-    film = partial(_numbered, key, **dict(zip(_OPTIONS, options, strict=True)))
-    parts = stills.test_batches(images, labels, batch_size)
+    move = partial(_numbered, key, **dict(zip(_OPTIONS, options, strict=True)))
+    parts = stills.test_batches(images, labels, batch_size=batch_size)
     numbers = np.arange(batch_size, dtype=np.uint32)
-    return ((film(x, i * batch_size + numbers), y, valid) for i, (x, y, valid) in enumerate(parts))
+    return ((move(x, i * batch_size + numbers), y, valid) for i, (x, y, valid) in enumerate(parts))
 
 
 _OPTIONS = ("num_frames", "canvas", "speed")
@@ -152,12 +165,16 @@ _sequences = jax.jit(sequences, static_argnames=_OPTIONS)
 
 @partial(jax.jit, static_argnames=_OPTIONS)
 def _numbered(key, images, numbers, *, num_frames, canvas, speed):
-    film = partial(sequences, num_frames=num_frames, canvas=canvas, speed=speed)
-    return jax.vmap(film)(jax.vmap(partial(jax.random.fold_in, key))(numbers), images)
+    """Make one sequence per image, whose path depends on the key and the number of the image."""
+    move = partial(sequences, num_frames=num_frames, canvas=canvas, speed=speed)
+    return jax.vmap(move)(jax.vmap(partial(jax.random.fold_in, key))(numbers), images)
 
 
 def _corners(key, batch, num_frames, room, speed):
-    """Upper left corner of the digit in each frame, in whole pixels: (*batch, frames, 2)."""
+    """Upper left corner of the image in each frame, in whole pixels: (*batch, frames, 2).
+
+    `room` is the largest row and column of the corner.
+    """
     # Always in float32, so that neither the dtype of the images nor x64 changes the motion.
     room = np.asarray(room, np.float32)
     speed = jnp.asarray(room.min() / 10 if speed is None else speed, jnp.float32)
@@ -165,26 +182,29 @@ def _corners(key, batch, num_frames, room, speed):
     start = jax.random.uniform(key_start, (*batch, 1, 2), jnp.float32) * room
     angle = jax.random.uniform(key_angle, (*batch, 1), jnp.float32, maxval=2 * np.pi)
     velocity = speed * jnp.stack([jnp.sin(angle), jnp.cos(angle)], axis=-1)
-    there = start + velocity * jnp.arange(num_frames, dtype=jnp.float32)[:, None]
-    return jnp.round(room - jnp.abs(room - there % (2 * room))).astype(jnp.int32)
+    unreflected = start + velocity * jnp.arange(num_frames, dtype=jnp.float32)[:, None]
+    return jnp.round(room - jnp.abs(room - unreflected % (2 * room))).astype(jnp.int32)
 
 
 def _check(images, num_frames, canvas):
-    """Check and return all three, with the default canvas for None."""
+    """Check images, number of frames and canvas. Return them, with the default canvas for None."""
     images = checks.numbers("images", images, boolean=True)
     num_frames = checks.count("num_frames", num_frames)
     if images.ndim < 2 or 0 in images.shape[-2:]:
         raise ValueError(f"images must have shape (..., h, w), got shape {images.shape}.")
     size = max(images.shape[-2:])
     canvas = default_canvas(size) if canvas is None else canvas
-    if not checks.is_integer_scalar(canvas) or canvas not in range(size + 1, _LARGEST_CANVAS):
+    if not checks.is_integer_scalar(canvas) or canvas not in range(size + 1, _CANVAS_LIMIT):
         expected = f"an integer > {size}, the longer side of the images"
         too_large = checks.is_integer_scalar(canvas) and canvas > size
-        limit = f", and < {_LARGEST_CANVAS}" if too_large else ""
+        limit = f", and < {_CANVAS_LIMIT}" if too_large else ""
         raise checks.value_error("canvas", canvas, expected + limit)
     return images, num_frames, int(canvas)
 
 
-def _number(speed):
-    expected = "a finite number of pixels per frame"
-    return None if speed is None else checks.number("speed", speed, expected)
+def _check_speed(speed):
+    if speed is None:
+        return None
+    if isinstance(speed, jax.Array) and speed.ndim == 0:
+        return checks.broadcast("speed", speed, (), "a scalar", jnp.float32)
+    return checks.number("speed", speed, "a finite number of pixels per frame")

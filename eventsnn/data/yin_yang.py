@@ -1,7 +1,7 @@
-"""Yin-yang data set: classification of points in the plane by the part of the figure they are in.
+"""Yin-yang data set: classification of points by the part of the yin-yang figure they are in.
 
-Kriener, Göltz & Petrovici, The Yin-Yang dataset, NICE 2022, arXiv:2102.08211. Points are uniformly
-distributed within their class, and the three classes are equally likely.
+Kriener, Göltz & Petrovici, The Yin-Yang dataset, NICE 2022, arXiv:2102.08211. The three classes are
+equally likely, and points are uniformly distributed within their class.
 """
 
 import dataclasses
@@ -18,8 +18,26 @@ from jaxtyping import Array, ArrayLike, Float, Int32, PRNGKeyArray
 from .. import checks
 from . import images
 
+__all__ = [
+    "CLASSES",
+    "R_BIG",
+    "R_SMALL",
+    "SEEDS",
+    "Samples",
+    "YinYangData",
+    "batches",
+    "classify",
+    "event_inputs",
+    "generate",
+    "published",
+    "sample",
+]
+
+#: Radius of the figure, a disc around (1/2, 1/2).
 R_BIG = 0.5
+#: Radius of the two dots.
 R_SMALL = 0.1
+#: Names of the classes 0, 1 and 2.
 CLASSES = ("yin", "yang", "dot")
 #: Seeds of the published sets.
 SEEDS = {"train": 42, "validation": 41, "test": 40}
@@ -57,6 +75,10 @@ def classify(xy: Float[ArrayLike, "*batch 2"]) -> Int32[Array, "*batch"]:
     **Arguments:**
 
     - `xy`: points, with the two coordinates on the last axis.
+
+    **Returns:** one class per point.
+
+    **Raises:** `ValueError` unless the last axis has length 2.
     """
     xy = _points(xy)
 
@@ -80,7 +102,7 @@ def sample(key: PRNGKeyArray, n: int) -> Samples:
     - `key`: a JAX random key.
     - `n`: number of points.
 
-    **Raises:** `ValueError` if `n` is not an integer >= 1.
+    **Raises:** `ValueError` for an invalid key, or if `n` is not an integer >= 1.
     """
     return _sample(checks.key("key", key), checks.count("n", n))
 
@@ -99,7 +121,7 @@ def generate(
     - `key`: a JAX random key.
     - `train`, `validation`, `test`: numbers of points. Defaults: 5000, 1000 and 1000.
 
-    **Raises:** `ValueError` if a number is not an integer >= 1.
+    **Raises:** `ValueError` for an invalid key, or if a number is not an integer >= 1.
     """
     sizes = {"train": train, "validation": validation, "test": test}
     sizes = {name: checks.count(name, n) for name, n in sizes.items()}
@@ -117,11 +139,11 @@ def published(*, train: int = 5000, validation: int = 1000, test: int = 1000) ->
     The function reproduces the published generator (Kriener, Göltz & Petrovici,
     arXiv:2102.08211). It uses NumPy's `RandomState` with seed 42 for training, 41 for validation
     and 40 for test. For each point it draws a class from `randint(3)`, then pairs from `rand(2)`
-    until one is in that class. At the end coordinates are rounded to the default floating-point
-    type of JAX.
+    until one is in that class. Coordinates are computed in float64 and rounded to the default
+    floating-point type of JAX.
 
-    A smaller set is the beginning of a larger set. Accuracies depend slightly on the choice of
-    points: use [`generate`][] for other points.
+    A smaller set consists of the first points of a larger set. Accuracies depend slightly on the
+    choice of points: use [`generate`][] for other points.
 
     **Arguments:**
 
@@ -148,6 +170,8 @@ def event_inputs(
     - `t_max`: the latest spike time of the first four channels (ms), > 0. Default: 30.
     - `bias_time`: spike time of the fifth channel (ms), >= 0, the same in all samples. Default: 0.
 
+    **Returns:** the input spike times (ms), one channel per row.
+
     **Raises:** `ValueError` for coordinates out of range, `t_max` <= 0, or `bias_time` < 0.
     """
     xy, t_max = _points(xy), checks.positive("t_max", t_max)
@@ -158,19 +182,21 @@ def event_inputs(
 
 
 def batches(
-    key: PRNGKeyArray | int, data: Samples, batch_size: int, *, epochs: int | None = None
+    key: PRNGKeyArray | int, data: Samples, *, batch_size: int, epochs: int | None = None
 ) -> Iterator[Samples]:
     """Yield batches of the same size, in a random order that differs in every epoch.
 
-    The remaining samples at the end of an epoch are dropped. See
+    Samples at the end of an epoch that do not fill a batch are dropped. See
     [`eventsnn.data.images.batches`][].
 
     **Arguments:**
 
-    - `key`: a JAX key or an integer seed >= 0.
+    - `key`: a JAX random key or an integer seed >= 0.
     - `data`: the points and their classes.
     - `batch_size`: number of points per batch.
     - `epochs`: number of epochs. Default: None, no end.
+
+    **Raises:** `ValueError` for invalid arguments, as [`eventsnn.data.images.batches`][].
     """
     checks.instance("data", data, Samples, "Samples of points and labels")
     xy, labels = (np.asarray(part) for part in data)
@@ -212,16 +238,16 @@ def _sample(key, n):
     key_class, key_points = jax.random.split(key)
     wanted = jax.random.randint(key_class, (n,), 0, len(CLASSES), jnp.int32)
 
-    def more(carry):
+    def unfinished(carry):
         _, _, found = carry
         return ~jnp.all(found)
 
     def draw(carry):
-        turn, xy, found = carry
-        drawn = jax.random.uniform(jax.random.fold_in(key_points, turn), (n, 2), maxval=2 * R_BIG)
-        hit = ~found & (classify(drawn) == wanted)
-        return turn + 1, jnp.where(hit[:, None], drawn, xy), found | hit
+        i, xy, found = carry
+        drawn = jax.random.uniform(jax.random.fold_in(key_points, i), (n, 2), maxval=2 * R_BIG)
+        accepted = ~found & (classify(drawn) == wanted)
+        return i + 1, jnp.where(accepted[:, None], drawn, xy), found | accepted
 
     start = jnp.int32(0), jnp.zeros((n, 2)), jnp.zeros(n, bool)
-    _, xy, _ = jax.lax.while_loop(more, draw, start)
+    _, xy, _ = jax.lax.while_loop(unfinished, draw, start)
     return Samples(xy, wanted)

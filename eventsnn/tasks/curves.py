@@ -81,7 +81,7 @@ class CurveTask(Task):
         """
         key_net, key_data = jax.random.split(jax.random.key(self.seed))
         model = self.build(key_net)
-        curve = membrane.target(key_data, num_steps=self.num_steps, mode=self.mode)
+        curve = membrane.sample(key_data, num_steps=self.num_steps, mode=self.mode)
         ramp, target = map(np.asarray, curve)
         sample = self.inputs(ramp)[None], target[None, :, 0]
         result = fit(

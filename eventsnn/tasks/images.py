@@ -176,7 +176,7 @@ class ImageTask(EpochTask):
         found: dict[str, list[np.ndarray]] = {}
         labels = data.test_labels
         whole = Batch(data.test_images, labels, key_data_of(np.arange(len(labels))))
-        for part, valid in images.padded_batches(whole, self.test_batch_size):
+        for part, valid in images.padded_batches(whole, batch_size=self.test_batch_size):
             for name, classes in _predicted(self, model, Batch(*part)).items():
                 found.setdefault(name, []).append(np.asarray(classes)[valid])
         predicted = {name: np.concatenate(parts) for name, parts in found.items()}

@@ -143,7 +143,7 @@ class PointsTask(EpochTask):
         self.n_steps(n_train)  # checks the batch size before the order of the samples is made
         return self.fit(
             net,
-            yin_yang.batches(key_order, data.train, self.batch_size),
+            yin_yang.batches(key_order, data.train, batch_size=self.batch_size),
             self.loss,
             n_train,
             outputs=self.spikes_until_t_max,
@@ -153,7 +153,7 @@ class PointsTask(EpochTask):
     def predict(self, net: EventNetwork, xy: Float[np.ndarray, "n 2"]) -> np.ndarray:
         """Predicted class of each point, -1 if no output fires until `t_max`."""
         found = []
-        for (part,), valid in images.padded_batches([xy], self.test_batch_size):
+        for (part,), valid in images.padded_batches([xy], batch_size=self.test_batch_size):
             times = np.asarray(_first_spikes(self, net, part))[valid]
             silent = ~np.any(times <= net.t_max, axis=-1)
             found.append(np.where(silent, -1, np.argmin(times, axis=-1)))

@@ -566,8 +566,8 @@ DATA = {
         arrays=((IMAGES, LABELS), (*NONSENSE, NAN, (), (IMAGES, LABELS[:2]), (1,))),
         batch_size=(2, COUNT),
     ),
-    "data.membrane.target": row(
-        membrane.target,
+    "data.membrane.sample": row(
+        membrane.sample,
         key=(KEY_, KEY),
         num_steps=(4, COUNT),
         mode=("sqrt", CHOICE),

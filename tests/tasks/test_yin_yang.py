@@ -196,7 +196,7 @@ def test_points_of_a_wrong_shape_refused():
 
 def test_batches_see_every_sample_once_an_epoch(data):
     part = data.validation
-    found = list(yin_yang.batches(3, part, 60, epochs=2))
+    found = list(yin_yang.batches(3, part, batch_size=60, epochs=2))
     assert len(found) == 10 and all(batch.xy.shape == (60, 2) for batch in found)
     for epoch in (found[:5], found[5:]):
         xy = np.concatenate([batch.xy for batch in epoch])
@@ -206,7 +206,7 @@ def test_batches_see_every_sample_once_an_epoch(data):
         np.testing.assert_array_equal(labels[order[0]], part.labels[order[1]])
     assert np.any(found[0].xy != found[5].xy)
     # 300 = 4 * 64 + 44: the remainder is dropped; a key gives an endless order.
-    endless = yin_yang.batches(jax.random.key(1), part, 64)
+    endless = yin_yang.batches(jax.random.key(1), part, batch_size=64)
     assert len({tuple(batch.xy[0]) for batch in itertools.islice(endless, 9)}) > 4
 
 
