@@ -19,7 +19,7 @@ from eventsnn import LIF, plots
 from eventsnn.cli import main
 from eventsnn.commands import default_text
 from eventsnn.results import SPACE, Folder
-from eventsnn.tasks import TASKS, DataError, Pictures, TaskResult, settings
+from eventsnn.tasks import TASKS, DataError, LazyFigures, TaskResult, settings
 
 PICTURES = {"prediction", "loss", "parameters", "raster", "membranes"}
 CHOSEN = {  # settings of each task with text or choices, none of them the default
@@ -405,8 +405,8 @@ def test_a_default_that_depends_on_a_choice_is_shown_for_each():
         (
             "mnist-latency",
             "learning_rate",
-            "0.05 for digits and voltage, 0.005 for digits and ttfs, 0.02 for mnist and voltage, "
-            "0.002 for mnist and ttfs",
+            "0.05 for digits and potential, 0.005 for digits and ttfs, "
+            "0.02 for mnist and potential, 0.002 for mnist and ttfs",
         ),
     ):
         assert default_text(TASKS[name], option) == expected
@@ -491,7 +491,7 @@ def test_numbers_are_safe_before_pictures_are_drawn(
         assert json.loads((out / "metrics.json").read_text())["test_accuracy"] == 0.5
         raise error
 
-    result = TaskResult({"test_accuracy": 0.5}, Pictures(make_figures))
+    result = TaskResult({"test_accuracy": 0.5}, LazyFigures(make_figures))
     monkeypatch.setattr(TASKS["yin-yang"], "run", lambda self, progress: result)
     assert in_process("yin-yang") == (130 if isinstance(error, KeyboardInterrupt) else 1)
     shown = capsys.readouterr()

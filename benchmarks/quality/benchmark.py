@@ -41,7 +41,7 @@ CASES = {
     "delays, learnt": Case("delays", 5),
     "delays, none": Case("delays --delays none", 5),
     "membrane-event": Case("membrane-event", 5),
-    "mnist-latency, voltage": Case("mnist-latency", 1, mnist=True),
+    "mnist-latency, potential": Case("mnist-latency", 1, mnist=True),
     "mnist-latency, first spikes": Case("mnist-latency --readout ttfs", 1, mnist=True),
     "leaky-classification": Case("leaky-classification", 3, mnist=True),
     "rleaky-classification, counts": Case("rleaky-classification", 3, mnist=True),

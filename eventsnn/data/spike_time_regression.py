@@ -1,4 +1,4 @@
-"""Spike-time regression: the target of an input spike at `x` is an output spike at `target(x)`.
+"""Spike-time regression: the target for an input spike at `x` is an output spike at `target(x)`.
 
 All times are in ms.
 """

@@ -1,6 +1,6 @@
 """Tasks: data, model, loss, metrics and figures of one experiment, run by the command line."""
 
-from .base import SOLVERS, DataError, Pictures, Task, TaskResult
+from .base import SOLVERS, DataError, LazyFigures, Task, TaskResult
 from .delays import Delays
 from .leaky_classification import LeakyClassification
 from .membrane_event import MembraneEvent
@@ -16,12 +16,12 @@ __all__ = [
     "TASKS",
     "DataError",
     "Delays",
+    "LazyFigures",
     "LeakyClassification",
     "MNISTLatency",
     "MembraneEvent",
     "MembraneRegression",
     "MovingMNIST",
-    "Pictures",
     "RLeakyClassification",
     "TTFSRegression",
     "Task",

@@ -38,8 +38,9 @@ solution of the neuron. The others integrate its equation numerically, `euler` a
 of 0.1 ms, `tsit5` and `dopri5` with adaptive steps."""
 
 
-# More consecutive gradients than this that are not finite indicate a systematic problem.
-_MAX_BAD = 10
+# Maximum number of consecutive updates that are skipped. More of them indicate a systematic
+# problem. The next update is then applied, so that training stops with an error.
+_MAX_SKIPPED = 10
 
 
 def skip_nonfinite_updates(
@@ -48,13 +49,13 @@ def skip_nonfinite_updates(
     """Wrap an optimiser so that it skips updates with gradients that are not finite.
 
     The derivative of a spike time is unbounded if the membrane potential only just reaches the
-    threshold. In float32 it is infinite about once in several thousand steps.
+    threshold. In float32 this makes a gradient infinite about once in several thousand steps.
     """
-    return optax.apply_if_finite(optimizer, max_consecutive_errors=_MAX_BAD)
+    return optax.apply_if_finite(optimizer, max_consecutive_errors=_MAX_SKIPPED)
 
 
 def training_metrics(result: FitResult) -> dict[str, float | int]:
-    """Metrics of a training run, by name."""
+    """Metrics of a training run by name: loss, speed, compile time and number of devices."""
     return {
         "final_loss": float(result.losses[-1]),
         "steps_per_second": result.steps_per_second,
@@ -67,7 +68,7 @@ class DataError(Exception):
     """Error in reading the data, with a one-line message that names the file and the reason."""
 
 
-class Pictures(Mapping[str, Any]):
+class LazyFigures(Mapping[str, Any]):
     """Mapping of figures by name, drawn at the first access.
 
     Metrics can thus be saved before drawing, which takes time and memory and may fail.
@@ -107,12 +108,14 @@ class Task(abc.ABC):
     """Base class of tasks: a dataclass of settings with a method `run`.
 
     Every field is made by [`option`][] and is an option of the command line. A setting that is None
-    gets its value in `defaults` when the task is created. `dataclasses.replace` keeps this value,
-    also if it replaces a setting on which the default depends.
+    gets its value from `defaults` when the task is created. `dataclasses.replace` keeps this value,
+    even if it replaces a setting on which the default depends.
     """
 
     name: ClassVar[str]
+    """Name of the task on the command line."""
     summary: ClassVar[str]
+    """One-line description of the task."""
     pictures: ClassVar[tuple[str, ...]]
     """File names of all figures that a run may draw, with suffixes."""
     quick_settings: ClassVar[dict[str, Any]]
@@ -138,14 +141,16 @@ class Task(abc.ABC):
         return {field.name: field for field in dataclasses.fields(cls)}
 
     def defaults(self) -> Mapping[str, Any]:
-        """Values of the settings that are None, which may depend on settings with choices."""
+        """Return the values of settings that are None. They may depend on settings with choices."""
         return {}
 
     @abc.abstractmethod
     def run(self, *, progress: bool = True) -> TaskResult:
-        """Train, test and draw.
+        """Train and test a network.
 
         **Arguments:**
 
         - `progress`: whether to show a progress bar. Default: True.
+
+        **Returns:** a [`TaskResult`][], whose figures are drawn at the first access.
         """

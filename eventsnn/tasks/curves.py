@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from ..data import membrane
 from ..train import FitResult, fit
-from .base import Pictures, Task, TaskResult, training_metrics
+from .base import LazyFigures, Task, TaskResult, training_metrics
 from .settings import option
 
 if TYPE_CHECKING:
@@ -56,14 +56,14 @@ class CurveTask(Task):
         """Input of the network, without an axis of samples."""
 
     @abc.abstractmethod
-    def follow(self, model: PyTree, inputs: Array) -> Float[Array, "batch num_steps"]:
-        """Membrane potential of the output at all times that have a target."""
+    def potential(self, model: PyTree, inputs: Array) -> Float[Array, "batch num_steps"]:
+        """Membrane potential of the output at each time that has a target."""
 
     @abc.abstractmethod
     def trace(
         self, model: PyTree, inputs: Array, target: Float[np.ndarray, " num_steps"]
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Times, target and membrane potential of the output for a figure."""
+        """Times, target potentials and membrane potentials of the output, for a figure."""
 
     @abc.abstractmethod
     def raster(self, model: PyTree, inputs: Array) -> "Figure":
@@ -72,7 +72,7 @@ class CurveTask(Task):
     def loss(self, model: PyTree, batch: tuple[Array, Array]) -> Float[Array, ""]:
         """Mean squared error of the membrane potential."""
         inputs, target = batch
-        return jnp.mean((self.follow(model, inputs) - target) ** 2)
+        return jnp.mean((self.potential(model, inputs) - target) ** 2)
 
     def train(self, *, progress: bool = True) -> tuple[PyTree, tuple, FitResult]:
         """Train a network on one sample.
@@ -96,13 +96,13 @@ class CurveTask(Task):
         return model, sample, result
 
     def run(self, *, progress: bool = True) -> TaskResult:
-        """Train, test and draw.
+        """Train a network and evaluate it on the sample on which it was trained.
 
         `relative_error` is the mean over time of |output - target| / |target|, without the first
         time, at which the target is 0. `l1` is the mean of |output - target|.
         """
         before, (inputs, target), result = self.train(progress=progress)
-        output = np.asarray(eqx.filter_jit(self.follow)(result.model, inputs))
+        output = np.asarray(eqx.filter_jit(self.potential)(result.model, inputs))
         error = np.abs(output - target)
         metrics = {
             "relative_error": float(np.mean(error[:, 1:] / np.abs(target[:, 1:]))),
@@ -110,7 +110,7 @@ class CurveTask(Task):
             **training_metrics(result),
         }
         drawn = before, inputs, target[0], result
-        return TaskResult(metrics, Pictures(lambda: self.make_figures(*drawn)))
+        return TaskResult(metrics, LazyFigures(lambda: self.make_figures(*drawn)))
 
     def make_figures(
         self, before: PyTree, inputs: Array, target: np.ndarray, result: FitResult

@@ -15,7 +15,7 @@ from ..data.yin_yang import YinYangData
 from ..event import LIF, EventNetwork, feedforward, trainable
 from ..train import FitResult
 from .base import skip_nonfinite_updates
-from .epochs import history
+from .epochs import snapshot_models
 from .points import PointsTask, normal
 from .settings import option
 
@@ -33,30 +33,29 @@ SETTINGS = dict(
     max_events=100,
     max_steps=140,
 )
-# Without delays, the smaller penalty of `SETTINGS` leads to outputs that fire only pseudospikes.
-_ALPHA_WITHOUT = 3e-3
+# Without delays, the smaller `alpha` of `SETTINGS` leads to outputs that fire only pseudospikes.
+_ALPHA_WITHOUT_DELAYS = 3e-3
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Delays(PointsTask):
     r"""Time-to-first-spike classification of yin-yang points, with 30 hidden neurons and delays.
 
-    The task asks how much trained delays improve a hidden layer of 30 neurons, the question of
-    Göltz et al. (*DelGrad*, arXiv:2404.19165). The set-up differs from that paper. Neurons,
-    inputs, pseudospikes and loss are as in [`YinYang`][], and neurons may fire more than once. The
-    differences from [`YinYang`][] are:
+    The task measures how much trained delays improve the accuracy of a network with 30 hidden
+    neurons, as Göltz et al. do (*DelGrad*, arXiv:2404.19165). The set-up differs from that paper.
+    Neurons, inputs, pseudospikes and loss are as in [`YinYang`][], and neurons may fire more than
+    once. The differences from [`YinYang`][] are:
 
     - Every synapse has its own delay, with an initial value uniform between `delay_min` and
       `delay_max` (ms). Delays are wrapped by [`eventsnn.Positive`][]. With `kind="axonal"`, all
       synapses of a source share one delay.
     - Initial weights are normally distributed, with mean 2.2 and standard deviation 0.8 (hidden),
       and with mean 1.5 and standard deviation 0.8 (output). Nearly every hidden neuron then fires.
-      A neuron that never fires receives no gradient, and with only 30 hidden neurons none can be
-      wasted.
-    - The simulation ends at 60 ms, since spikes come later with delays.
+      A neuron that never fires receives no gradient, and all 30 hidden neurons are needed.
+    - The time limit is 60 ms, since spikes occur later with delays.
     - Weights and delays have separate learning rates, which decay to 0 with a cosine schedule, and
       gradients are clipped.
-    - The weight `alpha` of the penalty for late spikes is a third of its value there.
+    - The weight `alpha` of the penalty for late spikes is a third of its value in [`YinYang`][].
 
     With `delays="fixed"`, delays keep their initial values. With `delays="none"` there are no
     delays, `alpha` is as in [`YinYang`][], and everything else is the same.
@@ -93,7 +92,7 @@ class Delays(PointsTask):
     )
 
     def defaults(self) -> Mapping[str, Any]:
-        without = {"alpha": _ALPHA_WITHOUT} if self.delays == "none" else {}
+        without = {"alpha": _ALPHA_WITHOUT_DELAYS} if self.delays == "none" else {}
         return {**super().defaults(), **SETTINGS, **without}
 
     def build(self, key: PRNGKeyArray) -> EventNetwork:
@@ -135,7 +134,7 @@ class Delays(PointsTask):
 
         figures = super().make_figures(result, data, accuracies)
         if self.delays != "none":
-            before, after = map(_by_layer, (next(history(result)), result.model))
+            before, after = map(_by_layer, (next(snapshot_models(result)), result.model))
             figures["delays"] = plots.weights(before, after)
         return figures
 

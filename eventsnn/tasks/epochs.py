@@ -97,7 +97,7 @@ def steps_per_dispatch(steps_per_epoch: int) -> int:
     return max(n for n in range(1, _MAX_DISPATCH + 1) if steps_per_epoch % n == 0)
 
 
-def history(result: FitResult) -> Iterator[Any]:
+def snapshot_models(result: FitResult) -> Iterator[Any]:
     """Yield the model before training and after every epoch."""
     for i in range(len(result.snapshot_steps)):
         trained = jax.tree.map(lambda x, i=i: jnp.asarray(x[i]), result.snapshots)

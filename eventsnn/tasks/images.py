@@ -17,13 +17,13 @@ from ..data import images
 from ..data.images import ImageData
 from ..discrete import AbstractCell, OneToOne, Run, Sequential, trainable
 from ..train import FitResult
-from .base import DataError, Pictures, TaskResult
-from .epochs import EpochTask, history
+from .base import DataError, LazyFigures, TaskResult
+from .epochs import EpochTask, snapshot_models
 from .settings import option
 
 # Number of images in the figures.
 N_SHOWN = 10
-# Number of batches whose keys are made at a time.
+# Number of batches whose random keys are made at a time.
 _BLOCK = 64
 
 
@@ -77,7 +77,7 @@ class ImageTask(EpochTask):
     quick_settings: ClassVar[dict[str, Any]] = {"steps": 12, "batch_size": 32}
     default_epochs: ClassVar[Mapping[str, int]]
     monitor_test_loss: ClassVar[bool] = False
-    """True to record the loss of a test batch at every step."""
+    """Whether to record the loss of a test batch at every step."""
 
     @abc.abstractmethod
     def build(self, key: PRNGKeyArray, shape: tuple[int, int]) -> Sequential:
@@ -154,7 +154,7 @@ class ImageTask(EpochTask):
                 yield Batch(*batch, key_data)
 
     def train(self, data: ImageData, *, progress: bool = True) -> FitResult:
-        """Train a new network. The snapshots are as in [`history`][]."""
+        """Train a new network. The snapshots are as in [`snapshot_models`][]."""
         n_train = len(data.train_labels)
         steps, epoch = self.n_steps(n_train)
         parts = ("train", "test") if self.monitor_test_loss else ("train",)
@@ -183,7 +183,7 @@ class ImageTask(EpochTask):
         return TestResult(labels, predicted.pop(self.readout), predicted)
 
     def run(self, *, progress: bool = True) -> TaskResult:
-        """Train, test and draw.
+        """Train a network and evaluate it on the test set.
 
         `test_accuracy` is the accuracy of the network averaged over the last `average` steps, on
         the whole test set. `test_accuracy_last_step` is the accuracy of the network after the last
@@ -196,7 +196,7 @@ class ImageTask(EpochTask):
         metrics |= {f"test_accuracy{s}_last_step": v for s, v in last.accuracies().items()}
         metrics |= self.epoch_metrics(result, len(data.train_labels))
         drawn = functools.cache(lambda: self.make_figures(data, result, test))
-        return TaskResult(metrics, *(Pictures(lambda i=i: drawn()[i]) for i in range(2)))
+        return TaskResult(metrics, *(LazyFigures(lambda i=i: drawn()[i]) for i in range(2)))
 
     def make_figures(
         self, data: ImageData, result: FitResult, test: "TestResult"
@@ -223,7 +223,9 @@ class ImageTask(EpochTask):
                 threshold=float(model.layers[cells[-1]].threshold),
                 target=target,
             ),
-            "weights": plots.weights(_parameters(next(history(result))), _parameters(model)),
+            "weights": plots.weights(
+                _parameters(next(snapshot_models(result))), _parameters(model)
+            ),
         }
         samples, animations = self.sample_figures(batch, predicted, hidden)
         return drawn | samples, animations
@@ -248,7 +250,7 @@ class ImageTask(EpochTask):
         losses = {"training batch": result.losses}
         if result.monitored is not None:
             losses["test batch"] = result.monitored
-        accuracies = [self.test(model, data).accuracies()[""] for model in history(result)]
+        accuracies = [self.test(model, data).accuracies()[""] for model in snapshot_models(result)]
         confusion = test.confusion(data.n_classes)
         return figures.training(losses, accuracies, result.snapshot_steps, confusion)
 

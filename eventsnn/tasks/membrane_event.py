@@ -103,7 +103,7 @@ class MembraneEvent(CurveTask):
         """Input spike times, which encode the time only."""
         return self.in_times
 
-    def follow(self, model, inputs):
+    def potential(self, model, inputs):
         return _membrane(model, inputs, jnp.asarray(self.times))
 
     def trace(self, model, inputs, target):

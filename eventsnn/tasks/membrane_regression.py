@@ -59,11 +59,11 @@ class MembraneRegression(CurveTask):
     def inputs(self, ramp):
         return ramp
 
-    def follow(self, model, inputs):
+    def potential(self, model, inputs):
         return jnp.moveaxis(run_batch(model, jnp.moveaxis(inputs, 1, 0)).membranes, 0, 1)[..., 0]
 
     def trace(self, model, inputs, target):
-        output = eqx.filter_jit(self.follow)(model, inputs)
+        output = eqx.filter_jit(self.potential)(model, inputs)
         return np.arange(self.num_steps), target, np.asarray(output[0])
 
     def raster(self, model, inputs):

@@ -23,15 +23,15 @@ from ..event import (
 )
 from ..losses import ce_ttfs
 from .base import skip_nonfinite_updates
-from .epochs import history
+from .epochs import snapshot_models
 from .images import N_SHOWN, Batch, ImageTask
 from .settings import option
 
-# Approximate maximum of hidden neurons, and of samples, that share an event loop.
-_GROUP = 35
-_PART = 32
-# Pixels with a larger grey value spike, that is from 2 of 255 on.
-_VISIBLE = 1.5 / 255
+# Approximate number of hidden neurons, and of samples, that share an event loop.
+_NEURONS_PER_LOOP = 35
+_SAMPLES_PER_LOOP = 32
+# Pixels with a grey value above this one spike: at least 2 of 255.
+_BACKGROUND = 1.5 / 255
 # Number of times at which the membrane potentials of the outputs are drawn.
 _N_TIMES = 401
 
@@ -43,21 +43,21 @@ class Initial(NamedTuple):
     output: tuple[float, float]
 
 
-# The hidden layer for MNIST is that of Wunderlich & Pehle.
+# Initial weights. Those of the hidden layer for MNIST are from Wunderlich & Pehle.
 WEIGHTS = {
-    ("digits", "voltage"): Initial((0.35, 0.2), (0.4, 0.9)),
+    ("digits", "potential"): Initial((0.35, 0.2), (0.4, 0.9)),
     ("digits", "ttfs"): Initial((0.35, 0.2), (0.4, 0.9)),
-    ("mnist", "voltage"): Initial((0.078, 0.045), (0.2, 0.37)),
+    ("mnist", "potential"): Initial((0.078, 0.045), (0.2, 0.37)),
     ("mnist", "ttfs"): Initial((0.078, 0.045), (0.2, 0.5)),
 }
 SETTINGS = {
-    ("digits", "voltage"): {"n_hidden": 100, "learning_rate": 5e-2, "dropout": 0.0},
+    ("digits", "potential"): {"n_hidden": 100, "learning_rate": 5e-2, "dropout": 0.0},
     ("digits", "ttfs"): {"n_hidden": 100, "learning_rate": 5e-3, "dropout": 0.0},
-    ("mnist", "voltage"): {"n_hidden": 350, "learning_rate": 2e-2, "dropout": 0.2},
+    ("mnist", "potential"): {"n_hidden": 350, "learning_rate": 2e-2, "dropout": 0.2},
     ("mnist", "ttfs"): {"n_hidden": 350, "learning_rate": 2e-3, "dropout": 0.0},
 }
 # Upper limit of the number of pixels that spike in one image.
-MOST_INPUTS = {"digits": 64, "mnist": 400}
+MAX_INPUTS = {"digits": 64, "mnist": 400}
 
 
 class Layers(eqx.Module):
@@ -75,10 +75,10 @@ class MNISTLatency(ImageTask):
     Each pixel fires once, at $t = (1 - p)\,20$ ms for a grey value $p$ in (0, 1]. Background pixels
     are silent.
 
-    - `readout="voltage"`: the outputs are leaky integrators. The predicted class is the output with
-        the largest membrane potential over time, and the loss is the cross entropy of these maxima
-        (Wunderlich & Pehle, Scientific Reports 11:12829, 2021, arXiv:2009.08378, with batches of
-        5).
+    - `readout="potential"`: the outputs are leaky integrators. The predicted class is the output
+        with the largest membrane potential over time, and the loss is the cross entropy of these
+        maxima (Wunderlich & Pehle, Scientific Reports 11:12829, 2021, arXiv:2009.08378; batches
+        there have 5 samples).
     - `readout="ttfs"`: the outputs are LIF neurons that fire once. The predicted class is the
         output that fires first. Outputs that are silent until `t_max` are driven by a current until
         they fire, see [`eventsnn.Pseudospikes`][].
@@ -98,10 +98,10 @@ class MNISTLatency(ImageTask):
     quick_settings: ClassVar[dict[str, Any]] = ImageTask.quick_settings | {"n_hidden": 20}
 
     readout: str = option(  # pyright: ignore[reportIncompatibleVariableOverride]
-        "voltage",
-        "prediction; voltage: the output with the largest membrane potential over time; ttfs: the "
-        "output that fires first",
-        choices=("voltage", "ttfs"),
+        "potential",
+        "prediction; potential: the output with the largest membrane potential over time; ttfs: "
+        "the output that fires first",
+        choices=("potential", "ttfs"),
     )
     last_rate: float = option(
         0.05, "final learning rate, as a fraction of the initial learning rate", least=0
@@ -163,24 +163,24 @@ class MNISTLatency(ImageTask):
         in_times = jax.vmap(lambda x, key: self.encode(model, x, key))(jnp.asarray(images), keys)
         outputs = self.output_network(model)
         hidden = self.hidden_spikes(model, in_times)
-        query = outputs.maxima if self.readout == "voltage" else outputs.ttfs
+        query = outputs.maxima if self.readout == "potential" else outputs.ttfs
         return query(hidden, throw=False)
 
     def loss(self, model: Layers, batch: Batch) -> Float[Array, ""]:
         found, labels = self.simulate(model, batch.images, batch.keys), batch.labels
-        if self.readout == "voltage":
+        if self.readout == "potential":
             return jnp.mean(optax.losses.softmax_cross_entropy_with_integer_labels(found, labels))
         scales = {"tau0": self.tau0, "tau1": self.tau1, "alpha": self.alpha}
         return ce_ttfs(found, labels, t_max=2 * self.t_max, **scales)
 
     def scores(self, run: Float[Array, "batch classes"]):
-        return {self.readout: run if self.readout == "voltage" else -run}
+        return {self.readout: run if self.readout == "potential" else -run}
 
     def encode(
         self, model: Layers, image: Float[Array, "h w"], key: PRNGKeyArray
     ) -> Float[Array, "pixels 1"]:
         """Spike time of each pixel (ms), `inf` for the background and for dropped pixels."""
-        kept = model.dropout((image > _VISIBLE).astype(image.dtype), key=key)
+        kept = model.dropout((image > _BACKGROUND).astype(image.dtype), key=key)
         return jnp.where(kept > 0, (1 - image) * self.input_t_max, jnp.inf).reshape(-1, 1)
 
     def hidden_spikes(
@@ -188,7 +188,7 @@ class MNISTLatency(ImageTask):
     ) -> Float[Array, "batch hidden max_spikes"]:
         """Compute the spike times of each hidden neuron (ms), padded with `inf`."""
         (pixels, n), batch = model.hidden.shape, len(in_times)
-        groups, parts = _pieces(n, _GROUP), _pieces(batch, _PART)
+        groups, parts = _pieces(n, _NEURONS_PER_LOOP), _pieces(batch, _SAMPLES_PER_LOOP)
         order = jnp.argsort(jnp.sum(in_times < jnp.inf, axis=(1, 2)))
         sorted_times = in_times[order].reshape(parts, batch // parts, pixels, 1)
         weights = jnp.moveaxis(model.hidden.reshape(pixels, groups, n // groups), 1, 0)
@@ -210,13 +210,13 @@ class MNISTLatency(ImageTask):
             jnp.pad(weights, ((group, 0), (0, 0))),
             outputs=range(group),
             t_max=self.t_max,
-            max_events=MOST_INPUTS[self.dataset] + group * (self.max_spikes + 1),
+            max_events=MAX_INPUTS[self.dataset] + group * (self.max_spikes + 1),
         )
 
     @property
     def output_neuron(self) -> AbstractNeuron:
         """Output neuron model. With `readout="ttfs"` it is refractory after its first spike."""
-        if self.readout == "voltage":
+        if self.readout == "potential":
             return LeakyIntegrator(self.tau_mem, self.tau_syn)
         return Refractory(LIF(self.tau_mem, self.tau_syn), 2 * self.t_max)
 
@@ -228,7 +228,7 @@ class MNISTLatency(ImageTask):
             jnp.pad(model.output, ((classes, 0), (0, 0))),
             outputs=range(classes),
             t_max=self.t_max,
-            pseudospikes=None if self.readout == "voltage" else Pseudospikes(2.0, self.t_max),
+            pseudospikes=None if self.readout == "potential" else Pseudospikes(2.0, self.t_max),
             max_events=n * self.max_spikes + classes,
         )
 
@@ -236,7 +236,7 @@ class MNISTLatency(ImageTask):
         """Network of both layers, hidden neurons first. The outputs receive all hidden spikes."""
         (pixels, n), classes = model.hidden.shape, model.output.shape[1]
         drive = jnp.zeros(n + classes).at[n:].set(2.0)
-        silent = self.readout == "voltage"
+        integrators = self.readout == "potential"
         return EventNetwork(
             Populations([(LIF(self.tau_mem, self.tau_syn), n), (self.output_neuron, classes)]),
             jnp.zeros((n + classes + pixels, n + classes))
@@ -246,8 +246,8 @@ class MNISTLatency(ImageTask):
             .set(model.hidden),
             outputs=range(n, n + classes),
             t_max=self.t_max,
-            pseudospikes=None if silent else Pseudospikes(drive, self.t_max),
-            max_events=MOST_INPUTS[self.dataset] + (n + classes) * (self.max_spikes + 1),
+            pseudospikes=None if integrators else Pseudospikes(drive, self.t_max),
+            max_events=MAX_INPUTS[self.dataset] + (n + classes) * (self.max_spikes + 1),
         )
 
     def make_figures(self, data, result, test):
@@ -271,7 +271,7 @@ class MNISTLatency(ImageTask):
                 target=target,
             ),
             "membranes": latency.membranes(times, traces, target=target),
-            "weights": plots.weights(_weights(next(history(result))), _weights(model)),
+            "weights": plots.weights(_weights(next(snapshot_models(result))), _weights(model)),
             "samples": images.samples(shown, labels, test.predicted[:N_SHOWN]),
         }
         return drawn, {}
@@ -288,7 +288,7 @@ def _weights(model):
 
 
 def _pieces(n: int, size: int) -> int:
-    """Number of equal pieces of `n`: the largest divisor of `n` up to n / size, rounded up."""
+    """Number of equal pieces of `n` items: the largest divisor of `n` up to ceil(n / size)."""
     return max(k for k in range(1, -(-n // size) + 1) if n % k == 0)
 
 

@@ -55,10 +55,10 @@ class MovingMNIST(ImageTask):
 
     def frames(self, images, keys):
         """Frames of the moving digits, `(num_steps, batch, canvas, canvas)`, one path per key."""
-        film = jax.vmap(
+        move = jax.vmap(
             lambda key, image: moving_mnist.sequences(key, image, num_frames=self.num_steps)
         )
-        return jnp.moveaxis(film(keys, images), 1, 0)
+        return jnp.moveaxis(move(keys, images), 1, 0)
 
     def sample_figures(self, batch, predicted, hidden):
         from .figures import images as figures  # matplotlib is slow to import
@@ -69,8 +69,8 @@ class MovingMNIST(ImageTask):
         return {"samples": samples}, {"sample": movie}
 
     def simulate(self, model, images, keys, **options: Any):
-        own = jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys)
-        return run_batch(model, self.frames(images, keys), key=own, **options)
+        dropout_keys = jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys)
+        return run_batch(model, self.frames(images, keys), key=dropout_keys, **options)
 
     def loss(self, model, batch):
         run = self.simulate(model, batch.images, batch.keys)

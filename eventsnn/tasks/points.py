@@ -17,8 +17,8 @@ from ..event import EventNetwork, Pseudospikes
 from ..event.architectures import Initializer
 from ..losses import ce_ttfs
 from ..train import FitResult
-from .base import Pictures, TaskResult
-from .epochs import EpochTask, history
+from .base import LazyFigures, TaskResult
+from .epochs import EpochTask, snapshot_models
 from .settings import option
 
 # Points per side of the grid on which predictions are drawn.
@@ -58,7 +58,7 @@ class PointsTask(EpochTask):
     drive: float = option(
         None,
         "current after t_max that makes silent outputs fire, so that they get a gradient; a neuron "
-        "at rest fires if it is above 1; 0: no such current",
+        "at rest fires if the current is above 1; 0: no current",
         least=0,
     )
     drive_duration: float = option(None, "maximum duration of this current, in ms", above=0)
@@ -103,7 +103,7 @@ class PointsTask(EpochTask):
         return yin_yang.generate(self._data_key(), **sizes)
 
     def fresh(self) -> Samples:
-        """Sample additional test points, which depend on the seed, also with published points."""
+        """Sample additional test points, which depend on the seed even with published points."""
         key = jax.random.fold_in(self._data_key(), 3)
         return jax.device_get(yin_yang.sample(key, self.n_test_fresh))
 
@@ -136,7 +136,7 @@ class PointsTask(EpochTask):
         )
 
     def train(self, data: YinYangData, *, progress: bool = True) -> FitResult:
-        """Train a new network. The snapshots are as in [`history`][]."""
+        """Train a new network. The snapshots are as in [`snapshot_models`][]."""
         key_net, key_order = jax.random.split(jax.random.key(self.seed))
         net = self.build(key_net)
         n_train = len(data.train.labels)
@@ -160,11 +160,11 @@ class PointsTask(EpochTask):
         return np.concatenate(found)
 
     def accuracy(self, net: EventNetwork, samples: Samples) -> float:
-        """Fraction of points whose correct output fires first. Without spikes a point is wrong."""
+        """Fraction of points whose correct output fires first, by `t_max` at the latest."""
         return float(np.mean(self.predict(net, np.asarray(samples.xy)) == samples.labels))
 
     def run(self, *, progress: bool = True) -> TaskResult:
-        """Train, test and draw.
+        """Train a network and evaluate it on the validation and test sets.
 
         `test_accuracy` is the accuracy of the network after the last step on the test set.
         `test_accuracy_fresh` is its accuracy on `n_test_fresh` new points sampled with the seed.
@@ -172,14 +172,14 @@ class PointsTask(EpochTask):
         """
         data = self.load()
         result = self.train(data, progress=progress)
-        accuracies = [self.accuracy(net, data.validation) for net in history(result)]
+        accuracies = [self.accuracy(net, data.validation) for net in snapshot_models(result)]
         metrics = {
             "test_accuracy": self.accuracy(result.model, data.test),
             "test_accuracy_fresh": self.accuracy(result.model, self.fresh()),
             "validation_accuracy": accuracies[-1],
             **self.epoch_metrics(result, self.n_train),
         }
-        return TaskResult(metrics, Pictures(lambda: self.make_figures(result, data, accuracies)))
+        return TaskResult(metrics, LazyFigures(lambda: self.make_figures(result, data, accuracies)))
 
     def make_figures(self, result: FitResult, data: YinYangData, accuracies: list[float]) -> dict:
         """Draw the figures, by name."""

@@ -1,4 +1,4 @@
-"""Spike-time regression: the target of an input spike at x is 5 sin(2 pi x/10) + x + 30."""
+"""Spike-time regression: the target for an input spike at x is 5 sin(2 pi x/10) + x + 30 ms."""
 
 import dataclasses
 from typing import Any, ClassVar
@@ -13,7 +13,7 @@ from ..data import spike_time_regression as data
 from ..event import QIF, EventNetwork, recurrent_mask, trainable
 from ..losses import mae_time, mse_time
 from ..train import FitResult, fit
-from .base import SOLVERS, Pictures, Task, TaskResult, training_metrics
+from .base import SOLVERS, LazyFigures, Task, TaskResult, training_metrics
 from .settings import option
 
 
@@ -148,17 +148,19 @@ class TTFSRegression(Task):
             "test_mae_last_step": float(mae_time(last, target, t_max=self.t_max)),
             **training_metrics(result),
         }
-        show = result, x, target[:, 0], predicted[:, 0]
-        return TaskResult(metrics, Pictures(lambda: self.make_figures(*show)))
+        drawn = result, x, target[:, 0], predicted[:, 0]
+        return TaskResult(metrics, LazyFigures(lambda: self.make_figures(*drawn)))
 
     def make_figures(self, result, x, target, predicted):
         """Draw the figures, by name."""
         from .. import plots  # matplotlib is slow to import, and training does not need it
 
         net, shown = result.average, jnp.asarray(self.x_shown)
-        in_times, goal = data.event_inputs(shown), float(data.target(shown))
-        everyone = self.network(net.weights, net.neuron.bias, outputs=tuple(range(net.n_neurons)))
-        solution, times, v = eqx.filter_jit(_record)(everyone, in_times)
+        in_times, target_time = data.event_inputs(shown), float(data.target(shown))
+        all_neurons = self.network(
+            net.weights, net.neuron.bias, outputs=tuple(range(net.n_neurons))
+        )
+        solution, times, v = eqx.filter_jit(_events_and_potentials)(all_neurons, in_times)
         weights, biases = result.snapshots
         return {
             "prediction": plots.prediction(x, target, predicted),
@@ -170,10 +172,10 @@ class TTFSRegression(Task):
                 n_neurons=net.n_neurons,
                 outputs=net.outputs,
                 t_max=self.t_max,
-                target=goal,
+                target=target_time,
             ),
             "membranes": plots.membranes(
-                times, plots.phase(v), outputs=net.outputs, in_times=in_times, target=goal
+                times, plots.phase(v), outputs=net.outputs, in_times=in_times, target=target_time
             ),
         }
 
@@ -182,11 +184,11 @@ def _ttfs(net, in_times):
     return net.ttfs(in_times, throw=False)
 
 
-def _record(net, in_times, n_times=1601):
+def _events_and_potentials(net, in_times, n_times=1601):
     """Events of one sample, and membrane potentials of the outputs at `n_times` times.
 
-    The simulation runs up to `t_max`, beyond the first output spike. An untrained network may reach
-    `max_events` before. The figures then end at that time.
+    The simulation continues up to `t_max` after the first output spike. An untrained network may
+    reach `max_events` earlier. The figures then end at that time.
     """
     times = jnp.linspace(0.0, net.t_max, n_times)
     states = net.potentials_at(in_times, times, throw=False)

@@ -8,7 +8,7 @@ import pytest
 
 from eventsnn.constraints import unwrap
 from eventsnn.tasks.delays import Delays
-from eventsnn.tasks.epochs import history
+from eventsnn.tasks.epochs import snapshot_models
 
 KEY = jax.random.key(0)
 
@@ -77,7 +77,7 @@ def test_weights_and_delays_have_rates_of_their_own_which_fall_to_nothing(kind):
 def test_delays_learn_and_stay_positive(trained):
     _, fitted = trained
     assert fitted.losses[-5:].mean() < 0.7 * fitted.losses[:2].mean()
-    first = next(history(fitted))
+    first = next(snapshot_models(fitted))
     before, after = (np.asarray(unwrap(net).delays) for net in (first, fitted.model))
     mask = np.asarray(fitted.model.mask)
     # A missing synapse has no gradient, and Adam then takes no step.
@@ -96,5 +96,5 @@ def test_no_sample_is_cut_short(trained):
     task, fitted = trained
     in_times = task.event_inputs(task.load().test.xy[:32])
     first_spikes = eqx.filter_jit(lambda net, x: net.ttfs(x, throw=False))  # inf if one is
-    for net in (next(history(fitted)), fitted.model):
+    for net in (next(snapshot_models(fitted)), fitted.model):
         assert np.all(np.isfinite(first_spikes(net, in_times)))

@@ -43,7 +43,7 @@ def shown(digits, n=5):
 # ------------------------------------------------------------------ digits by latencies
 
 
-@pytest.mark.parametrize("readout", ["voltage", "ttfs"])
+@pytest.mark.parametrize("readout", ["potential", "ttfs"])
 def test_layers_are_one_network(readout, digits):
     """Separate groups, parts and layers give the results and gradients of the single network."""
     task = small(readout=readout)
@@ -53,7 +53,7 @@ def test_layers_are_one_network(readout, digits):
     def whole(model):
         in_times = jax.vmap(lambda x: task.encode(model, x, jax.random.key(0)))(batch.images)
         net = task.network(model)
-        return net.maxima(in_times) if readout == "voltage" else net.ttfs(in_times)
+        return net.maxima(in_times) if readout == "potential" else net.ttfs(in_times)
 
     def apart(model):
         return task.simulate(model, batch.images, batch.keys)
@@ -106,7 +106,7 @@ def test_silent_outputs_learn_from_pseudospikes(digits):
 
 @pytest.mark.parametrize(
     "options",
-    [{"readout": "voltage", "n_hidden": 20}, {"readout": "ttfs", "learning_rate": 1e-2}],
+    [{"readout": "potential", "n_hidden": 20}, {"readout": "ttfs", "learning_rate": 1e-2}],
     ids=lambda options: options["readout"],
 )
 def test_digits_are_learnt(options, digits, as_users_do):

@@ -13,7 +13,7 @@ import pytest
 from eventsnn import plots
 from eventsnn.discrete import OneToOne
 from eventsnn.tasks import TASKS, DataError, images, points
-from eventsnn.tasks.epochs import history, steps_per_dispatch
+from eventsnn.tasks.epochs import snapshot_models, steps_per_dispatch
 
 DIGITS = ("leaky-classification", "rleaky-classification", "moving-mnist")
 OF_DIGITS = {"loss", "accuracy", "confusion", "raster", "membranes", "counts", "weights", "samples"}
@@ -126,7 +126,7 @@ def test_digits_are_learnt():
     task = TASKS["leaky-classification"](**settings)
     data = task.load()
     result = task.train(data, progress=False)
-    before = next(history(result))
+    before = next(snapshot_models(result))
     untrained, trained = (task.test(model, data) for model in (before, result.model))
     assert result.losses[-5:].mean() < 0.25 * result.losses[0]
     assert result.monitored[-5:].mean() < 0.4 * result.monitored[0]  # batches of the test set

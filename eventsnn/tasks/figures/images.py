@@ -16,13 +16,14 @@ def training(
     accuracy_steps: Int[np.ndarray, " snapshots"],
     confusion: Int[np.ndarray, "classes classes"],
 ) -> dict[str, Figure]:
-    """Draw the loss, the accuracy over the test set, and the confusion matrix.
+    """Draw the losses and the test accuracy during training, and the confusion matrix.
 
     **Arguments:**
 
-    - `losses`: the loss at each step by name of the batch.
-    - `accuracies`: the accuracy after each step of `accuracy_steps`.
-    - `confusion`: the number of images of class `i` that were assigned to class `j`.
+    - `losses`: the loss at each step, by name of the batch.
+    - `accuracies`: the test accuracy after each number of steps in `accuracy_steps`.
+    - `confusion`: in row `i` and column `j`, the number of images of class `i` that were assigned
+        to class `j`.
     """
     return {
         "loss": plots.curves(losses),
@@ -41,7 +42,7 @@ def activity(
     threshold: float,
     target: int,
 ) -> dict[str, Figure]:
-    """Draw the spikes and the output membranes for one image of class `target`."""
+    """Draw the spikes and the output membrane potentials for one image of class `target`."""
     classes = _names(output.shape[1])
     return {
         "raster": plots.spike_raster(
@@ -52,7 +53,7 @@ def activity(
             output,
             threshold=threshold,
             labels=classes,
-            title=f"output membranes for the first test image, a {target}",
+            title=f"output potentials for the first test image, a {target}",
         ),
         "counts": plots.spike_counts(output, target=target, labels=classes),
     }
@@ -64,7 +65,7 @@ def samples(
     predicted: Int[np.ndarray, " n"],
 ) -> Figure:
     """Draw images with their true and predicted classes."""
-    return plots.frames(images, _answers(labels, predicted))
+    return plots.frames(images, _true_and_predicted(labels, predicted))
 
 
 def moving_samples(
@@ -75,7 +76,7 @@ def moving_samples(
     """Draw the frames of the first four moving images, one image per row."""
     steps = [f"step {t}" for t in range(1, len(frames) + 1)]
     rows = np.moveaxis(frames[:, :4], 1, 0)
-    return plots.frames(rows, steps, row_titles=_answers(labels, predicted)[:4])
+    return plots.frames(rows, steps, row_titles=_true_and_predicted(labels, predicted)[:4])
 
 
 def movie(
@@ -85,7 +86,7 @@ def movie(
     predicted: int,
 ) -> FuncAnimation:
     """Animate one moving image and the spikes of the hidden neurons."""
-    (title,) = _answers([label], [predicted])
+    (title,) = _true_and_predicted([label], [predicted])
     return plots.animation(frames, spikes=hidden, title=title)
 
 
@@ -93,5 +94,5 @@ def _names(n_classes):
     return [str(c) for c in range(n_classes)]
 
 
-def _answers(labels, predicted):
+def _true_and_predicted(labels, predicted):
     return [f"{c} → {p}" for c, p in zip(labels, predicted, strict=True)]

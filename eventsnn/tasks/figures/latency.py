@@ -19,14 +19,14 @@ def raster(
     t_max: float,
     target: int,
 ) -> Figure:
-    """Draw the events of some hidden neurons that fire, of the outputs, and of some pixels.
+    """Draw the events of the outputs, and of some of the hidden neurons and pixels that fire.
 
     Hidden neurons come before the outputs, and pixels after them, as in the network.
     """
     sources = np.asarray(sources)
-    there, first = np.unique(sources[sources >= 0]), outputs[0]
-    hidden, pixels = _some(there[there < first]), _some(there[there >= n_neurons])
-    fired = there[(there >= first) & (there < n_neurons)]
+    present, first = np.unique(sources[sources >= 0]), outputs[0]
+    hidden, pixels = _some(present[present < first]), _some(present[present >= n_neurons])
+    fired = present[(present >= first) & (present < n_neurons)]
     figure = plots.raster(
         times,
         sources,
@@ -43,7 +43,7 @@ def raster(
 def membranes(
     times: Float[ArrayLike, " times"], traces: Float[ArrayLike, "classes times"], *, target: int
 ) -> Figure:
-    """Draw the membrane potential of each output, with the target in another colour.
+    """Draw the membrane potential of each output, that of the target class in another colour.
 
     All outputs have the same scale, from the lowest to the highest value.
     """
@@ -51,8 +51,8 @@ def membranes(
     low, high = np.nanmin(traces), np.nanmax(traces)
     figure = plots.membranes(times, (traces - low) / ((high - low) or 1.0), outputs=(target,))
     figure.axes[0].set_yticks(range(len(traces)))
-    figure.axes[0].set_ylabel(f"output (a row is {high - low:.2g} high)", color=plots.INK)
-    title = f"output membranes for the first test image, a {target}"
+    figure.axes[0].set_ylabel(f"output (row height {high - low:.2g})", color=plots.INK)
+    title = f"output potentials for the first test image, a {target}"
     figure.suptitle(title, fontsize=10, color=plots.INK)
     return figure
 
