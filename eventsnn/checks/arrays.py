@@ -32,7 +32,7 @@ def numbers(
 def floating(
     name: str, value: Any, expected: str = "an array of real numbers", *, boolean: bool = False
 ) -> Array:
-    """Convert `value` as [`numbers`][] does, to floating point."""
+    """Convert `value` to a floating-point array, with the same checks as [`numbers`][]."""
     return as_floating(numbers(name, value, expected, boolean=boolean))
 
 
@@ -66,30 +66,27 @@ class Range(NamedTuple):
 
     expected: str
     """Text for the error message, beginning with "must"."""
-    holds: Callable[[np.ndarray], Any]
+    contains: Callable[[np.ndarray], Any]
+    """Function that returns for each element whether it is allowed."""
 
 
 FINITE = Range("must be finite", np.isfinite)
-
-
 POSITIVE = Range("must be finite and > 0", lambda x: (x > 0) & (x < math.inf))
-
-
 NOT_NEGATIVE = Range("must be finite and >= 0", lambda x: (x >= 0) & (x < math.inf))
 
 
 def within(name: str, value: Any, values: Range = FINITE) -> np.ndarray | Array:
-    """Convert `value` as [`numbers`][] does. Raise unless all elements are within a range.
+    """Convert `value` as [`numbers`][] does. Raise unless all elements are in a range.
 
-    The elements are checked in the dtype that JAX gives them: 1e-60 is 0 without float64.
+    The elements are checked in the dtype that JAX gives them: in float32, 1e-60 is 0.
     """
     x = numbers(name, value, "a real number or an array of real numbers")
     if is_concrete(x):
-        raise_if(name, x, ~np.asarray(values.holds(_in_jax(x))), values.expected)
+        raise_if(name, x, ~np.asarray(values.contains(_as_jax_dtype(x))), values.expected)
     return x
 
 
-def _in_jax(x: np.ndarray | Array) -> np.ndarray:
+def _as_jax_dtype(x: np.ndarray | Array) -> np.ndarray:
     """Convert a concrete array to the dtype that [`as_floating`][] gives it, as a NumPy array."""
     dtype = jax.dtypes.canonicalize_dtype(x.dtype if is_floating(x) else float)
     with np.errstate(over="ignore", under="ignore"):
@@ -108,7 +105,7 @@ def parameter(name: str, value: Any, *, positive: bool = False, not_negative: bo
     if x.ndim > 1:
         raise ValueError(f"{name} must be a scalar or have shape (n,), got shape {x.shape}.")
     if is_concrete(x):
-        v = _in_jax(x)
+        v = _as_jax_dtype(x)
         if positive or not_negative:
             sign = "> 0" if positive else ">= 0"
             raise_if(name, x, ~(v > 0 if positive else v >= 0), f"must be {sign}")
@@ -116,20 +113,20 @@ def parameter(name: str, value: Any, *, positive: bool = False, not_negative: bo
     return own_arrays(value) if isinstance(value, Wrapped) else jnp.array(as_floating(x))
 
 
-def above(name: str, value: Any, bound: str, low: Any, *, equal: bool = False) -> None:
-    """Raise if a parameter is not above another one, or has another length.
+def above(name: str, value: Any, bound: str, low: Any) -> None:
+    """Raise unless a parameter is above another one, elementwise, and has a matching length.
 
-    With `equal`, both may be equal.
+    `bound` and `low` are name and value of the other parameter.
     """
     x, y = unwrapped(value), unwrapped(low)
     same_length(name, x, bound, y)
     if is_concrete(x) and is_concrete(y):
         x, y = np.asarray(x), np.asarray(y)
-        raise_if(name, x, ~(x >= y if equal else x > y), f"must be above {bound}")
+        raise_if(name, x, ~(x > y), f"must be above {bound}")
 
 
 def same_length(name: str, value: Any, other: str, reference: Any) -> None:
-    """Raise if two parameters are not scalars and have different shapes."""
+    """Raise if two parameters have different shapes and neither is a scalar."""
     a, b = np.shape(unwrapped(value)), np.shape(unwrapped(reference))
     if a and b and a != b:
         raise ValueError(f"{name} must be a scalar or have shape {b}, as {other}, got shape {a}.")

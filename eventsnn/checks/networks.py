@@ -28,7 +28,7 @@ def weight_matrix(value: Any, receptors: int = 1) -> Any:
 
 
 def precision(dtype: Any) -> None:
-    """Raise for weights of 16 bits or fewer in the event mode, which give wrong spike times."""
+    """Raise for a dtype of fewer than 32 bits. Spike times would be wrong in the event mode."""
     if jnp.finfo(dtype).bits < 32:
         raise ValueError(f"weights must be float32 or float64 in the event mode, got {dtype}.")
 
@@ -66,7 +66,7 @@ def delays(value: Any, shapes: tuple[tuple[int, ...], ...], dtype) -> Any:
 def neuron_parameters(neuron: PyTree, n: int, dtype) -> PyTree:
     """Convert the parameters of a neuron to the dtype of the weights.
 
-    Raise unless each is a scalar or has shape `(n,)`. Each parameter gets its own buffer.
+    Raise unless each is a scalar or has shape `(n,)`. Each parameter is copied to its own buffer.
     """
 
     def one(path, x):
@@ -86,8 +86,8 @@ def neuron_parameters(neuron: PyTree, n: int, dtype) -> PyTree:
 def output_indices(value: Any, n: int) -> tuple[int, ...]:
     """Convert the outputs to a tuple. Raise unless they are distinct neuron indices."""
     x = array_or_none(value)
-    seen = x is not None and is_concrete(x) and is_integer(x)
-    out = tuple(int(i) for i in np.asarray(x).reshape(-1)) if seen else ()
+    valid = x is not None and is_concrete(x) and is_integer(x)
+    out = tuple(int(i) for i in np.asarray(x).reshape(-1)) if valid else ()
     if not out or not all(0 <= i < n for i in out) or len(set(out)) < len(out):
         raise value_error("outputs", value, f"distinct neuron indices in 0 ... {n - 1}")
     return out

@@ -112,8 +112,8 @@ def shape(name: str, value: Any) -> tuple[int, ...]:
 def key(name: str, value: Any) -> Any:
     """Return `value`. Raise unless it is one JAX random key, typed or raw."""
     typed = isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
-    old = isinstance(value, jax.Array | np.ndarray) and value.dtype == np.uint32
-    if not (typed and value.ndim == 0) and not (old and value.shape in ((2,), (4,))):
+    raw = isinstance(value, jax.Array | np.ndarray) and value.dtype == np.uint32
+    if not (typed and value.ndim == 0) and not (raw and value.shape in ((2,), (4,))):
         raise value_error(name, value, "one jax.random key")
     return value
 

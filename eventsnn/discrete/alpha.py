@@ -1,4 +1,4 @@
-"""Alpha neurons, whose response to a spike is a difference of exponentials."""
+"""Alpha neurons, whose response to an input is a difference of two exponentials."""
 
 from typing import NamedTuple
 
@@ -52,9 +52,9 @@ class Alpha(AbstractSpikingCell):
     $$U_t = \beta U_{t-1} + g E_{t-1}, \qquad
       g = -\log\beta\, \frac{\alpha - \beta}{\log\alpha - \log\beta}$$
 
-    This form and its derivatives stay finite if training makes the two rates equal, or makes
-    $\beta$ larger than $\alpha$. A reset by subtraction leaves $U = \tau E$, which grows without
-    bound as the two rates approach each other. The default reset avoids this.
+    This form and its derivatives are finite even if training makes the two decay rates equal, or
+    $\beta$ larger than $\alpha$. After a reset by subtraction, however, $U = \tau E$, which grows
+    without bound as the two rates approach each other. The default reset avoids this.
 
     Equivalent to `snntorch.Alpha` up to rounding errors, which grow with $\tau$ in snnTorch.
 

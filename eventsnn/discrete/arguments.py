@@ -37,8 +37,9 @@ def as_inputs(xs: Any, num_steps: int | None, *, batch: bool) -> Inputs:
     xs = jax.tree.map(_array, xs, is_leaf=lambda x: isinstance(x, list))
     constant, shapes = num_steps is not None, [x.shape for x in jax.tree.leaves(xs)]
     axes = batch + (not constant)
-    short = not shapes or min(len(shape) for shape in shapes) < axes
-    if short or len({shape[:axes] for shape in shapes}) > 1 or (not constant and not shapes[0][0]):
+    too_few_axes = not shapes or min(len(shape) for shape in shapes) < axes
+    no_steps = not constant and not too_few_axes and not shapes[0][0]
+    if too_few_axes or no_steps or len({shape[:axes] for shape in shapes}) > 1:
         got = f"shape {shapes[0]}" if len(shapes) == 1 else describe(xs)
         raise ValueError(f"xs must have {_expected(constant, batch)}, got {got}.")
     steps = shapes[0][0] if num_steps is None else checks.count("num_steps", num_steps)

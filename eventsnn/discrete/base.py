@@ -69,7 +69,9 @@ class AbstractSpikingCell(AbstractCell):
     r"""Base class of spiking cells: a neuron fires if its membrane potential $U$ exceeds the
     threshold, $S = H(U - \theta)$. At the threshold it does not fire.
 
-    The reset is constant under differentiation. The spikes $S$ have the surrogate gradient.
+    The spikes $S$ have the surrogate gradient. A reset one step after the spike is constant under
+    differentiation. With `reset_delay=False`, the surrogate gradient of the spike also passes
+    through its reset, as in snnTorch.
 
     **Arguments:** the fields `threshold`, `surrogate`, `reset` and `inhibition` are keyword
     arguments of every spiking cell. They are described in [`eventsnn.discrete.Leaky`][], and a cell
@@ -90,7 +92,7 @@ class AbstractSpikingCell(AbstractCell):
     )
 
     def exceeds(self, mem: Array) -> Array:
-        r"""Compute $H(U - \theta)$, 1 for neurons to be reset, as a constant without gradient.
+        r"""Compute $H(U - \theta)$, which is 1 for neurons above threshold, without gradient.
 
         `mem` is the membrane potential $U$ of each neuron. The result has its shape and dtype.
         """
@@ -107,8 +109,9 @@ class AbstractSpikingCell(AbstractCell):
 
         - `mem`: membrane potential of each neuron.
         - `key`: random key for a stochastic surrogate, or None.
-        - `over_time`: whether `mem` has the potentials of all steps along its first axis. Default:
-            False.
+        - `over_time`: whether `mem` contains all steps, along its first axis. Default: False.
+
+        **Raises:** `ValueError` with `inhibition`, unless the neurons have exactly one axis.
         """
         one = jax.ShapeDtypeStruct(mem.shape[over_time:], mem.dtype)
         gap = mem - parameter_like(self.threshold, one, "threshold")
@@ -116,21 +119,22 @@ class AbstractSpikingCell(AbstractCell):
         if self.inhibition:
             if len(one.shape) != 1:
                 raise ValueError(
-                    f"inhibition must be used with inputs of shape (n,), got shape {one.shape}."
+                    f"inputs must have shape (n,) with inhibition, got shape {one.shape}."
                 )
             spk = spk * jax.nn.one_hot(jnp.argmax(gap, axis=-1), gap.shape[-1], dtype=gap.dtype)
         return spk
 
-    def reset_by(self, mem: Array, spk: Array) -> Array:
-        """Membrane potential after the resets counted by `spk`.
+    def reset_by(self, mem: Array, resets: Array) -> Array:
+        """Return the membrane potential after a reset.
 
         **Arguments:**
 
         - `mem`: membrane potential of each neuron before the reset.
-        - `spk`: resets of each neuron, of the shape of `mem`: 1 for one reset, 0 for none.
+        - `resets`: number of resets of each neuron, of the shape of `mem`: 1 for one reset, 0 for
+            none, and -1 to undo a reset by subtraction.
         """
         if self.reset == "subtract":
-            return mem - spk * parameter_like(self.threshold, mem, "threshold")
+            return mem - resets * parameter_like(self.threshold, mem, "threshold")
         if self.reset == "zero":
-            return mem - spk * mem
+            return mem - resets * mem
         return mem

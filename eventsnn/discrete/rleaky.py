@@ -68,9 +68,9 @@ class RLeaky(AbstractSpikingCell):
 
 
 def feed_back(feedback: Callable[..., Array], spk: Array, key: PRNGKeyArray | None = None) -> Array:
-    """Feedback current of the last step's spikes. Raise unless it has the shape of the spikes."""
+    """Feedback current of the spikes of the last step. Raise unless it has the same shape."""
     expected = f"feedback must map spikes of shape {spk.shape} to currents of the same shape"
-    key = None if key is None else jax.random.fold_in(key, 1)  # the surrogate uses `key`
+    key = None if key is None else jax.random.fold_in(key, 1)  # the surrogate uses `key` itself
     try:
         current = call_layer(unwrap(feedback), spk, key)
     except (TypeError, ValueError) as error:

@@ -42,8 +42,8 @@ def run(
     """Run a model on one sample, step by step, in one `lax.scan`.
 
     Layers before the first cell and after the last cell are not part of the recurrence. They are
-    applied to all steps at once, as one large product instead of many small ones. A constant input
-    passes the layers before the first cell only once.
+    applied to all steps at once, as one large product instead of many small ones. To a constant
+    input, the layers before the first cell are applied only once.
 
     The run is compiled once for all models of the same structure and inputs of the same shape. A
     layer that is a user-defined function must be pure, and the same object at each call. Within
@@ -67,13 +67,13 @@ def run(
         of one step. Default: None, the latter.
     - `key`: random key for dropout and stochastic surrogates. Each step uses a new key. Default:
         None, no key.
-    - `parallel`: whether to compute layer by layer, each over all steps. Cells without reset
-        (`reset="none"`, `LeakyIntegrator`) then use an associative scan. The results are equal up
-        to rounding. For long sequences on parallel hardware. Default: False.
+    - `parallel`: whether to compute layer by layer, each layer over all steps. Cells without reset
+        (`reset="none"`, `LeakyIntegrator`) then use an associative scan. This suits long sequences
+        on parallel hardware. The results are equal up to rounding. Default: False.
 
     **Returns:** a [`Run`][].
 
-    **Raises:** `ValueError` for invalid arguments.
+    **Raises:** `ValueError` for invalid arguments, and for a layer that does not accept its input.
     """
     inputs, indices = as_inputs(xs, num_steps, batch=False), _check(model, layers, parallel)
     out = _compiled(model, inputs, state, typed_key(key), indices, parallel)
@@ -93,8 +93,8 @@ def run_batch(
     """Run a model on a batch. The order of the axes is time, batch, features.
 
     The order of the first two axes of `xs` cannot be checked. Data sets and the batches of
-    [`eventsnn.train.fit`][] have the sample axis first. A loss of such data has to move the time
-    axis to the front:
+    [`eventsnn.train.fit`][] have the batch axis first. A loss function has to move their time axis
+    to the front:
 
     ```python
     def loss(model, batch):
@@ -114,6 +114,8 @@ def run_batch(
 
     **Returns:** a [`Run`][] with spikes and membranes of shape `(T, batch, *neurons)`, and a state
     with the batch as its first axis.
+
+    **Raises:** `ValueError` as [`run`][].
     """
     inputs, indices = as_inputs(xs, num_steps, batch=True), _check(model, layers, parallel)
     samples = jax.tree.leaves(inputs.at_first_step())[0].shape[0]

@@ -26,9 +26,8 @@ class Sequential(AbstractCell):
     - `layers`: cells, Equinox layers (`equinox.nn.Linear`, `Conv2d`, `Dropout`, pooling, ...) or
         plain functions of an array. A module that takes a `key` gets one.
 
-    As everywhere in Equinox, a function is a leaf that is not an array. Use
-    `equinox.filter_jit`, `filter_vmap` and `filter_grad` for a model with plain functions, not
-    `jax.jit`.
+    A function among the layers is a leaf of the model that is not an array. Use
+    `equinox.filter_jit`, `filter_vmap` and `filter_grad` for such a model, not `jax.jit`.
 
     **Raises:** `ValueError` if `layers` is empty or has a layer that cannot be used. At the first
     step, `ValueError` for a layer that does not accept its input.
@@ -51,8 +50,8 @@ class Sequential(AbstractCell):
     def init_state(self, x: Any) -> tuple[PyTree, ...]:
         """Return one initial state per layer, None for a stateless layer.
 
-        `x` is one sample. The shapes are inferred layer by layer, without computing outputs. For a
-        batch: `jax.vmap(model.init_state)(x)`.
+        `x` is one sample at one step. The shapes are inferred layer by layer, without computing
+        outputs. For a batch: `jax.vmap(model.init_state)(x)`.
         """
         states = []
         key = jax.eval_shape(lambda: jax.random.key(0))

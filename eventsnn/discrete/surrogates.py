@@ -1,8 +1,8 @@
 r"""Surrogate gradients: a step function in the forward pass, a surrogate derivative in the backward
 pass.
 
-The argument of a surrogate is the distance of the membrane potential from the threshold,
-$x = U - \theta$. It returns the spikes
+The argument of a surrogate is the membrane potential relative to the threshold, $x = U - \theta$.
+It returns the spikes
 
 $$H(x) = \begin{cases} 1 & x > 0 \\ 0 & x \le 0 \\ \text{NaN} & x \text{ is NaN}
   \end{cases}$$
@@ -65,7 +65,7 @@ class AbstractSurrogate(eqx.Module):
 
         **Arguments:**
 
-        - `x`: distance of the membrane potential from the threshold, $U - \theta$.
+        - `x`: membrane potential relative to the threshold, $U - \theta$.
         - `key`: random key for a stochastic derivative. All others ignore it. Default: None, no
             key.
 
@@ -176,8 +176,8 @@ class Triangular(AbstractSurrogate):
 
     snnTorch's `triangular(threshold)` is +threshold below the threshold and -threshold above it.
     This is not a triangle, and its sign is wrong above the threshold: a gradient step towards fewer
-    spikes would raise the membrane potential. [`Custom`][] reproduces snnTorch's values if you need
-    them: `Custom(lambda x: jnp.where(x < 0, 1.0, -1.0).astype(x.dtype))`.
+    spikes would raise the membrane potential. [`Custom`][] reproduces snnTorch's values:
+    `Custom(lambda x: jnp.where(x < 0, 1.0, -1.0).astype(x.dtype))`.
 
     **Arguments:**
 
@@ -198,10 +198,7 @@ class Triangular(AbstractSurrogate):
 
 
 class Heaviside(AbstractSurrogate):
-    """Derivative equal to the spike itself: 1 with a spike, 0 without.
-
-    The reasoning of snnTorch is that every spike is followed by a reset.
-    """
+    """Derivative equal to the spike itself: 1 with a spike, 0 without, as in snnTorch."""
 
     def derivative(self, x: Array, *, key: PRNGKeyArray | None = None) -> Array:
         return (x > 0).astype(x.dtype)

@@ -8,7 +8,7 @@ from .. import checks
 from .base import AbstractCell
 from .feedback import Frozen
 
-#: Names of the neuron parameters of the cells, as opposed to their connections.
+#: Names of the neuron parameters of the cells. All other parameters belong to connections.
 NEURON_PARAMETERS = (
     "alpha",
     "beta",

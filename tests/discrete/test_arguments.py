@@ -167,7 +167,7 @@ def test_parameters_are_one_a_neuron_or_shared_along_whole_axes(rng):
 def test_inhibition_of_feature_maps_is_refused(name, parallel, rng):
     cell = CELLS[name](rng, reset="none", inhibition=True)
     for shape in ((3, 4, 4), (2, 5), ()):
-        with refused(f"inhibition must be used with inputs of shape (n,), got shape {shape}."):
+        with refused(f"inputs must have shape (n,) with inhibition, got shape {shape}."):
             discrete.run(cell, jnp.ones((T, *shape)), parallel=parallel)
 
 
