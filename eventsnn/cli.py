@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             return _run(argv)
         except KeyboardInterrupt:
-            return _say("interrupted", 130)
+            return _print_line("interrupted", 130)
     _open_streams()
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not if it is ignored
         signal.signal(signal.SIGINT, _stop)
@@ -51,17 +51,17 @@ def _run(argv):
     try:
         from . import commands
     except (ImportError, RuntimeError, ValueError) as error:  # e.g. for JAX_NUM_CPU_DEVICES=abc
-        return _say(f"error: import failed: {error}", 2)
+        return _print_line(f"error: import failed: {error}", 2)
     try:
         return commands.run(argv)
     except commands.Failure as failure:
-        code = _say(f"error: {failure}", failure.code)
+        code = _print_line(f"error: {failure}", failure.code)
         if isinstance(failure, commands.WrongUsage):
             raise SystemExit(code) from None
         return code
 
 
-def _say(message, code):
+def _print_line(message, code):
     """Print a one-line message on stderr and return the exit code."""
     line = " ".join(message.split())
     line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
@@ -133,5 +133,5 @@ def _flush(code):
     except OSError as error:
         # The interpreter flushes again at exit, and would fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return code or _say(f"error: cannot write to stdout: {error.strerror}", 1)
+        return code or _print_line(f"error: cannot write to stdout: {error.strerror}", 1)
     return code

@@ -40,12 +40,12 @@ class _Parser(argparse.ArgumentParser):
         raise WrongUsage(message, 2)
 
     def print_help(self, file=None) -> None:
-        _show(self.format_help().rstrip())
+        _print(self.format_help().rstrip())
 
 
 class _Version(argparse.Action):
     def __call__(self, parser, namespace, values, option_string=None):
-        _show(f"eventsnn {__version__}")
+        _print(f"eventsnn {__version__}")
         parser.exit()
 
 
@@ -59,7 +59,7 @@ def run(argv: Sequence[str]) -> int:
     options = _parse(argv)
     if options.command == "tasks":
         width = max(map(len, TASKS))
-        _show("\n".join(f"{name:<{width}}  {task.summary}" for name, task in TASKS.items()))
+        _print("\n".join(f"{name:<{width}}  {task.summary}" for name, task in TASKS.items()))
         return 0
     task = _task(options)
     with _folder(options) as folder:
@@ -119,18 +119,19 @@ def _add_options(parser: argparse.ArgumentParser, task: type[Task]) -> None:
 
 
 def default_text(task: type[Task], name: str) -> str:
-    """Text of the default of a setting: one value, or one for each choice that it depends on."""
+    """Text of the default of a setting: one value, or one for each choice on which it depends."""
     options = task.options()
     if options[name].default is not None:
         return str(options[name].default)
-    choices = {key: of.metadata["choices"] for key, of in options.items() if of.metadata["choices"]}
+    choices = {key: option.metadata["choices"] for key, option in options.items()}
+    choices = {key: values for key, values in choices.items() if values}
     values = {
         chosen: getattr(task(**dict(zip(choices, chosen, strict=True))), name)
         for chosen in itertools.product(*choices.values())
     }
     if set(values.values()) == {None}:
         return options[name].metadata["unset"]
-    # Without the choices that make no difference.
+    # Omit the choices that do not affect the value.
     for i in reversed(range(len(choices))):
         shorter = {(*chosen[:i], *chosen[i + 1 :]): value for chosen, value in values.items()}
         if all(values[chosen] == shorter[(*chosen[:i], *chosen[i + 1 :])] for chosen in values):
@@ -195,8 +196,8 @@ def _prepare(*, x64: bool) -> None:
         jax.devices()
     except Exception as error:  # an assertion without a message, if JAX lacks CUDA
         platforms = os.environ.get("JAX_PLATFORMS")
-        told = f" with JAX_PLATFORMS={platforms}" if platforms else ""
-        raise Failure(f"JAX cannot start{told}: {str(error) or 'no such device'}", 2) from None
+        setting = f" with JAX_PLATFORMS={platforms}" if platforms else ""
+        raise Failure(f"JAX cannot start{setting}: {str(error) or 'no such device'}", 2) from None
     try:
         from . import plots as plots
     except (ImportError, ValueError) as error:
@@ -221,7 +222,7 @@ def _result(task: Task) -> TaskResult:
 
 
 def _is_own(error: Exception) -> bool:
-    """Return whether this package raised the error, about a setting, and not a library."""
+    """Return whether this package raised the error, and not a library that it calls."""
     last = traceback.extract_tb(error.__traceback__)[-1]
     return pathlib.Path(last.filename).is_relative_to(pathlib.Path(__file__).parent)
 
@@ -234,11 +235,11 @@ def _report(task: Task, result: TaskResult, folder: Folder) -> None:
         **dataclasses.asdict(task),
         **_machine(),
     }
-    unseen = None
+    not_printed = None
     try:
-        _show(json.dumps(metrics))
+        _print(json.dumps(metrics))
     except Failure as failure:
-        unseen = failure
+        not_printed = failure
     written = []
     try:
         for name, save in _files(metrics, result):
@@ -250,8 +251,8 @@ def _report(task: Task, result: TaskResult, folder: Folder) -> None:
             f"{', '.join(written) or 'nothing'}): {_reason(error)}"
         ) from None
     print(f"Wrote {', '.join(written)} to {folder.path}", file=sys.stderr)
-    if unseen is not None:
-        raise unseen
+    if not_printed is not None:
+        raise not_printed
 
 
 def _files(metrics, result) -> Iterator[tuple[str, Callable[[pathlib.Path], object]]]:
@@ -266,7 +267,7 @@ def _files(metrics, result) -> Iterator[tuple[str, Callable[[pathlib.Path], obje
         yield f"{name}.gif", functools.partial(save_gif, animation)
 
 
-def _show(text: str) -> None:
+def _print(text: str) -> None:
     """Print results to stdout, which gets no other text."""
     try:
         print(text, flush=True)
@@ -275,7 +276,7 @@ def _show(text: str) -> None:
 
 
 def _reason(error: Exception) -> str:
-    """Return the reason of an error that was caused outside the program."""
+    """Return the message of the operating system for an error, or else that of the error."""
     if isinstance(error, MemoryError):
         return str(error) or "out of memory"
     return getattr(error, "strerror", None) or str(error) or type(error).__name__

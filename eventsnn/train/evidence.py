@@ -37,7 +37,7 @@ class Evidence(NamedTuple):
 
 
 def evidence_of(outputs: ArrayLike) -> Evidence:
-    """Evidence from spike times, spike counts or booleans of shape (batch, n_outputs)."""
+    """Make the evidence from spike times, spike counts or booleans of shape (batch, n_outputs)."""
     expected = "have shape (batch, n_outputs): first spike times, spike counts or booleans"
     x = np.asarray(checks.numbers("outputs", outputs, f"real and {expected}", boolean=True))
     if x.ndim != 2 or not x.size:
@@ -49,9 +49,9 @@ def evidence_of(outputs: ArrayLike) -> Evidence:
 
 
 def no_evidence(error: Exception) -> Evidence:
-    """Empty evidence, with the error that prevented it as cause."""
-    reason = (str(error) or type(error).__name__).splitlines()[0]
-    return Evidence(np.zeros((1, 0), bool), False, (f"outputs cannot be found: {reason}",))
+    """Make evidence without outputs, with the error that prevented their computation as cause."""
+    reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+    return Evidence(np.zeros((1, 0), bool), False, (f"the outputs cannot be computed: {reason}",))
 
 
 def has_network(model: PyTree) -> bool:
@@ -95,15 +95,15 @@ def _simulated(net, in_times):
     sources = np.asarray(solution.sources)[..., None]
     silent = ~np.any(sources == np.asarray(net.outputs), axis=1)
     silent &= ~net.neuron.never_reset(net.n_neurons)[list(net.outputs)]  # a readout never fires
-    done = np.asarray(solution.status == Status.completed)
+    completed = np.asarray(solution.status == Status.completed)
     # In a failed sample, an output without a spike does not count as silent.
     causes, advice = [], []
     for name in MEMBERS[1:]:
-        met = np.asarray(solution.status == getattr(Status, name)) & silent.any(axis=1)
-        if met.any():
-            causes.append(f"{percent(met.mean())} of the samples end with the status {name}")
+        failed = np.asarray(solution.status == getattr(Status, name)) & silent.any(axis=1)
+        if failed.any():
+            causes.append(f"{percent(failed.mean())} of the samples end with the status {name}")
             advice += [f"a larger {_LIMITS[name]}"] if name in _LIMITS else []
-    return Evidence(silent & done[:, None], True, tuple(causes), tuple(advice))
+    return Evidence(silent & completed[:, None], True, tuple(causes), tuple(advice))
 
 
 @eqx.filter_jit

@@ -19,7 +19,7 @@ from .. import checks
 from .batches import peek, stacked_batches
 from .dispatch import State, many_steps
 from .history import History
-from .run import Run
+from .run import TrainingRun
 from .step import (
     AXIS,
     REPLICATED,
@@ -107,12 +107,12 @@ def fit(
         constant learning rate the parameters fluctuate around the optimum, and their mean is closer
         to the optimum than the last iterate (Polyak & Juditsky, SIAM J. Control Optim. 30:838,
         1992). Default: None, no average.
-    - `monitor`: a second function like `loss_fn`, a mean over the batch. It is recorded at each
-        step and not used for training. It can be the loss of a test batch that is part of `batch`.
-        Default: None, no second function.
+    - `monitor`: a second function like `loss_fn`, a mean over the batch. Its value is recorded at
+        each step and not used for training. It can be the loss of a test batch that is part of
+        `batch`. Default: None, nothing is recorded.
     - `outputs`: function `(model, batch) -> outputs`, with outputs as for [`diagnose`][]. It is
-        called only if training goes wrong, for the error message. Default: None, the first spikes
-        of the only [`eventsnn.EventNetwork`][] in the model, with the first array of shape
+        called only for the message of an error or warning. Default: None, the first spikes of the
+        only [`eventsnn.EventNetwork`][] in the model, with the first array of shape
         `(batch, n_inputs, k)` in the batch as input. Without such a network or array, no outputs.
     - `progress`: whether to show a progress bar on stderr. Default: True.
 
@@ -183,7 +183,7 @@ def _start(model, loss_fn, optimizer, filter_spec, mesh, key, history, average, 
     program = jax.jit(
         many_steps(step, monitor, static, trained_parameters, finite, history.first_averaged)
     )
-    return Run(program, static, state, key, history, outputs, trained_parameters, devices)
+    return TrainingRun(program, static, state, key, history, outputs, trained_parameters, devices)
 
 
 def _result(run):

@@ -5,7 +5,8 @@ import numpy as np
 
 from .batches import stack
 
-# Fraction of the run, at its end, whose speed is reported. Firing rates change during training.
+# Fraction of the run, at its end, whose speed is reported. Firing rates, and with them the speed,
+# change during training.
 _END_OF_TRAINING = 0.2
 
 # Number of steps without a gradient after which an output is checked.
@@ -62,7 +63,7 @@ class History:
 
 
 class ZeroGradients:
-    """Tracker of gradients that are exactly 0. Each finding is reported once."""
+    """Record of gradients that are exactly 0. Each finding is reported once."""
 
     def __init__(self, steps, n_outputs):
         self._patience = min(_PATIENCE, steps)

@@ -28,7 +28,7 @@ class Dispatch(NamedTuple):
     start: float
 
 
-class Run:
+class TrainingRun:
     """Training run, with the state after its completed dispatches.
 
     A dispatch never overwrites its input arrays. An interrupted run therefore still has a model to
