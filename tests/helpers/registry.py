@@ -122,7 +122,7 @@ class Compartments(NamedTuple):
 
 
 class TwoCompartment(esn.AbstractClampable, esn.AbstractBiased):
-    """Custom model of the notebook `own_neuron.ipynb`."""
+    """Custom model of the notebook `custom_neuron.ipynb`."""
 
     receptors = 2
 
