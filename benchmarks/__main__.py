@@ -45,9 +45,9 @@ def parser() -> Parser:
     for name, benchmark in BENCHMARKS.items():
         sub = names.add_parser(name, help=benchmark.text, allow_abbrev=False)
         add = sub.add_argument
-        add("--quick", action="store_true", help="a small run that checks that everything works")
+        add("--quick", action="store_true", help="short run to check that the benchmark works")
         add("--out", type=Path, metavar="FILE", help="also write the JSON object to this file")
-        add("--save", action="store_true", help="also write it into benchmarks/results")
+        add("--save", action="store_true", help="also write the JSON object to benchmarks/results")
         for field in fields(benchmark.full):
             if field.metadata:
                 arguments = dict(field.metadata)

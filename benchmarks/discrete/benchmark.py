@@ -43,7 +43,7 @@ class Options(speed.SeedOptions):
     """Settings of the benchmark; `loss` is by default that of the task."""
 
     task: str
-    loss: str | None = option(None, "loss of the task; default: the first")
+    loss: str | None = option(None, "loss of the task; default: the first of these")
     quick: bool = False
 
 

@@ -1,8 +1,8 @@
-"""Input of the discrete-time workers: setting, batches and initial state.
+"""Input of the discrete-time workers: settings, batches and initial state.
 
-A problem file holds all images of an image task. A start file holds the seed-dependent data: the
-initial parameters, and the order of the samples or the curve of the regression. Only NumPy is used,
-so that every environment can run this module.
+A problem file contains all images of an image task. A start file contains the data that depend on
+the seed: the initial parameters, and the order of the samples or the curve of the regression. Only
+NumPy is used, so that every environment can run this module.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,18 +13,20 @@ import numpy as np
 
 from ..workers.files import Arrays, read
 
-# Arrays of a start file that are no parameters.
+# Arrays of a start file that are not parameters.
 DRAWN = {"x", "y", "order", "test_order", "corners"}
 
 
 @dataclass(frozen=True)
 class Setting:
-    """Settings of one task. `sizes`: numbers of neurons, input first; `beta` None: drawn, trained.
+    """Settings of one task.
 
-    `loss` is `ce_membrane` (cross-entropy of the output membranes, summed over the steps),
-    `mse_count`, `mse_membrane`, or `mse` (of the membrane against a curve). With `test_pass`, the
-    loss of a test batch follows each training step. With `canvas`, each image moves over a square
-    of that side, and a sample has one frame per step.
+    - `sizes`: number of neurons per layer, input first.
+    - `loss`: `ce_membrane` (cross entropy of the output membrane potentials, summed over steps),
+      `mse_count`, `mse_membrane`, or `mse` (of the membrane potential and a curve).
+    - `beta`: decay per step. With None, the decays are drawn at random and trained.
+    - `test_pass`: whether each training step is followed by the loss of a test batch.
+    - `canvas`: side of the square over which each image moves, one frame per step. 0: no motion.
     """
 
     sizes: Sequence[int]
@@ -54,7 +56,10 @@ class Chunk(NamedTuple):
 
 
 def frames(images: np.ndarray, corners: np.ndarray, side: int) -> np.ndarray:
-    """Place images (*batch, h, w) at corners (*batch, time, 2): (*batch, time, side^2)."""
+    """Place images (*batch, h, w) at corners (*batch, time, 2) of a canvas.
+
+    The result has shape (*batch, time, side^2).
+    """
     shape, (height, width) = corners.shape[:-1], images.shape[-2:]
     canvas = np.zeros((*shape, side, side), images.dtype)
     for at in np.ndindex(shape):
@@ -69,7 +74,7 @@ class Data:
     def __init__(self, problem: str, setting: Setting) -> None:
         self.setting, self.problem = setting, read(problem)
         self.drawn: Arrays = {}
-        # Frames are large, so only a few batches of them are made together.
+        # Frames take much memory, so only a few batches of them are made at a time.
         self.largest_chunk = 4 if setting.canvas else 30
 
     def load(self, path: str) -> Arrays:

@@ -1,9 +1,10 @@
 """Worker of jaxpike for the two classification tasks, with `unroll`, its own loop over time.
 
 The image is the same at every step, so the product of the first layer is computed once, in advance.
-jaxpike's neurons weight their input by 1 - beta. Weights and biases are therefore divided by this
-factor on input and multiplied on output, and so is the learning rate: Adam's steps are then those
-of the task. Time constants correspond to the decay rates and are fixed.
+jaxpike's neurons multiply their input by 1 - beta. Weights and biases are therefore divided by this
+factor when they are loaded and multiplied by it when they are saved. The learning rate is also
+divided by it, so that Adam takes the steps of the task. Time constants correspond to the decay
+rates and are fixed.
 """
 
 import math
@@ -19,10 +20,10 @@ from ..workers.files import Arrays
 from .data import Setting
 from .jax_training import JaxPeer
 
-AT_ONCE = "a spike resets its neuron in the same step, and the gradient passes through the reset"
+RESET = "a spike resets its neuron in the same step, and the gradient passes through the reset"
 READOUT = (
-    "`unroll` gives out no membranes of spiking neurons: the output is a leaky integrator, its"
-    " class that of the largest mean membrane"
+    "`unroll` does not return the membrane potentials of spiking neurons: the outputs are leaky"
+    " integrators, and the predicted class has the largest mean membrane potential"
 )
 FIRST_STEP = "the bias of the feedback is missing in the first step"
 
@@ -86,7 +87,7 @@ class Commands(JaxPeer):
             return out, out
 
         self._prepare(outputs, setting.loss, setting.learning_rate / self.gain)
-        return {"notes": [AT_ONCE, FIRST_STEP if setting.recurrent else READOUT]}
+        return {"notes": [RESET, FIRST_STEP if setting.recurrent else READOUT]}
 
     def _load(self, values: Arrays) -> None:
         new = [jnp.asarray(values[n] / self.gain, jnp.float32) for n in self.model.named()]

@@ -20,7 +20,7 @@ from .library import Library
 
 
 def neurons(setting: Setting, i: int) -> Any:
-    """Neurons of layer `i`; in the regression the last layer only integrates."""
+    """Neurons of layer `i`. In the regression, the last layer has no reset."""
     n = setting.sizes[i]
     if setting.recurrent:
         return snn.RLeaky(beta=setting.beta, linear_features=n)
@@ -48,7 +48,7 @@ class Net(nn.Module):
 
     def forward(self, x: Any) -> tuple[Any, Any]:
         layers = list(zip(self.linear, self.neurons, strict=True))
-        # The state of a layer is its input besides the current: a membrane, or spikes and membrane.
+        # State of each layer: its membrane potential, or its spikes and membrane potential.
         states: list[Any] = [
             cell.init_rleaky() if self.recurrent else (cell.init_leaky(),) for _, cell in layers
         ]

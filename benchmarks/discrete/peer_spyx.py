@@ -18,7 +18,8 @@ from .data import Setting
 from .jax_training import JaxPeer
 
 NOTES = [
-    "a neuron fires on its membrane of the step before, so each layer adds a step of delay",
+    "a neuron fires if its membrane potential of the step before exceeds the threshold, so each"
+    " layer adds a delay of one step",
     "the gradient passes through the reset",
 ]
 NO_FEEDBACK_BIAS = "the feedback has no bias"

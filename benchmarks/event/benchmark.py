@@ -1,14 +1,15 @@
 """Tasks of the event mode, eventsnn against a peer: speed, compile time, memory and error.
 
 Method: Each library runs in its own environment and process. They run alternately, so that they
-never share the cores. All get the same initial state and batches. Compile time is the first
-training call minus the same call repeated. "At the end of training": the network trained by
-eventsnn (with Adam's moments) is loaded into all libraries, and each trains blocks of steps from
-there, alternately; every block starts from that state. Speeds are medians over the rounds.
+never share the cores. All get the same initial state and batches. Compile time is the time of the
+first training call minus that of the same call repeated. Speeds at the end of training are measured
+from the network trained by eventsnn (with Adam's moments): it is loaded into all libraries, and
+each trains blocks of steps, alternately; every block starts from this state. Speeds are medians
+over the rounds.
 
-The regression runs in float32. In Yin-Yang, the peer computes in float64, and so does eventsnn; its
-results in float32 are a third column. There, the losses of the first batch, and the test accuracy
-of the trained network in both libraries, show that both compute the same.
+The regression runs in float32. Yin-Yang runs in float64 in both libraries, and a third column has
+the results of eventsnn in float32. For Yin-Yang, the losses of the first batch, and the test
+accuracies of the trained network in both libraries, show that both compute the same.
 """
 
 from pathlib import Path
@@ -28,7 +29,7 @@ DTYPES = {
 }
 YIN_YANG_LABELS = {
     "first_loss": "loss of the first batch",
-    "test_accuracy": "test accuracy of our network",
+    "test_accuracy": "test accuracy of the network trained by eventsnn",
 }
 
 
@@ -93,7 +94,7 @@ def describe_yin_yang(result: dict[str, Any]) -> str:
 
 BENCHMARKS = {
     "ttfs-regression": Benchmark(
-        "steps/s at start and end, compile time, memory, error; also of a peer",
+        "spike-time regression: steps/s, compile time, memory and error, also of a peer",
         run_regression,
         describe_regression,
         full=speed.SeedOptions(our_block=100, peer_block=10, seeds=5),
@@ -101,7 +102,7 @@ BENCHMARKS = {
         choices={"peer": ("eventax",)},
     ),
     "yin-yang": Benchmark(
-        "steps/s, compile time and memory of Yin-Yang with QIF neurons; also of a peer",
+        "Yin-Yang with QIF neurons: steps/s, compile time and memory, also of a peer",
         run_yin_yang,
         describe_yin_yang,
         full=speed.Options(our_block=80, peer_block=4),

@@ -24,9 +24,11 @@ class Options:
 
     our_block: int
     peer_block: int
-    peer: str | None = option(None, "the library to compare with")
-    rounds: int = count(5, "timed blocks per library")
-    steps: int | None = count(None, "training steps before 'the end'")
+    peer: str | None = option(None, "library to compare with; default: none")
+    rounds: int = count(5, "number of timed blocks per library")
+    steps: int | None = count(
+        None, "number of training steps before the speed at the end is measured"
+    )
 
     def block(self, name: str) -> int:
         """Number of steps per block of a worker."""
@@ -41,8 +43,8 @@ class Options:
 class SeedOptions(Options):
     """Settings of a comparison with full trainings of several seeds."""
 
-    seeds: int = count(1, "number of seeds to train in full")
-    full_peer: bool = option(False, "train the peer to its end too", action="store_true")
+    seeds: int = count(1, "number of full trainings, one per seed")
+    full_peer: bool = option(False, "train the peer in full, too", action="store_true")
 
 
 def at_start(worker: Worker, name: str, initial: Path, options: Options) -> Values:

@@ -37,7 +37,7 @@ EXACT, WRONG = 1e-9, 1e-4
 class Options:
     """Selection of networks, by parts of their names, and the number of seeds per network."""
 
-    only: str = option("", "networks whose name contains this", metavar="TEXT")
+    only: str = option("", "compare only networks whose names contain this text", metavar="TEXT")
     seeds: int = count(3, "number of seeds per network")
 
 

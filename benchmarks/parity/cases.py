@@ -67,9 +67,9 @@ DELAYED = [[0.0, 6.0], [0.0, 0.0], [8.0, 0.0]]
 DELAYS = [[0.0, 2.0], [0.0, 0.0], [1.0, 0.0]]
 BIASES = [2.0, 3.0]  # neurons that fire spontaneously, with different periods
 PERIODS = [TAU * log(b / (b - 1)) for b in BIASES]
-REST = 3.3
+REFRACTORY_PERIOD = 3.3
 EARLY, LATE = 5.0, 20.0
-LOOKS = [2.0, 9.0, 5.0]
+OBSERVATION_TIMES = [2.0, 9.0, 5.0]
 # Two samples with two channels: one has one spike, the other none or nine.
 LIMIT = [[[1.0] + [inf] * 8, [inf] * 9], [[1.0] + [inf] * 8, [0.1 * k for k in range(9)]]]
 
@@ -87,7 +87,7 @@ TRUTHS: dict[str, Answer] = {
     "constants": [_eight[0] - 1.0],
     "mask": [_eight[0]] * 4,
     "max_spikes": [k * period for period in PERIODS for k in (1, 2, 3)],
-    "order": [3 * (exp((1 - t) / TAU) - exp((1 - t) / TAU * 2)) for t in LOOKS],
+    "order": [3 * (exp((1 - t) / TAU) - exp((1 - t) / TAU * 2)) for t in OBSERVATION_TIMES],
     **dict.fromkeys(("beyond", "minus_infinity", "not_a_number", "negative"), REFUSED),
     "limit": [_eight[0]],
     "record": CUT_SHORT,
@@ -95,7 +95,7 @@ TRUTHS: dict[str, Answer] = {
     "compilations": [1.0],
     "saved": [_eight[0]],
     "pulse": [1.0],
-    "refractory": [k * PERIODS[0] + (k - 1) * REST for k in (1, 2, 3)],
+    "refractory": [k * PERIODS[0] + (k - 1) * REFRACTORY_PERIOD for k in (1, 2, 3)],
     "delayed_weights": [_six[1][0], _eight[1][0]],
     "delays": [1.0, 1.0],
     "delayed_mask": [0.0],

@@ -68,7 +68,7 @@ def shared_cases(
         "eventprop_early": lambda: eventprop(cases.EARLY),
         "eventprop_late": lambda: eventprop(cases.LATE),
         "max_spikes": lambda: spikes(build(zeros, bias=jnp.array(cases.BIASES)), SILENT, 3),
-        "order": lambda: potentials(build(cases.WEAK), ONCE, jnp.array(cases.LOOKS)),
+        "order": lambda: potentials(build(cases.WEAK), ONCE, jnp.array(cases.OBSERVATION_TIMES)),
         "beyond": lambda: potentials(build(cases.WEAK, t_max=20.0), ONCE, jnp.array([30.0])),
         "minus_infinity": lambda: build(cases.TWO).ttfs(jnp.array([[-inf, 1.0]])),
         "not_a_number": lambda: build(cases.TWO).ttfs(jnp.array([[jnp.nan, 1.0]])),

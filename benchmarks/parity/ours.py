@@ -95,7 +95,7 @@ def failure(error: Exception) -> str:
 
 
 ALIF = PeerALIF(*map(jnp.asarray, (cases.TAU, 20.0, 2.0, 1.0, 0.0)))
-RESTING = esn.Refractory(lif(bias=cases.BIASES[0]), cases.REST)
+REFRACTORY = esn.Refractory(lif(bias=cases.BIASES[0]), cases.REFRACTORY_PERIOD)
 PROGRAMS = shared_cases(
     build,
     parameters=lambda net: (net.weights, net.delays),
@@ -112,6 +112,6 @@ PROGRAMS = shared_cases(
     "nan_weight": nan_weight,
     "saved": saved,
     "pulse": lambda: build([[0.0], [1.5]], ALIF).ttfs(ONCE),
-    "refractory": lambda: build([[0.0], [0.0]], RESTING).spikes(SILENT, 3),
+    "refractory": lambda: build([[0.0], [0.0]], REFRACTORY).spikes(SILENT, 3),
 }
 Commands = partial(Solver, results_of, PROGRAMS, failure)

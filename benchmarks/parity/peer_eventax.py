@@ -169,8 +169,12 @@ _NO_SYNAPSE = {"tmem": cases.TAU, "ta": 20.0, "b0": 1.0, "beta": 2.0, "bias": 0.
 _GRAZING = {"tmem": cases.GRAZING_TAU, "tsyn": cases.GRAZING_TAU / 2, "solver_stepsize": 1.0}
 _DEFAULTS: tuple[dict[str, Any], ...] = ({}, {"solver_stepsize": 0.1})
 _PLIF = {"init_tmem": cases.TAU, "init_tsyn": cases.TAU / 2, "thresh": 1.0, "bias": 0.0}
-_REST = {"t_refrac": cases.REST, "refrac_mask": jnp.array([1.0, 0.0]), "solver_stepsize": 0.1}
-_REST |= LIF | {"init_bias": cases.BIASES[0]}
+_REFRACTORY = {
+    "t_refrac": cases.REFRACTORY_PERIOD,
+    "refrac_mask": jnp.array([1.0, 0.0]),
+    "solver_stepsize": 0.1,
+}
+_REFRACTORY |= LIF | {"init_bias": cases.BIASES[0]}
 PROGRAMS: Programs = shared_cases(
     build,
     parameters=lambda net: (net.neuron_model.weights, net.delays),
@@ -190,7 +194,7 @@ PROGRAMS: Programs = shared_cases(
     "saved": saved,
     "pulse": lambda: build([[0.0], [1.5]], models.ALIF, **_NO_SYNAPSE).ttfs(ONCE),
     "refractory": lambda: spikes(
-        build([[0.0], [0.0]], models.Refractory(models.LIF), **_REST), SILENT, 3
+        build([[0.0], [0.0]], models.Refractory(models.LIF), **_REFRACTORY), SILENT, 3
     ),
 }
 Commands = partial(Solver, results_of, PROGRAMS, failure)

@@ -1,7 +1,6 @@
 """Test results of the tasks over several seeds.
 
-Each run is `eventsnn run TASK ...` in a separate process; the values are those of its last output
-line.
+Each run is `eventsnn run TASK ...` in a separate process, which prints the values.
 """
 
 import json
@@ -31,7 +30,7 @@ class Case:
 
     @property
     def metric(self) -> str:
-        """Name of the main metric; the names of the others begin with it."""
+        """Name of the main metric. The names of the other metrics begin with it."""
         return "relative_error" if self.arguments.startswith("membrane") else "test_accuracy"
 
 
@@ -56,9 +55,11 @@ CASES = {
 class Options:
     """Selection of cases, by parts of their names, and the number of seeds."""
 
-    seeds: int | None = count(None, "number of seeds; default: one number per case")
+    seeds: int | None = count(None, "number of seeds; default: a different number for each case")
     data_dir: str | None = option(None, mnist.HELP, metavar="DIR")
-    only: tuple[str, ...] = option((), "parts of names of cases", nargs="+", metavar="TEXT")
+    only: tuple[str, ...] = option(
+        (), "run only cases whose names contain one of these texts", nargs="+", metavar="TEXT"
+    )
     quick: bool = False
 
 

@@ -1,10 +1,10 @@
-"""Time and memory of a gradient step against the number of neurons, of events, and the precision.
+"""Time and memory of a gradient step for different numbers of neurons and events, and precisions.
 
 Method: One process per size, sequentially, on one host device: a recurrent QIF network (see
 `scaling/ours.py`) with exactly the given number of events in every sample of the batch. Time is the
 median of the steps after the first. Memory is the size that XLA plans for the temporaries of the
 step, and the peak resident size of the process. Growth is at most linear if time and memory grow by
-no more than the number of events, or of neurons (for the weights, its square).
+no larger a factor than the number of events or neurons (the weights: its square).
 """
 
 from dataclasses import dataclass
@@ -87,7 +87,7 @@ def describe(result: dict[str, Any]) -> str:
 
 
 BENCHMARK = Benchmark(
-    "time and memory of a gradient step over neurons, events and precision",
+    "time and memory of a gradient step, by number of neurons, of events, and precision",
     run,
     describe,
     full=Options(),

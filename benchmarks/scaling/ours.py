@@ -26,7 +26,7 @@ WEIGHT = 5.0
 
 
 def build(n: int, events: int, dtype: str) -> esn.EventNetwork:
-    """Build `n` neurons, all-to-all but not to themselves, one input; weights ~ 1/sqrt(n)."""
+    """Build `n` neurons with one input, all-to-all weights ~ 1/sqrt(n), and no self-connections."""
     rng = np.random.default_rng(n)
     mask = np.concatenate([~np.eye(n, dtype=bool), np.ones((1, n), bool)])
     weights = mask * rng.normal(0.0, WEIGHT / np.sqrt(n), mask.shape)

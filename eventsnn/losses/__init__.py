@@ -1,7 +1,9 @@
 """Loss functions of spikes, spike times and membrane potentials.
 
 Each loss returns a scalar, the mean over the batch (`l1_rate_sparsity`: a sum). Names have the
-order `<loss>_<quantity>`: `ce_ttfs` is the cross entropy of the first spike times.
+order `<loss>_<quantity>`: `ce_ttfs` is the cross entropy of the first spike times. The same
+quantity has one name per mode, because the arguments differ: `ce_max_potential` takes the result of
+`EventNetwork.potentials_at`, and `ce_max_membrane` the field `membranes` of a discrete-time run.
 
 | quantity | event mode | discrete-time mode |
 |---|---|---|
