@@ -108,7 +108,7 @@ def test_the_parity_check_fails_if_an_agreement_does_not_hold(agrees, monkeypatc
 
 
 @pytest.mark.parametrize("error", [WorkerError("it died"), CalledProcessError(1, ["pip"])])
-def test_what_fails_outside_ends_the_run_in_one_line(error, monkeypatch, capsys):
+def test_an_external_failure_ends_the_run_in_one_line(error, monkeypatch, capsys):
     def fail(options):
         raise error
 
@@ -142,7 +142,7 @@ def test_a_worker_keeps_its_protocol_when_a_library_prints():
         worker.close()
 
 
-def test_a_worker_sees_no_settings_of_ours(monkeypatch):
+def test_a_worker_does_not_inherit_jax_settings(monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", "--some-flag")
     monkeypatch.setenv("JAX_ENABLE_X64", "1")
     environment = worker_environment()
@@ -209,7 +209,7 @@ def test_parity_takes_the_largest_difference_of_each_quantity():
         ([math.nan, 0.0], [-1.0, 0.0], False),
     ],
 )
-def test_a_case_holds_if_we_are_right_and_the_peer_is_not(ours, peer, holds):
+def test_a_case_holds_if_eventsnn_is_right_and_the_peer_is_not(ours, peer, holds):
     """The answers differ from the truth by these numbers."""
     case = cases.CASES[0]
     answers = {"ours": np.add(case.truth, ours).tolist(), "peer": np.add(case.truth, peer).tolist()}
@@ -338,7 +338,7 @@ def ramp(n):
     return np.linspace(0, 1, n).reshape(1, n, 1)
 
 
-def test_moving_digits_stay_on_the_canvas_and_bounce():
+def test_moving_digits_stay_on_the_canvas_and_are_reflected():
     setting = replace(tasks.TASKS["moving-mnist"].setting, num_steps=40)
     corners = discrete_problem.corners(setting, (50,), seed=0)
     steps = np.diff(corners.astype(int), axis=1)

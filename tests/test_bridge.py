@@ -37,7 +37,7 @@ LAYERED_SEEDS = (0, 3, 4, 9, 10, 11, 12, 13, 14, 16, 17, 18, 19)
 
 # A scan of these steps is compiled once for all networks, independently of their parameters.
 @eqx.filter_jit
-def ask(scan, in_times):
+def query(scan, in_times):
     return scan.spikes(in_times, K), scan.potentials_at(in_times, TIMES)
 
 
@@ -77,7 +77,7 @@ def spike_errors(net, in_times, first=False):
     exact = np.asarray(jitted.spikes(net, in_times, K))
     fired = np.isfinite(exact)
     assert fired.sum() >= 10 and fired.sum(axis=1).max() < K
-    found = [np.asarray(ask(esn.discretise(net, dt), in_times)[0]) for dt in DTS]
+    found = [np.asarray(query(esn.discretise(net, dt), in_times)[0]) for dt in DTS]
     for times in found:
         np.testing.assert_array_equal(np.isfinite(times), fired)
     some = fired & (np.arange(K) == 0) if first else fired
@@ -114,7 +114,7 @@ def test_membranes_converge_at_first_order(model):
         spikes = np.asarray(jitted.spikes(net, in_times, K))
         # Excludes times at which only one mode has been reset.
         apart = np.all(np.abs(spikes[..., None] - TIMES) > 0.7, axis=1)
-        found = [ask(esn.discretise(net, dt), in_times)[1] for dt in DTS]
+        found = [query(esn.discretise(net, dt), in_times)[1] for dt in DTS]
         errors.append([np.mean(np.abs(v - exact)[apart]) for v in found])
     of_first_order(errors)
 
@@ -179,11 +179,11 @@ def test_the_surrogate_is_that_of_the_spikes():
 def test_masked_weights_do_not_act():
     net, in_times = recurrent(LIF_SET, 0)
     other = eqx.tree_at(lambda net: net.weights, net, jnp.where(MASK, net.weights, 7.0))
-    one, two = (ask(esn.discretise(n, DTS[0]), in_times)[0] for n in (net, other))
+    one, two = (query(esn.discretise(n, DTS[0]), in_times)[0] for n in (net, other))
     np.testing.assert_array_equal(one, two)
 
 
-# ------------------------------------------------------------------ one step, and the questions
+# ------------------------------------------------------------------ one step, and the queries
 
 
 def test_a_step_is_an_exponential_euler_step():
@@ -264,8 +264,8 @@ def test_a_batch_is_a_loop():
     scan = esn.discretise(net, DTS[0])
     batch = in_times + jnp.arange(6.0).reshape(2, 3, 1, 1)
     every = [batch[i, j] for i in range(2) for j in range(3)]
-    alone = zip(*(ask(scan, x) for x in every), strict=True)
-    found = ask(scan, batch)
+    alone = zip(*(query(scan, x) for x in every), strict=True)
+    found = query(scan, batch)
     for of_batch, of_each in zip(found, alone, strict=True):
         assert of_batch.shape[:2] == (2, 3)
         expected = np.stack(of_each).reshape(of_batch.shape)
@@ -280,7 +280,7 @@ def test_the_dtype_is_that_of_the_weights(dtype, rtol):
     in_times, times = jnp.zeros((2, 1)), jnp.array([0.4])
 
     @eqx.filter_jit
-    def ask(scan):
+    def query(scan):
         return (
             scan.simulate(in_times),
             scan.spikes(in_times, 2),
@@ -288,10 +288,10 @@ def test_the_dtype_is_that_of_the_weights(dtype, rtol):
         )
 
     scan = esn.discretise(lone(dtype), 0.1)
-    run, spikes, v = ask(scan)
+    run, spikes, v = query(scan)
     arrays = jax.tree.leaves(eqx.filter((scan, run, spikes, v), eqx.is_inexact_array))
     assert {array.dtype for array in arrays} == {jnp.dtype(dtype)}
-    _, *exact = ask(esn.discretise(lone(), 0.1))
+    _, *exact = query(esn.discretise(lone(), 0.1))
     for ours, expected in zip((spikes, v), exact, strict=True):
         np.testing.assert_allclose(ours.astype(float), expected, rtol=rtol)
 
@@ -356,18 +356,18 @@ def test_nan_is_no_silence():
     times = jnp.zeros((4, 2, 1)).at[1, 0, 0].set(jnp.nan).at[2, 1, 0].set(-1.0)
 
     @eqx.filter_jit
-    def ask(net, times):
+    def query(net, times):
         scan = esn.discretise(net, 0.1)
         return scan.bin(times), scan.ttfs(times), scan.spikes(times, 3)
 
-    counts, first, three = ask(net, times)
+    counts, first, three = query(net, times)
     bad = np.array([False, True, True, False])
     np.testing.assert_array_equal(np.isnan(counts).any(axis=(1, 2)), bad)
     np.testing.assert_array_equal(np.isnan(first)[:, 0], bad)
     np.testing.assert_array_equal(np.isnan(three).all(axis=(1, 2)), bad)
     assert np.all(np.isfinite(first[~bad])) and not np.any(np.isnan(three[~bad]))
     broken = eqx.tree_at(lambda net: net.weights, net, net.weights.at[1, 0].set(jnp.nan))
-    assert np.all(np.isnan(ask(broken, times)[1]))
+    assert np.all(np.isnan(query(broken, times)[1]))
 
 
 def test_a_wrapped_network_gives_the_same_scan():
@@ -377,7 +377,7 @@ def test_a_wrapped_network_gives_the_same_scan():
     tight = esn.constrain(of_wrapped, lambda s: s.model.layers[1].beta, esn.Bounded)
     tight = esn.constrain(tight, lambda s: s.model.layers[1].threshold)
     for other in (of_wrapped, tight):
-        for ours, expected in zip(ask(other, in_times), ask(scan, in_times), strict=True):
+        for ours, expected in zip(query(other, in_times), query(scan, in_times), strict=True):
             np.testing.assert_allclose(ours, expected, rtol=1e-9)
 
 

@@ -187,7 +187,7 @@ def test_a_wrong_option_or_value_is_one_line_and_code_2(arguments, message, caps
 
 
 @pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["run", "--help"]])
-def test_what_is_asked_for_goes_to_stdout(arguments, capsys):
+def test_requested_text_goes_to_stdout(arguments, capsys):
     with pytest.raises(SystemExit) as stop:
         main(arguments)
     shown = capsys.readouterr()
@@ -381,7 +381,7 @@ def in_process(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_a_task_says_what_its_options_are(name, capsys):
+def test_the_help_of_a_task_lists_its_options(name, capsys):
     with pytest.raises(SystemExit) as stop:
         main(["run", name, "--help"])
     shown = capsys.readouterr().out
@@ -451,7 +451,7 @@ def old_results(out):
 
 
 @pytest.mark.parametrize(("room", "written"), [(10, []), (2000, ["metrics.json"])])
-def test_a_disk_that_is_full_at_the_end_loses_no_numbers(
+def test_a_disk_that_is_full_at_the_end_loses_no_metrics(
     room, written, limit, in_process, monkeypatch, tmp_path, capsys
 ):
     old_results(tmp_path / "out")
@@ -479,7 +479,7 @@ def test_a_disk_that_is_full_at_the_end_loses_no_numbers(
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), MemoryError()])
-def test_numbers_are_safe_before_pictures_are_drawn(
+def test_metrics_are_written_before_figures_are_drawn(
     error, in_process, monkeypatch, tmp_path, capsys
 ):
     out = tmp_path / "out"
@@ -531,7 +531,7 @@ def test_jax_without_its_devices_is_one_line(error, expected, in_process, monkey
     assert capsys.readouterr().err == f"eventsnn: error: {expected}\n"
 
 
-def test_pictures_and_films_are_written(in_process, monkeypatch, tmp_path, capsys):
+def test_pictures_and_animations_are_written(in_process, monkeypatch, tmp_path, capsys):
     frames = np.random.default_rng(0).random((3, 4, 4))
     result = TaskResult(
         {"test_accuracy": 0.5},
@@ -586,7 +586,7 @@ def test_any_other_value_error_keeps_its_traceback(in_process, monkeypatch):
         in_process("leaky-classification")
 
 
-# ------------------------------------------------------------------ data of one's own
+# ------------------------------------------------------------------ local data files
 
 
 def as_idx(array):
@@ -611,7 +611,7 @@ def mnist(tmp_path):
     return folder
 
 
-def test_a_run_on_files_of_ones_own(mnist, in_process, monkeypatch, tmp_path, capsys):
+def test_a_run_on_local_files(mnist, in_process, monkeypatch, tmp_path, capsys):
     arguments = ("leaky-classification", "--dataset=mnist", "--quick", "--steps=2", "--x64")
     monkeypatch.setenv("EVENTSNN_DATA", str(tmp_path / "nowhere"))  # the option has precedence
     monkeypatch.setattr("eventsnn.tasks.images.ImageTask.make_figures", lambda *_: ({}, {}))  # slow

@@ -46,7 +46,7 @@ def test_gradients_pass_through_the_wrapper():
     assert np.all(np.abs(plain.neuron.tau_mem) > 1e-3)
 
 
-def test_what_is_learnt_stays_positive():
+def test_trained_values_stay_positive():
     """The loss pulls all delays to 0; plain parameters become negative, wrapped ones do not."""
     delays = jnp.array([0.5, 1.5, 0.2, 0.25])
 
@@ -73,7 +73,7 @@ def test_what_is_learnt_stays_positive():
 
 
 @pytest.mark.parametrize("value", [0.0, -1.0, np.nan])
-def test_what_is_not_positive_is_refused(value):
+def test_values_that_are_not_positive_are_refused(value):
     with pytest.raises(ValueError, match=r"value must be finite and > 0, got \["):
         esn.Positive(np.array([1.0, value]))
 
@@ -83,7 +83,7 @@ def test_small_and_large_values_survive():
     np.testing.assert_allclose(esn.Positive(values).unwrap(), values, rtol=1e-9)
 
 
-def test_a_wrapped_leaf_can_be_handed_on():
+def test_a_wrapped_leaf_can_be_passed_to_another_network():
     """A network with other options, built from the leaves of a constrained one."""
     positive = jnp.array([[0.1, 0.5], [0.3, 0.2], [2.0, 1.0], [1.0, 2.5]])
     net = eqx.tree_at(lambda net: net.weights, network(delays=jnp.ones(4)), positive)

@@ -84,7 +84,7 @@ def test_idx_reads_a_file_written_by_hand(tmp_path):
     np.testing.assert_array_equal(idx.read(tmp_path / "a"), [[258], [-2]])
 
 
-def test_idx_knows_gzip_by_content_not_by_name(tmp_path):
+def test_idx_detects_gzip_by_content_not_by_name(tmp_path):
     values = np.arange(5, dtype="u1")
     (tmp_path / "plain.gz").write_bytes(as_idx(values))
     np.testing.assert_array_equal(idx.read(str(tmp_path / "plain.gz")), values)
@@ -136,7 +136,7 @@ def test_idx_refuses(tmp_path, content, expected):
     one_line(error)
 
 
-def test_idx_refuses_what_is_no_file(tmp_path):
+def test_idx_refuses_missing_files_and_folders(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"nothing-here.*does not exist, expected an IDX"):
         idx.read(tmp_path / "nothing-here")
     with pytest.raises(ValueError, match="is a folder, expected an IDX file"):
@@ -149,7 +149,7 @@ def test_idx_refuses_what_is_no_file(tmp_path):
 
 
 @pytest.mark.parametrize("path", [None, 3, b"file", ["file"]])
-def test_what_is_no_path_is_refused_by_its_name(path):
+def test_an_invalid_path_is_refused_by_its_name(path):
     with pytest.raises(TypeError, match=re.escape(f"path must be a path, got {path!r}.")):
         idx.read(path)
     if path is not None:
@@ -172,7 +172,7 @@ def test_an_idx_file_takes_no_more_memory_than_its_array(tmp_path):
         assert peak < 2**20
 
 
-def test_an_array_that_memory_has_no_room_for_is_one_line(tmp_path, monkeypatch):
+def test_an_array_larger_than_the_memory_is_one_line(tmp_path, monkeypatch):
     path = write(tmp_path, little_mnist()) / NAMES[0]
     path.write_bytes(header(0x08, MOST))
     os.truncate(path, 8 + MOST)  # zeros that take no space on disk
@@ -266,7 +266,7 @@ def test_mnist_names_what_is_missing(tmp_path, monkeypatch):
         (NAMES[2], np.zeros((3, 5, 4), "u1"), r"shape \(5, 4\), expected \(5, 5\)"),
     ],
 )
-def test_mnist_refuses_files_that_are_not_what_they_say(tmp_path, name, array, expected):
+def test_mnist_refuses_files_whose_content_contradicts_the_name(tmp_path, name, array, expected):
     write(tmp_path, little_mnist() | {name: array})
     with pytest.raises(ValueError, match=f"{name}' holds.*{expected}") as error:
         images.load("mnist", data_dir=tmp_path)
@@ -342,7 +342,7 @@ def test_a_wrong_checksum_is_refused_and_not_kept(mirror, tmp_path):
     is_little_mnist(images.load("mnist"), arrays)
 
 
-def test_no_network_says_how_to_do_without(mirror):
+def test_without_network_the_error_names_the_alternative(mirror):
     folder, _, _ = mirror
     shutil.rmtree(folder)
     expected = (

@@ -40,7 +40,7 @@ def latency_cases():
         yield options, bool(normalize), times, train, clipped
 
 
-def test_latency_is_snntorchs():
+def test_latency_equals_snntorch():
     n_spikes = 0
     for options, normalize, times, train, clipped in latency_cases():
         ours = encoders.latency(X, STEPS, normalize=normalize, **options)
@@ -158,7 +158,7 @@ def test_one_key_gives_one_train_in_any_dtype(getkey):
 # ------------------------------------------------------------------ delta
 
 
-def test_delta_is_snntorchs():
+def test_delta_equals_snntorch():
     cases = zip(SNNTORCH["delta_options"], SNNTORCH["delta_trains"], strict=True)
     for (threshold, off_spike, padding), train in cases:
         ours = encoders.delta(
@@ -176,12 +176,12 @@ def test_delta_of_unsigned_integers():
 # ------------------------------------------------------------------ targets
 
 
-def test_one_hot_is_snntorchs():
+def test_one_hot_equals_snntorch():
     np.testing.assert_array_equal(encoders.one_hot(LABELS, 5), SNNTORCH["one_hot"])
     assert encoders.one_hot(LABELS.reshape(2, 2), 5, dtype=jnp.float32).shape == (2, 2, 5)
 
 
-def test_regular_rates_are_snntorchs():
+def test_regular_rates_equal_snntorch():
     right, wrong = SNNTORCH["rate_values"][::-1], SNNTORCH["rates"][::-1]
     label = jnp.array(0)
     for i, first in enumerate((0, 3)):
@@ -193,7 +193,7 @@ def test_regular_rates_are_snntorchs():
 
 
 @pytest.mark.parametrize("which", range(3))
-def test_ramps_are_snntorchs(which):
+def test_ramps_equal_snntorch(which):
     on, off = SNNTORCH["targets"][which]
     times = [(0, 4), (2, 3, 9), (3,), (11,), (0, 1, 11), (), *[(0,), (2,), (11,), ()]]
     spikes = np.zeros((STEPS, len(times)))
@@ -206,7 +206,7 @@ def test_ramps_are_snntorchs(which):
     np.testing.assert_array_equal(ours[spikes == 1], on)
 
 
-def test_targets_are_snntorchs():
+def test_targets_equal_snntorch():
     levels = dict(on_target=1.25, off_target=0.25)
     ours = encoders.targets_rate(LABELS, 5, STEPS, first_spike_time=2, **levels)
     np.testing.assert_array_equal(ours, SNNTORCH["targets_rate"])

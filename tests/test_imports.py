@@ -225,7 +225,7 @@ def test_the_entry_of_the_command_line_imports_nothing_slow(module):
     assert at_import <= {*sys.stdlib_module_names, "eventsnn"}
 
 
-def test_every_name_of_the_package_is_there_at_its_first_use():
+def test_every_name_of_the_package_is_available_at_its_first_use():
     code = """
 import sys, eventsnn
 assert "jax" not in sys.modules and not hasattr(eventsnn, "__main__")
@@ -261,7 +261,7 @@ def test_matplotlib_is_imported_lazily(module):
     assert not any(name.startswith(slow) for name in at_import)
 
 
-def test_one_neuron_does_not_know_another():
+def test_neuron_models_do_not_import_each_other():
     models = {m for m in MODULES if m.startswith("event.neurons.")}
     models -= {"event.neurons.__init__", "event.neurons.base"}
     for module in models:

@@ -15,9 +15,9 @@ def test_notebook_runs(path, monkeypatch, pytestconfig):
     monkeypatch.setenv("EVENTSNN_NOTEBOOK_STEPS", "4")
     notebook = nbformat.read(path, as_version=4)
     if path.stem in SMALLER:
-        there, smaller = SMALLER[path.stem]
-        (cell,) = (cell for cell in notebook.cells if there in cell.source)
-        cell.source = cell.source.replace(there, smaller)
+        original, smaller = SMALLER[path.stem]
+        (cell,) = (cell for cell in notebook.cells if original in cell.source)
+        cell.source = cell.source.replace(original, smaller)
     NotebookClient(
         notebook, timeout=300, resources={"metadata": {"path": str(pytestconfig.rootpath)}}
     ).execute()
@@ -27,7 +27,7 @@ def test_notebook_runs(path, monkeypatch, pytestconfig):
         for output in cell.get("outputs", [])
         if "image/png" in output.get("data", {})
     ]
-    assert pictures, "a lesson has pictures"
+    assert pictures, "a notebook draws figures"
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

@@ -230,11 +230,11 @@ def test_training_refuses():
         plots.weights({"a": np.ones(2)}, {"a": np.ones(3)})
 
 
-# ------------------------------------------------------------------ frames and films
+# ------------------------------------------------------------------ frames and animations
 
 
 @pytest.fixture
-def film():
+def images():
     return np.random.default_rng(5).random((T, 6, 8))
 
 
@@ -249,21 +249,21 @@ def shown(path):
         return out
 
 
-def test_frames(film):
-    figure = drawn(plots.frames(film[:4], ["a", "b", "c", "d"]))
+def test_frames(images):
+    figure = drawn(plots.frames(images[:4], ["a", "b", "c", "d"]))
     assert [axes.get_title() for axes in figure.axes] == ["a", "b", "c", "d"]
-    for axes, image in zip(figure.axes, film, strict=False):
+    for axes, image in zip(figure.axes, images, strict=False):
         np.testing.assert_array_equal(axes.images[0].get_array(), image)
-        assert axes.images[0].get_clim() == (0, film[:4].max())
-    figure = drawn(plots.frames(film.reshape(3, 4, 6, 8) - 0.5, row_titles=["x", "y", "z"]))
+        assert axes.images[0].get_clim() == (0, images[:4].max())
+    figure = drawn(plots.frames(images.reshape(3, 4, 6, 8) - 0.5, row_titles=["x", "y", "z"]))
     assert len(figure.axes) == 12 and figure.axes[4].get_ylabel() == "y"
     low, high = figure.axes[0].images[0].get_clim()
     assert low == -high  # zero is in the middle of the colour map
 
 
-def test_gif_of_images_and_spikes(film, spikes, tmp_path):
-    movie = plots.animation(film, spikes=spikes, title="sample")
-    plots.save_gif(movie, tmp_path / "both.gif", fps=20)
+def test_gif_of_images_and_spikes(images, spikes, tmp_path):
+    animation = plots.animation(images, spikes=spikes, title="sample")
+    plots.save_gif(animation, tmp_path / "both.gif", fps=20)
     pictures = shown(tmp_path / "both.gif")
     assert len(pictures) == T
     assert all(np.any(a != b) for a, b in itertools.pairwise(pictures))
@@ -275,14 +275,14 @@ def test_gif_of_images_and_spikes(film, spikes, tmp_path):
 
 def test_gif_of_images_that_do_not_change(spikes, tmp_path):
     """Each step is a frame, even if nothing changes."""
-    movie = plots.animation(np.ones((6, 8)), spikes=np.zeros_like(spikes))
-    plots.save_gif(movie, tmp_path / "still.gif")
+    animation = plots.animation(np.ones((6, 8)), spikes=np.zeros_like(spikes))
+    plots.save_gif(animation, tmp_path / "still.gif")
     assert len(shown(tmp_path / "still.gif")) == T
 
 
 def test_gif_of_counts(spikes, tmp_path):
-    movie = plots.count_animation(spikes, target=1)
-    plots.save_gif(movie, tmp_path / "counts.gif")
+    animation = plots.count_animation(spikes, target=1)
+    plots.save_gif(animation, tmp_path / "counts.gif")
     pictures = shown(tmp_path / "counts.gif")
     assert len(pictures) == T
     bars = [np.sum(np.abs(p - [23, 101, 156]).sum(-1) < 30) for p in pictures]
@@ -290,19 +290,19 @@ def test_gif_of_counts(spikes, tmp_path):
     np.testing.assert_allclose(bars / bars[-1], rest / rest[-1], atol=0.03)
 
 
-def test_films_refuse(film, spikes):
+def test_animations_refuse(images, spikes):
     with refuses("images", "(6, 8)"):
-        plots.animation(film[0])
+        plots.animation(images[0])
     with refuses("images", "None"):
         plots.animation()
     with refuses("images", "11"):
-        plots.animation(film[1:], spikes=spikes)
+        plots.animation(images[1:], spikes=spikes)
     with refuses("spikes", "(12,)"):
         plots.count_animation(spikes[:, 0])
     with refuses("images", "(8,)"):
-        plots.frames(film[0, 0])
+        plots.frames(images[0, 0])
     with refuses("titles", "1"):
-        plots.frames(film, ["only one"])
+        plots.frames(images, ["only one"])
 
 
 # ------------------------------------------------------------------ how errors fall

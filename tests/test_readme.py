@@ -22,7 +22,7 @@ def test_there_are_examples():
     assert len(EXAMPLES) == 4
 
 
-@pytest.mark.parametrize("example", [0, 1], ids=["first", "own-neuron"])
+@pytest.mark.parametrize("example", [0, 1], ids=["first", "custom-neuron"])
 def test_example_of_the_event_mode(example, capsys):
     names = run(example)
     assert capsys.readouterr().out

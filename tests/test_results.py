@@ -83,7 +83,7 @@ def test_a_folder_is_for_one_run_at_a_time_and_free_once_that_is_killed(out):
     assert content(out) == OLD  # The lock is not a file.
 
 
-def test_a_file_system_without_locks_is_said_so(out, monkeypatch):
+def test_a_file_system_without_locks_is_reported(out, monkeypatch):
     def flock(*_):
         raise OSError("no locks here")
 
@@ -92,7 +92,7 @@ def test_a_file_system_without_locks_is_said_so(out, monkeypatch):
         assert not first.locked and not second.locked
 
 
-def test_a_folder_that_was_refused_is_given_back(out, monkeypatch):
+def test_a_refused_folder_is_closed(out, monkeypatch):
     open_files = len(os.listdir("/dev/fd"))
     monkeypatch.setattr(results, "SPACE", 2**60)  # larger than the available memory
     for _ in range(3):

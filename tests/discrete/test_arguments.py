@@ -86,7 +86,7 @@ def test_parameters_out_of_range_are_refused(name):
 
 @pytest.mark.parametrize("name", sorted(set(BUILD) - {"weight", "bias"}))
 @pytest.mark.parametrize("value", [0.5j, "0.5", [0.1, [0.2, 0.3]], jax.random.key(0)])
-def test_what_is_no_real_number_is_refused(name, value):
+def test_values_that_are_not_real_numbers_are_refused(name, value):
     for build in BUILD[name]:
         message = one_line(lambda b=build: b(value))
         assert message.startswith(f"{name} must be a real number or an array of real numbers, got ")
@@ -99,7 +99,7 @@ def test_one_value_out_of_range_is_enough():
         discrete.Leaky(np.array([0.5, 1.5]))
 
 
-def test_the_limits_of_rates_belong_to_their_range():
+def test_decay_rates_of_0_and_1_are_accepted():
     for value in (0, 1, 0.0, 1.0):
         assert discrete.Leaky(value).beta == value
         assert discrete.Synaptic(value, value).alpha == value
@@ -140,7 +140,7 @@ def test_a_class_in_place_of_an_instance_is_refused():
 # ------------------------------------------------------------------ shapes of parameters
 
 
-def test_parameters_are_one_a_neuron_or_shared_along_whole_axes(rng):
+def test_parameters_have_one_value_per_neuron_or_share_whole_axes(rng):
     """Three values that happen to match the width of a feature map must not be accepted."""
     xs = jnp.asarray(rng.uniform(0.2, 0.8, (T, 3, 3, 3)))
     for shape in ((3,), (3, 3), (1, 3, 3, 3), (3, 1, 2), (1,)):
@@ -171,7 +171,7 @@ def test_inhibition_of_feature_maps_is_refused(name, parallel, rng):
             discrete.run(cell, jnp.ones((T, *shape)), parallel=parallel)
 
 
-def test_feedback_that_does_not_fit_says_so(rng):
+def test_feedback_that_does_not_fit_is_named(rng):
     xs = jnp.ones((T, 3, 5, 5))
     shown = "feedback must map spikes of shape (3, 5, 5) to currents of the same shape, got "
     for feedback in (linear(4, 4, rng), eqx.nn.Conv2d(2, 2, 3, key=jax.random.key(0))):
@@ -210,7 +210,7 @@ def test_a_layer_that_cannot_take_its_input_is_named(rng):
     one_line(lambda: discrete.Sequential([first, cell]).init_state(xs[0]))  # a batch
 
 
-def test_counts_of_events_are_refused_and_taken_as_floats(rng):
+def test_integer_event_counts_are_refused_and_floats_accepted(rng):
     frames = rng.integers(0, 3, (T, B, 2, 6, 6))
     model = discrete.Sequential([conv(), discrete.Leaky(0.9)])
     model = jax.tree.map(lambda x: x.astype(float) if eqx.is_array(x) else x, model)
@@ -223,7 +223,7 @@ def test_counts_of_events_are_refused_and_taken_as_floats(rng):
     assert discrete.run_batch(model, frames.astype(float)).spikes.shape == (T, B, 4, 4, 4)
 
 
-def test_errors_of_tracing_are_left_as_they_are():
+def test_tracing_errors_are_unchanged():
     def branch(x):
         return x if x[0] > 0 else -x
 
@@ -379,7 +379,7 @@ def test_the_first_state_of_a_batch_is_that_of_its_samples(rng):
         np.testing.assert_array_equal(a, b)
 
 
-def test_what_is_no_key_is_refused():
+def test_invalid_keys_are_refused():
     cell, xs, keys = (
         discrete.Leaky(0.9),
         jnp.ones((T, B, 4)),
@@ -398,7 +398,7 @@ def test_what_is_no_key_is_refused():
         discrete.run_batch(cell, xs, key=keys)
 
 
-def test_keys_of_the_older_kind_are_the_same_keys():
+def test_raw_keys_equal_typed_keys():
     model = discrete.Sequential([eqx.nn.Dropout(0.5), discrete.LeakyIntegrator(0.9)])
     xs = jnp.ones((T, B, 20))
     run, run_batch = eqx.filter_jit(discrete.run), eqx.filter_jit(discrete.run_batch)

@@ -40,7 +40,7 @@ def cast(tree, dtype):
     return at(tree, lambda x: x.astype(dtype))
 
 
-def test_every_cell_is_busy(model, xs):
+def test_every_cell_fires_in_some_steps(model, xs):
     out = run(model, xs, layers=CELL_LAYERS)
     for spikes in out.spikes[:-1]:
         assert len(np.unique(spikes)) == 2 and 0.1 < np.mean(spikes > 0) < 0.9
@@ -83,7 +83,7 @@ def test_a_static_input_is_a_repeated_one(model, xs):
     jax.tree.map(np.testing.assert_array_equal, static, repeated)
 
 
-def test_a_state_is_handed_on(model, xs):
+def test_a_run_continues_from_the_state_of_another(model, xs):
     start = model.init_state(jax.ShapeDtypeStruct((N_IN,), float))
     first = run(model, xs[: T // 2], state=start)
     second = run(model, xs[T // 2 :], state=first.state)
@@ -124,7 +124,7 @@ def test_bfloat16(model, xs):
     assert all(np.any(gradients.layers[i].weight) for i in range(0, 14, 2))
 
 
-def test_parameters_are_scalars_or_one_a_neuron(model, xs):
+def test_parameters_are_scalars_or_one_per_neuron(model, xs):
     each = at(model, lambda p: p if p.ndim else jnp.full(N, p))
     assert each.layers[5].alpha.shape == each.layers[7].feedback.v.shape == (N,)
     agree(run(each, xs, layers=CELL_LAYERS), run(model, xs, layers=CELL_LAYERS))
@@ -228,7 +228,7 @@ def test_in_parallel_with_resets_is_step_by_step(model, xs):
 
 
 @pytest.mark.parametrize("name", [*CELLS, "LeakyIntegrator"])
-def test_only_what_has_to_waits_for_the_last_step(name, rng):
+def test_only_resets_and_feedback_need_a_loop(name, rng):
     for reset in ("none", "subtract"):
         free = reset == "none" and name not in ("RLeaky", "RSynaptic")
         if name == "LeakyIntegrator":
@@ -383,7 +383,7 @@ def test_a_batch_with_keys_states_and_several_layers(rng, getkey):
     assert np.any(kept[:, 0] != kept[:, 1])  # each sample has masks of its own
 
 
-# ------------------------------------------------------------------ a model of one's own
+# ------------------------------------------------------------------ custom models
 
 
 class Branches(discrete.AbstractCell):
@@ -415,7 +415,7 @@ class Total(discrete.AbstractCell):
         return mem[None], self.State(mem)
 
 
-def test_a_model_of_ones_own(xs):
+def test_a_custom_model(xs):
     own = Branches(discrete.Leaky(0.5, threshold=0.4), discrete.Synaptic(0.5, 0.7, threshold=0.4))
     fast, slow = run(own.fast, xs), run(own.slow, xs)
     out = run(own, xs)
@@ -465,7 +465,7 @@ def test_weights_train_and_neurons_do_not():
     }
 
 
-def test_what_is_frozen_or_a_surrogates_does_not_train():
+def test_frozen_layers_and_surrogates_do_not_train():
     layer = linear(N, N, np.random.default_rng(0))
     surrogate = surrogates.SpikeRateEscape(jnp.array(1.0), jnp.array(2.0))  # has a beta of its own
     cell = discrete.RLeaky(jnp.full(N, 0.9), discrete.Frozen(layer), surrogate=surrogate)
@@ -574,7 +574,7 @@ def test_feedback_of_a_wrong_shape_is_refused():
         discrete.MaskedLinear(np.ones((2, 3)), np.ones((3, 2), bool))
 
 
-def test_lapicque_refuses_too_little_and_too_much():
+def test_lapicque_refuses_other_combinations_of_arguments():
     for given in ({}, {"resistance": 1.0}, {"beta": 0.9, "resistance": 1.0, "capacitance": 2.0}):
         with pytest.raises(ValueError, match=r"beta.*resistance.*capacitance.*got"):
             discrete.Lapicque(**given)
@@ -605,13 +605,13 @@ def test_integer_inputs_are_refused():
 
 
 @pytest.mark.parametrize("bad", [2, -3, [0, 2], [], "last"])
-def test_layers_that_are_not_there_are_refused(bad):
+def test_missing_layers_are_refused(bad):
     model = discrete.Sequential([jnp.tanh, discrete.Leaky(0.9)])
     with pytest.raises(ValueError, match=rf"layers.*2.*got {re.escape(repr(bad))}"):
         discrete.run(model, jnp.zeros((T, 4)), layers=bad)
 
 
-def test_what_is_no_layer_is_refused():
+def test_invalid_layers_are_refused():
     with pytest.raises(ValueError, match=r"layers\[1\].*0\.5"):
         discrete.Sequential([discrete.Leaky(0.9), 0.5])
     with pytest.raises(ValueError, match="at least one"):

@@ -61,7 +61,7 @@ def test_a_membrane_at_its_threshold_neither_fires_nor_resets(reset, rng):
 # ------------------------------------------------------------------ NaN
 
 
-def test_a_membrane_that_is_nan_is_no_silent_neuron(rng):
+def test_a_nan_potential_gives_nan_spikes(rng):
     """NaN as input of one neuron of one sample: its spikes are NaN from that step on, all others
     are unchanged."""
     cells = {name: cell(rng) for name, cell in CELLS.items() if name != "RLeaky"}
@@ -195,7 +195,7 @@ def test_alpha_with_equal_rates_has_finite_gradients_through_spikes(reset, rng):
         assert np.all(np.isfinite(leaf))
 
 
-def test_alpha_goes_on_from_a_state_after_a_reset_by_subtraction(rng):
+def test_alpha_continues_from_a_state_after_a_reset_by_subtraction(rng):
     """The membrane potential restarts from the excitatory current; compared with the definition in
     NumPy."""
     xs, (a, b) = rng.uniform(0.0, 0.6, (2 * T, N)), (0.9, 0.7)
@@ -263,7 +263,7 @@ def test_a_constrained_model_is_the_same_model(rng):
     assert flags.layers[0].weight.raw
 
 
-def test_a_rate_beyond_its_range_is_stuck_and_a_bounded_one_comes_back():
+def test_a_rate_outside_its_range_stays_there_and_a_bounded_one_returns():
     """Steps of constant size, as by Adam, first upwards, then downwards."""
 
     @jax.jit
@@ -303,7 +303,7 @@ def test_a_bounded_value_and_its_gradient(lower, upper):
     assert np.all((far.unwrap() >= lower) & (far.unwrap() <= upper))
 
 
-def test_what_is_out_of_bounds_is_refused():
+def test_values_out_of_bounds_are_refused():
     for value in (0.0, 1.0, -0.5, 1.5, np.nan):
         with pytest.raises(ValueError, match=r"^value must lie between 0\.0 and 1\.0, got .*\.$"):
             esn.Bounded(value)
@@ -314,7 +314,7 @@ def test_what_is_out_of_bounds_is_refused():
             esn.Bounded(0.5, *bounds)
 
 
-# ------------------------------------------------------------------ how often it compiles
+# ------------------------------------------------------------------ number of compilations
 
 COMPILATIONS = []
 
@@ -381,7 +381,7 @@ def test_every_way_to_run_compiles_once():
 
 
 def test_a_scan_of_an_event_network_compiles_once():
-    def asked(seed):
+    def query(seed):
         net = esn.recurrent(
             esn.LIF(10.0, 5.0),
             inputs=2,
@@ -395,7 +395,7 @@ def test_a_scan_of_an_event_network_compiles_once():
         in_times = jnp.ones((2, 2, 1))
         return lambda: (scan.ttfs(in_times), scan.potentials_at(in_times, jnp.ones(1)))
 
-    first, second = asked(0), asked(1)
+    first, second = query(0), query(1)
     assert compilations(first) > 0
     assert compilations(second) == 0
 
@@ -422,7 +422,7 @@ def test_a_jit_around_a_run_is_one_program():
     assert "while" in lowered.as_text()
 
 
-def test_what_is_refused_is_not_traced():
+def test_invalid_calls_are_not_traced():
     notes, model = traced()
     xs = jnp.ones((T, B, N))
     for call in (

@@ -176,7 +176,7 @@ def rsynaptic_by_hand(stored, x, reset, *, at_once):
 
 
 @pytest.mark.parametrize("name", NOT_LIKE_THEM)
-def test_rsynaptic_resets_at_once_where_theirs_does_not(name):
+def test_rsynaptic_resets_at_once_unlike_snntorch(name):
     case, stored = FIXTURES.cases[name], FIXTURES.arrays(FIXTURES.cases[name])
     x, _, _ = FIXTURES.functional(case)
     reset = case["options"]["reset"]

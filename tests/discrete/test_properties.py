@@ -126,7 +126,7 @@ def test_a_run_in_chunks_is_one_run(seed):
 
 
 @property_of(step=st.integers(1, T - 1))
-def test_a_later_input_has_no_influence_on_what_was(seed, step):
+def test_a_later_input_has_no_influence_on_earlier_steps(seed, step):
     model, xs, rng = drawn(seed)
     other = xs.at[step:].set(rng.normal(size=(T - step, B, N_IN)))
     found, expected = (spikes_and_membranes(run(model, x)) for x in (other, xs))

@@ -80,7 +80,7 @@ def test_the_same_as_snntorch(name):
     np.testing.assert_allclose(slopes[finite], theirs[finite], rtol=1e-5, atol=1e-9)
 
 
-def test_what_snntorch_gets_wrong():
+def test_surrogates_that_are_wrong_in_snntorch():
     x = X.astype(float)
     overflow = x < -np.log(np.finfo(np.float32).max) / 25
     assert overflow.any() and np.isnan(FIXTURE["sigmoid_grad"][overflow]).all()
@@ -205,7 +205,7 @@ def test_parameters_may_differ_between_neurons():
         np.testing.assert_allclose(slopes[:, k], alone, rtol=1e-6)
 
 
-def test_a_constant_of_ones_own():
+def test_a_custom_surrogate_may_be_constant():
     slopes = jax.grad(lambda x: jnp.sum(sg.Custom(lambda x: 0.5)(x)))(jnp.ones(3, jnp.bfloat16))
     assert slopes.dtype == jnp.bfloat16 and np.all(slopes == 0.5)
 

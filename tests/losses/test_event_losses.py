@@ -88,7 +88,7 @@ def test_a_silent_output_counts_as_late_and_has_no_gradient():
     assert np.isfinite(SOME_SILENT[RIGHT_IS_SILENT]).any()
 
 
-def test_without_a_price_of_late_spikes():
+def test_without_a_penalty_for_late_spikes():
     found = losses.ce_ttfs(TIMES, LABELS, tau0=1.5, t_max=30.0)
     expected = by_hand(TIMES, LABELS, **(CONSTANTS | {"alpha": 0}))
     np.testing.assert_allclose(found, expected, rtol=1e-12)
@@ -116,7 +116,7 @@ def test_dtypes_axes_and_samples():
     np.testing.assert_allclose(each.mean(), exact, rtol=1e-12)
 
 
-def test_a_nan_and_a_label_that_is_no_class_are_seen():
+def test_a_nan_time_or_an_invalid_label_gives_nan():
     broken = TIMES.copy()
     broken[2, 0] = np.nan
     each = jax.jit(jax.vmap(ttfs))
@@ -267,7 +267,7 @@ def test_nearly_the_same_train_in_float32():
     assert losses.van_rossum(a, jnp.asarray(b, jnp.bfloat16), tau=1.0).dtype == jnp.float32
 
 
-def test_a_nan_in_a_train_is_seen():
+def test_a_nan_in_a_train_gives_nan():
     broken = TRAINS_B.copy()
     broken[3, 1] = np.nan
     np.testing.assert_array_equal(np.isnan(distances(TRAINS_A, broken)), np.arange(4) == 3)
@@ -308,7 +308,7 @@ def test_constants_refused(bad):
         losses.van_rossum(TRAINS_A, TRAINS_B, tau=bad)
 
 
-def test_a_price_without_its_constant_refused():
+def test_a_penalty_without_its_constant_refused():
     with refuses("alpha", ">= 0", -0.1):
         losses.ce_ttfs(TIMES, LABELS, tau0=1.0, t_max=30.0, alpha=-0.1)
     with refuses("tau1", "alpha = 0.1", None):

@@ -103,7 +103,7 @@ def test_all_of_the_fixture_is_used():
     assert names == {*PEERS, "mse_temporal_two"}
 
 
-# ------------------------------------------------------------------ where snnTorch is no measure
+# ------------------------------------------------------------------ where snnTorch is no reference
 
 
 def right_is(on, off, labels=LABELS):
@@ -203,7 +203,7 @@ def test_rates_within_the_range_are_left_alone():
     np.testing.assert_array_equal(slopes[0, 0] != 0, OUTSIDE != 0)
 
 
-def test_counts_wanted_are_rounded_down():
+def test_target_counts_are_rounded_down():
     # 100 x 0.29 is slightly less than 29.
     ours = losses.mse_count(np.zeros((100, 1, 1)), np.array([0]), correct_rate=0.29)
     np.testing.assert_allclose(ours, 28**2 / 100)
@@ -299,7 +299,7 @@ def test_large_membranes():
         assert np.isfinite(value) and np.all(np.isfinite(grad))
 
 
-def test_a_label_that_is_no_class_gives_nan_under_jit():
+def test_an_invalid_label_gives_nan_under_jit():
     names = ["ce_rate", "ce_count_weight", "mse_count", "ce_max_membrane", "mse_membrane"]
     names += ["ce_membrane", "mse_temporal", "ce_temporal"]
     for bad in (-1, C):

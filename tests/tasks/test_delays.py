@@ -58,7 +58,7 @@ def test_what_trains(delays, expected):
 
 
 @pytest.mark.parametrize("kind", ["synaptic", "axonal"])
-def test_weights_and_delays_have_rates_of_their_own_which_fall_to_nothing(kind):
+def test_weights_and_delays_have_separate_learning_rates_that_decay_to_0(kind):
     task = Delays(kind=kind)
     net = task.build(KEY)
     params = eqx.filter(net, task.trainable(net))

@@ -75,7 +75,7 @@ def test_bright_pixels_come_first_and_the_background_never():
     np.testing.assert_allclose(times[:, 0], [np.inf, 0.0, 15.0, np.inf])
 
 
-def test_dropout_leaves_out_pixels_in_training_only(digits):
+def test_dropout_drops_pixels_in_training_only(digits):
     task = small(dropout=0.5)
     model = task.build(jax.random.key(0), (8, 8))
     image, keys = shown(digits).images[0], jax.random.split(jax.random.key(1), 200)
@@ -150,6 +150,6 @@ def test_time_constants_learn_unless_they_are_fixed(as_users_do):
         assert np.any(before.weights != fitted.model.weights)
 
 
-def test_the_clock_has_one_spike_a_channel():
+def test_the_input_has_one_spike_per_channel():
     task = MembraneEvent(n_inputs=4, t_max=20.0)
     np.testing.assert_allclose(task.in_times, [[0.0], [5.0], [10.0], [15.0]])

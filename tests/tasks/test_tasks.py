@@ -78,9 +78,9 @@ def test_a_task_runs(name, options, metrics, figures, tmp_path, monkeypatch):
         assert result.metrics["gradient_steps"] == task.steps
         assert result.metrics["steps_per_epoch"] == 1442 // task.batch_size
     assert set(result.animations) == ({"sample"} if name == "moving-mnist" else set())
-    assert {f"{movie}.gif" for movie in result.animations} <= set(TASKS[name].pictures)
-    for movie in result.animations.values():
-        plots.save_gif(movie, tmp_path / "sample.gif")
+    assert {f"{animation}.gif" for animation in result.animations} <= set(TASKS[name].pictures)
+    for animation in result.animations.values():
+        plots.save_gif(animation, tmp_path / "sample.gif")
 
 
 def losses(result):
@@ -88,7 +88,7 @@ def losses(result):
     return result.figures["loss"].axes[0].lines[0].get_ydata()
 
 
-def test_a_seed_is_a_run():
+def test_equal_seeds_give_equal_runs():
     """Equal seeds give equal numbers, different seeds different ones."""
     runs = [quick("membrane-regression", seed=seed).train(progress=False) for seed in (3, 3, 4)]
     found = [(sample, fitted.losses, fitted.model.layers[1].beta) for _, sample, fitted in runs]
@@ -98,7 +98,7 @@ def test_a_seed_is_a_run():
 
 
 @pytest.mark.parametrize("name", DIGITS)
-def test_a_seed_is_a_network_and_its_batches(name):
+def test_the_seed_determines_the_network_and_its_batches(name):
     @jax.jit
     def loss(arrays, batch):
         return task.loss(eqx.combine(arrays, rest), batch)
@@ -136,7 +136,7 @@ def test_digits_are_learnt():
     assert np.trace(matrix) / 355 == trained.accuracies()[""]
 
 
-def test_a_confusion_is_of_target_and_prediction():
+def test_confusion_matrix_and_accuracies():
     labels, predicted = np.array([0, 0, 2, 1, 2]), np.array([0, 2, 2, 1, 1])
     test = images.TestResult(labels, predicted, {"membrane": labels})
     np.testing.assert_array_equal(test.confusion(3), [[1, 0, 1], [0, 1, 0], [0, 1, 1]])
@@ -185,7 +185,7 @@ def test_defaults_depend_on_other_settings():
         assert unset <= described <= {"steps", "average", "data_dir"}
 
 
-def test_a_test_set_is_seen_whole_whatever_the_batch():
+def test_the_whole_test_set_is_used_for_any_batch_size():
     task = quick("leaky-classification")
     data, model = task.load(), task.build(jax.random.key(0), (8, 8))
     predictions = [
@@ -196,7 +196,7 @@ def test_a_test_set_is_seen_whole_whatever_the_batch():
     assert predictions[0].shape == (355,)
 
 
-def test_feedback_is_what_it_is_called():
+def test_each_kind_of_feedback():
     for kind, hidden in (("linear", (128, 128)), ("conv", (8, 8, 3, 3))):
         model = quick("rleaky-classification", feedback=kind).build(jax.random.key(0), (8, 8))
         cells = [layer for layer in model.layers if hasattr(layer, "feedback")]
@@ -221,14 +221,14 @@ def test_feedback_is_what_it_is_called():
         ("delays", {"kind": "dendritic"}),
     ],
 )
-def test_what_is_no_choice_is_refused(name, options):
+def test_invalid_choices_are_refused(name, options):
     ((argument, value),) = options.items()
     with pytest.raises(ValueError, match=rf"^{argument} must be one of .*, got '{value}'\.$"):
         TASKS[name](**options)
 
 
 @pytest.mark.parametrize("name", DIGITS)
-def test_data_that_is_not_there_is_an_error_that_names_it(name, tmp_path):
+def test_missing_data_is_an_error_that_names_it(name, tmp_path):
     task = TASKS[name](dataset="mnist", data_dir=str(tmp_path / "nowhere"))
     with pytest.raises(DataError, match="nowhere"):
         task.load()

@@ -46,7 +46,7 @@ def test_the_classes_are_those_of_the_figure():
     assert set(np.unique(found)) == {-1, 0, 1, 2}
 
 
-def test_borders_belong_to_whom_the_publication_says():
+def test_borders_have_the_published_classes():
     # Exact in binary: the rim, the outer rims of the half discs, and the line between the halves.
     points = {
         (1.0, 0.5): 0,
@@ -194,7 +194,7 @@ def test_points_of_a_wrong_shape_refused():
             function(np.zeros(4))
 
 
-def test_batches_see_every_sample_once_an_epoch(data):
+def test_batches_contain_every_sample_once_per_epoch(data):
     part = data.validation
     found = list(yin_yang.batches(3, part, batch_size=60, epochs=2))
     assert len(found) == 10 and all(batch.xy.shape == (60, 2) for batch in found)
@@ -229,7 +229,7 @@ def test_the_points_of_a_task(points):
     np.testing.assert_array_equal(task.fresh().xy, fresh.fresh().xy)
 
 
-def test_a_silent_output_answers_nothing_and_learns():
+def test_a_silent_output_is_no_prediction_and_has_a_gradient():
     task = YinYang(n_hidden=2, drive=4.0)
     net = task.build(jax.random.key(0))
     # Hidden neurons that fire, and outputs that barely respond.

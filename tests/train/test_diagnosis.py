@@ -86,7 +86,7 @@ def test_an_update_that_overflows_is_seen_before_the_loss_is_infinite():
         )
 
 
-def test_parameters_are_looked_at_before_the_first_step():
+def test_parameters_are_checked_before_the_first_step():
     model = eqx.tree_at(lambda m: m.slope, line(), jnp.array([1.0, jnp.nan]))
     with pytest.raises(FloatingPointError, match="NaN before the first step: slope"):
         fit(model, data(2), squared_error, OPTIMIZER, steps=2, progress=False)
@@ -108,7 +108,7 @@ def test_a_parameter_may_be_infinite_to_begin_with():
 
 
 @pytest.mark.parametrize("failure", [KeyboardInterrupt, OSError("no disk")])
-def test_an_interrupted_run_hands_back_its_completed_dispatches(failure):
+def test_an_interrupted_run_returns_its_completed_dispatches(failure):
     def batches():
         yield from data(7)
         raise failure
@@ -126,7 +126,7 @@ def test_batches_that_end_early_have_been_trained_on():
     check_result(caught.value.result, 5, *step_by_step())
 
 
-def test_an_error_before_the_first_step_hands_back_the_model():
+def test_an_error_before_the_first_step_returns_the_model():
     with pytest.raises(ValueError, match="scalar") as caught:
         fit(line(), data(2), lambda m, b: b[1], OPTIMIZER, steps=2, progress=False)
     assert caught.value.result.losses.shape == (0,)
@@ -216,7 +216,7 @@ def overflowing(step):
     return batches
 
 
-def test_outputs_says_what_the_outputs_did():
+def test_outputs_gives_the_activity_of_the_outputs():
     def fired(model, batch):
         return jnp.stack([batch[0][:, 0] < 1e100, jnp.full(8, model.slope[0] != 0.5)], axis=1)
 
@@ -243,14 +243,14 @@ def test_data_that_are_infinite_are_named_where_inf_is_no_padding():
         train(4, batches)
 
 
-def test_what_is_wrong_with_outputs_does_not_hide_the_failure():
+def test_an_error_in_outputs_does_not_hide_the_failure():
     with pytest.raises(
         FloatingPointError, match=r"the loss is inf .* cannot be computed: outputs must.*[^.]\. Try"
     ):
         train(4, overflowing(2), outputs=lambda model, batch: batch[0][0])
 
 
-def test_silent_outputs_without_gradients_are_told_of_once():
+def test_silent_outputs_without_gradients_are_reported_once():
     message = (
         r"all gradients are exactly 0 at step 2 of 3: outputs 0 and 1 are silent in 100 % of the "
         r"samples of the batch\. Try larger initial weights or pseudospikes"
@@ -262,7 +262,7 @@ def test_silent_outputs_without_gradients_are_told_of_once():
     assert result.losses.shape == (3,)
 
 
-def test_an_output_that_stays_silent_is_told_of():
+def test_an_output_that_stays_silent_is_reported():
     # Silent in 19 batches, then not in one sample of one batch, then in 20 batches.
     silent = [4] * 19 + [3] + [4] * 20
     message = r"no gradient for output 1 since step 21: output 1 is silent in 100 % of the samples"
@@ -339,7 +339,7 @@ def test_diagnose_names_parameters_and_gradients():
     assert caught[0].filename == __file__
 
 
-def test_diagnose_is_silent_where_nothing_is_wrong():
+def test_diagnose_reports_nothing_if_nothing_is_wrong():
     model = {"b": jnp.ones(3)}
     found = diagnose(
         loss=1.0, model=model, grads=model, outputs=np.ones((4, 2)), batch=(np.ones(4),)

@@ -118,7 +118,7 @@ def test_only_what_the_filter_names_trains():
     np.testing.assert_array_equal(result.model.offset, line().offset)
 
 
-def test_the_model_handed_in_is_left_as_it_is():
+def test_the_original_model_is_unchanged():
     model = line()
     fit(model, data(4), squared_error, OPTIMIZER, steps=4, progress=False)
     np.testing.assert_array_equal(model.slope, line().slope)
