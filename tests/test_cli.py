@@ -31,10 +31,10 @@ CHOSEN = {  # settings of each task with text or choices, none of them the defau
         "epochs": 2,
         "points": "fresh",
         "delays": "fixed",
-        "kind": "axonal",
+        "delay_kind": "axonal",
     },
     "membrane-regression": {"steps": 7, "seed": 5, "mode": "linear"},
-    "membrane-event": {"steps": 7, "seed": 5, "mode": "linear", "constants": "fixed"},
+    "membrane-event": {"steps": 7, "seed": 5, "mode": "linear", "time_constants": "fixed"},
     "leaky-classification": {"steps": 7, "seed": 5, "epochs": 2},
     "rleaky-classification": {
         "steps": 7,
@@ -173,7 +173,7 @@ def test_tasks_are_listed(capsys):
         (["run", "rleaky-classification", "--feedback", "x"], "got 'x'"),
         (["run", "moving-mnist", "--feedback", "linear"], "--feedback"),
         (["run", "mnist-latency", "--readout", "sum"], "got 'sum'"),
-        (["run", "membrane-event", "--constants", "free"], "got 'free'"),
+        (["run", "membrane-event", "--time-constants", "free"], "got 'free'"),
     ],
 )
 def test_a_wrong_option_or_value_is_one_line_and_code_2(arguments, message, capsys):

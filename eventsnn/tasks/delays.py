@@ -47,8 +47,8 @@ class Delays(PointsTask):
     once. The differences from [`YinYang`][] are:
 
     - Every synapse has its own delay, with an initial value uniform between `delay_min` and
-      `delay_max` (ms). Delays are wrapped by [`eventsnn.Positive`][]. With `kind="axonal"`, all
-      synapses of a source share one delay.
+      `delay_max` (ms). Delays are wrapped by [`eventsnn.Positive`][]. With
+      `delay_kind="axonal"`, all synapses of a source share one delay.
     - Initial weights are normally distributed, with mean 2.2 and standard deviation 0.8 (hidden),
       and with mean 1.5 and standard deviation 0.8 (output). Nearly every hidden neuron then fires.
       A neuron that never fires receives no gradient, and all 30 hidden neurons are needed.
@@ -73,7 +73,7 @@ class Delays(PointsTask):
         "fixed: random delays that are not trained; none: a network without delays",
         choices=DELAYS,
     )
-    kind: str = option(
+    delay_kind: str = option(
         "synaptic",
         "kind of the delays; synaptic: one delay per synapse; axonal: one delay per source, the "
         "same for all of its synapses",
@@ -82,10 +82,12 @@ class Delays(PointsTask):
     delay_min: float = option(0.5, "smallest initial delay, in ms", above=0)
     delay_max: float = option(10.0, "largest initial delay, in ms", above=0)
     delay_learning_rate: float = option(
-        0.1, "initial learning rate of the delays; --learning-rate is that of the weights", least=0
+        0.1, "initial learning rate of the delays; --learning-rate: of the weights", least=0
     )
-    clip: float = option(
-        0.5, "maximum norm of the gradient with respect to all trained parameters", above=0
+    clip_norm: float = option(
+        0.5,
+        "norm to which a larger gradient with respect to all trained parameters is clipped",
+        above=0,
     )
     queue_capacity: int = option(
         40, "maximum number of spikes of neurons in transit at the same time"
@@ -126,7 +128,7 @@ class Delays(PointsTask):
             name: optax.adam(optax.cosine_decay_schedule(rate, steps))
             for name, rate in rates.items()
         }
-        clip = optax.clip_by_global_norm(self.clip)
+        clip = optax.clip_by_global_norm(self.clip_norm)
         return skip_nonfinite_updates(optax.chain(clip, optax.partition(adams, _names)))
 
     def make_figures(self, result: FitResult, data: YinYangData, accuracies: list[float]) -> dict:
@@ -146,7 +148,7 @@ class Delays(PointsTask):
                 f"delay_min must be at most delay_max = {self.delay_max}, got {self.delay_min}."
             )
         n = sum(self.sizes[1:])
-        shape = (n + self.sizes[0],) + ((n,) if self.kind == "synaptic" else ())
+        shape = (n + self.sizes[0],) + ((n,) if self.delay_kind == "synaptic" else ())
         return jax.random.uniform(key, shape, minval=self.delay_min, maxval=self.delay_max)
 
 

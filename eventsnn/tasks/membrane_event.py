@@ -39,7 +39,7 @@ class MembraneEvent(CurveTask):
     quick_settings: ClassVar[dict[str, Any]] = {"steps": 10, "n_hidden": 10}
     time_label: ClassVar[str] = "time (ms)"
 
-    constants: str = option(
+    time_constants: str = option(
         "learnt",
         "time constants of membranes and synapses; learnt: trained with the weights; fixed: not "
         "trained",
@@ -91,8 +91,8 @@ class MembraneEvent(CurveTask):
 
     def trainable(self, model):
         """Filter of the trained parameters: weights, and time constants if they are learnt."""
-        constants = ("tau_mem", "tau_syn") if self.constants == "learnt" else ()
-        return trainable(model, "weights", *constants)
+        names = ("tau_mem", "tau_syn") if self.time_constants == "learnt" else ()
+        return trainable(model, "weights", *names)
 
     def optimizer(self):
         """Adam with a learning rate that decays to 0 with a cosine schedule."""

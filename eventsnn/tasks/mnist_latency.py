@@ -103,7 +103,7 @@ class MNISTLatency(ImageTask):
         "the output that fires first",
         choices=("potential", "ttfs"),
     )
-    last_rate: float = option(
+    final_rate_fraction: float = option(
         0.05, "final learning rate, as a fraction of the initial learning rate", least=0
     )
     dropout: float = option(
@@ -115,9 +115,7 @@ class MNISTLatency(ImageTask):
     input_t_max: float = option(
         20.0, "spike time of a pixel in the limit of the grey value 0, in ms", above=0
     )
-    t_max: float = option(
-        40.0, "time limit of the simulation, in ms, without pseudospikes", above=0
-    )
+    t_max: float = option(40.0, "time limit of the simulation before pseudospikes, in ms", above=0)
     max_spikes: int = option(
         5, "maximum number of spikes per hidden neuron that the outputs receive"
     )
@@ -149,7 +147,7 @@ class MNISTLatency(ImageTask):
         return trainable(model, "hidden", "output")
 
     def optimizer(self, steps: int, steps_per_epoch: int) -> optax.GradientTransformation:
-        rate = optax.cosine_decay_schedule(self.learning_rate, steps, self.last_rate)
+        rate = optax.cosine_decay_schedule(self.learning_rate, steps, self.final_rate_fraction)
         return skip_nonfinite_updates(optax.adam(rate))
 
     def simulate(

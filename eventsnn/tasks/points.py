@@ -52,9 +52,7 @@ class PointsTask(EpochTask):
     n_hidden: int = option(None, "number of hidden neurons")
     tau_mem: float = option(20.0, "time constant of the membranes, in ms", above=0)
     tau_syn: float = option(5.0, "time constant of the synapses, in ms", above=0)
-    t_max: float = option(
-        None, "time limit of the simulation, in ms, without pseudospikes", above=0
-    )
+    t_max: float = option(None, "time limit of the simulation before pseudospikes, in ms", above=0)
     drive: float = option(
         None,
         "current after t_max that makes silent outputs fire, so that they get a gradient; a neuron "

@@ -46,7 +46,7 @@ class TTFSRegression(Task):
     )
     batch_size: int = option(64, "number of samples per gradient step")
     learning_rate: float = option(0.1, "learning rate of Adam", least=0)
-    n_population: int = option(20, "number of recurrent neurons, without the output neuron")
+    n_hidden: int = option(20, "number of recurrent neurons, without the output neuron")
     tau_mem: float = option(20.0, "time constant of the membranes, in ms", above=0)
     tau_syn: float = option(5.0, "time constant of the synapses, in ms", above=0)
     t_max: float = option(80.0, "time limit of the simulation, in ms", above=0)
@@ -69,7 +69,7 @@ class TTFSRegression(Task):
 
     def mask(self) -> Bool[Array, "sources neurons"]:
         """Connection mask: input to population, population to itself and to the output."""
-        return recurrent_mask(inputs=1, hidden=self.n_population, outputs=1)
+        return recurrent_mask(inputs=1, hidden=self.n_hidden, outputs=1)
 
     def build(self, key: PRNGKeyArray) -> EventNetwork:
         """Build the untrained network.
@@ -77,7 +77,7 @@ class TTFSRegression(Task):
         Weights are uniform in [0, `weight_max`] within the mask, biases in +- `bias_max`.
         """
         key_weights, key_bias = jax.random.split(key)
-        mask, n = self.mask(), self.n_population
+        mask, n = self.mask(), self.n_hidden
         weights = jax.random.uniform(key_weights, mask.shape, maxval=self.weight_max)
         bias = jax.random.uniform(key_bias, (n + 1,), minval=-self.bias_max, maxval=self.bias_max)
         return self.network(jnp.where(mask, weights, 0.0), bias, outputs=(n,))

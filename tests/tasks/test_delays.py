@@ -35,16 +35,16 @@ def leaves(tree):
 @pytest.mark.parametrize(("kind", "shape"), [("synaptic", (38, 33)), ("axonal", (38,))])
 def test_delays_are_drawn_from_their_range(kind, shape):
     drawn = [
-        np.asarray(unwrap(Delays(delays=which, kind=kind).build(KEY)).delays)
+        np.asarray(unwrap(Delays(delays=which, delay_kind=kind).build(KEY)).delays)
         for which in ("learnt", "fixed")
     ]
     np.testing.assert_array_equal(*drawn)
     low, high = Delays().delay_min, Delays().delay_max
     assert drawn[0].shape == shape
     assert low <= drawn[0].min() < low + 1.5 and high - 1.5 < drawn[0].max() <= high
-    without = Delays(delays="none", kind=kind).build(KEY)
+    without = Delays(delays="none", delay_kind=kind).build(KEY)
     assert without.delays is None
-    np.testing.assert_array_equal(without.weights, Delays(kind=kind).build(KEY).weights)
+    np.testing.assert_array_equal(without.weights, Delays(delay_kind=kind).build(KEY).weights)
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_what_trains(delays, expected):
 
 @pytest.mark.parametrize("kind", ["synaptic", "axonal"])
 def test_weights_and_delays_have_separate_learning_rates_that_decay_to_0(kind):
-    task = Delays(kind=kind)
+    task = Delays(delay_kind=kind)
     net = task.build(KEY)
     params = eqx.filter(net, task.trainable(net))
     ones, optimizer = jax.tree.map(jnp.ones_like, params), task.optimizer(3, 3)

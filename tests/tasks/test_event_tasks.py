@@ -124,7 +124,7 @@ def test_digits_are_learnt(options, digits, as_users_do):
 
 @pytest.mark.parametrize(
     ("options", "limit"),
-    [({}, 0.1), ({"mode": "linear", "seed": 3}, 0.15), ({"constants": "fixed"}, 0.1)],
+    [({}, 0.1), ({"mode": "linear", "seed": 3}, 0.15), ({"time_constants": "fixed"}, 0.1)],
 )
 def test_a_membrane_is_learnt(options, limit, as_users_do):
     task = MembraneEvent(steps=500, **options)
@@ -137,7 +137,7 @@ def test_a_membrane_is_learnt(options, limit, as_users_do):
 
 def test_time_constants_learn_unless_they_are_fixed(as_users_do):
     for constants, learnt in (("learnt", True), ("fixed", False)):
-        task = MembraneEvent(**MembraneEvent.quick_settings, constants=constants)
+        task = MembraneEvent(**MembraneEvent.quick_settings, time_constants=constants)
         before, _, fitted = task.train(progress=False)
         start, end = (constraints.unwrap(net).neuron.parts for net in (before, fitted.model))
         for part, now in zip(start, end, strict=True):

@@ -41,7 +41,7 @@ def quick(name, **options):
     ("name", "options", "metrics", "figures"),
     [
         ("yin-yang", {}, ACCURACIES, OF_POINTS),
-        ("delays", {"kind": "axonal", "n_hidden": 10}, ACCURACIES, OF_POINTS | {"delays"}),
+        ("delays", {"delay_kind": "axonal", "n_hidden": 10}, ACCURACIES, OF_POINTS | {"delays"}),
         ("membrane-regression", {"mode": "sqrt"}, ERRORS, OF_CURVES),
         ("membrane-regression", {"mode": "linear"}, ERRORS, OF_CURVES),
         ("leaky-classification", {}, ACCURACY, OF_DIGITS),
@@ -218,7 +218,7 @@ def test_each_kind_of_feedback():
         ("yin-yang", {"neuron": "eif"}),
         ("yin-yang", {"points": "mine"}),
         ("delays", {"delays": "long"}),
-        ("delays", {"kind": "dendritic"}),
+        ("delays", {"delay_kind": "dendritic"}),
     ],
 )
 def test_invalid_choices_are_refused(name, options):
