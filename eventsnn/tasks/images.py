@@ -126,10 +126,7 @@ class ImageTask(EpochTask):
         settings.
         """
         if self.data_dir is not None and self.dataset == "digits":
-            raise ValueError(
-                f"data_dir is only used with dataset='mnist', got '{self.data_dir}' with "
-                "dataset='digits'."
-            )
+            raise ValueError(f"data_dir must be None with dataset='digits', got '{self.data_dir}'.")
         try:
             data = images.load(self.dataset, data_dir=self.data_dir)
         except (OSError, ValueError, MemoryError) as error:

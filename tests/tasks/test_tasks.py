@@ -168,7 +168,7 @@ def test_a_dispatch_ends_with_each_epoch():
 def test_the_images_must_suffice_for_a_batch_of_each_split():
     with pytest.raises(ValueError, match=r"batch_size must be at most 355, .*, got 356\."):
         TASKS["leaky-classification"](batch_size=356).load()
-    with pytest.raises(ValueError, match="data_dir is only used with dataset='mnist', got 'here'"):
+    with pytest.raises(ValueError, match="data_dir must be None with dataset='digits', got 'here'"):
         TASKS["leaky-classification"](data_dir="here").load()
 
 
