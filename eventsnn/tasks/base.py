@@ -50,6 +50,12 @@ def skip_nonfinite_updates(
 
     The derivative of a spike time is unbounded if the membrane potential only just reaches the
     threshold. In float32 this makes a gradient infinite about once in several thousand steps.
+
+    **Arguments:**
+
+    - `optimizer`: any Optax optimiser.
+
+    **Returns:** an optimiser that skips at most 10 consecutive updates and then applies the next.
     """
     return optax.apply_if_finite(optimizer, max_consecutive_errors=_MAX_SKIPPED)
 

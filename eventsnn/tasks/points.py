@@ -229,7 +229,7 @@ def _simulate(net, in_times):
 
 
 def normal(mean: float, deviation: float) -> Initializer:
-    """Make an initialiser of normally distributed weights."""
+    """Make an initialiser of normally distributed weights, given their mean and deviation."""
 
     def init(key, shape, dtype):
         return mean + deviation * jax.random.normal(key, shape, dtype)

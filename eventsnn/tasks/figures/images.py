@@ -42,7 +42,15 @@ def activity(
     threshold: float,
     target: int,
 ) -> dict[str, Figure]:
-    """Draw the spikes and the output membrane potentials for one image of class `target`."""
+    """Draw the spikes, the output membrane potentials and the spike counts for one image.
+
+    **Arguments:**
+
+    - `hidden`, `output`: spikes of the hidden neurons and of the outputs.
+    - `membranes`: membrane potentials of the outputs.
+    - `threshold`: threshold of the outputs.
+    - `target`: class of the image.
+    """
     classes = _names(output.shape[1])
     return {
         "raster": plots.spike_raster(
@@ -64,7 +72,13 @@ def samples(
     labels: Int[np.ndarray, " n"],
     predicted: Int[np.ndarray, " n"],
 ) -> Figure:
-    """Draw images with their true and predicted classes."""
+    """Draw images with their true and predicted classes.
+
+    **Arguments:**
+
+    - `images`: the images.
+    - `labels`, `predicted`: true and predicted class of each image.
+    """
     return plots.frames(images, _true_and_predicted(labels, predicted))
 
 
@@ -73,7 +87,13 @@ def moving_samples(
     labels: Int[np.ndarray, " n"],
     predicted: Int[np.ndarray, " n"],
 ) -> Figure:
-    """Draw the frames of the first four moving images, one image per row."""
+    """Draw the frames of the first four moving images, one image per row.
+
+    **Arguments:**
+
+    - `frames`: frames of the moving images, time axis first.
+    - `labels`, `predicted`: true and predicted class of each moving image.
+    """
     steps = [f"step {t}" for t in range(1, len(frames) + 1)]
     rows = np.moveaxis(frames[:, :4], 1, 0)
     return plots.frames(rows, steps, row_titles=_true_and_predicted(labels, predicted)[:4])
@@ -85,7 +105,14 @@ def movie(
     label: int,
     predicted: int,
 ) -> FuncAnimation:
-    """Animate one moving image and the spikes of the hidden neurons."""
+    """Animate one moving image and the spikes of the hidden neurons.
+
+    **Arguments:**
+
+    - `frames`: frames of the moving image.
+    - `hidden`: spikes of the hidden neurons.
+    - `label`, `predicted`: true and predicted class.
+    """
     (title,) = _true_and_predicted([label], [predicted])
     return plots.animation(frames, spikes=hidden, title=title)
 

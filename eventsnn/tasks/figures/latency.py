@@ -21,7 +21,15 @@ def raster(
 ) -> Figure:
     """Draw the events of the outputs, and of some of the hidden neurons and pixels that fire.
 
-    Hidden neurons come before the outputs, and pixels after them, as in the network.
+    **Arguments:**
+
+    - `times`: times of the events (ms), padded with inf.
+    - `sources`: source of each event, -1 for padding: hidden neurons first, then outputs, then
+        pixels.
+    - `n_neurons`: number of hidden neurons and outputs.
+    - `outputs`: indices of the outputs.
+    - `t_max`: time limit of the simulation (ms).
+    - `target`: class of the image.
     """
     sources = np.asarray(sources)
     present, first = np.unique(sources[sources >= 0]), outputs[0]
@@ -46,6 +54,12 @@ def membranes(
     """Draw the membrane potential of each output, that of the target class in another colour.
 
     All outputs have the same scale, from the lowest to the highest value.
+
+    **Arguments:**
+
+    - `times`: times of the potentials (ms).
+    - `traces`: membrane potential of each output. NaN is not drawn.
+    - `target`: class of the image.
     """
     traces = np.asarray(traces)
     low, high = np.nanmin(traces), np.nanmax(traces)

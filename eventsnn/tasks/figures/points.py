@@ -25,6 +25,7 @@ def regions(
     **Arguments:**
 
     - `xy`: the points, in the unit square. A cross marks those whose prediction is wrong.
+    - `labels`, `predicted`: true and predicted class of each point.
     - `plane`: the predicted class on a grid of the unit square. -1 means no class, NaN is not
         drawn.
     - `classes`: the names of the three classes.
@@ -64,7 +65,16 @@ def raster(
 ) -> Figure:
     """Draw the events of the inputs, of hidden neurons that fire, and of the outputs.
 
-    Hidden neurons come before the outputs, and inputs after them, as in the network.
+    **Arguments:**
+
+    - `times`: times of the events (ms), padded with inf.
+    - `sources`: source of each event, -1 for padding: hidden neurons first, then outputs, then
+        inputs.
+    - `n_neurons`: number of hidden neurons and outputs.
+    - `n_inputs`: number of inputs.
+    - `outputs`: indices of the outputs.
+    - `t_max`: time limit of the simulation (ms).
+    - `title`: title of the figure.
     """
     sources, first = np.asarray(sources), outputs[0]
     hidden = np.unique(sources[(sources >= 0) & (sources < first)])[:_N_SHOWN]
