@@ -112,9 +112,9 @@ def generate(
 ) -> YinYangData:
     """Sample new training, validation and test sets.
 
-    The sets use `key` folded with 0 (training), 1 (validation) and 2 (test). Coordinates are
-    continuous: the probability that a point is in two sets is about 1 in 10 million in float32. The
-    default sizes are those of the publication.
+    The sets use `key` folded with 0 (training), 1 (validation) and 2 (test). The probability that
+    two sets have any point in common is below 1 in a million in float32. The default sizes are
+    those of the publication.
 
     **Arguments:**
 
