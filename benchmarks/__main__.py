@@ -65,7 +65,7 @@ def settings(benchmark: Benchmark, arguments: argparse.Namespace) -> Any:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one benchmark and return the exit code."""
+    """Run one benchmark. Return the exit code: 1 if the run or one of its checks fails, else 0."""
     arguments = parser().parse_args(argv)
     if arguments.name == "list":
         print("\n".join(f"{name:24}{b.text}" for name, b in BENCHMARKS.items()))

@@ -278,12 +278,29 @@ def test_a_package_lists_its_public_names(package):
     assert set(module.__all__) == public - modules
 
 
-@pytest.mark.parametrize("module", [m for m in MODULES if part_of(m) == "data"])
-def test_a_data_set_lists_its_public_names(module):
-    names = {m.removeprefix("data.") for m in MODULES if part_of(m) == "data"} - {"__init__"}
-    if module != "data.__init__":
-        statements = ast.parse(MODULES[module].read_text()).body
-        targets = [t for node in statements if isinstance(node, ast.Assign) for t in node.targets]
-        functions = [n.name for n in statements if isinstance(n, ast.ClassDef | ast.FunctionDef)]
-        names = {name for name in [*map(ast.unparse, targets), *functions] if name[0] != "_"}
-    assert set(importlib.import_module(f"eventsnn.{module}").__all__) == names
+def defined(module):
+    """Names that a module defines at its top level."""
+    for node in ast.parse(MODULES[module].read_text()).body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef):
+            yield node.name
+        if isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            yield from (name.id for target in targets for name in names_in(target))
+
+
+def names_in(target):
+    return [node for node in ast.walk(target) if isinstance(node, ast.Name)]
+
+
+@pytest.mark.parametrize(
+    "module",
+    [m for m in MODULES if m.startswith(("data.", "tasks.")) and not m.endswith("__init__")],
+)
+def test_a_module_of_data_or_tasks_lists_its_public_names(module):
+    public = {name for name in defined(module) if not name.startswith("_")}
+    assert set(importlib.import_module(f"eventsnn.{module}").__all__) == public
+
+
+def test_data_lists_its_modules():
+    modules = {m.removeprefix("data.") for m in MODULES if m.startswith("data.")} - {"__init__"}
+    assert set(importlib.import_module("eventsnn.data").__all__) == modules

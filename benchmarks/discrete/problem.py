@@ -67,15 +67,15 @@ def curve(num_steps: int, rng: np.random.Generator) -> Arrays:
 
     Both have shape (1, time, 1).
     """
-    end, slope = rng.uniform(0, 1, 2)
+    end, factor = rng.uniform(0, 1, 2)
     ramp = np.linspace(0, end, num_steps, dtype=np.float32).reshape(1, num_steps, 1)
-    return {"x": ramp, "y": np.sqrt(ramp * np.float32(slope))}
+    return {"x": ramp, "y": np.sqrt(ramp * np.float32(factor))}
 
 
 def corners(setting: Setting, shape: tuple[int, ...], seed: int) -> np.ndarray:
-    """Corners (*shape, time, 2) of digits that move in straight lines and bounce at the borders.
+    """Corners (*shape, time, 2) of digits that move in straight lines, reflected at the borders.
 
-    The direction is random; the distance per frame is a tenth of the room.
+    The direction is random. The distance per frame is a tenth of the largest corner coordinate.
     """
     rng, room = np.random.default_rng([seed, 1]), setting.canvas - SIDE
     start, angle = rng.uniform(0, room, (*shape, 1, 2)), rng.uniform(0, 2 * np.pi, (*shape, 1))

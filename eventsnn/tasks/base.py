@@ -16,6 +16,16 @@ if TYPE_CHECKING:
     from matplotlib.animation import FuncAnimation
     from matplotlib.figure import Figure
 
+__all__ = [
+    "SOLVERS",
+    "DataError",
+    "LazyFigures",
+    "Task",
+    "TaskResult",
+    "skip_nonfinite_updates",
+    "training_metrics",
+]
+
 
 def _fixed_step(solver: diffrax.AbstractSolver) -> dict[str, Any]:
     return {"solver": solver, "dt0": 0.1}

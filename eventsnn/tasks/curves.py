@@ -20,6 +20,8 @@ from .settings import option
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+__all__ = ["CurveTask"]
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CurveTask(Task):

@@ -19,9 +19,11 @@ from .epochs import snapshot_models
 from .points import PointsTask, normal
 from .settings import option
 
-DELAYS = ("learnt", "fixed", "none")
-KINDS = ("synaptic", "axonal")
-SETTINGS = dict(
+__all__ = ["Delays"]
+
+_DELAYS = ("learnt", "fixed", "none")
+_KINDS = ("synaptic", "axonal")
+_SETTINGS = dict(
     n_hidden=30,
     batch_size=32,
     learning_rate=5e-3,
@@ -33,7 +35,7 @@ SETTINGS = dict(
     max_events=100,
     max_steps=140,
 )
-# Without delays, the smaller `alpha` of `SETTINGS` leads to outputs that fire only pseudospikes.
+# Without delays, the smaller `alpha` of `_SETTINGS` leads to outputs that fire only pseudospikes.
 _ALPHA_WITHOUT_DELAYS = 3e-3
 
 
@@ -71,13 +73,13 @@ class Delays(PointsTask):
         "learnt",
         "transmission delays; learnt: random initial delays that are trained with the weights; "
         "fixed: random delays that are not trained; none: a network without delays",
-        choices=DELAYS,
+        choices=_DELAYS,
     )
     delay_kind: str = option(
         "synaptic",
         "kind of the delays; synaptic: one delay per synapse; axonal: one delay per source, the "
         "same for all of its synapses",
-        choices=KINDS,
+        choices=_KINDS,
     )
     delay_min: float = option(0.5, "smallest initial delay, in ms", above=0)
     delay_max: float = option(10.0, "largest initial delay, in ms", above=0)
@@ -95,7 +97,7 @@ class Delays(PointsTask):
 
     def defaults(self) -> Mapping[str, Any]:
         without = {"alpha": _ALPHA_WITHOUT_DELAYS} if self.delays == "none" else {}
-        return {**super().defaults(), **SETTINGS, **without}
+        return {**super().defaults(), **_SETTINGS, **without}
 
     def build(self, key: PRNGKeyArray) -> EventNetwork:
         key_weights, key_delays = jax.random.split(key)

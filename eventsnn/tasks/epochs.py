@@ -15,6 +15,8 @@ from ..train import FitResult, fit
 from .base import Task, training_metrics
 from .settings import LARGEST, option
 
+__all__ = ["EpochTask", "snapshot_models", "steps_per_dispatch"]
+
 # Upper limit of the steps per dispatch.
 _MAX_DISPATCH = 40
 

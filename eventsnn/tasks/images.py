@@ -21,6 +21,8 @@ from .base import DataError, LazyFigures, TaskResult
 from .epochs import EpochTask, snapshot_models
 from .settings import option
 
+__all__ = ["N_SHOWN", "Batch", "ImageTask", "TestResult", "key_data_of"]
+
 # Number of images in the figures.
 N_SHOWN = 10
 # Number of batches whose random keys are made at a time.

@@ -13,6 +13,8 @@ from ..losses import ce_membrane
 from .images import ImageTask
 from .settings import option
 
+__all__ = ["LeakyClassification"]
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LeakyClassification(ImageTask):

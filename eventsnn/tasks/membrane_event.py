@@ -16,6 +16,8 @@ from .base import skip_nonfinite_updates
 from .curves import CurveTask
 from .settings import option
 
+__all__ = ["MembraneEvent"]
+
 _N_SHOWN = 401
 
 

@@ -15,6 +15,8 @@ from ..discrete.surrogates import FastSigmoid
 from .curves import CurveTask
 from .settings import option
 
+__all__ = ["MembraneRegression"]
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MembraneRegression(CurveTask):

@@ -27,6 +27,8 @@ from .epochs import snapshot_models
 from .images import N_SHOWN, Batch, ImageTask
 from .settings import option
 
+__all__ = ["Layers", "MNISTLatency"]
+
 # Approximate number of hidden neurons, and of samples, that share an event loop.
 _NEURONS_PER_LOOP = 35
 _SAMPLES_PER_LOOP = 32
@@ -36,28 +38,28 @@ _BACKGROUND = 1.5 / 255
 _N_TIMES = 401
 
 
-class Initial(NamedTuple):
+class _InitialWeights(NamedTuple):
     """Mean and standard deviation of the initial weights."""
 
     hidden: tuple[float, float]
     output: tuple[float, float]
 
 
-# Initial weights. Those of the hidden layer for MNIST are from Wunderlich & Pehle.
-WEIGHTS = {
-    ("digits", "potential"): Initial((0.35, 0.2), (0.4, 0.9)),
-    ("digits", "ttfs"): Initial((0.35, 0.2), (0.4, 0.9)),
-    ("mnist", "potential"): Initial((0.078, 0.045), (0.2, 0.37)),
-    ("mnist", "ttfs"): Initial((0.078, 0.045), (0.2, 0.5)),
+# Those of the hidden layer for MNIST are from Wunderlich & Pehle.
+_WEIGHTS = {
+    ("digits", "potential"): _InitialWeights((0.35, 0.2), (0.4, 0.9)),
+    ("digits", "ttfs"): _InitialWeights((0.35, 0.2), (0.4, 0.9)),
+    ("mnist", "potential"): _InitialWeights((0.078, 0.045), (0.2, 0.37)),
+    ("mnist", "ttfs"): _InitialWeights((0.078, 0.045), (0.2, 0.5)),
 }
-SETTINGS = {
+_SETTINGS = {
     ("digits", "potential"): {"n_hidden": 100, "learning_rate": 5e-2, "dropout": 0.0},
     ("digits", "ttfs"): {"n_hidden": 100, "learning_rate": 5e-3, "dropout": 0.0},
     ("mnist", "potential"): {"n_hidden": 350, "learning_rate": 2e-2, "dropout": 0.2},
     ("mnist", "ttfs"): {"n_hidden": 350, "learning_rate": 2e-3, "dropout": 0.0},
 }
 # Upper limit of the number of pixels that spike in one image.
-MAX_INPUTS = {"digits": 64, "mnist": 400}
+_MAX_INPUTS = {"digits": 64, "mnist": 400}
 
 
 class Layers(eqx.Module):
@@ -130,13 +132,13 @@ class MNISTLatency(ImageTask):
     )
 
     def defaults(self) -> Mapping[str, Any]:
-        chosen = SETTINGS[self.dataset, self.readout]
+        chosen = _SETTINGS[self.dataset, self.readout]
         return {**super().defaults(), "batch_size": 64, **chosen}
 
     def build(self, key: PRNGKeyArray, shape: tuple[int, int]) -> Layers:
         key_hidden, key_output = jax.random.split(key)
         pixels, n = shape[0] * shape[1], self.n_hidden
-        initial = WEIGHTS[self.dataset, self.readout]
+        initial = _WEIGHTS[self.dataset, self.readout]
         return Layers(
             _normal(key_hidden, (pixels, n), *initial.hidden),
             _normal(key_output, (n, 10), *initial.output),
@@ -208,7 +210,7 @@ class MNISTLatency(ImageTask):
             jnp.pad(weights, ((group, 0), (0, 0))),
             outputs=range(group),
             t_max=self.t_max,
-            max_events=MAX_INPUTS[self.dataset] + group * (self.max_spikes + 1),
+            max_events=_MAX_INPUTS[self.dataset] + group * (self.max_spikes + 1),
         )
 
     @property
@@ -245,7 +247,7 @@ class MNISTLatency(ImageTask):
             outputs=range(n, n + classes),
             t_max=self.t_max,
             pseudospikes=None if integrators else Pseudospikes(drive, self.t_max),
-            max_events=MAX_INPUTS[self.dataset] + (n + classes) * (self.max_spikes + 1),
+            max_events=_MAX_INPUTS[self.dataset] + (n + classes) * (self.max_spikes + 1),
         )
 
     def make_figures(self, data, result, test):

@@ -15,6 +15,8 @@ from ..losses import mse_count
 from .images import ImageTask
 from .settings import option
 
+__all__ = ["MovingMNIST"]
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MovingMNIST(ImageTask):

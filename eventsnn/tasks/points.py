@@ -21,11 +21,13 @@ from .base import LazyFigures, TaskResult
 from .epochs import EpochTask, snapshot_models
 from .settings import option
 
+__all__ = ["PointsTask", "normal"]
+
 # Points per side of the grid on which predictions are drawn.
 _GRID = 100
 
-POINTS = ("published", "fresh")
-N_INPUTS, N_CLASSES = 5, len(yin_yang.CLASSES)
+_POINTS = ("published", "fresh")
+_N_INPUTS, _N_CLASSES = 5, len(yin_yang.CLASSES)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,7 +41,7 @@ class PointsTask(EpochTask):
         "published",
         "data set; published: the fixed points of the publication; fresh: new points, sampled with "
         "the seed",
-        choices=POINTS,
+        choices=_POINTS,
     )
     n_train: int = option(5000, "number of training points")
     n_validation: int = option(1000, "number of validation points")
@@ -85,7 +87,7 @@ class PointsTask(EpochTask):
     @property
     def sizes(self) -> tuple[int, int, int]:
         """Numbers of inputs, hidden neurons and outputs."""
-        return N_INPUTS, self.n_hidden, N_CLASSES
+        return _N_INPUTS, self.n_hidden, _N_CLASSES
 
     def pseudospikes(self) -> Pseudospikes | None:
         """Pseudospikes of the outputs, or None without drive."""
@@ -207,7 +209,7 @@ class PointsTask(EpochTask):
                 events.times,
                 events.sources,
                 n_neurons=net.n_neurons,
-                n_inputs=N_INPUTS,
+                n_inputs=_N_INPUTS,
                 outputs=net.outputs,
                 t_max=net.t_max,
                 title=f"the first test point, {yin_yang.CLASSES[labels[0]]}",

@@ -14,6 +14,8 @@ from ..losses import mse_count, mse_membrane
 from .images import ImageTask
 from .settings import option
 
+__all__ = ["RLeakyClassification"]
+
 _CHANNELS, _KERNEL = 8, 3
 
 

@@ -13,6 +13,18 @@ from typing import Any
 
 import numpy as np
 
+__all__ = [
+    "LARGEST",
+    "Setting",
+    "check",
+    "expected",
+    "is_valid",
+    "kind",
+    "limits",
+    "option",
+    "parse",
+]
+
 Setting = dataclasses.Field
 LARGEST = 2**31 - 1
 

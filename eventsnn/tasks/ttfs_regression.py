@@ -16,6 +16,8 @@ from ..train import FitResult, fit
 from .base import SOLVERS, LazyFigures, Task, TaskResult, training_metrics
 from .settings import option
 
+__all__ = ["TTFSRegression"]
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TTFSRegression(Task):

@@ -13,10 +13,12 @@ from .base import skip_nonfinite_updates
 from .points import PointsTask, normal
 from .settings import option
 
+__all__ = ["YinYang"]
+
 # Factor of the learning rate per epoch.
 _DECAY = {"lif": 0.95, "qif": 1.0}
 
-SETTINGS = {
+_SETTINGS = {
     "lif": dict(
         n_hidden=200,
         batch_size=32,
@@ -77,11 +79,11 @@ class YinYang(PointsTask):
     neuron: str = option(
         "lif",
         "neuron model; lif: leaky integrate-and-fire; qif: quadratic integrate-and-fire",
-        choices=SETTINGS,
+        choices=_SETTINGS,
     )
 
     def defaults(self) -> Mapping[str, Any]:
-        return {**super().defaults(), **SETTINGS[self.neuron]}
+        return {**super().defaults(), **_SETTINGS[self.neuron]}
 
     def build(self, key: PRNGKeyArray) -> EventNetwork:
         constants = self.tau_mem, self.tau_syn

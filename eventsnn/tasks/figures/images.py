@@ -9,6 +9,8 @@ from matplotlib.figure import Figure
 
 from ... import plots
 
+__all__ = ["activity", "movie", "moving_samples", "samples", "training"]
+
 
 def training(
     losses: Mapping[str, Float[np.ndarray, " steps"]],

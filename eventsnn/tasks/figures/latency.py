@@ -6,6 +6,8 @@ from matplotlib.figure import Figure
 
 from ... import plots
 
+__all__ = ["membranes", "raster"]
+
 # Maximum number of rows per kind of source in a raster.
 _N_ROWS = 25
 

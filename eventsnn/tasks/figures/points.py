@@ -10,6 +10,8 @@ from matplotlib.figure import Figure
 from ... import plots
 from ...plots import style
 
+__all__ = ["raster", "regions"]
+
 _N_SHOWN = 40
 
 
