@@ -25,6 +25,7 @@ class Status(eqx.Enumeration):
     not_finite = "A parameter, a weight or the state is NaN or infinite."
     invalid_input = "An input time is NaN, -inf or negative."
     no_reset = "A neuron fired, but its `reset` returns the state unchanged: it would fire forever."
+    max_spikes = "A neuron fired more than max_spikes times. Raise `max_spikes`."
     invalid_parameters = "A parameter is out of its range (a time constant <= 0, a delay < 0)."
 
 
@@ -38,6 +39,7 @@ MEMBERS = (
     "not_finite",
     "invalid_input",
     "no_reset",
+    "max_spikes",
     "invalid_parameters",
 )
 CODE = {name: code for code, name in enumerate(MEMBERS)}

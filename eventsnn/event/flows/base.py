@@ -168,6 +168,39 @@ class AbstractReadoutFlow(AbstractFlow):
         """Maximum of each neuron's observable within `dt`."""
 
 
+class AbstractLaneFlow(AbstractReadoutFlow):
+    """Flow that finds the next spike of each neuron separately, for feed-forward layers.
+
+    All methods are elementwise: states, times and parameters may have any shapes that broadcast.
+    """
+
+    #: Whether `advance` is affine in the state. A backward pass then needs no states.
+    affine: eqx.AbstractClassVar[bool]
+
+    @abc.abstractmethod
+    def may_cross(
+        self, neuron: AbstractNeuron, state: State, dt: Array, end: State
+    ) -> Bool[Array, "..."]:
+        """Mask of the neurons that may cross within `dt`, or that reach the threshold to rounding.
+
+        It must include every neuron that crosses, and may include others. It should be cheap.
+        `end` is the state after `dt`.
+        """
+
+    @abc.abstractmethod
+    def crossing(
+        self, neuron: AbstractNeuron, state: State, dt: Array
+    ) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
+        """Time until the first crossing within `dt`, and its rounding error; inf if there is none.
+
+        `dt` is at most `longest`.
+        """
+
+    def longest(self, neuron: AbstractNeuron, state: State) -> Array | float:
+        """Length of the segment for which `may_cross` and `crossing` are valid; by default inf."""
+        return jnp.inf
+
+
 def with_readouts(flow: AbstractFlow) -> AbstractReadoutFlow:
     """Return the flow.
 

@@ -1,17 +1,19 @@
 """Flow of the LIF neuron: closed form, with certified detection of every spike."""
 
+from typing import ClassVar
+
 import jax.numpy as jnp
 from jaxtyping import Array
 
 from ..doubles import Double, expm1, product, quotient, two_sum
 from ..neurons import LIF, LIFState
 from . import membrane
-from .base import AbstractReadoutFlow, Clock, Segment, Window, exact_flow, first, newton, pick
+from .base import AbstractLaneFlow, Clock, Segment, Window, exact_flow, first, newton, pick
 from .membrane import NEAR, extremum, fall, kernel, potential
 from .threshold import ROUNDING_ULPS, passes
 
 
-class ExactLIF(AbstractReadoutFlow):
+class ExactLIF(AbstractLaneFlow):
     r"""Closed-form flow of [`eventsnn.LIF`][], for any ratio of time constants.
 
     $$V(t) = b + (V_0 - b)\, e^{-t/\tau_m} + I_0\, k(t), \qquad
@@ -29,6 +31,8 @@ class ExactLIF(AbstractReadoutFlow):
     any distance.
     """
 
+    affine: ClassVar[bool] = True
+
     def next_spike(
         self,
         neuron: LIF,
@@ -39,15 +43,7 @@ class ExactLIF(AbstractReadoutFlow):
     ) -> Segment:
         n, clock = state.v.shape[0], Clock(window)
         # Up to the earliest time at which a crossing is certain, the sign of the gap is decisive.
-        low, turn, peaks = extremum(neuron, state)
-        longest = clock.own(horizon)
-        inside = peaks & (turn < longest)
-        high = jnp.where(inside, turn, longest)
-        gap, slope = _gap(neuron, state, high)
-        # V may touch the threshold at its maximum. Elsewhere V must rise where it reaches it.
-        since = _ready_since(neuron, state, low)
-        certain = ((gap < 0) | ((gap == 0) & (inside | (slope < 0)))) & (longest > 0)
-        certain = certain & (high > since)
+        low, high, certain, since = _bracket(neuron, state, clock.own(horizon))
         h = jnp.min(jnp.where(certain, clock.shared(high), horizon), axis=0)
 
         end = clock.own(h)
@@ -72,6 +68,36 @@ class ExactLIF(AbstractReadoutFlow):
     def advance(self, neuron: LIF, state: LIFState, dt: Array) -> LIFState:
         return LIFState(potential(neuron, state, dt), state.current * jnp.exp(-dt / neuron.tau_syn))
 
+    def may_cross(self, neuron: LIF, state: LIFState, dt: Array, end: LIFState) -> Array:
+        r"""Mask of the neurons that may cross: above threshold at the end or, possibly, before it.
+
+        V has an interior maximum if and only if it rises at the start and falls at the end. It is
+        concave up to its maximum, which is then at most the tangent at the start. If V is concave
+        up to the end, the maximum is at most at the intersection of the tangents at both ends.
+        """
+        error = ROUNDING_ULPS * jnp.finfo(state.v.dtype).eps
+        error = error * (jnp.abs(neuron.threshold) + jnp.abs(state.v) + jnp.abs(neuron.bias))
+        missing = neuron.threshold - error - state.v
+        rise = state.current - state.v + neuron.bias
+        fall = end.v - end.current - neuron.bias
+        peaks, length = (rise > 0) & (fall > 0), dt / neuron.tau_mem
+        concave = end.current * neuron.tau_mem >= fall * neuron.tau_syn
+        # The tangents intersect at a height of rise * cut / (rise + fall) above the start.
+        cut = jnp.where(concave, (end.v - state.v) + fall * length, (rise + fall) * length)
+        reaches = rise * cut >= missing * (rise + fall)
+        return (end.v - state.v >= missing) | (peaks & reaches)
+
+    def crossing(self, neuron: LIF, state: LIFState, dt: Array) -> tuple[Array, Array]:
+        low, high, certain, _ = _bracket(neuron, state, dt)
+        low = jnp.minimum(low, high)
+        guess = jnp.clip(self._guess(neuron, state, low, high), low, high)
+        low = jnp.where(certain, low, high)
+        time = newton(lambda t: _gap(neuron, state, t), guess, low, high)
+        rest = jnp.zeros_like(time)
+        if time.dtype == jnp.float32:
+            rest = jnp.where(certain, _remainder(neuron, state, Clock(None), time), 0.0)
+        return jnp.where(certain, time, jnp.inf), rest
+
     def passes(self, neuron: LIF, state: LIFState) -> Array:
         return passes(neuron, state)
 
@@ -93,6 +119,23 @@ class ExactLIF(AbstractReadoutFlow):
             value, slope = _gap(neuron, state, t)
             t = jnp.clip(t - value / jnp.where(slope < 0, slope, -jnp.inf), low, h)
         return t
+
+
+def _bracket(
+    neuron: LIF, state: LIFState, longest: Array
+) -> tuple[Array, Array, Array, Array]:
+    """Bracket [low, high] in which V is monotone, and whether V crosses its threshold there.
+
+    `longest` is the length of the segment. Also returns the time after which V may cross.
+    """
+    low, turn, peaks = extremum(neuron, state)
+    inside = peaks & (turn < longest)
+    high = jnp.where(inside, turn, longest)
+    gap, slope = _gap(neuron, state, high)
+    # V may touch the threshold at its maximum. Elsewhere V must rise where it reaches it.
+    since = _ready_since(neuron, state, low)
+    certain = ((gap < 0) | ((gap == 0) & (inside | (slope < 0)))) & (longest > 0)
+    return low, high, certain & (high > since), since
 
 
 def _ready_since(neuron: LIF, state: LIFState, dip: Array) -> Array:

@@ -1,0 +1,4 @@
+"""Exact simulation of a feed-forward layer, in which every neuron is independent of the others.
+
+A *lane* is one neuron in one sample. All lanes of a sample receive the same arrivals.
+"""

@@ -1,0 +1,284 @@
+"""The forward sweep: all arrivals of each sample in order, and the spikes of all lanes.
+
+The states of all lanes advance from arrival to arrival, as if no lane fired. A cheap test marks the
+lanes that may have fired in between. Only for these the spikes are computed, and their states
+corrected.
+"""
+
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int
+
+from ..engine.instants import Instant
+from ..engine.system import gap_and_speed, reaches, tie_tolerance
+from ..neurons.base import State
+from ..solution import CODE, RUNNING
+from .compact import marked, pack, total
+from .system import BLOCK, Lanes, Layer, Rows, Setting, Spikes
+
+
+class Arrivals(NamedTuple):
+    """Input spikes of each sample, sorted by time and padded with inf."""
+
+    times: Float[Array, "batch arrivals"]
+    channels: Int[Array, "batch arrivals"]
+
+
+class Sweep(NamedTuple):
+    """Result of a forward sweep."""
+
+    spikes: Spikes
+    status: Int[Array, " batch"]
+    missed: Int[Array, " batch"]  # number of neurons with more than max_spikes spikes
+    rows: Rows | None  # for a backward pass
+    used: Int[Array, ""]  # number of rows
+    checkpoints: State | None  # states at the first row of each block, for a backward pass
+
+
+class _State(NamedTuple):
+    """State of the sweep."""
+
+    row: Int[Array, ""]
+    neurons: State  # at the start of the row
+    time: Float[Array, " batch"]  # start of the row
+    arrived: Int[Array, " batch"]  # number of arrivals so far
+    count: Int[Array, "batch n"]  # number of spikes so far
+    due: Bool[Array, "batch n"]  # above threshold at time 0
+    spikes: Spikes
+    rows: Rows | None
+    checkpoints: State | None
+    running: Bool[Array, " batch"]
+
+
+class _Chunk(NamedTuple):
+    """State of a chunk of lanes within a row."""
+
+    neurons: State
+    time: Instant
+    left: Float[Array, " lanes"]  # time left until the end of the row
+    count: Int[Array, " lanes"]
+    due: Bool[Array, " lanes"]  # above its threshold: fires at once
+    active: Bool[Array, " lanes"]
+    spikes: Spikes
+
+
+def sweep(setting: Setting, layer: Layer, arrivals: Arrivals) -> Sweep:
+    """Simulate a batch."""
+    start = _start(setting, layer, arrivals)
+
+    def more(state: _State):
+        return (state.row < setting.max_rows) & jnp.any(state.running)
+
+    end = lax.while_loop(more, lambda state: _row(setting, layer, arrivals, state), start)
+    missed = jnp.sum((end.count > setting.max_spikes).astype(jnp.int32), axis=1)
+    status = jnp.where(end.running, CODE["max_steps"], CODE["completed"])
+    status = jnp.where(missed > 0, CODE["max_spikes"], status)
+    finite = [jnp.all(jnp.isfinite(x), axis=1) for x in jax.tree.leaves(end.neurons)]
+    finite = jnp.all(jnp.stack(finite), axis=0)
+    status = jnp.where(finite, status, CODE["not_finite"])
+    first = _initial_status(layer, arrivals)
+    status = jnp.where(first == RUNNING, status, first).astype(jnp.int32)
+    return Sweep(end.spikes, status, missed, end.rows, end.row, end.checkpoints)
+
+
+def _start(setting: Setting, layer: Layer, arrivals: Arrivals) -> _State:
+    (batch, _), n = arrivals.times.shape, setting.n
+    neuron, dtype = layer.neuron, layer.weights.dtype
+    zero, none = jnp.zeros(batch, dtype), jnp.zeros((batch, n), jnp.int32)
+    neurons = neuron.normalise(neuron.init_state(n))
+    neurons = jax.tree.map(lambda x: jnp.broadcast_to(x, (batch, n)), neurons)
+    slots = (batch, n, setting.max_spikes)
+    table = jax.tree.map(lambda x: jnp.zeros(slots, x.dtype), neurons)
+    spikes = Spikes(jnp.full(slots, jnp.inf, dtype), jnp.full(slots, -1, jnp.int32), table)
+    blank = jnp.zeros((setting.max_rows, batch), dtype)
+    number = jnp.zeros((setting.max_rows, batch), jnp.int32)
+    rows = Rows(blank, blank, number + setting.n_in, number)
+    if setting.keep == "nothing":
+        spikes, rows = spikes._replace(row=None, before=None), None
+    checkpoints = None
+    if setting.keep == "states":
+        blocks = -(-setting.max_rows // BLOCK)
+        checkpoints = jax.tree.map(lambda x: jnp.zeros((blocks, *x.shape), x.dtype), neurons)
+    return _State(
+        row=jnp.asarray(0, jnp.int32),
+        neurons=neurons,
+        time=zero,
+        arrived=jnp.zeros(batch, jnp.int32),
+        count=none,
+        due=neuron.threshold_gap(neurons) <= 0,
+        spikes=spikes,
+        rows=rows,
+        checkpoints=checkpoints,
+        running=_initial_status(layer, arrivals) == RUNNING,
+    )
+
+
+def _initial_status(layer: Layer, arrivals: Arrivals) -> Int[Array, " batch"]:
+    leaves = jax.tree.leaves((layer.neuron, layer.weights))
+    finite = jnp.stack([jnp.all(jnp.isfinite(x)) for x in leaves if eqx.is_inexact_array(x)])
+    times = arrivals.times
+    good = jnp.all((jnp.isfinite(times) & (times >= 0)) | (times == jnp.inf), axis=1)
+    status = jnp.where(good, RUNNING, CODE["invalid_input"])
+    status = jnp.where(layer.neuron.parameters_valid(), status, CODE["invalid_parameters"])
+    return jnp.where(jnp.all(finite), status, CODE["not_finite"]).astype(jnp.int32)
+
+
+def _row(setting: Setting, layer: Layer, arrivals: Arrivals, state: _State) -> _State:
+    """Advance all lanes by one row, and deliver the arrival at its end."""
+    flow, neuron, weights, _ = layer
+    arrival, channel = _next(arrivals, state.arrived)
+    stop = jnp.minimum(arrival, setting.t_max)
+    left = jnp.where(state.running, stop - state.time, 0.0)
+    longest = flow.longest(neuron, state.neurons)
+    dt = left if isinstance(longest, float) else jnp.minimum(left, jnp.min(longest, axis=1))
+    whole = dt >= left
+    arrives = state.running & whole & (arrival <= setting.t_max)
+    time = jnp.where(whole, jnp.where(state.running, stop, state.time), state.time + dt)
+
+    end = flow.advance(neuron, state.neurons, dt[:, None])
+    may = flow.may_cross(neuron, state.neurons, dt[:, None], end) | state.due
+    words = pack(may & (state.count < _most(setting)) & state.running[:, None])
+    end, count, spikes = _fire(setting, layer, state, words, end, time, dt)
+
+    source = jnp.where(arrives, channel, setting.n_in)
+    after = neuron.normalise(neuron.receive(end, weights[source]))
+    rows = state.rows
+    if rows is not None:
+        new = Rows(dt, time, source, state.arrived)
+        rows = jax.tree.map(
+            lambda x, y: lax.dynamic_update_index_in_dim(x, y, state.row, 0), rows, new
+        )
+    return _State(
+        row=state.row + 1,
+        neurons=after,
+        time=time,
+        arrived=state.arrived + arrives.astype(jnp.int32),
+        count=count,
+        due=jnp.zeros_like(state.due),
+        spikes=spikes,
+        rows=rows,
+        checkpoints=_checkpoint(state),
+        running=state.running & ~(whole & (arrival > setting.t_max)),
+    )
+
+
+def _checkpoint(state: _State) -> State | None:
+    """Store the state in the checkpoint of its block, which ends with that of the first row."""
+    if state.checkpoints is None:
+        return None
+    block, first = state.row // BLOCK, state.row % BLOCK == 0
+
+    def one(table, x):
+        old = lax.dynamic_index_in_dim(table, block, 0, False)
+        return lax.dynamic_update_index_in_dim(table, jnp.where(first, x, old), block, 0)
+
+    return jax.tree.map(one, state.checkpoints, state.neurons)
+
+
+def _most(setting: Setting) -> int:
+    """Number of spikes after which a lane is no longer simulated."""
+    return setting.max_spikes + (0 if setting.truncate else 1)
+
+
+def _next(arrivals: Arrivals, index: Int[Array, " batch"]) -> tuple[Array, Array]:
+    """Time and channel of the next arrival of each sample; time inf if there is none."""
+    count = arrivals.times.shape[1]
+    at = jnp.minimum(index, max(count - 1, 0))[:, None]
+    time = jnp.take_along_axis(arrivals.times, at, axis=1, mode="clip")[:, 0]
+    channel = jnp.take_along_axis(arrivals.channels, at, axis=1, mode="clip")[:, 0]
+    return jnp.where(index < count, time, jnp.inf), channel
+
+
+def _fire(setting, layer, state: _State, words, end: State, time: Array, dt: Array):
+    """Compute the spikes within a row, and the states of these lanes at its end."""
+
+    def body(carry):
+        first, end, count, spikes = carry
+        index, found = marked(words, first, setting.chunk)
+        lanes = Lanes(index // setting.n, index % setting.n, found)
+        chunk = _Chunk(
+            neurons=lanes.of(state.neurons),
+            time=Instant.at(lanes.of_sample(state.time)),
+            left=lanes.of_sample(dt),
+            count=lanes.of(state.count),
+            due=lanes.of(state.due) & found,
+            active=found,
+            spikes=spikes,
+        )
+        last = lanes.of_sample(time)
+        neuron = lanes.parameters(layer.neuron)
+        chunk = lax.while_loop(
+            lambda chunk: jnp.any(chunk.active),
+            lambda chunk: _next_spikes(setting, layer, neuron, state.row, lanes, last, chunk),
+            chunk,
+        )
+        end = lanes.put(end, chunk.neurons)
+        return first + setting.chunk, end, lanes.put(count, chunk.count), chunk.spikes
+
+    many = total(words)
+    start = (jnp.asarray(0, jnp.int32), end, state.count, state.spikes)
+    _, end, count, spikes = lax.while_loop(lambda carry: carry[0] < many, body, start)
+    return end, count, spikes
+
+
+def _next_spikes(setting, layer, neuron, row, lanes: Lanes, last, chunk: _Chunk) -> _Chunk:
+    """Compute the next spike of each active lane within the row, or its state at the end.
+
+    `last` is the time of the end of the row.
+    """
+    flow, start = layer.flow, chunk.neurons
+    wait, rest = flow.crossing(neuron, start, chunk.left)
+    crosses = wait < jnp.inf
+    wait = jnp.where(chunk.due, 0.0, jnp.where(crosses, wait, chunk.left))
+    before = flow.advance(neuron, start, wait)
+    at_end = ~crosses & _crosses_at(layer, neuron, lanes, start, wait, before)
+    fires = chunk.active & (chunk.due | crosses | at_end)
+    when = chunk.time.after(wait, jnp.where(crosses & ~chunk.due, rest, 0.0))
+    when = Instant.at(last).where(at_end & ~chunk.due, when)
+    spikes = _record(setting, chunk.spikes, row, lanes, chunk.count, when.high, before, fires)
+
+    count = chunk.count + fires.astype(jnp.int32)
+    after = neuron.normalise(neuron.reset(before, fires))
+    left = jnp.where(fires & ~at_end, chunk.left - wait, 0.0)
+    end = flow.advance(neuron, after, left)
+    due = fires & (neuron.threshold_gap(after) < 0)
+    again = fires & (due | flow.may_cross(neuron, after, left, end)) & (count < _most(setting))
+
+    def choose(now, then, old):
+        return jnp.where(chunk.active, jnp.where(again, now, then), old)
+
+    return _Chunk(
+        neurons=jax.tree.map(choose, after, end, start),
+        time=when.where(fires, chunk.time),
+        left=left,
+        count=count,
+        due=due,
+        active=again,
+        spikes=spikes,
+    )
+
+
+def _crosses_at(layer, neuron, lanes, start: State, dt: Array, end: State) -> Bool[Array, " lanes"]:
+    """Mask of the lanes that cross at the end of a row, to rounding error, as in the event loop."""
+    velocity = layer.flow.velocity(neuron, start, dt, end)
+    gap, speed = gap_and_speed(neuron, end, velocity)
+    scale = jnp.broadcast_to(layer.gap_scale, layer.weights.shape[1:])[lanes.neuron]
+    close = gap <= tie_tolerance(dt, speed, scale)
+    return close & layer.flow.passes(neuron, end) & reaches(neuron, end, velocity, gap, speed)
+
+
+def _record(setting, spikes: Spikes, row, lanes: Lanes, count, times, before: State, fires):
+    """Write the spikes of the lanes in `fires`, up to `max_spikes` per lane."""
+    fires = fires & (count < setting.max_spikes)
+    spikes = spikes._replace(times=lanes.put_at(spikes.times, count, times, fires))
+    if spikes.row is None:
+        return spikes
+    rows = jnp.broadcast_to(row, count.shape)
+    return spikes._replace(
+        row=lanes.put_at(spikes.row, count, rows, fires),
+        before=lanes.put_at(spikes.before, count, before, fires),
+    )

@@ -1,0 +1,116 @@
+"""The simulated layer: its parts, and the lanes of its neurons."""
+
+from typing import Any, Literal, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from ..flows.base import AbstractLaneFlow
+from ..neurons import AbstractNeuron
+from ..neurons.base import State
+
+
+#: Number of rows in a block: the state at its first row is stored for a backward pass.
+BLOCK = 16
+
+
+class Setting(NamedTuple):
+    """Configuration of a simulation, fixed when it is compiled."""
+
+    n: int
+    n_in: int
+    t_max: float
+    max_spikes: int
+    truncate: bool
+    max_rows: int
+    keep: Literal["nothing", "spikes", "states"] = "nothing"  # for a backward pass
+
+    @property
+    def chunk(self) -> int:
+        """Number of lanes that are computed together."""
+        return 512
+
+
+class Layer(NamedTuple):
+    """The layer, shared by all samples. The last row of `weights` is zero: no arrival."""
+
+    flow: AbstractLaneFlow
+    neuron: AbstractNeuron
+    weights: Float[Array, "sources n"]
+    gap_scale: Float[Array, " n"]  # to which the rounding error of each gap is relative
+
+
+class Rows(NamedTuple):
+    """Rows of a sweep over the arrivals, in each sample. A row ends at an arrival, or without one.
+
+    `dt` is the length of the row, `end` the time of its end, `source` the channel of the arrival
+    at its end or, without an arrival, the number of channels, and `number` the number of the
+    arrival, from 0.
+    """
+
+    dt: Float[Array, "rows batch"]
+    end: Float[Array, "rows batch"]
+    source: Int[Array, "rows batch"]
+    number: Int[Array, "rows batch"]
+
+
+class Spikes(NamedTuple):
+    """Spikes of all lanes, the first `max_spikes` of each.
+
+    - `times`: times of the spikes, padded with inf.
+    - `row`: row in which each spike lies; None without a backward pass.
+    - `before`: state at each spike, before the reset; None without a backward pass.
+    """
+
+    times: Float[Array, "batch n spikes"]
+    row: Int[Array, "batch n spikes"] | None
+    before: State | None
+
+
+class Lanes(NamedTuple):
+    """Chunk of lanes. Their entries of a table of shape (batch, n, ...) are gathered by `of`."""
+
+    sample: Int[Array, " lanes"]
+    neuron: Int[Array, " lanes"]
+    found: Bool[Array, " lanes"]  # false for the unused lanes of a chunk
+
+    def of(self, tree: Any) -> Any:
+        """Gather the entries of the lanes."""
+        return jax.tree.map(lambda x: x[self.sample, self.neuron], tree)
+
+    def of_sample(self, x: Array) -> Array:
+        """Gather the values of the lanes' samples."""
+        return x[self.sample]
+
+    def parameters(self, neuron: AbstractNeuron) -> AbstractNeuron:
+        """Gather the parameters of the lanes' neurons."""
+        return jax.tree.map(
+            lambda x: x[self.neuron] if eqx.is_array(x) and x.ndim == 1 else x, neuron
+        )
+
+    def put(self, table: Any, values: Any, where: Array | None = None) -> Any:
+        """Return the table with the values of the lanes, of those in `where` if it is given."""
+        sample = self._rows(table, where)
+
+        def one(table, value):
+            at = table.at[sample, self.neuron]
+            return at.set(value, mode="drop", unique_indices=True)
+
+        return jax.tree.map(one, table, values)
+
+    def put_at(self, table: Any, index: Array, values: Any, where: Array) -> Any:
+        """Like `put`, for tables with a third axis, at the lanes' own index along it."""
+        sample = self._rows(table, where)
+
+        def one(table, value):
+            at = table.at[sample, self.neuron, index]
+            return at.set(value, mode="drop", unique_indices=True)
+
+        return jax.tree.map(one, table, values)
+
+    def _rows(self, table: Any, where: Array | None) -> Array:
+        batch = jax.tree.leaves(table)[0].shape[0]
+        valid = self.found if where is None else self.found & where
+        return jnp.where(valid, self.sample, batch)
