@@ -1,6 +1,7 @@
 """Flow of the QIF neuron: Taylor series in projective form."""
 
 import math
+from typing import ClassVar
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -9,11 +10,12 @@ from jaxtyping import Array, Float
 
 from ... import checks
 from ..neurons import QIF, QIFState, Theta, ThetaState
-from .base import AbstractReadoutFlow, Clock, Segment, Window, exact_flow, first, pick
+from .base import AbstractLaneFlow, Clock, Segment, Window, exact_flow, first, pick
 from .short import searched_peak
+from .threshold import ROUNDING_ULPS
 
 
-class TaylorQIF(AbstractReadoutFlow):
+class TaylorQIF(AbstractLaneFlow):
     r"""Linear flow of [`eventsnn.QIF`][] as a power series in time, for any time constants.
 
     With $s = t/h$, $a = h/\tau_m$, $\rho_m = (-h/\tau_s)^m / m!$ and $q = \tfrac14 - b - I$,
@@ -25,6 +27,8 @@ class TaylorQIF(AbstractReadoutFlow):
     at most one zero, the sign of $y$ at its end is decisive, and the series has converged to
     rounding error.
     """
+
+    affine: ClassVar[bool] = False
 
     order: int | None = eqx.field(static=True)
     max_turn: float | None = eqx.field(static=True)
@@ -81,7 +85,7 @@ class TaylorQIF(AbstractReadoutFlow):
         window: Window | None = None,
     ) -> Segment:
         n, clock = state.y.shape[0], Clock(window)
-        h = jnp.minimum(horizon, self._longest(neuron, state, clock))
+        h = jnp.minimum(horizon, self._shared_longest(neuron, state, clock))
         end = clock.own(h)
         y, v = self._series(neuron, state, end)
         # Minus the time since the zero, so that the earliest is the smallest.
@@ -115,14 +119,30 @@ class TaylorQIF(AbstractReadoutFlow):
         quiet = 2 ** math.ceil(math.log2(max(t_max / shortest, 256.0))) if shortest > 0 else 256
         return max_events + quiet
 
-    def _longest(self, neuron: QIF, state: QIFState, clock: Clock) -> Float[Array, " batch"]:
-        """Maximum length of a segment on which the series is accurate for every neuron."""
+    def may_cross(self, neuron: QIF, state: QIFState, dt: Array, end: QIFState) -> Array:
+        error = ROUNDING_ULPS * jnp.finfo(end.y.dtype).eps * (jnp.abs(state.y) + jnp.abs(state.v))
+        return end.y <= error
+
+    def crossing(self, neuron: QIF, state: QIFState, dt: Array) -> tuple[Array, Array]:
+        y, v = self._series(neuron, state, dt)
+        crosses = (y < 0) & (dt > 0)
+        since = jnp.where(crosses, _since_zero(neuron, state, dt, y, v), 0.0)
+        time = self._polish(neuron, state, jnp.clip(dt - since, 0.0, dt), dt)
+        return jnp.where(crosses, time, jnp.inf), jnp.zeros_like(time)
+
+    def longest(self, neuron: QIF, state: QIFState) -> Array:
+        """Maximum length of a segment on which the series is accurate."""
         q = 0.25 - neuron.bias
         # |q - I| is largest at one of the two ends of the current's decay.
         fastest = jnp.maximum(jnp.abs(q - state.current), jnp.abs(q))
         _, turn, decay = self._limits(fastest.dtype)
-        turn = turn * neuron.tau_mem / jnp.sqrt(fastest)
-        longest = jnp.minimum(turn, decay * neuron.tau_syn)
+        return jnp.minimum(turn * neuron.tau_mem / jnp.sqrt(fastest), decay * neuron.tau_syn)
+
+    def _shared_longest(
+        self, neuron: QIF, state: QIFState, clock: Clock
+    ) -> Float[Array, " batch"]:
+        """Maximum length of a segment on which the series is accurate for every neuron."""
+        longest = self.longest(neuron, state)
         if clock.window is not None:
             moves = clock.window.stop > clock.window.start
             longest = jnp.where(moves, clock.shared(longest), jnp.inf)
