@@ -9,7 +9,7 @@ from ..doubles import Double, expm1, product, quotient, two_sum
 from ..neurons import LIF, LIFState
 from . import membrane
 from .base import AbstractLaneFlow, Clock, Segment, Window, exact_flow, first, newton, pick
-from .membrane import NEAR, extremum, fall, kernel, potential
+from .membrane import NEAR, extremum, kernel, potential
 from .threshold import ROUNDING_ULPS, passes
 
 
@@ -57,7 +57,7 @@ class ExactLIF(AbstractLaneFlow):
 
         one, x, own = pick(neuron, index, n), pick(state, index, n), clock.of(index, n)
         bracket = jnp.where(spiked, own.shared(pick(low, index, n)), h)
-        time = newton(lambda t: _gap(one, x, own.own(t)), jnp.clip(time, bracket, h), bracket, h)
+        time = newton(lambda t: _gap_and_error(one, x, own.own(t)), jnp.clip(time, bracket, h), bracket, h)
         dt, low = jnp.where(spiked, time, h), None
         if dt.dtype == jnp.float32:
             low = jnp.where(spiked, _remainder(one, x, own, dt), 0.0)
@@ -92,7 +92,7 @@ class ExactLIF(AbstractLaneFlow):
         low = jnp.minimum(low, high)
         guess = jnp.clip(self._guess(neuron, state, low, high), low, high)
         low = jnp.where(certain, low, high)
-        time = newton(lambda t: _gap(neuron, state, t), guess, low, high)
+        time = newton(lambda t: _gap_and_error(neuron, state, t), guess, low, high)
         rest = jnp.zeros_like(time)
         if time.dtype == jnp.float32:
             rest = jnp.where(certain, _remainder(neuron, state, Clock(None), time), 0.0)
@@ -158,12 +158,20 @@ def _ready_since(neuron: LIF, state: LIFState, dip: Array) -> Array:
 
 def _gap(neuron: LIF, state: LIFState, t: Array) -> tuple[Array, Array]:
     """Threshold minus potential at time t, and its derivative."""
+    gap, slope, _ = _gap_and_error(neuron, state, t)
+    return gap, slope
+
+
+def _gap_and_error(neuron: LIF, state: LIFState, t: Array) -> tuple[Array, Array, Array]:
+    """Threshold minus potential at time t, its derivative, and a bound of its rounding error."""
     x, synaptic = t / neuron.tau_mem, state.current * kernel(neuron, t)
-    distance, rise = neuron.bias - state.v, -jnp.expm1(-x)
-    near = (neuron.threshold - state.v) - distance * rise
-    far = (neuron.threshold - neuron.bias) + distance * jnp.exp(-x)
-    gap = jnp.where(x < NEAR, near, far) - synaptic
-    return gap, fall(neuron, state, t)
+    distance, near = neuron.bias - state.v, x < NEAR
+    # Without cancellation between the threshold and the start, or the bias, of the potential.
+    fixed = neuron.threshold - jnp.where(near, state.v, neuron.bias)
+    moved = distance * jnp.where(near, jnp.expm1(-x), jnp.exp(-x))
+    gap = (fixed + moved) - synaptic
+    error = jnp.finfo(gap.dtype).eps * (jnp.abs(fixed) + jnp.abs(moved) + jnp.abs(synaptic))
+    return gap, fall(neuron, state, t), error
 
 
 def _remainder(neuron: LIF, state: LIFState, clock: Clock, t: Array) -> Array:

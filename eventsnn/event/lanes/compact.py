@@ -29,11 +29,14 @@ def marked(
     """
     count = lax.population_count(words).astype(jnp.int32)
     ends = jnp.cumsum(count)
-    rank = first + jnp.arange(size, dtype=jnp.int32)
-    word = jnp.searchsorted(ends, rank, side="right", method="scan").astype(jnp.int32)
-    word = jnp.minimum(word, words.size - 1)
-    found = rank < ends[-1]
-    rank = jnp.where(found, rank - (ends[word] - count[word]), 0)
+    starts = ends - count - first
+    rank = jnp.arange(size, dtype=jnp.int32)
+    # The word of each rank: mark the first rank of every word, and fill up from there.
+    word = jnp.arange(words.size, dtype=jnp.int32)
+    at = jnp.where((count > 0) & (ends > first), jnp.maximum(starts, 0), size)
+    word = lax.cummax(jnp.zeros(size, jnp.int32).at[at].set(word, mode="drop"))
+    found = rank < ends[-1] - first
+    rank = jnp.where(found, rank - starts[word], 0)
     return word * WORD + _position(words[word], rank), found
 
 

@@ -39,6 +39,18 @@ class Sweep(NamedTuple):
     checkpoints: State | None  # states at the first row of each block, for a backward pass
 
 
+class _Proposal(NamedTuple):
+    """Next row, without the spikes in it."""
+
+    dt: Float[Array, " batch"]
+    time: Float[Array, " batch"]  # end of the row
+    arrives: Bool[Array, " batch"]  # whether the row ends with an arrival
+    channel: Int[Array, " batch"]
+    last: Bool[Array, " batch"]  # whether the row ends at t_max
+    end: State  # of lanes that do not fire
+    may: Bool[Array, "batch n"]  # lanes that may fire
+
+
 class _State(NamedTuple):
     """State of the sweep."""
 
@@ -47,7 +59,7 @@ class _State(NamedTuple):
     time: Float[Array, " batch"]  # start of the row
     arrived: Int[Array, " batch"]  # number of arrivals so far
     count: Int[Array, "batch n"]  # number of spikes so far
-    due: Bool[Array, "batch n"]  # above threshold at time 0
+    proposal: _Proposal
     spikes: Spikes
     rows: Rows | None
     checkpoints: State | None
@@ -103,18 +115,22 @@ def _start(setting: Setting, layer: Layer, arrivals: Arrivals) -> _State:
     if setting.keep == "states":
         blocks = -(-setting.max_rows // BLOCK)
         checkpoints = jax.tree.map(lambda x: jnp.zeros((blocks, *x.shape), x.dtype), neurons)
-    return _State(
+    state = _State(
         row=jnp.asarray(0, jnp.int32),
         neurons=neurons,
         time=zero,
         arrived=jnp.zeros(batch, jnp.int32),
         count=none,
-        due=neuron.threshold_gap(neurons) <= 0,
+        proposal=None,
         spikes=spikes,
         rows=rows,
         checkpoints=checkpoints,
         running=_initial_status(layer, arrivals) == RUNNING,
     )
+    proposal = _propose(setting, layer, arrivals, state)
+    # A lane at or above its threshold at time 0 fires there.
+    due = neuron.threshold_gap(neurons) <= 0
+    return state._replace(proposal=proposal._replace(may=proposal.may | due))
 
 
 def _initial_status(layer: Layer, arrivals: Arrivals) -> Int[Array, " batch"]:
@@ -127,43 +143,54 @@ def _initial_status(layer: Layer, arrivals: Arrivals) -> Int[Array, " batch"]:
     return jnp.where(jnp.all(finite), status, CODE["not_finite"]).astype(jnp.int32)
 
 
-def _row(setting: Setting, layer: Layer, arrivals: Arrivals, state: _State) -> _State:
-    """Advance all lanes by one row, and deliver the arrival at its end."""
-    flow, neuron, weights, _ = layer
+def _propose(setting: Setting, layer: Layer, arrivals: Arrivals, state: _State) -> _Proposal:
+    """Compute the next row. It ends at the next arrival, at t_max, or where the flow ends."""
+    flow, neuron = layer.flow, layer.neuron
     arrival, channel = _next(arrivals, state.arrived)
     stop = jnp.minimum(arrival, setting.t_max)
     left = jnp.where(state.running, stop - state.time, 0.0)
     longest = flow.longest(neuron, state.neurons)
     dt = left if isinstance(longest, float) else jnp.minimum(left, jnp.min(longest, axis=1))
-    whole = dt >= left
-    arrives = state.running & whole & (arrival <= setting.t_max)
-    time = jnp.where(whole, jnp.where(state.running, stop, state.time), state.time + dt)
-
+    whole = state.running & (dt >= left)
     end = flow.advance(neuron, state.neurons, dt[:, None])
-    may = flow.may_cross(neuron, state.neurons, dt[:, None], end) | state.due
-    words = pack(may & (state.count < _most(setting)) & state.running[:, None])
-    end, count, spikes = _fire(setting, layer, state, words, end, time, dt)
+    may = flow.may_cross(neuron, state.neurons, dt[:, None], end)
+    return _Proposal(
+        dt=dt,
+        time=jnp.where(whole, stop, state.time + dt),
+        arrives=whole & (arrival <= setting.t_max),
+        channel=channel,
+        last=whole & (arrival > setting.t_max),
+        end=end,
+        may=may & (state.count < _most(setting)) & state.running[:, None],
+    )
 
-    source = jnp.where(arrives, channel, setting.n_in)
-    after = neuron.normalise(neuron.receive(end, weights[source]))
+
+def _row(setting: Setting, layer: Layer, arrivals: Arrivals, state: _State) -> _State:
+    """Complete the proposed row: its spikes, and the arrival at its end. Propose the next row."""
+    neuron, row = layer.neuron, state.proposal
+    end, count, spikes = _fire(setting, layer, state)
+    source = jnp.where(row.arrives, row.channel, setting.n_in)
+    after = neuron.normalise(neuron.receive(end, layer.weights[source]))
     rows = state.rows
     if rows is not None:
-        new = Rows(dt, time, source, state.arrived)
+        new = Rows(row.dt, row.time, source, state.arrived)
         rows = jax.tree.map(
             lambda x, y: lax.dynamic_update_index_in_dim(x, y, state.row, 0), rows, new
         )
-    return _State(
+    state = state._replace(
         row=state.row + 1,
         neurons=after,
-        time=time,
-        arrived=state.arrived + arrives.astype(jnp.int32),
+        time=row.time,
+        arrived=state.arrived + row.arrives.astype(jnp.int32),
         count=count,
-        due=jnp.zeros_like(state.due),
         spikes=spikes,
         rows=rows,
         checkpoints=_checkpoint(state),
-        running=state.running & ~(whole & (arrival > setting.t_max)),
+        running=state.running & ~row.last,
     )
+    # The proposal is carried to the next iteration. Within one iteration XLA would compute the mask
+    # of the lanes that may fire within the compaction, without vector instructions.
+    return state._replace(proposal=_propose(setting, layer, arrivals, state))
 
 
 def _checkpoint(state: _State) -> State | None:
@@ -193,24 +220,30 @@ def _next(arrivals: Arrivals, index: Int[Array, " batch"]) -> tuple[Array, Array
     return jnp.where(index < count, time, jnp.inf), channel
 
 
-def _fire(setting, layer, state: _State, words, end: State, time: Array, dt: Array):
-    """Compute the spikes within a row, and the states of these lanes at its end."""
+def _fire(setting: Setting, layer: Layer, state: _State) -> tuple[State, Array, Spikes]:
+    """Compute the spikes within the proposed row, and the states of these lanes at its end.
+
+    Returns the states of all lanes, the numbers of spikes so far, and the spikes.
+    """
+    proposal = state.proposal
+    words = pack(proposal.may)
 
     def body(carry):
         first, end, count, spikes = carry
         index, found = marked(words, first, setting.chunk)
         lanes = Lanes(index // setting.n, index % setting.n, found)
+        neuron, start = lanes.parameters(layer.neuron), lanes.of(state.neurons)
+        at_start = found & (state.row == 0) & (neuron.threshold_gap(start) <= 0)
         chunk = _Chunk(
-            neurons=lanes.of(state.neurons),
+            neurons=start,
             time=Instant.at(lanes.of_sample(state.time)),
-            left=lanes.of_sample(dt),
+            left=lanes.of_sample(proposal.dt),
             count=lanes.of(state.count),
-            due=lanes.of(state.due) & found,
+            due=at_start,
             active=found,
             spikes=spikes,
         )
-        last = lanes.of_sample(time)
-        neuron = lanes.parameters(layer.neuron)
+        last = lanes.of_sample(proposal.time)
         chunk = lax.while_loop(
             lambda chunk: jnp.any(chunk.active),
             lambda chunk: _next_spikes(setting, layer, neuron, state.row, lanes, last, chunk),
@@ -220,9 +253,8 @@ def _fire(setting, layer, state: _State, words, end: State, time: Array, dt: Arr
         return first + setting.chunk, end, lanes.put(count, chunk.count), chunk.spikes
 
     many = total(words)
-    start = (jnp.asarray(0, jnp.int32), end, state.count, state.spikes)
-    _, end, count, spikes = lax.while_loop(lambda carry: carry[0] < many, body, start)
-    return end, count, spikes
+    start = (jnp.asarray(0, jnp.int32), proposal.end, state.count, state.spikes)
+    return lax.while_loop(lambda carry: carry[0] < many, body, start)[1:]
 
 
 def _next_spikes(setting, layer, neuron, row, lanes: Lanes, last, chunk: _Chunk) -> _Chunk:

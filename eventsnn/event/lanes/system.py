@@ -30,7 +30,7 @@ class Setting(NamedTuple):
     @property
     def chunk(self) -> int:
         """Number of lanes that are computed together."""
-        return 512
+        return 128
 
 
 class Layer(NamedTuple):
