@@ -1,5 +1,6 @@
 """Checks of the arguments of a network."""
 
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -20,9 +21,24 @@ def weight_matrix(value: Any, receptors: int = 1) -> Any:
     """
     columns = "n" if receptors == 1 else f"{receptors} n"
     expected = f"have shape (n + n_in, {columns}), rows are sources (neurons, then input channels)"
+    return _matrix(value, expected, receptors, lambda rows, n: rows >= n)
+
+
+def layer_weights(value: Any, receptors: int = 1) -> Any:
+    """Convert weights of a layer, of shape `(n_in, receptors * n)`, to floating point.
+
+    Wrapped weights stay wrapped.
+    """
+    columns = "n" if receptors == 1 else f"{receptors} n"
+    expected = f"have shape (n_in, {columns}), rows are input channels"
+    return _matrix(value, expected, receptors, lambda rows, n: rows > 0)
+
+
+def _matrix(value: Any, expected: str, receptors: int, fits: Callable[[int, int], bool]) -> Any:
+    """Convert a matrix with `receptors * n` columns; `fits(rows, n)` must hold."""
     w = numbers("weights", unwrapped(value), f"real numbers and {expected}")
     whole_blocks = w.ndim == 2 and w.shape[1] > 0 and w.shape[1] % receptors == 0
-    if not whole_blocks or w.shape[0] < w.shape[1] // receptors:
+    if not whole_blocks or not fits(w.shape[0], w.shape[1] // receptors):
         raise ValueError(f"weights must {expected}, got shape {w.shape}.")
     return own_arrays(value) if isinstance(value, Wrapped) else jnp.array(as_floating(w))
 
@@ -33,18 +49,16 @@ def precision(dtype: Any) -> None:
         raise ValueError(f"weights must be float32 or float64 in the event mode, got {dtype}.")
 
 
-def mask_like(value: Any, shape: tuple[int, ...]) -> Array | None:
+def mask_like(value: Any, shape: tuple[int, ...], of: str = "weights") -> Array | None:
     """Convert a mask to a boolean array of the shape of the weights. None is returned unchanged."""
     if value is None:
         return None
+    expected = f"boolean and have the shape {shape} of {of}"
     m = array_or_none(value)
     if m is None:
-        raise value_error("mask", value, f"boolean and have the shape {shape} of weights")
+        raise value_error("mask", value, expected)
     if m.shape != shape or m.dtype != bool:
-        raise ValueError(
-            f"mask must be boolean and have the shape {shape} of weights, "
-            f"got {m.dtype} of shape {m.shape}."
-        )
+        raise ValueError(f"mask must be {expected}, got {m.dtype} of shape {m.shape}.")
     return jnp.asarray(m)
 
 
@@ -117,3 +131,37 @@ def observation_times(value: Any, t_max: float, dtype) -> Array:
         outside = ~((np.asarray(t) >= 0) & (np.asarray(t) <= t_max))
         raise_if("times", t, outside, f"must lie in [0, t_max = {t_max}]")
     return jnp.asarray(t, dtype)
+
+
+def kernel(name: str, value: Any) -> Any:
+    """Convert the kernel of a convolution, with four axes, to floating point.
+
+    A wrapped kernel stays wrapped.
+    """
+    expected = "have shape (c_out, c_in, kh, kw)"
+    w = numbers(name, unwrapped(value), f"real numbers and {expected}")
+    if w.ndim != 4 or 0 in w.shape:
+        raise ValueError(f"{name} must {expected}, got shape {w.shape}.")
+    return own_arrays(value) if isinstance(value, Wrapped) else jnp.array(as_floating(w))
+
+
+def image_of_trains(
+    value: Any, window: tuple[int, int], padding: tuple[int, int], channels: int | None = None
+) -> Array:
+    """Convert spike times of shape `(..., c, h, w, k)` to an array.
+
+    Raise for NaN and negative times, another number of channels, or an image that is smaller than
+    the window after padding. `inf` is padding of the trains.
+    """
+    x = numbers("in_times", value)
+    c = "c" if channels is None else channels
+    if x.ndim < 4 or channels not in (None, x.shape[-4]):
+        raise ValueError(f"in_times must have shape (..., {c}, h, w, k), got shape {x.shape}.")
+    height, width = (n + 2 * p for n, p in zip(x.shape[-3:-1], padding, strict=True))
+    if height < window[0] or width < window[1]:
+        raise ValueError(
+            f"in_times must have shape (..., {c}, h, w, k) with an image, after padding, of at "
+            f"least {window[0]} x {window[1]}, got shape {x.shape} with a padding of {padding}."
+        )
+    check_elements("in_times", x, lambda v: v >= 0, ">= 0 (inf: no spike) and not NaN")
+    return jnp.asarray(as_floating(x))

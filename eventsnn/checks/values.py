@@ -56,6 +56,22 @@ def count(name: str, value: Any) -> int:
     return integer(name, value)
 
 
+def count_or_none(name: str, value: Any) -> int | None:
+    """Convert `value` to an integer as `count`. None is returned unchanged."""
+    return None if value is None else count(name, value)
+
+
+def pair(name: str, value: Any, least: int) -> tuple[int, int]:
+    """Convert one integer or two to a pair of integers. Raise unless they are >= `least`."""
+    expected = f"an integer >= {least} or two of them"
+    both = (value, value) if is_integer_scalar(value) else value
+    if not isinstance(both, list | tuple) or len(both) != 2:
+        raise value_error(name, value, expected)
+    if not all(is_integer_scalar(v) and v >= least for v in both):
+        raise value_error(name, value, expected)
+    return int(both[0]), int(both[1])
+
+
 def integer(name: str, value: Any, low: int = 1, high: int = LARGEST) -> int:
     """Convert `value` to an int. Raise unless it is an integer from `low` to `high`."""
     if not is_integer_scalar(value) or not low <= value <= high:

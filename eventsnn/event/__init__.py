@@ -4,12 +4,22 @@ from .adjoint import AbstractAdjoint, Autodiff, EventProp
 from .architectures import feedforward, feedforward_mask, recurrent, recurrent_mask
 from .flows import (
     AbstractFlow,
+    AbstractLaneFlow,
     AbstractReadoutFlow,
     ExactIntegrator,
     ExactLIF,
     ExactTheta,
     ODEFlow,
     TaylorQIF,
+)
+from .layers import (
+    AbstractLayer,
+    EventConv2d,
+    EventFlatten,
+    EventLinear,
+    EventPool2d,
+    EventSequential,
+    merge,
 )
 from .network import EventNetwork
 from .neurons import (
@@ -43,11 +53,18 @@ __all__ = [
     "AbstractClampable",
     "AbstractDrivable",
     "AbstractFlow",
+    "AbstractLaneFlow",
+    "AbstractLayer",
     "AbstractNeuron",
     "AbstractReadoutFlow",
     "Autodiff",
+    "EventConv2d",
+    "EventFlatten",
+    "EventLinear",
     "EventNetwork",
+    "EventPool2d",
     "EventProp",
+    "EventSequential",
     "ExactIntegrator",
     "ExactLIF",
     "ExactTheta",
@@ -63,6 +80,7 @@ __all__ = [
     "Theta",
     "feedforward",
     "feedforward_mask",
+    "merge",
     "recurrent",
     "recurrent_mask",
     "trainable",

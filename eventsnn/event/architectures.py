@@ -85,6 +85,7 @@ def recurrent(
     dt0: float | None = None,
     stepsize_controller: diffrax.AbstractStepSizeController | None = None,
     adjoint: AbstractAdjoint | None = None,
+    max_spikes: int | None = None,
 ) -> EventNetwork:
     """Network of one recurrent population and its outputs, with random weights.
 
@@ -96,7 +97,7 @@ def recurrent(
         example `jax.nn.initializers.normal(1.0)`.
     - `key`: random key.
     - `t_max`, `delays`, `pseudospikes`, `max_events`, `max_steps`, `queue_capacity`, `solver`,
-        `dt0`, `stepsize_controller`, `adjoint`: as for [`eventsnn.EventNetwork`][].
+        `dt0`, `stepsize_controller`, `adjoint`, `max_spikes`: as for [`eventsnn.EventNetwork`][].
 
     **Raises:** as [`recurrent_mask`][] and [`eventsnn.EventNetwork`][].
     """
@@ -118,6 +119,7 @@ def recurrent(
         dt0=dt0,
         stepsize_controller=stepsize_controller,
         adjoint=adjoint,
+        max_spikes=max_spikes,
     )
 
 
@@ -137,6 +139,7 @@ def feedforward(
     dt0: float | None = None,
     stepsize_controller: diffrax.AbstractStepSizeController | None = None,
     adjoint: AbstractAdjoint | None = None,
+    max_spikes: int | None = None,
 ) -> EventNetwork:
     """Feed-forward network with random weights, see [`feedforward_mask`][].
 
@@ -148,7 +151,7 @@ def feedforward(
         one for all layers, or one per layer.
     - `key`: random key.
     - `t_max`, `delays`, `pseudospikes`, `max_events`, `max_steps`, `queue_capacity`, `solver`,
-        `dt0`, `stepsize_controller`, `adjoint`: as for [`eventsnn.EventNetwork`][].
+        `dt0`, `stepsize_controller`, `adjoint`, `max_spikes`: as for [`eventsnn.EventNetwork`][].
 
     **Raises:** `ValueError` for fewer than two sizes, a size < 1, or a sequence `init` without
     exactly one initialiser per layer.
@@ -177,6 +180,7 @@ def feedforward(
         dt0=dt0,
         stepsize_controller=stepsize_controller,
         adjoint=adjoint,
+        max_spikes=max_spikes,
     )
 
 

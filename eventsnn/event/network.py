@@ -22,6 +22,7 @@ from .inputs import external_events, with_inputs
 from .neurons import AbstractNeuron
 from .pseudospikes import Pseudospikes
 from .solution import (
+    CODE,
     Solution,
     complete_or,
     is_success,
@@ -56,6 +57,7 @@ class EventNetwork(eqx.Module):
     max_events: int = eqx.field(static=True)
     max_steps: int = eqx.field(static=True)
     queue_capacity: int = eqx.field(static=True)
+    max_spikes: int | None = eqx.field(static=True)
     _steps_per_input: int = eqx.field(static=True)
 
     def __init__(
@@ -75,6 +77,7 @@ class EventNetwork(eqx.Module):
         dt0: float | None = None,
         stepsize_controller: diffrax.AbstractStepSizeController | None = None,
         adjoint: AbstractAdjoint | None = None,
+        max_spikes: int | None = None,
     ):
         """**Arguments:**
 
@@ -108,13 +111,17 @@ class EventNetwork(eqx.Module):
         - `dt0`, `stepsize_controller`: as in `diffrax.diffeqsolve`, for a diffrax solver.
         - `adjoint`: differentiation method, [`eventsnn.EventProp`][] or [`eventsnn.Autodiff`][].
             None (the default): `EventProp()`.
+        - `max_spikes`: number of spike times per output that a call of the network returns, as a
+            layer of an [`eventsnn.EventSequential`][]. None (the default): the network cannot be
+            called.
 
         A leaf that is wrapped by `eventsnn.constrain` stays wrapped, for example with
         `delays=net.delays` of a constrained network.
 
         **Raises:** `ValueError` for shapes that do not fit each other, outputs out of range,
         `t_max` that is not finite and positive, a delay that is not finite and >= 0, a flow of
-        another neuron model, or `max_events`, `max_steps`, `queue_capacity` < 1. Queries raise it
+        another neuron model, or `max_events`, `max_steps`, `queue_capacity`,
+        `max_spikes` < 1. Queries raise it
         for 16-bit weights, which only [`eventsnn.discretise`][] supports.
         """
         checks.instance("neuron", neuron, AbstractNeuron, "an eventsnn neuron model")
@@ -142,6 +149,7 @@ class EventNetwork(eqx.Module):
         self.max_steps = checks.count("max_steps", max_steps)
         self.adjoint = EventProp() if adjoint is None else adjoint
         checks.instance("adjoint", self.adjoint, AbstractAdjoint, "an eventsnn adjoint")
+        self.max_spikes = checks.count_or_none("max_spikes", max_spikes)
 
     @property
     def n_neurons(self) -> int:
@@ -152,6 +160,28 @@ class EventNetwork(eqx.Module):
     def n_inputs(self) -> int:
         """Number of input channels."""
         return self.weights.shape[0] - self.n_neurons
+
+    @on_any_mesh
+    def __call__(
+        self, in_times: Real[ArrayLike, "*batch inputs k"] | Sequence, *, throw: bool = True
+    ) -> Float[Array, "*batch outputs max_spikes"]:
+        """Spike times of each output, in ascending order, padded with inf: the network as a layer.
+
+        A sample fails with `Status.max_spikes` if an output fires more than `max_spikes` times
+        until `t_max`. Arguments and errors are as for [`ttfs`][]. With `throw=False`, all outputs
+        of a failed sample are NaN.
+        """
+        checks.flag("throw", throw)
+        if self.max_spikes is None:
+            raise ValueError("max_spikes must be given to a network that is called, got None.")
+        in_times = checks.input_times(in_times, self.n_inputs, self.weights.dtype)
+        more = self.max_spikes + 1
+        times, counts, status, _ = recorded_spikes(self, in_times, more, more)
+        over = is_success(status) & jnp.any(counts > self.max_spikes, axis=-1)
+        status = jnp.where(over, CODE["max_spikes"], status)
+        times = times[..., : self.max_spikes]
+        times = raise_if_failed(times, status) if throw else times
+        return complete_or(status, times, jnp.nan)
 
     @on_any_mesh
     def ttfs(
@@ -363,6 +393,23 @@ class EventNetwork(eqx.Module):
         leaves = unwrap((self.neuron, self.weights, self.delays, drive))
         dtype = self.weights.dtype
         return jax.tree.map(lambda x: x.astype(dtype) if eqx.is_inexact_array(x) else x, leaves)
+
+
+def recorded_spikes(
+    net: EventNetwork, in_times: Array, count: int, stop_after: int | None
+) -> tuple[Array, Array, Array, Array]:
+    """First `count` spike times of each output, numbers of spikes until `t_max`, status and steps.
+
+    The simulation of a sample ends when every output has fired `stop_after` times; None: at
+    `t_max`. Failed samples do not raise an error.
+    """
+    record = net._simulate(in_times, None, False, stop_after=stop_after)
+    times = _over(record.status, lambda r: queries.spikes(r, net.outputs, count), record)
+    if stop_after is None:
+        counts = _over(record.status, lambda r: queries.counts(r, net.outputs), record)
+    else:
+        counts = jnp.sum(times <= net.t_max, axis=-1, dtype=jnp.int32)
+    return times, counts, record.status, record.steps
 
 
 def _over(status: Array, query, record: Record) -> PyTree:

@@ -15,7 +15,6 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from ..flows import Segment
-from ..neurons import AbstractNeuron
 from ..neurons.base import State
 from ..solution import CODE, RUNNING
 from .checkpoints import CHECKPOINT_EVERY, n_checkpoints, state_table, write_state
@@ -30,6 +29,7 @@ from .system import (
     add_batch_axis,
     apply_drive,
     gap_and_speed,
+    gap_scale,
     initial_state,
     jump,
     reaches,
@@ -107,7 +107,7 @@ class _Checked(NamedTuple):
 def run(plan: Plan, network: Network, arrivals: Arrivals) -> Record:
     """Simulate a batch. Arguments and results have the batch as their first axis."""
     batch = arrivals.times.shape[0]
-    scale = _gap_scale(network.neuron, plan.n)
+    scale = gap_scale(network.neuron, plan.n)[:, None]
     arrivals = jax.tree.map(lambda x: x.T, arrivals)
     context = _Context(
         plan=plan,
@@ -136,14 +136,6 @@ def run(plan: Plan, network: Network, arrivals: Arrivals) -> Record:
     tables = (end.columns, end.checkpoints)
     columns, checkpoints = jax.tree.map(lambda x: jnp.moveaxis(x, -1, 0), tables)
     return Record(status=status, steps=end.n_steps, state=checkpoints, **columns._asdict())
-
-
-def _gap_scale(neuron: AbstractNeuron, n: int) -> Float[Array, "n 1"]:
-    """Scale of each neuron's gap: its size at time 0 or, if that is 0, its size after a reset."""
-    start = neuron.normalise(neuron.init_state(n))
-    gap = jnp.abs(neuron.threshold_gap(start))
-    after = neuron.normalise(neuron.reset(start, jnp.ones((n,), bool)))
-    return jnp.where(gap > 0, gap, jnp.abs(neuron.threshold_gap(after)))[:, None]
 
 
 def _start(context: _Context, neurons: State) -> _State:

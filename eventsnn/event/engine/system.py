@@ -113,6 +113,14 @@ def tie_tolerance(dt: Array, speed: Array, scale: Array) -> Array:
     return TIE_ULPS * jnp.finfo(dt.dtype).eps * (dt * jnp.abs(speed) + scale)
 
 
+def gap_scale(neuron: AbstractNeuron, n: int) -> Float[Array, " n"]:
+    """Scale of each neuron's gap: its size at time 0 or, if that is 0, its size after a reset."""
+    start = neuron.normalise(neuron.init_state(n))
+    gap = jnp.abs(neuron.threshold_gap(start))
+    after = neuron.normalise(neuron.reset(start, jnp.ones((n,), bool)))
+    return jnp.where(gap > 0, gap, jnp.abs(neuron.threshold_gap(after)))
+
+
 def gap_and_speed(neuron: AbstractNeuron, state: State, velocity: State) -> tuple[Array, Array]:
     """Gap to the threshold, and the speed at which it closes."""
     gap, rate = jax.jvp(neuron.threshold_gap, (state,), (velocity,))

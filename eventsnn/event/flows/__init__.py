@@ -2,6 +2,7 @@
 
 from .base import (
     AbstractFlow,
+    AbstractLaneFlow,
     AbstractReadoutFlow,
     Clock,
     Segment,
@@ -21,6 +22,7 @@ from .theta import ExactTheta
 
 __all__ = [
     "AbstractFlow",
+    "AbstractLaneFlow",
     "AbstractReadoutFlow",
     "Clock",
     "ExactIntegrator",

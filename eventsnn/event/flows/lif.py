@@ -9,7 +9,7 @@ from ..doubles import Double, expm1, product, quotient, two_sum
 from ..neurons import LIF, LIFState
 from . import membrane
 from .base import AbstractLaneFlow, Clock, Segment, Window, exact_flow, first, newton, pick
-from .membrane import NEAR, extremum, kernel, potential
+from .membrane import NEAR, extremum, fall, kernel, potential
 from .threshold import ROUNDING_ULPS, passes
 
 
@@ -57,7 +57,9 @@ class ExactLIF(AbstractLaneFlow):
 
         one, x, own = pick(neuron, index, n), pick(state, index, n), clock.of(index, n)
         bracket = jnp.where(spiked, own.shared(pick(low, index, n)), h)
-        time = newton(lambda t: _gap_and_error(one, x, own.own(t)), jnp.clip(time, bracket, h), bracket, h)
+        time = newton(
+            lambda t: _gap_and_error(one, x, own.own(t)), jnp.clip(time, bracket, h), bracket, h
+        )
         dt, low = jnp.where(spiked, time, h), None
         if dt.dtype == jnp.float32:
             low = jnp.where(spiked, _remainder(one, x, own, dt), 0.0)
@@ -121,9 +123,7 @@ class ExactLIF(AbstractLaneFlow):
         return t
 
 
-def _bracket(
-    neuron: LIF, state: LIFState, longest: Array
-) -> tuple[Array, Array, Array, Array]:
+def _bracket(neuron: LIF, state: LIFState, longest: Array) -> tuple[Array, Array, Array, Array]:
     """Bracket [low, high] in which V is monotone, and whether V crosses its threshold there.
 
     `longest` is the length of the segment. Also returns the time after which V may cross.

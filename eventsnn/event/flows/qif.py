@@ -138,9 +138,7 @@ class TaylorQIF(AbstractLaneFlow):
         _, turn, decay = self._limits(fastest.dtype)
         return jnp.minimum(turn * neuron.tau_mem / jnp.sqrt(fastest), decay * neuron.tau_syn)
 
-    def _shared_longest(
-        self, neuron: QIF, state: QIFState, clock: Clock
-    ) -> Float[Array, " batch"]:
+    def _shared_longest(self, neuron: QIF, state: QIFState, clock: Clock) -> Float[Array, " batch"]:
         """Maximum length of a segment on which the series is accurate for every neuron."""
         longest = self.longest(neuron, state)
         if clock.window is not None:

@@ -2,3 +2,8 @@
 
 A *lane* is one neuron in one sample. All lanes of a sample receive the same arrivals.
 """
+
+from .solve import Outcome, solve
+from .system import Arrivals, Setting, arrivals, initial_status
+
+__all__ = ["Arrivals", "Outcome", "Setting", "arrivals", "initial_status", "solve"]

@@ -1,21 +1,23 @@
 r"""The backward sweep: exact gradients of the spike times of a layer, by EventProp.
 
-The rows of the forward sweep are visited in reverse order, with the cotangent $\lambda$ of the state
-of every lane. An event at time $t$ maps the state $x^-$ to $x^+ = J(x^-)$, and the cotangent of its
-time is
+The rows of the forward sweep are visited in reverse order, with the cotangent $\lambda$ of the
+state of every lane. An event at time $t$ maps the state $x^-$ to $x^+ = J(x^-)$, and the cotangent
+of its time is
 
 $$D = g + \langle \lambda^-, f(x^-) \rangle - \langle \lambda^+, f(x^+) \rangle,
 \qquad \lambda^- = J^T \lambda^+,$$
 
-with the vector field $f$, and the cotangent $g$ of a spike time that the layer returns. The time of
-an arrival receives $D$, summed over all neurons. The time of a spike is the zero of the gap $\gamma$
-to the threshold, and $\lambda^- \mathrel{+}= D / (-\nabla \gamma \cdot f)\, \nabla \gamma$.
+with the vector field $f$, and the cotangent $g$ of a spike time that the layer returns. The time
+of an arrival receives $D$, summed over all neurons. The time of a spike is the zero of the gap
+$\gamma$ to the threshold, and
+$\lambda^- \mathrel{+}= D / (-\nabla \gamma \cdot f)\, \nabla \gamma$.
 
 If the flow is affine in the state, and no parameter of the neuron is differentiated, the states of
 the rows cancel, and only those at the spikes are needed.
 """
 
-from typing import Any, NamedTuple
+import functools as ft
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -27,8 +29,8 @@ from ..engine.system import gap_and_speed
 from ..neurons import AbstractNeuron
 from ..neurons.base import State
 from .compact import marked, pack, total
-from .forward import Arrivals, Sweep
-from .system import BLOCK, Lanes, Layer, Rows, Setting, Spikes
+from .forward import Sweep
+from .system import BLOCK, Arrivals, Lanes, Layer, Rows, Setting, Spikes
 
 
 class Learnt(NamedTuple):
@@ -94,7 +96,7 @@ def transpose(
     zero = jax.tree.map(lambda x: jnp.zeros((batch, n), x.dtype), zero)
     left = jnp.sum((spikes.row >= 0).astype(jnp.int32), axis=2)
     carry = _Carry(
-        row=swept.used - 1,
+        row=jnp.max(swept.steps) - 1,
         state=zero,
         left=left,
         last=_row_of(spikes, left),
@@ -107,7 +109,7 @@ def transpose(
     def row(carry: _Carry, start: State, end: State) -> _Carry:
         return _row(context, carry, start, end)
 
-    if swept.checkpoints is None:
+    if setting.keep == "spikes":
         carry = lax.while_loop(lambda c: c.row >= 0, lambda c: row(c, zero, zero), carry)
     else:
         carry = lax.while_loop(
@@ -153,12 +155,16 @@ def _row_of(spikes: Spikes, left: Array) -> Array:
 def _block(context: _Context, checkpoints: State, carry: _Carry, row) -> _Carry:
     """Recompute the states of a block from its checkpoint, and transpose its rows."""
     first = carry.row // BLOCK * BLOCK
-    start = jax.tree.map(lambda x: lax.dynamic_index_in_dim(x, first // BLOCK, 0, False), checkpoints)
+    start = jax.tree.map(
+        lambda x: lax.dynamic_index_in_dim(x, first // BLOCK, 0, False), checkpoints
+    )
 
     def replay(k, c):
         state, starts, ends = c
         after, end = _replay(context, first + k, state)
-        starts = jax.tree.map(lambda t, x: lax.dynamic_update_index_in_dim(t, x, k, 0), starts, state)
+        starts = jax.tree.map(
+            lambda t, x: lax.dynamic_update_index_in_dim(t, x, k, 0), starts, state
+        )
         ends = jax.tree.map(lambda t, x: lax.dynamic_update_index_in_dim(t, x, k, 0), ends, end)
         return after, starts, ends
 
@@ -211,7 +217,9 @@ def _row(context: _Context, carry: _Carry, start: State, end: State) -> _Carry:
 
     fired = carry.last == carry.row
     silent = jax.tree.map(lambda x: jnp.where(fired, 0.0, x), state)
-    _, flow_t = jax.vjp(lambda p, x: flow.advance(learnt.neuron(p), x, dt[:, None]), learnt.learnt, start)
+    _, flow_t = jax.vjp(
+        lambda p, x: flow.advance(learnt.neuron(p), x, dt[:, None]), learnt.learnt, start
+    )
     d_flow, d_start = flow_t(silent)
     carry = carry._replace(
         weights=weights,
@@ -230,7 +238,9 @@ def _fired(context: _Context, carry: _Carry, words, start: State, d_end: State, 
         index, found = marked(words, first, setting.chunk)
         lanes = Lanes(index // setting.n, index % setting.n, found)
         d_own, own_left, d_learnt = _pieces(context, carry.row, lanes, start, d_end, left)
-        row = jnp.where(own_left > 0, context.spikes.row[lanes.sample, lanes.neuron, own_left - 1], -1)
+        row = jnp.where(
+            own_left > 0, context.spikes.row[lanes.sample, lanes.neuron, own_left - 1], -1
+        )
         learnt = jax.tree.map(
             lambda table, x: lanes.put(table, lanes.of(table) + x), learnt, d_learnt
         )
@@ -284,7 +294,11 @@ def _pieces(context: _Context, row: Array, lanes: Lanes, start: State, d_end: St
         d_cross, d_crossed = gap_t(d_gap)
 
         active = piece.active
-        more = active & (at > 0) & (spikes.row[lanes.sample, lanes.neuron, jnp.maximum(at - 1, 0)] == row)
+        more = (
+            active
+            & (at > 0)
+            & (spikes.row[lanes.sample, lanes.neuron, jnp.maximum(at - 1, 0)] == row)
+        )
 
         def add(x, *parts):
             return x + jnp.where(active, sum(parts), 0.0)
@@ -317,4 +331,4 @@ def _pieces(context: _Context, row: Array, lanes: Lanes, start: State, d_end: St
 def _inner(a: State, b: State) -> Array:
     """Inner product over the components of each lane."""
     parts = jax.tree.leaves(jax.tree.map(jnp.multiply, a, b))
-    return sum(parts[1:], parts[0])
+    return ft.reduce(jnp.add, parts)

@@ -5,9 +5,8 @@ lanes that may have fired in between. Only for these the spikes are computed, an
 corrected.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -18,25 +17,18 @@ from ..engine.system import gap_and_speed, reaches, tie_tolerance
 from ..neurons.base import State
 from ..solution import CODE, RUNNING
 from .compact import marked, pack, total
-from .system import BLOCK, Lanes, Layer, Rows, Setting, Spikes
-
-
-class Arrivals(NamedTuple):
-    """Input spikes of each sample, sorted by time and padded with inf."""
-
-    times: Float[Array, "batch arrivals"]
-    channels: Int[Array, "batch arrivals"]
+from .system import BLOCK, Arrivals, Lanes, Layer, Rows, Setting, Spikes, initial_status
 
 
 class Sweep(NamedTuple):
     """Result of a forward sweep."""
 
     spikes: Spikes
+    counts: Int[Array, "batch n"]  # number of spikes
     status: Int[Array, " batch"]
-    missed: Int[Array, " batch"]  # number of neurons with more than max_spikes spikes
-    rows: Rows | None  # for a backward pass
-    used: Int[Array, ""]  # number of rows
-    checkpoints: State | None  # states at the first row of each block, for a backward pass
+    steps: Int[Array, " batch"]  # number of rows, equal in all samples
+    rows: Rows  # for a backward pass
+    checkpoints: State  # states at the first row of each block, for a backward pass
 
 
 class _Proposal(NamedTuple):
@@ -59,10 +51,9 @@ class _State(NamedTuple):
     time: Float[Array, " batch"]  # start of the row
     arrived: Int[Array, " batch"]  # number of arrivals so far
     count: Int[Array, "batch n"]  # number of spikes so far
-    proposal: _Proposal
     spikes: Spikes
-    rows: Rows | None
-    checkpoints: State | None
+    rows: Rows
+    checkpoints: State
     running: Bool[Array, " batch"]
 
 
@@ -80,67 +71,59 @@ class _Chunk(NamedTuple):
 
 def sweep(setting: Setting, layer: Layer, arrivals: Arrivals) -> Sweep:
     """Simulate a batch."""
-    start = _start(setting, layer, arrivals)
 
-    def more(state: _State):
+    def more(carry: tuple[_State, _Proposal]):
+        state, _ = carry
         return (state.row < setting.max_rows) & jnp.any(state.running)
 
-    end = lax.while_loop(more, lambda state: _row(setting, layer, arrivals, state), start)
-    missed = jnp.sum((end.count > setting.max_spikes).astype(jnp.int32), axis=1)
+    def body(carry: tuple[_State, _Proposal]):
+        state = _row(setting, layer, *carry)
+        # The proposal is carried to the next iteration. Within one iteration XLA would compute the
+        # mask of the lanes that may fire within the compaction, without vector instructions.
+        return state, _propose(setting, layer, arrivals, state)
+
+    end, _ = lax.while_loop(more, body, _start(setting, layer, arrivals))
     status = jnp.where(end.running, CODE["max_steps"], CODE["completed"])
-    status = jnp.where(missed > 0, CODE["max_spikes"], status)
     finite = [jnp.all(jnp.isfinite(x), axis=1) for x in jax.tree.leaves(end.neurons)]
     finite = jnp.all(jnp.stack(finite), axis=0)
     status = jnp.where(finite, status, CODE["not_finite"])
-    first = _initial_status(layer, arrivals)
+    first = initial_status(layer.neuron, layer.weights, arrivals.times)
     status = jnp.where(first == RUNNING, status, first).astype(jnp.int32)
-    return Sweep(end.spikes, status, missed, end.rows, end.row, end.checkpoints)
+    steps = jnp.broadcast_to(end.row, status.shape)
+    return Sweep(end.spikes, end.count, status, steps, end.rows, end.checkpoints)
 
 
-def _start(setting: Setting, layer: Layer, arrivals: Arrivals) -> _State:
+def _start(setting: Setting, layer: Layer, arrivals: Arrivals) -> tuple[_State, _Proposal]:
     (batch, _), n = arrivals.times.shape, setting.n
     neuron, dtype = layer.neuron, layer.weights.dtype
     zero, none = jnp.zeros(batch, dtype), jnp.zeros((batch, n), jnp.int32)
     neurons = neuron.normalise(neuron.init_state(n))
     neurons = jax.tree.map(lambda x: jnp.broadcast_to(x, (batch, n)), neurons)
-    slots = (batch, n, setting.max_spikes)
-    table = jax.tree.map(lambda x: jnp.zeros(slots, x.dtype), neurons)
-    spikes = Spikes(jnp.full(slots, jnp.inf, dtype), jnp.full(slots, -1, jnp.int32), table)
-    blank = jnp.zeros((setting.max_rows, batch), dtype)
-    number = jnp.zeros((setting.max_rows, batch), jnp.int32)
+    # The tables that are not needed are empty.
+    slots, kept = (batch, n, setting.max_spikes), setting.keep != "nothing"
+    recorded = slots if kept else (batch, n, 0)
+    before = jax.tree.map(lambda x: jnp.zeros(recorded, x.dtype), neurons)
+    spikes = Spikes(jnp.full(slots, jnp.inf, dtype), jnp.full(recorded, -1, jnp.int32), before)
+    blank = jnp.zeros((setting.max_rows if kept else 0, batch), dtype)
+    number = jnp.zeros(blank.shape, jnp.int32)
     rows = Rows(blank, blank, number + setting.n_in, number)
-    if setting.keep == "nothing":
-        spikes, rows = spikes._replace(row=None, before=None), None
-    checkpoints = None
-    if setting.keep == "states":
-        blocks = -(-setting.max_rows // BLOCK)
-        checkpoints = jax.tree.map(lambda x: jnp.zeros((blocks, *x.shape), x.dtype), neurons)
+    blocks = -(-setting.max_rows // BLOCK) if setting.keep == "states" else 0
+    checkpoints = jax.tree.map(lambda x: jnp.zeros((blocks, *x.shape), x.dtype), neurons)
     state = _State(
         row=jnp.asarray(0, jnp.int32),
         neurons=neurons,
         time=zero,
         arrived=jnp.zeros(batch, jnp.int32),
         count=none,
-        proposal=None,
         spikes=spikes,
         rows=rows,
         checkpoints=checkpoints,
-        running=_initial_status(layer, arrivals) == RUNNING,
+        running=initial_status(layer.neuron, layer.weights, arrivals.times) == RUNNING,
     )
     proposal = _propose(setting, layer, arrivals, state)
     # A lane at or above its threshold at time 0 fires there.
     due = neuron.threshold_gap(neurons) <= 0
-    return state._replace(proposal=proposal._replace(may=proposal.may | due))
-
-
-def _initial_status(layer: Layer, arrivals: Arrivals) -> Int[Array, " batch"]:
-    leaves = jax.tree.leaves((layer.neuron, layer.weights))
-    finite = jnp.stack([jnp.all(jnp.isfinite(x)) for x in leaves if eqx.is_inexact_array(x)])
-    times = arrivals.times
-    good = jnp.all((jnp.isfinite(times) & (times >= 0)) | (times == jnp.inf), axis=1)
-    status = jnp.where(good, RUNNING, CODE["invalid_input"])
-    status = jnp.where(layer.neuron.parameters_valid(), status, CODE["invalid_parameters"])
-    return jnp.where(jnp.all(finite), status, CODE["not_finite"]).astype(jnp.int32)
+    return state, proposal._replace(may=proposal.may | due)
 
 
 def _propose(setting: Setting, layer: Layer, arrivals: Arrivals, state: _State) -> _Proposal:
@@ -161,54 +144,54 @@ def _propose(setting: Setting, layer: Layer, arrivals: Arrivals, state: _State) 
         channel=channel,
         last=whole & (arrival > setting.t_max),
         end=end,
-        may=may & (state.count < _most(setting)) & state.running[:, None],
+        may=may & _fires_on(setting, state.count) & state.running[:, None],
     )
 
 
-def _row(setting: Setting, layer: Layer, arrivals: Arrivals, state: _State) -> _State:
-    """Complete the proposed row: its spikes, and the arrival at its end. Propose the next row."""
-    neuron, row = layer.neuron, state.proposal
-    end, count, spikes = _fire(setting, layer, state)
+def _row(setting: Setting, layer: Layer, state: _State, row: _Proposal) -> _State:
+    """Complete the proposed row: its spikes, and the arrival at its end."""
+    neuron = layer.neuron
+    end, count, spikes = _fire(setting, layer, state, row)
     source = jnp.where(row.arrives, row.channel, setting.n_in)
     after = neuron.normalise(neuron.receive(end, layer.weights[source]))
-    rows = state.rows
-    if rows is not None:
-        new = Rows(row.dt, row.time, source, state.arrived)
-        rows = jax.tree.map(
-            lambda x, y: lax.dynamic_update_index_in_dim(x, y, state.row, 0), rows, new
-        )
-    state = state._replace(
+    return state._replace(
         row=state.row + 1,
         neurons=after,
         time=row.time,
         arrived=state.arrived + row.arrives.astype(jnp.int32),
         count=count,
         spikes=spikes,
-        rows=rows,
+        rows=_write(state.rows, Rows(row.dt, row.time, source, state.arrived), state.row),
         checkpoints=_checkpoint(state),
         running=state.running & ~row.last,
     )
-    # The proposal is carried to the next iteration. Within one iteration XLA would compute the mask
-    # of the lanes that may fire within the compaction, without vector instructions.
-    return state._replace(proposal=_propose(setting, layer, arrivals, state))
 
 
-def _checkpoint(state: _State) -> State | None:
+def _checkpoint(state: _State) -> State:
     """Store the state in the checkpoint of its block, which ends with that of the first row."""
-    if state.checkpoints is None:
-        return None
     block, first = state.row // BLOCK, state.row % BLOCK == 0
 
     def one(table, x):
+        if not table.size:
+            return table
         old = lax.dynamic_index_in_dim(table, block, 0, False)
         return lax.dynamic_update_index_in_dim(table, jnp.where(first, x, old), block, 0)
 
     return jax.tree.map(one, state.checkpoints, state.neurons)
 
 
-def _most(setting: Setting) -> int:
-    """Number of spikes after which a lane is no longer simulated."""
-    return setting.max_spikes + (0 if setting.truncate else 1)
+def _write(table: Any, values: Any, row: Array) -> Any:
+    """Write the values to a row of the table, unless the table is empty."""
+
+    def one(table, x):
+        return lax.dynamic_update_index_in_dim(table, x, row, 0) if table.size else table
+
+    return jax.tree.map(one, table, values)
+
+
+def _fires_on(setting: Setting, count: Int[Array, "..."]) -> Bool[Array, "..."]:
+    """Mask of the lanes that are simulated further, given their numbers of spikes."""
+    return jnp.ones_like(count, bool) if setting.most is None else count < setting.most
 
 
 def _next(arrivals: Arrivals, index: Int[Array, " batch"]) -> tuple[Array, Array]:
@@ -220,12 +203,13 @@ def _next(arrivals: Arrivals, index: Int[Array, " batch"]) -> tuple[Array, Array
     return jnp.where(index < count, time, jnp.inf), channel
 
 
-def _fire(setting: Setting, layer: Layer, state: _State) -> tuple[State, Array, Spikes]:
+def _fire(
+    setting: Setting, layer: Layer, state: _State, proposal: _Proposal
+) -> tuple[State, Array, Spikes]:
     """Compute the spikes within the proposed row, and the states of these lanes at its end.
 
     Returns the states of all lanes, the numbers of spikes so far, and the spikes.
     """
-    proposal = state.proposal
     words = pack(proposal.may)
 
     def body(carry):
@@ -278,7 +262,7 @@ def _next_spikes(setting, layer, neuron, row, lanes: Lanes, last, chunk: _Chunk)
     left = jnp.where(fires & ~at_end, chunk.left - wait, 0.0)
     end = flow.advance(neuron, after, left)
     due = fires & (neuron.threshold_gap(after) < 0)
-    again = fires & (due | flow.may_cross(neuron, after, left, end)) & (count < _most(setting))
+    again = fires & (due | flow.may_cross(neuron, after, left, end)) & _fires_on(setting, count)
 
     def choose(now, then, old):
         return jnp.where(chunk.active, jnp.where(again, now, then), old)
@@ -307,7 +291,7 @@ def _record(setting, spikes: Spikes, row, lanes: Lanes, count, times, before: St
     """Write the spikes of the lanes in `fires`, up to `max_spikes` per lane."""
     fires = fires & (count < setting.max_spikes)
     spikes = spikes._replace(times=lanes.put_at(spikes.times, count, times, fires))
-    if spikes.row is None:
+    if setting.keep == "nothing":
         return spikes
     rows = jnp.broadcast_to(row, count.shape)
     return spikes._replace(

@@ -5,12 +5,13 @@ from typing import Any, Literal, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from ..flows.base import AbstractLaneFlow
 from ..neurons import AbstractNeuron
 from ..neurons.base import State
-
+from ..solution import CODE, RUNNING
 
 #: Number of rows in a block: the state at its first row is stored for a backward pass.
 BLOCK = 16
@@ -22,8 +23,8 @@ class Setting(NamedTuple):
     n: int
     n_in: int
     t_max: float
-    max_spikes: int
-    truncate: bool
+    max_spikes: int  # number of spikes of each lane that are returned
+    most: int | None  # number of spikes after which a lane is not simulated further; None: no limit
     max_rows: int
     keep: Literal["nothing", "spikes", "states"] = "nothing"  # for a backward pass
 
@@ -31,6 +32,40 @@ class Setting(NamedTuple):
     def chunk(self) -> int:
         """Number of lanes that are computed together."""
         return 128
+
+
+class Arrivals(NamedTuple):
+    """Input spikes of each sample, sorted by time and padded with inf."""
+
+    times: Float[Array, "*batch arrivals"]
+    channels: Int[Array, "*batch arrivals"]
+
+
+def arrivals(in_times: Float[Array, "inputs k"]) -> Arrivals:
+    """Sort the input spikes of one sample.
+
+    For times >= 0, the order is that of their bit patterns as integers, which are faster to sort.
+    """
+    times = in_times.reshape(-1)
+    fixed = lax.stop_gradient(times)
+    bits = lax.bitcast_convert_type(fixed, jnp.dtype(f"int{8 * times.dtype.itemsize}"))
+    channels = jnp.arange(times.size, dtype=jnp.int32) // max(in_times.shape[1], 1)
+    order = lax.sort((bits, jnp.arange(times.size, dtype=jnp.int32)), num_keys=1, is_stable=True)[1]
+    return Arrivals(times[order], channels[order])
+
+
+def initial_status(
+    neuron: AbstractNeuron,
+    weights: Float[Array, "sources columns"],
+    times: Float[Array, "batch arrivals"],
+) -> Int[Array, " batch"]:
+    """Status codes at the start of a simulation: `RUNNING`, or a failure."""
+    leaves = [x for x in jax.tree.leaves((neuron, weights)) if eqx.is_inexact_array(x)]
+    finite = jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in leaves]))
+    good = jnp.all((jnp.isfinite(times) & (times >= 0)) | (times == jnp.inf), axis=1)
+    status = jnp.where(good, RUNNING, CODE["invalid_input"])
+    status = jnp.where(neuron.parameters_valid(), status, CODE["invalid_parameters"])
+    return jnp.where(finite, status, CODE["not_finite"]).astype(jnp.int32)
 
 
 class Layer(NamedTuple):
@@ -60,13 +95,15 @@ class Spikes(NamedTuple):
     """Spikes of all lanes, the first `max_spikes` of each.
 
     - `times`: times of the spikes, padded with inf.
-    - `row`: row in which each spike lies; None without a backward pass.
-    - `before`: state at each spike, before the reset; None without a backward pass.
+    - `row`: row in which each spike lies, -1 for none.
+    - `before`: state at each spike, before the reset.
+
+    `row` and `before` are empty without a backward pass.
     """
 
     times: Float[Array, "batch n spikes"]
-    row: Int[Array, "batch n spikes"] | None
-    before: State | None
+    row: Int[Array, "batch n recorded"]
+    before: State
 
 
 class Lanes(NamedTuple):

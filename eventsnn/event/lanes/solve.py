@@ -1,0 +1,153 @@
+"""Differentiable simulation of a layer for one sample, as a primitive that simulates a batch."""
+
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, PyTree
+
+from ..engine.batching import BatchNative, reverse_only
+from ..engine.solve import Static
+from ..engine.system import gap_scale
+from ..flows import AbstractLaneFlow
+from ..neurons import AbstractNeuron
+from .backward import Learnt, transpose
+from .forward import Sweep, sweep
+from .system import Arrivals, Layer, Setting
+
+
+class Outcome(NamedTuple):
+    """Result of a simulation.
+
+    - `times`: times of the first `max_spikes` spikes of each neuron, padded with inf.
+    - `counts`: number of spikes of each neuron.
+    - `status`: status code.
+    - `steps`: number of rows of the sweep.
+    """
+
+    times: Float[Array, "*batch n spikes"]
+    counts: Int[Array, "*batch n"]
+    status: Int[Array, " *batch"]
+    steps: Int[Array, " *batch"]
+
+
+class _Parameters(NamedTuple):
+    """Leaves of the layer that are arrays of floats."""
+
+    neuron: PyTree
+    weights: Float[Array, "inputs n"]
+
+
+class _Problem(NamedTuple):
+    """Static part of a simulation, fixed when it is compiled; hashable."""
+
+    setting: Setting
+    static: Static  # the flow, and the neuron without its parameters
+    min_speed: float
+
+    def build(self, parameters: _Parameters) -> Layer:
+        """Return the layer with these parameters."""
+        flow, rest = self.static.tree
+        neuron = eqx.combine(parameters.neuron, rest)
+        weights = jnp.pad(parameters.weights, ((0, 1), (0, 0)))
+        return Layer(flow, neuron, weights, gap_scale(neuron, self.setting.n))
+
+
+def solve(
+    setting: Setting,
+    flow: AbstractLaneFlow,
+    neuron: AbstractNeuron,
+    weights: Float[Array, "inputs n"],
+    min_speed: float,
+    arrivals: Arrivals,
+) -> Outcome:
+    """Simulate one sample, differentiably. Under `jax.vmap` one sweep simulates the batch."""
+    arrays, rest = eqx.partition(neuron, eqx.is_inexact_array)
+    problem = _Problem(setting, Static((flow, rest)), min_speed)
+    one = jax.tree.map(lambda x: x[None], arrivals)
+    out = _simulate(problem, _Parameters(arrays, weights), one)
+    return jax.tree.map(lambda x: x[0], out)
+
+
+def _outcome(swept: Sweep) -> Outcome:
+    return Outcome(swept.spikes.times, swept.counts, swept.status, swept.steps)
+
+
+def _run(problem: _Problem, parameters: _Parameters, arrivals: Arrivals) -> Outcome:
+    return _outcome(_sweep(problem, parameters, arrivals))
+
+
+def _sweep(problem: _Problem, parameters: _Parameters, arrivals: Arrivals) -> Sweep:
+    """Simulate a batch; the batch is the first axis of all results."""
+    swept = sweep(problem.setting, problem.build(parameters), arrivals)
+    rows, checkpoints = _swap((swept.rows, swept.checkpoints))
+    return swept._replace(rows=rows, checkpoints=checkpoints)
+
+
+def _swap(tree: Any) -> Any:
+    """Exchange the first two axes: rows and batch."""
+    return jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), tree)
+
+
+def _differentiated(static: tuple[_Problem, tuple[bool, ...]], parameters, arrivals) -> Outcome:
+    problem, marks = static
+    active, _ = jax.tree.unflatten(jax.tree.structure((parameters, arrivals)), marks)
+    flow, _ = problem.static.tree
+    states = any(jax.tree.leaves(active.neuron)) or not flow.affine
+    setting = problem.setting._replace(keep="states" if states else "spikes")
+    problem = problem._replace(setting=setting)
+    run = jax.custom_vjp(lambda parameters, arrivals: _loop(problem, parameters, arrivals))
+
+    def forward(parameters, arrivals):
+        swept = _recorded(problem, parameters, arrivals)
+        return _outcome(swept), (parameters, arrivals, swept)
+
+    def backward(residual, cotangent):
+        parameters, arrivals, swept = residual
+        batch = arrivals, swept, cotangent.times
+        d_parameters, d_times = _transposed((problem, Static(active)), parameters, batch)
+        no_channels = np.zeros(arrivals.channels.shape, jax.dtypes.float0)
+        return d_parameters, arrivals._replace(times=d_times, channels=no_channels)
+
+    run.defvjp(forward, backward)
+    return run(*reverse_only((parameters, arrivals)))
+
+
+def _transpose(static: tuple[_Problem, Static], parameters: _Parameters, batch: Any):
+    """Cotangents of the parameters (summed over the batch) and of the arrival times."""
+    problem, (arrivals, swept, d_times) = static[0], batch
+    active, layer = static[1].tree, problem.build(parameters)
+    rows, checkpoints = _swap((swept.rows, swept.checkpoints))
+    swept = swept._replace(rows=rows, checkpoints=checkpoints)
+    size, n = d_times.shape[:2]
+
+    spread = jax.tree.map(
+        lambda x, on: jnp.broadcast_to(x, (size, n)) if on else x, parameters.neuron, active.neuron
+    )
+    learnt, fixed = eqx.partition(spread, active.neuron)
+    learnt = Learnt(learnt, eqx.combine(fixed, problem.static.tree[1]))
+    d = transpose(
+        problem.setting, layer, learnt, active.weights, problem.min_speed, arrivals, swept, d_times
+    )
+    zero = jax.tree.map(jnp.zeros_like, parameters)
+    neuron = jax.tree.map(
+        lambda x, on, g: _summed(g, x) if on else x,
+        zero.neuron,
+        active.neuron,
+        eqx.combine(d.learnt, zero.neuron),
+    )
+    weights = zero.weights if d.weights is None else d.weights[:-1]
+    return _Parameters(neuron, weights), d.times
+
+
+def _summed(cotangents: Float[Array, "batch n"], like: Array) -> Array:
+    """Sum over the batch and, for a scalar parameter, over the neurons."""
+    return jnp.sum(cotangents, axis=None if like.ndim == 0 else 0)
+
+
+_loop = BatchNative("eventsnn_lanes", _run)
+_recorded = BatchNative("eventsnn_lanes_recorded", _sweep)
+_transposed = BatchNative("eventsnn_lanes_transpose", _transpose, sums=True)
+_simulate = BatchNative("eventsnn_layer", _run, derivative=_differentiated)

@@ -1,0 +1,244 @@
+"""Simulation of a fully connected layer, by lanes or by the event loop."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int
+
+from .. import lanes
+from ..adjoint import AbstractAdjoint, EventProp
+from ..flows import AbstractFlow, AbstractLaneFlow, ExactIntegrator
+from ..lanes import integrator
+from ..network import EventNetwork, recorded_spikes
+from ..neurons import AbstractNeuron, LeakyIntegrator
+from ..pseudospikes import Pseudospikes
+from ..solution import CODE, RUNNING, complete_or, raise_if_failed
+
+
+class Limits(NamedTuple):
+    """Limits of a layer, see [`eventsnn.EventLinear`][]."""
+
+    t_max: float
+    max_spikes: int | None
+    truncate: bool
+    max_events: int | None
+    max_steps: int | None
+    extra_steps: int  # that the flow may need in addition to one step per input spike
+
+
+class Dense(NamedTuple):
+    """Layer in which all neurons of a sample receive the same input spikes.
+
+    All leaves are unwrapped and have one dtype. `in_times` has the shape `(..., inputs, k)` in all
+    methods.
+    """
+
+    neuron: AbstractNeuron
+    weights: Float[Array, "inputs columns"]
+    mask: Bool[Array, "inputs columns"] | None
+    delays: Float[Array, " inputs *neurons"] | None
+    pseudospikes: Pseudospikes | None
+    flow: AbstractFlow
+    adjoint: AbstractAdjoint
+    limits: Limits
+    positions: int = 0  # number of the last axes of the batch that are positions in one sample
+
+    @property
+    def n(self) -> int:
+        """Number of neurons."""
+        return self.weights.shape[1] // self.neuron.receptors
+
+    def trains(self, in_times: Array, max_spikes: int, truncate: bool, throw: bool) -> Array:
+        """First `max_spikes` spike times of each neuron, of shape `(..., n, max_spikes)`."""
+        out = self._simulate(in_times, max_spikes, max_spikes if truncate else max_spikes + 1)
+        return self._checked(out.times, self._limited(out, max_spikes, truncate), throw)
+
+    def counts(self, in_times: Array, throw: bool) -> Int[Array, "*batch n"]:
+        """Number of spikes of each neuron until `t_max`."""
+        out = self._simulate(in_times, 1, None)
+        status = self._per_sample(out.status)
+        counts = raise_if_failed(out.counts, status) if throw else out.counts
+        return complete_or(self._spread(status, out.status), counts, -1)
+
+    def outcome(self, in_times: Array, max_spikes: int, truncate: bool) -> lanes.Outcome:
+        """Spike times as `trains`, with the status and the number of steps of each sample."""
+        out = self._simulate(in_times, max_spikes, max_spikes if truncate else max_spikes + 1)
+        status = self._per_sample(self._limited(out, max_spikes, truncate))
+        return out._replace(status=status, steps=self._per_sample(out.steps))
+
+    def potentials_at(self, in_times: Array, times: Array, throw: bool) -> Array:
+        """Return potentials, of shape `(..., n, times)`."""
+        if not self._is_superposition:
+            return self._network(in_times).potentials_at(self._sent(in_times), times, throw=throw)
+
+        def one(x):
+            return integrator.potentials(self._integrator, self._synapses, x, times)
+
+        inside = (times >= 0) & (times <= self.limits.t_max)
+        return jnp.where(inside, self._superposed(one, in_times, throw), jnp.nan)
+
+    def integrals(self, in_times: Array, throw: bool) -> Float[Array, "*batch n"]:
+        """Return integrals of the potentials."""
+        if not self._is_superposition:
+            return self._network(in_times).integrals(self._sent(in_times), throw=throw)
+
+        def one(x):
+            return integrator.integrals(self._integrator, self._synapses, x, self.limits.t_max)
+
+        return self._superposed(one, in_times, throw)
+
+    def maxima(self, in_times: Array, throw: bool) -> Float[Array, "*batch n"]:
+        """Return maxima of the potentials."""
+        if not self._is_superposition:
+            return self._network(in_times).maxima(self._sent(in_times), throw=throw)
+
+        def one(x):
+            arrivals = lanes.arrivals(x)
+            neuron, weights = self._integrator, self._synapses
+            return integrator.maxima(neuron, weights, x, arrivals, self.limits.t_max)
+
+        return self._superposed(one, in_times, throw)
+
+    def network(self, max_events: int) -> EventNetwork:
+        """Return the equivalent network of the event loop."""
+        n = self.n
+        exists = jnp.ones(self.weights.shape, bool) if self.mask is None else self.mask
+        delays = self.delays
+        if delays is not None:
+            delays = jnp.pad(delays, ((n, 0), *[(0, 0)] * (delays.ndim - 1)))
+        return EventNetwork(
+            self.neuron,
+            jnp.pad(self.weights, ((n, 0), (0, 0))),
+            jnp.pad(exists, ((n, 0), (0, 0))),
+            outputs=range(n),
+            t_max=self.limits.t_max,
+            delays=delays,
+            pseudospikes=self.pseudospikes,
+            max_events=max_events,
+            max_steps=self.limits.max_steps,
+            queue_capacity=1,  # no neuron sends spikes to others
+            solver=self.flow,
+            adjoint=self.adjoint,
+        )
+
+    @property
+    def _synapses(self) -> Float[Array, "inputs columns"]:
+        """Masked weights."""
+        return self.weights if self.mask is None else jnp.where(self.mask, self.weights, 0.0)
+
+    def _simulate(self, in_times: Array, count: int, most: int | None) -> lanes.Outcome:
+        """Return the first `count` spikes; a neuron may stop after `most` spikes."""
+        if isinstance(self.flow, AbstractLaneFlow) and self._in_lanes:
+            return self._sweep(self.flow, in_times, count, most)
+        net = self._network(in_times)
+        many = count if most is None else most
+        times, counts, status, steps = recorded_spikes(net, self._sent(in_times), many, most)
+        return lanes.Outcome(times[..., :count], counts, status, steps)
+
+    @property
+    def _in_lanes(self) -> bool:
+        """Whether the fast simulation supports the options of the layer."""
+        synaptic = self.delays is not None and self.delays.ndim > 1
+        return not synaptic and self.pseudospikes is None and isinstance(self.adjoint, EventProp)
+
+    def _sweep(
+        self, flow: AbstractLaneFlow, in_times: Array, count: int, most: int | None
+    ) -> lanes.Outcome:
+        limits, sent = self.limits, self._sent(in_times)
+        n_in, k = sent.shape[-2:]
+        arrived = n_in * k + 1
+        rows = arrived + (arrived + limits.extra_steps if limits.extra_steps else 0)
+        setting = lanes.Setting(
+            n=self.n,
+            n_in=n_in,
+            t_max=limits.t_max,
+            max_spikes=count,
+            most=most,
+            max_rows=rows if limits.max_steps is None else limits.max_steps + arrived,
+        )
+        min_speed = self.adjoint.min_speed if isinstance(self.adjoint, EventProp) else 0.0
+
+        def one(x):
+            arrivals = lanes.arrivals(x)
+            return lanes.solve(setting, flow, self.neuron, self._synapses, min_speed, arrivals)
+
+        return _over_batch(one, sent)
+
+    def _limited(self, out: lanes.Outcome, max_spikes: int, truncate: bool) -> Array:
+        """Status codes; a neuron must not fire more than `max_spikes` times, unless truncated."""
+        if truncate:
+            return out.status
+        more = jnp.any(out.counts > max_spikes, axis=-1)
+        if self.limits.max_events is None:
+            more = more | (out.status == CODE["max_events"])
+        return jnp.where(more, CODE["max_spikes"], out.status)
+
+    def _network(self, in_times: Array) -> EventNetwork:
+        """Return the network for the input spikes returned by `_sent`."""
+        delays = self.delays
+        axonal = delays is not None and delays.ndim == 1
+        layer = self._replace(delays=None) if axonal else self
+        spikes = self.n * ((self.limits.max_spikes or 0) + 1)
+        events = in_times.shape[-2] * in_times.shape[-1] + spikes
+        return layer.network(self.limits.max_events or events)
+
+    def _sent(self, in_times: Array) -> Array:
+        """Input spikes after axonal delays."""
+        if self.delays is None or self.delays.ndim > 1:
+            return in_times
+        return in_times + self.delays[:, None]
+
+    @property
+    def _is_superposition(self) -> bool:
+        """Whether the potentials are sums of responses to the input spikes."""
+        exact = isinstance(self.neuron, LeakyIntegrator) and isinstance(self.flow, ExactIntegrator)
+        return exact and (self.delays is None or self.delays.ndim == 1)
+
+    @property
+    def _integrator(self) -> LeakyIntegrator:
+        """The neuron of a superposition."""
+        neuron = self.neuron
+        if isinstance(neuron, LeakyIntegrator):
+            return neuron
+        raise TypeError(f"neuron must be a LeakyIntegrator, got {type(neuron).__name__}.")
+
+    def _superposed(self, one: Callable[[Array], Array], in_times: Array, throw: bool) -> Array:
+        """Apply `one` to the arriving spikes of each sample, and check the result."""
+        sent = self._sent(in_times)
+        out = _over_batch(one, sent)
+
+        def status(x, out):
+            code = lanes.initial_status(self.neuron, self.weights, x.reshape(1, -1))[0]
+            code = jnp.where(code == RUNNING, CODE["completed"], code)
+            finite = jnp.all(jnp.isfinite(out)) | (code != CODE["completed"])
+            return jnp.where(finite, code, CODE["not_finite"])
+
+        codes = status
+        for _ in sent.shape[:-2]:
+            codes = jax.vmap(codes)
+        return self._checked(out, codes(sent, lax.stop_gradient(out)), throw)
+
+    def _checked(self, out: Array, codes: Int[Array, " *batch"], throw: bool) -> Array:
+        """Set the outputs of failed samples to NaN, or raise an error."""
+        status = self._per_sample(codes)
+        out = raise_if_failed(out, status) if throw else out
+        return complete_or(self._spread(status, codes), out, jnp.nan)
+
+    def _per_sample(self, codes: Int[Array, " *batch"]) -> Int[Array, " *samples"]:
+        """Largest value over the positions of each sample; for status codes, a failure if any."""
+        axes = tuple(range(-self.positions, 0))
+        return jnp.max(codes, axis=axes) if axes else codes
+
+    def _spread(self, status: Int[Array, " *samples"], codes: Int[Array, " *batch"]) -> Array:
+        """Repeat the status of each sample at its positions, as in `codes`."""
+        return jnp.broadcast_to(status.reshape(status.shape + (1,) * self.positions), codes.shape)
+
+
+def _over_batch(one: Callable, in_times: Array):
+    """Apply a function of one sample to all samples."""
+    for _ in in_times.shape[:-2]:
+        one = jax.vmap(one)
+    return one(in_times)
