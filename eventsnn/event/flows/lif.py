@@ -71,23 +71,11 @@ class ExactLIF(AbstractLaneFlow):
         return LIFState(potential(neuron, state, dt), state.current * jnp.exp(-dt / neuron.tau_syn))
 
     def may_cross(self, neuron: LIF, state: LIFState, dt: Array, end: LIFState) -> Array:
-        r"""Mask of the neurons that may cross: above threshold at the end or, possibly, before it.
-
-        V has an interior maximum if and only if it rises at the start and falls at the end. It is
-        concave up to its maximum, which is then at most the tangent at the start. If V is concave
-        up to the end, the maximum is at most at the intersection of the tangents at both ends.
-        """
         error = ROUNDING_ULPS * jnp.finfo(state.v.dtype).eps
         error = error * (jnp.abs(neuron.threshold) + jnp.abs(state.v) + jnp.abs(neuron.bias))
         missing = neuron.threshold - error - state.v
-        rise = state.current - state.v + neuron.bias
-        fall = end.v - end.current - neuron.bias
-        peaks, length = (rise > 0) & (fall > 0), dt / neuron.tau_mem
-        concave = end.current * neuron.tau_mem >= fall * neuron.tau_syn
-        # The tangents intersect at a height of rise * cut / (rise + fall) above the start.
-        cut = jnp.where(concave, (end.v - state.v) + fall * length, (rise + fall) * length)
-        reaches = rise * cut >= missing * (rise + fall)
-        return (end.v - state.v >= missing) | (peaks & reaches)
+        above = end.v - state.v >= missing
+        return above | membrane.may_exceed(neuron, state, end, dt, missing)
 
     def crossing(self, neuron: LIF, state: LIFState, dt: Array) -> tuple[Array, Array]:
         low, high, certain, _ = _bracket(neuron, state, dt)

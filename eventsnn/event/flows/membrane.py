@@ -59,7 +59,8 @@ def maximum(neuron: LeakyMembrane, state: MembraneState, dt: Array) -> Array:
     slope = fall(neuron, state, turn)
     curve = state.current * jnp.exp(-turn / neuron.tau_syn) / (neuron.tau_syn * neuron.tau_mem)
     top = potential(neuron, state, turn) + risen(slope, -curve)
-    ends = jnp.maximum(state.v, potential(neuron, state, dt))
+    end = potential(neuron, state, dt)
+    ends = jnp.where(end > state.v, end, state.v)  # `maximum` averages derivatives at dt = 0
     return jnp.where(inside, top, ends)
 
 
@@ -79,8 +80,9 @@ def kernel(neuron: LeakyMembrane, t: Array) -> Array:
     """
     x = t / neuron.tau_mem - t / neuron.tau_syn
     # Each branch is the complete function. `abs` and `maximum` would have wrong derivatives at
-    # equal time constants.
-    slower = x >= 0
+    # equal time constants, and so would branches chosen by the sign of x: XLA may compute x twice,
+    # with different rounding.
+    slower = neuron.tau_mem <= neuron.tau_syn
     slow = jnp.exp(jnp.where(slower, -t / neuron.tau_syn, -t / neuron.tau_mem))
     return (t / neuron.tau_mem) * slow * _mean_decay(jnp.where(slower, x, -x))
 
@@ -122,6 +124,28 @@ def extremum(
     peaks = exists & (rise > 0)
     dips = exists & (rise < 0)
     return jnp.where(dips, time, 0.0), time, peaks
+
+
+def may_exceed(
+    neuron: LeakyMembrane,
+    state: MembraneState,
+    end: MembraneState,
+    dt: Array,
+    missing: Array,
+) -> Bool[Array, "..."]:
+    r"""Mask of the membranes whose potential may rise by `missing` within `dt`, before the end.
+
+    V has an interior maximum if and only if it rises at the start and falls at the end. It is
+    concave up to its maximum, which is then at most the tangent at the start. If V is concave up to
+    the end, the maximum is at most at the intersection of the tangents at both ends.
+    """
+    rise = state.current - state.v + neuron.bias
+    fall = end.v - end.current - neuron.bias
+    peaks, length = (rise > 0) & (fall > 0), dt / neuron.tau_mem
+    concave = end.current * neuron.tau_mem >= fall * neuron.tau_syn
+    # The tangents intersect at a height of rise * cut / (rise + fall) above the start.
+    cut = jnp.where(concave, (end.v - state.v) + fall * length, (rise + fall) * length)
+    return peaks & (rise * cut >= missing * (rise + fall))
 
 
 def _log_over(whole: Array, z: Array) -> Array:

@@ -4,6 +4,6 @@ A *lane* is one neuron in one sample. All lanes of a sample receive the same arr
 """
 
 from .solve import Outcome, solve
-from .system import Arrivals, Setting, arrivals, initial_status
+from .system import Arrivals, Setting, arrivals_of, initial_status
 
-__all__ = ["Arrivals", "Outcome", "Setting", "arrivals", "initial_status", "solve"]
+__all__ = ["Arrivals", "Outcome", "Setting", "arrivals_of", "initial_status", "solve"]

@@ -12,6 +12,7 @@ from ..flows.base import AbstractLaneFlow
 from ..neurons import AbstractNeuron
 from ..neurons.base import State
 from ..solution import CODE, RUNNING
+from .order import increasing
 
 #: Number of rows in a block: the state at its first row is stored for a backward pass.
 BLOCK = 16
@@ -41,17 +42,11 @@ class Arrivals(NamedTuple):
     channels: Int[Array, "*batch arrivals"]
 
 
-def arrivals(in_times: Float[Array, "inputs k"]) -> Arrivals:
-    """Sort the input spikes of one sample.
-
-    For times >= 0, the order is that of their bit patterns as integers, which are faster to sort.
-    """
+def arrivals_of(in_times: Float[Array, "inputs k"]) -> Arrivals:
+    """Sort the input spikes of one sample."""
     times = in_times.reshape(-1)
-    fixed = lax.stop_gradient(times)
-    bits = lax.bitcast_convert_type(fixed, jnp.dtype(f"int{8 * times.dtype.itemsize}"))
-    channels = jnp.arange(times.size, dtype=jnp.int32) // max(in_times.shape[1], 1)
-    order = lax.sort((bits, jnp.arange(times.size, dtype=jnp.int32)), num_keys=1, is_stable=True)[1]
-    return Arrivals(times[order], channels[order])
+    order = increasing(lax.stop_gradient(times))
+    return Arrivals(times[order], order // max(in_times.shape[1], 1))
 
 
 def initial_status(

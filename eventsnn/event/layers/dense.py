@@ -12,6 +12,7 @@ from .. import lanes
 from ..adjoint import AbstractAdjoint, EventProp
 from ..flows import AbstractFlow, AbstractLaneFlow, ExactIntegrator
 from ..lanes import integrator
+from ..lanes.maximum import maxima
 from ..network import EventNetwork, recorded_spikes
 from ..neurons import AbstractNeuron, LeakyIntegrator
 from ..pseudospikes import Pseudospikes
@@ -96,9 +97,7 @@ class Dense(NamedTuple):
             return self._network(in_times).maxima(self._sent(in_times), throw=throw)
 
         def one(x):
-            arrivals = lanes.arrivals(x)
-            neuron, weights = self._integrator, self._synapses
-            return integrator.maxima(neuron, weights, x, arrivals, self.limits.t_max)
+            return maxima(self._integrator, self._synapses, x, self.limits.t_max)
 
         return self._superposed(one, in_times, throw)
 
@@ -162,7 +161,7 @@ class Dense(NamedTuple):
         min_speed = self.adjoint.min_speed if isinstance(self.adjoint, EventProp) else 0.0
 
         def one(x):
-            arrivals = lanes.arrivals(x)
+            arrivals = lanes.arrivals_of(x)
             return lanes.solve(setting, flow, self.neuron, self._synapses, min_speed, arrivals)
 
         return _over_batch(one, sent)
