@@ -30,7 +30,7 @@ from ..neurons import AbstractNeuron
 from ..neurons.base import State
 from .compact import marked, pack, total
 from .forward import Sweep
-from .system import BLOCK, Arrivals, Lanes, Layer, Rows, Setting, Spikes
+from .system import BLOCK, Arrivals, Lanes, Layer, Rows, Setting, Spikes, driven
 
 
 class Learnt(NamedTuple):
@@ -39,13 +39,16 @@ class Learnt(NamedTuple):
     learnt: PyTree  # of shape (batch, n): the cotangents are elementwise; None for all others
     fixed: AbstractNeuron
 
+    current: Float[Array, "..."] | None  # of pseudospikes
+
     def neuron(self, learnt: PyTree) -> AbstractNeuron:
         """Return the neuron with these values of the differentiated parameters."""
-        return eqx.combine(learnt, self.fixed)
+        return driven(eqx.combine(learnt, self.fixed), self.current)
 
     def of(self, lanes: Lanes) -> "Learnt":
         """Gather the parameters of the lanes."""
-        return Learnt(lanes.of(self.learnt), lanes.parameters(self.fixed))
+        current = None if self.current is None else lanes.of(self.current)
+        return Learnt(lanes.of(self.learnt), lanes.parameters(self.fixed), current)
 
 
 class _Carry(NamedTuple):
@@ -140,6 +143,10 @@ class _Context(NamedTuple):
     spikes: Spikes
     d_times: Float[Array, "batch n spikes"]
 
+    def at(self, row: Array) -> Learnt:
+        """Return the neuron within a row."""
+        return self.learnt._replace(current=self.layer.current(self.rows.past[row]))
+
 
 def _initial(neuron: AbstractNeuron, n: int) -> State:
     return neuron.normalise(neuron.init_state(n))
@@ -181,7 +188,9 @@ def _block(context: _Context, checkpoints: State, carry: _Carry, row) -> _Carry:
 
 def _replay(context: _Context, row: Array, state: State) -> tuple[State, State]:
     """State after a row, and at its end before the arrival, from the recorded spikes."""
-    flow, neuron, weights, _ = context.layer
+    flow, weights = context.layer.flow, context.layer.weights
+    learnt = context.at(row)
+    neuron = learnt.neuron(learnt.learnt)
     rows, spikes = context.rows, context.spikes
     here = spikes.row == row
     last = here.shape[-1] - 1 - jnp.argmax(here[..., ::-1], axis=-1)[..., None]
@@ -199,7 +208,8 @@ def _replay(context: _Context, row: Array, state: State) -> tuple[State, State]:
 
 def _row(context: _Context, carry: _Carry, start: State, end: State) -> _Carry:
     """Transpose the arrival at the end of a row, the spikes within the row, and its flow."""
-    rows, layer, learnt, flow = context.rows, context.layer, context.learnt, context.layer.flow
+    rows, layer, flow = context.rows, context.layer, context.layer.flow
+    learnt = context.at(carry.row)
     dt, source = rows.dt[carry.row], rows.source[carry.row]
 
     def deliver(p, x, w):
@@ -260,7 +270,7 @@ def _fired(context: _Context, carry: _Carry, words, start: State, d_end: State, 
 def _pieces(context: _Context, row: Array, lanes: Lanes, start: State, d_end: State, left: Array):
     """Transpose a row in the lanes that fire in it, from its end to its start."""
     rows, spikes, flow = context.rows, context.spikes, context.layer.flow
-    learnt = context.learnt.of(lanes)
+    learnt = context.at(row).of(lanes)
 
     def advance(p, x, dt):
         return flow.advance(learnt.neuron(p), x, dt)

@@ -17,14 +17,14 @@ from ..engine.system import gap_and_speed, reaches, tie_tolerance
 from ..neurons.base import State
 from ..solution import CODE, RUNNING
 from .compact import marked, pack, total
-from .system import BLOCK, Arrivals, Lanes, Layer, Rows, Setting, Spikes, initial_status
+from .system import BLOCK, Arrivals, Lanes, Layer, Rows, Setting, Spikes, driven, initial_status
 
 
 class Sweep(NamedTuple):
     """Result of a forward sweep."""
 
     spikes: Spikes
-    counts: Int[Array, "batch n"]  # number of spikes
+    counts: Int[Array, "batch n"]  # number of spikes until t_max
     status: Int[Array, " batch"]
     steps: Int[Array, " batch"]  # number of rows, equal in all samples
     rows: Rows  # for a backward pass
@@ -51,6 +51,8 @@ class _State(NamedTuple):
     time: Float[Array, " batch"]  # start of the row
     arrived: Int[Array, " batch"]  # number of arrivals so far
     count: Int[Array, "batch n"]  # number of spikes so far
+    until_t_max: Int[Array, "batch n"]  # number of spikes until t_max
+    unfinished: Int[Array, " batch"]  # number of lanes that may still fire
     spikes: Spikes
     rows: Rows
     checkpoints: State
@@ -83,14 +85,15 @@ def sweep(setting: Setting, layer: Layer, arrivals: Arrivals) -> Sweep:
         return state, _propose(setting, layer, arrivals, state)
 
     end, _ = lax.while_loop(more, body, _start(setting, layer, arrivals))
-    status = jnp.where(end.running, CODE["max_steps"], CODE["completed"])
+    status = jnp.where(end.unfinished > 0, CODE["completed"], CODE["outputs_fired"])
+    status = jnp.where(end.running, CODE["max_steps"], status)
     finite = [jnp.all(jnp.isfinite(x), axis=1) for x in jax.tree.leaves(end.neurons)]
     finite = jnp.all(jnp.stack(finite), axis=0)
     status = jnp.where(finite, status, CODE["not_finite"])
     first = initial_status(layer.neuron, layer.weights, arrivals.times)
     status = jnp.where(first == RUNNING, status, first).astype(jnp.int32)
     steps = jnp.broadcast_to(end.row, status.shape)
-    return Sweep(end.spikes, end.count, status, steps, end.rows, end.checkpoints)
+    return Sweep(end.spikes, end.until_t_max, status, steps, end.rows, end.checkpoints)
 
 
 def _start(setting: Setting, layer: Layer, arrivals: Arrivals) -> tuple[_State, _Proposal]:
@@ -106,7 +109,7 @@ def _start(setting: Setting, layer: Layer, arrivals: Arrivals) -> tuple[_State, 
     spikes = Spikes(jnp.full(slots, jnp.inf, dtype), jnp.full(recorded, -1, jnp.int32), before)
     blank = jnp.zeros((setting.max_rows if kept else 0, batch), dtype)
     number = jnp.zeros(blank.shape, jnp.int32)
-    rows = Rows(blank, blank, number + setting.n_in, number)
+    rows = Rows(blank, blank, number + setting.n_in, number, number > 0)
     blocks = -(-setting.max_rows // BLOCK) if setting.keep == "states" else 0
     checkpoints = jax.tree.map(lambda x: jnp.zeros((blocks, *x.shape), x.dtype), neurons)
     state = _State(
@@ -115,6 +118,8 @@ def _start(setting: Setting, layer: Layer, arrivals: Arrivals) -> tuple[_State, 
         time=zero,
         arrived=jnp.zeros(batch, jnp.int32),
         count=none,
+        until_t_max=none,
+        unfinished=jnp.full(batch, n, jnp.int32),
         spikes=spikes,
         rows=rows,
         checkpoints=checkpoints,
@@ -127,31 +132,38 @@ def _start(setting: Setting, layer: Layer, arrivals: Arrivals) -> tuple[_State, 
 
 
 def _propose(setting: Setting, layer: Layer, arrivals: Arrivals, state: _State) -> _Proposal:
-    """Compute the next row. It ends at the next arrival, at t_max, or where the flow ends."""
-    flow, neuron = layer.flow, layer.neuron
+    """Compute the next row. It ends at the next arrival, at a limit, or where the flow ends."""
+    past = _past(setting, state)
+    flow, neuron = layer.flow, driven(layer.neuron, layer.current(past))
     arrival, channel = _next(arrivals, state.arrived)
-    stop = jnp.minimum(arrival, setting.t_max)
+    limit = jnp.where(past, setting.t_end, setting.t_max).astype(arrival.dtype)
+    stop = jnp.minimum(arrival, limit)
     left = jnp.where(state.running, stop - state.time, 0.0)
     longest = flow.longest(neuron, state.neurons)
     dt = left if isinstance(longest, float) else jnp.minimum(left, jnp.min(longest, axis=1))
-    whole = state.running & (dt >= left)
+    whole, arrives = state.running & (dt >= left), arrival <= limit
     end = flow.advance(neuron, state.neurons, dt[:, None])
     may = flow.may_cross(neuron, state.neurons, dt[:, None], end)
     return _Proposal(
         dt=dt,
         time=jnp.where(whole, stop, state.time + dt),
-        arrives=whole & (arrival <= setting.t_max),
+        arrives=whole & arrives,
         channel=channel,
-        last=whole & (arrival > setting.t_max),
+        last=whole & ~arrives & (limit >= setting.t_end),
         end=end,
         may=may & _fires_on(setting, state.count) & state.running[:, None],
     )
 
 
+def _past(setting: Setting, state: _State) -> Bool[Array, " batch"]:
+    """Mask of the samples that have reached t_max, and continue with pseudospikes."""
+    return state.time >= setting.t_max
+
+
 def _row(setting: Setting, layer: Layer, state: _State, row: _Proposal) -> _State:
     """Complete the proposed row: its spikes, and the arrival at its end."""
-    neuron = layer.neuron
-    end, count, spikes = _fire(setting, layer, state, row)
+    neuron, past = layer.neuron, _past(setting, state)
+    end, count, unfinished, spikes = _fire(setting, layer, state, row)
     source = jnp.where(row.arrives, row.channel, setting.n_in)
     after = neuron.normalise(neuron.receive(end, layer.weights[source]))
     return state._replace(
@@ -160,10 +172,12 @@ def _row(setting: Setting, layer: Layer, state: _State, row: _Proposal) -> _Stat
         time=row.time,
         arrived=state.arrived + row.arrives.astype(jnp.int32),
         count=count,
+        until_t_max=jnp.where(past[:, None], state.until_t_max, count),
+        unfinished=unfinished,
         spikes=spikes,
-        rows=_write(state.rows, Rows(row.dt, row.time, source, state.arrived), state.row),
+        rows=_write(state.rows, Rows(row.dt, row.time, source, state.arrived, past), state.row),
         checkpoints=_checkpoint(state),
-        running=state.running & ~row.last,
+        running=state.running & ~row.last & (unfinished > 0),
     )
 
 
@@ -205,18 +219,20 @@ def _next(arrivals: Arrivals, index: Int[Array, " batch"]) -> tuple[Array, Array
 
 def _fire(
     setting: Setting, layer: Layer, state: _State, proposal: _Proposal
-) -> tuple[State, Array, Spikes]:
+) -> tuple[State, Array, Array, Spikes]:
     """Compute the spikes within the proposed row, and the states of these lanes at its end.
 
-    Returns the states of all lanes, the numbers of spikes so far, and the spikes.
+    Returns the states of all lanes, their numbers of spikes so far, the number of lanes of each
+    sample that may still fire, and the spikes.
     """
     words = pack(proposal.may)
+    whole = driven(layer.neuron, layer.current(_past(setting, state)))
 
     def body(carry):
-        first, end, count, spikes = carry
+        first, end, count, unfinished, spikes = carry
         index, found = marked(words, first, setting.chunk)
         lanes = Lanes(index // setting.n, index % setting.n, found)
-        neuron, start = lanes.parameters(layer.neuron), lanes.of(state.neurons)
+        neuron, start = lanes.parameters(whole), lanes.of(state.neurons)
         at_start = found & (state.row == 0) & (neuron.threshold_gap(start) <= 0)
         chunk = _Chunk(
             neurons=start,
@@ -233,11 +249,25 @@ def _fire(
             lambda chunk: _next_spikes(setting, layer, neuron, state.row, lanes, last, chunk),
             chunk,
         )
-        end = lanes.put(end, chunk.neurons)
-        return first + setting.chunk, end, lanes.put(count, chunk.count), chunk.spikes
+        if setting.stops:
+            finished = found & (chunk.count == setting.most)
+            unfinished = unfinished.at[lanes.sample].add(-finished.astype(jnp.int32), mode="drop")
+        return (
+            first + setting.chunk,
+            lanes.put(end, chunk.neurons),
+            lanes.put(count, chunk.count),
+            unfinished,
+            chunk.spikes,
+        )
 
     many = total(words)
-    start = (jnp.asarray(0, jnp.int32), proposal.end, state.count, state.spikes)
+    start = (
+        jnp.asarray(0, jnp.int32),
+        proposal.end,
+        state.count,
+        state.unfinished,
+        state.spikes,
+    )
     return lax.while_loop(lambda carry: carry[0] < many, body, start)[1:]
 
 

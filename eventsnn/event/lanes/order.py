@@ -17,7 +17,7 @@ def increasing(times: Float[Array, " times"]) -> Int[Array, " times"]:
     """
     bits = max(times.size - 1, 1).bit_length()
     if times.dtype != jnp.float32 or bits > _INDEX_BITS:
-        return jnp.argsort(times)
+        return jnp.argsort(times).astype(jnp.int32)
     pattern = lax.bitcast_convert_type(times, jnp.uint32)
     index, mask = jnp.arange(times.size, dtype=jnp.uint32), jnp.uint32((1 << bits) - 1)
     low = jnp.sort(((pattern & jnp.uint32(0xFFFF)) << bits) | index, stable=False) & mask

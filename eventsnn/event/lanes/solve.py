@@ -38,6 +38,7 @@ class _Parameters(NamedTuple):
 
     neuron: PyTree
     weights: Float[Array, "inputs n"]
+    drive: Float[Array, "*n"] | None  # of pseudospikes
 
 
 class _Problem(NamedTuple):
@@ -52,7 +53,7 @@ class _Problem(NamedTuple):
         flow, rest = self.static.tree
         neuron = eqx.combine(parameters.neuron, rest)
         weights = jnp.pad(parameters.weights, ((0, 1), (0, 0)))
-        return Layer(flow, neuron, weights, gap_scale(neuron, self.setting.n))
+        return Layer(flow, neuron, weights, gap_scale(neuron, self.setting.n), parameters.drive)
 
 
 def solve(
@@ -60,6 +61,7 @@ def solve(
     flow: AbstractLaneFlow,
     neuron: AbstractNeuron,
     weights: Float[Array, "inputs n"],
+    drive: Float[Array, "*n"] | None,
     min_speed: float,
     arrivals: Arrivals,
 ) -> Outcome:
@@ -67,7 +69,7 @@ def solve(
     arrays, rest = eqx.partition(neuron, eqx.is_inexact_array)
     problem = _Problem(setting, Static((flow, rest)), min_speed)
     one = jax.tree.map(lambda x: x[None], arrivals)
-    out = _simulate(problem, _Parameters(arrays, weights), one)
+    out = _simulate(problem, _Parameters(arrays, weights, drive), one)
     return jax.tree.map(lambda x: x[0], out)
 
 
@@ -127,7 +129,7 @@ def _transpose(static: tuple[_Problem, Static], parameters: _Parameters, batch: 
         lambda x, on: jnp.broadcast_to(x, (size, n)) if on else x, parameters.neuron, active.neuron
     )
     learnt, fixed = eqx.partition(spread, active.neuron)
-    learnt = Learnt(learnt, eqx.combine(fixed, problem.static.tree[1]))
+    learnt = Learnt(learnt, eqx.combine(fixed, problem.static.tree[1]), None)
     d = transpose(
         problem.setting, layer, learnt, active.weights, problem.min_speed, arrivals, swept, d_times
     )
@@ -139,7 +141,7 @@ def _transpose(static: tuple[_Problem, Static], parameters: _Parameters, batch: 
         eqx.combine(d.learnt, zero.neuron),
     )
     weights = zero.weights if d.weights is None else d.weights[:-1]
-    return _Parameters(neuron, weights), d.times
+    return _Parameters(neuron, weights, zero.drive), d.times
 
 
 def _summed(cotangents: Float[Array, "batch n"], like: Array) -> Array:

@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ..flows.base import AbstractLaneFlow
 from ..neurons import AbstractNeuron
-from ..neurons.base import State
+from ..neurons.base import State, drivable
 from ..solution import CODE, RUNNING
 from .order import increasing
 
@@ -27,7 +27,13 @@ class Setting(NamedTuple):
     max_spikes: int  # number of spikes of each lane that are returned
     most: int | None  # number of spikes after which a lane is not simulated further; None: no limit
     max_rows: int
+    t_end: float  # end of the simulation: t_max, or later with pseudospikes
     keep: Literal["nothing", "spikes", "states"] = "nothing"  # for a backward pass
+
+    @property
+    def stops(self) -> bool:
+        """Whether a sample ends when every lane has fired as often as needed."""
+        return self.most == self.max_spikes
 
     @property
     def chunk(self) -> int:
@@ -70,6 +76,19 @@ class Layer(NamedTuple):
     neuron: AbstractNeuron
     weights: Float[Array, "sources n"]
     gap_scale: Float[Array, " n"]  # to which the rounding error of each gap is relative
+    drive: Float[Array, "*n"] | None  # pseudospikes: constant current after t_max
+
+    def current(self, past: Bool[Array, " batch"]) -> Float[Array, "batch n"] | None:
+        """Return the current of pseudospikes; `past` marks the samples after t_max."""
+        if self.drive is None:
+            return None
+        drive = jnp.broadcast_to(self.drive, self.weights.shape[1:])
+        return jnp.where(past[:, None], drive, 0.0)
+
+
+def driven(neuron: AbstractNeuron, current: Array | None) -> AbstractNeuron:
+    """Return the neuron with a constant current, which has no gradient; None: no current."""
+    return neuron if current is None else drivable(neuron).with_current(lax.stop_gradient(current))
 
 
 class Rows(NamedTuple):
@@ -77,13 +96,14 @@ class Rows(NamedTuple):
 
     `dt` is the length of the row, `end` the time of its end, `source` the channel of the arrival
     at its end or, without an arrival, the number of channels, and `number` the number of the
-    arrival, from 0.
+    arrival, from 0. `past` marks the rows after t_max.
     """
 
     dt: Float[Array, "rows batch"]
     end: Float[Array, "rows batch"]
     source: Int[Array, "rows batch"]
     number: Int[Array, "rows batch"]
+    past: Bool[Array, "rows batch"]
 
 
 class Spikes(NamedTuple):
@@ -117,10 +137,14 @@ class Lanes(NamedTuple):
         return x[self.sample]
 
     def parameters(self, neuron: AbstractNeuron) -> AbstractNeuron:
-        """Gather the parameters of the lanes' neurons."""
-        return jax.tree.map(
-            lambda x: x[self.neuron] if eqx.is_array(x) and x.ndim == 1 else x, neuron
-        )
+        """Gather the parameters of the lanes, of shape (n,) or (batch, n)."""
+
+        def one(x):
+            if not eqx.is_array(x) or x.ndim == 0:
+                return x
+            return x[self.neuron] if x.ndim == 1 else x[self.sample, self.neuron]
+
+        return jax.tree.map(one, neuron)
 
     def put(self, table: Any, values: Any, where: Array | None = None) -> Any:
         """Return the table with the values of the lanes, of those in `where` if it is given."""

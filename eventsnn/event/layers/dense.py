@@ -141,14 +141,15 @@ class Dense(NamedTuple):
     def _in_lanes(self) -> bool:
         """Whether the fast simulation supports the options of the layer."""
         synaptic = self.delays is not None and self.delays.ndim > 1
-        return not synaptic and self.pseudospikes is None and isinstance(self.adjoint, EventProp)
+        return not synaptic and isinstance(self.adjoint, EventProp)
 
     def _sweep(
         self, flow: AbstractLaneFlow, in_times: Array, count: int, most: int | None
     ) -> lanes.Outcome:
         limits, sent = self.limits, self._sent(in_times)
+        pseudospikes = None if most is None else self.pseudospikes
         n_in, k = sent.shape[-2:]
-        arrived = n_in * k + 1
+        arrived = n_in * k + 2
         rows = arrived + (arrived + limits.extra_steps if limits.extra_steps else 0)
         setting = lanes.Setting(
             n=self.n,
@@ -157,12 +158,16 @@ class Dense(NamedTuple):
             max_spikes=count,
             most=most,
             max_rows=rows if limits.max_steps is None else limits.max_steps + arrived,
+            t_end=limits.t_max + (0.0 if pseudospikes is None else pseudospikes.duration),
         )
+        drive = None if pseudospikes is None else pseudospikes.drive
         min_speed = self.adjoint.min_speed if isinstance(self.adjoint, EventProp) else 0.0
 
         def one(x):
             arrivals = lanes.arrivals_of(x)
-            return lanes.solve(setting, flow, self.neuron, self._synapses, min_speed, arrivals)
+            return lanes.solve(
+                setting, flow, self.neuron, self._synapses, drive, min_speed, arrivals
+            )
 
         return _over_batch(one, sent)
 
