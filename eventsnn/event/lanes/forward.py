@@ -51,7 +51,7 @@ class _State(NamedTuple):
     time: Float[Array, " batch"]  # start of the row
     arrived: Int[Array, " batch"]  # number of arrivals so far
     count: Int[Array, "batch n"]  # number of spikes so far
-    until_t_max: Int[Array, "batch n"]  # number of spikes until t_max
+    until_t_max: Int[Array, "batch n"] | None  # with pseudospikes, number of spikes until t_max
     unfinished: Int[Array, " batch"]  # number of lanes that may still fire
     spikes: Spikes
     rows: Rows
@@ -93,7 +93,8 @@ def sweep(setting: Setting, layer: Layer, arrivals: Arrivals) -> Sweep:
     first = initial_status(layer.neuron, layer.weights, arrivals.times)
     status = jnp.where(first == RUNNING, status, first).astype(jnp.int32)
     steps = jnp.broadcast_to(end.row, status.shape)
-    return Sweep(end.spikes, end.until_t_max, status, steps, end.rows, end.checkpoints)
+    counts = end.count if end.until_t_max is None else end.until_t_max
+    return Sweep(end.spikes, counts, status, steps, end.rows, end.checkpoints)
 
 
 def _start(setting: Setting, layer: Layer, arrivals: Arrivals) -> tuple[_State, _Proposal]:
@@ -118,7 +119,7 @@ def _start(setting: Setting, layer: Layer, arrivals: Arrivals) -> tuple[_State, 
         time=zero,
         arrived=jnp.zeros(batch, jnp.int32),
         count=none,
-        until_t_max=none,
+        until_t_max=None if layer.drive is None else none,
         unfinished=jnp.full(batch, n, jnp.int32),
         spikes=spikes,
         rows=rows,
@@ -172,13 +173,22 @@ def _row(setting: Setting, layer: Layer, state: _State, row: _Proposal) -> _Stat
         time=row.time,
         arrived=state.arrived + row.arrives.astype(jnp.int32),
         count=count,
-        until_t_max=jnp.where(past[:, None], state.until_t_max, count),
+        until_t_max=_until_t_max(state, past, count),
         unfinished=unfinished,
         spikes=spikes,
         rows=_write(state.rows, Rows(row.dt, row.time, source, state.arrived, past), state.row),
         checkpoints=_checkpoint(state),
         running=state.running & ~row.last & (unfinished > 0),
     )
+
+
+def _until_t_max(
+    state: _State, past: Bool[Array, " batch"], count: Int[Array, "batch n"]
+) -> Int[Array, "batch n"] | None:
+    """Numbers of spikes until t_max; None if the simulation ends there."""
+    if state.until_t_max is None:
+        return None
+    return jnp.where(past[:, None], state.until_t_max, count)
 
 
 def _checkpoint(state: _State) -> State:
