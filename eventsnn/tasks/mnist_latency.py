@@ -13,12 +13,11 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..event import (
     LIF,
-    AbstractNeuron,
+    EventLinear,
     EventNetwork,
+    EventSequential,
     LeakyIntegrator,
-    Populations,
     Pseudospikes,
-    Refractory,
     trainable,
 )
 from ..losses import ce_ttfs
@@ -27,11 +26,8 @@ from .epochs import snapshot_models
 from .images import N_SHOWN, Batch, ImageTask
 from .settings import option
 
-__all__ = ["Layers", "MNISTLatency"]
+__all__ = ["LatencyModel", "MNISTLatency"]
 
-# Approximate number of hidden neurons, and of samples, that share an event loop.
-_NEURONS_PER_LOOP = 35
-_SAMPLES_PER_LOOP = 32
 # Pixels with a grey value above this one spike: at least 2 of 255.
 _BACKGROUND = 1.5 / 255
 # Number of times at which the membrane potentials of the outputs are drawn.
@@ -62,11 +58,10 @@ _SETTINGS = {
 _MAX_INPUTS = {"digits": 64, "mnist": 400}
 
 
-class Layers(eqx.Module):
-    """Weights of two feed-forward layers, and the dropout of the inputs."""
+class LatencyModel(eqx.Module):
+    """Layers of spiking neurons, and the dropout of their inputs."""
 
-    hidden: Float[Array, "pixels hidden"]
-    output: Float[Array, "hidden classes"]
+    layers: EventSequential
     dropout: eqx.nn.Dropout
 
 
@@ -85,12 +80,8 @@ class MNISTLatency(ImageTask):
         output that fires first. Outputs that are silent until `t_max` are driven by a current until
         they fire, see [`eventsnn.Pseudospikes`][].
 
-    Neurons within a feed-forward layer do not interact. The hidden neurons are therefore simulated
-    in groups, and each group has only its own events and the input events. Samples with similar
-    numbers of inputs share an event loop, since a loop ends with its longest sample. The outputs
-    receive the first `max_spikes` spikes of each hidden neuron. If no hidden neuron fires more
-    often, [`network`][] is an equivalent single network. The figures show [`network`][], in which
-    the outputs receive all spikes.
+    A sample in which a hidden neuron fires more than `max_spikes` times has no valid result: its
+    gradient step is skipped, and its class is wrong.
     """
 
     name: ClassVar[str] = "mnist-latency"
@@ -118,9 +109,7 @@ class MNISTLatency(ImageTask):
         20.0, "spike time of a pixel in the limit of the grey value 0, in ms", above=0
     )
     t_max: float = option(40.0, "time limit of the simulation before pseudospikes, in ms", above=0)
-    max_spikes: int = option(
-        5, "maximum number of spikes per hidden neuron that the outputs receive"
-    )
+    max_spikes: int = option(12, "maximum number of spikes per hidden neuron")
     tau0: float = option(
         0.25, "softmax temperature of the loss, in ms, with --readout ttfs", above=0
     )
@@ -135,18 +124,27 @@ class MNISTLatency(ImageTask):
         chosen = _SETTINGS[self.dataset, self.readout]
         return {**super().defaults(), "batch_size": 64, **chosen}
 
-    def build(self, key: PRNGKeyArray, shape: tuple[int, int]) -> Layers:
+    def build(self, key: PRNGKeyArray, shape: tuple[int, int]) -> LatencyModel:
         key_hidden, key_output = jax.random.split(key)
         pixels, n = shape[0] * shape[1], self.n_hidden
         initial = _WEIGHTS[self.dataset, self.readout]
-        return Layers(
+        constants, fires = (self.tau_mem, self.tau_syn), self.readout == "ttfs"
+        hidden = EventLinear(
+            LIF(*constants),
             _normal(key_hidden, (pixels, n), *initial.hidden),
-            _normal(key_output, (n, 10), *initial.output),
-            eqx.nn.Dropout(self.dropout),
+            t_max=self.t_max,
+            max_spikes=self.max_spikes,
         )
+        outputs = EventLinear(
+            LIF(*constants) if fires else LeakyIntegrator(*constants),
+            _normal(key_output, (n, 10), *initial.output),
+            t_max=self.t_max,
+            pseudospikes=Pseudospikes(2.0, self.t_max) if fires else None,
+        )
+        return LatencyModel(EventSequential([hidden, outputs]), eqx.nn.Dropout(self.dropout))
 
-    def trainable(self, model: Layers) -> Layers:
-        return trainable(model, "hidden", "output")
+    def trainable(self, model: LatencyModel) -> LatencyModel:
+        return trainable(model, "weights")
 
     def optimizer(self, steps: int, steps_per_epoch: int) -> optax.GradientTransformation:
         rate = optax.cosine_decay_schedule(self.learning_rate, steps, self.final_rate_fraction)
@@ -154,19 +152,17 @@ class MNISTLatency(ImageTask):
 
     def simulate(
         self,
-        model: Layers,
+        model: LatencyModel,
         images: Float[Array, "batch h w"],
         keys: PRNGKeyArray,
         **options: Any,
     ) -> Float[Array, "batch classes"]:
         """Compute the maximal potentials, or the first spike times (ms), of the outputs."""
         in_times = jax.vmap(lambda x, key: self.encode(model, x, key))(jnp.asarray(images), keys)
-        outputs = self.output_network(model)
-        hidden = self.hidden_spikes(model, in_times)
-        query = outputs.maxima if self.readout == "potential" else outputs.ttfs
-        return query(hidden, throw=False)
+        query = model.layers.maxima if self.readout == "potential" else model.layers.ttfs
+        return query(in_times, throw=False)
 
-    def loss(self, model: Layers, batch: Batch) -> Float[Array, ""]:
+    def loss(self, model: LatencyModel, batch: Batch) -> Float[Array, ""]:
         found, labels = self.simulate(model, batch.images, batch.keys), batch.labels
         if self.readout == "potential":
             return jnp.mean(optax.losses.softmax_cross_entropy_with_integer_labels(found, labels))
@@ -177,78 +173,20 @@ class MNISTLatency(ImageTask):
         return {self.readout: run if self.readout == "potential" else -run}
 
     def encode(
-        self, model: Layers, image: Float[Array, "h w"], key: PRNGKeyArray
+        self, model: LatencyModel, image: Float[Array, "h w"], key: PRNGKeyArray
     ) -> Float[Array, "pixels 1"]:
         """Spike time of each pixel (ms), `inf` for the background and for dropped pixels."""
         kept = model.dropout((image > _BACKGROUND).astype(image.dtype), key=key)
         return jnp.where(kept > 0, (1 - image) * self.input_t_max, jnp.inf).reshape(-1, 1)
 
-    def hidden_spikes(
-        self, model: Layers, in_times: Float[Array, "batch pixels 1"]
-    ) -> Float[Array, "batch hidden max_spikes"]:
-        """Compute the spike times of each hidden neuron (ms), padded with `inf`."""
-        (pixels, n), batch = model.hidden.shape, len(in_times)
-        groups, parts = _pieces(n, _NEURONS_PER_LOOP), _pieces(batch, _SAMPLES_PER_LOOP)
-        order = jnp.argsort(jnp.sum(in_times < jnp.inf, axis=(1, 2)))
-        sorted_times = in_times[order].reshape(parts, batch // parts, pixels, 1)
-        weights = jnp.moveaxis(model.hidden.reshape(pixels, groups, n // groups), 1, 0)
-
-        def spikes(weights, times):
-            return self.hidden_network(weights).spikes(times, self.max_spikes, throw=False)
-
-        found = jax.lax.map(
-            lambda times: jax.lax.map(lambda group: spikes(group, times), weights), sorted_times
+    def network(self, model: LatencyModel) -> EventNetwork:
+        """Equivalent single network until `t_max`, hidden neurons first."""
+        hidden, outputs = model.layers.layers
+        outputs = eqx.tree_at(
+            lambda layer: layer.pseudospikes, outputs, None, is_leaf=lambda x: x is None
         )
-        found = jnp.swapaxes(found, 1, 2).reshape(batch, n, self.max_spikes)
-        return found[jnp.argsort(order)]
-
-    def hidden_network(self, weights: Float[Array, "pixels group"]) -> EventNetwork:
-        """Network of a group of hidden neurons."""
-        group = weights.shape[1]
-        return EventNetwork(
-            LIF(self.tau_mem, self.tau_syn),
-            jnp.pad(weights, ((group, 0), (0, 0))),
-            outputs=range(group),
-            t_max=self.t_max,
-            max_events=_MAX_INPUTS[self.dataset] + group * (self.max_spikes + 1),
-        )
-
-    @property
-    def output_neuron(self) -> AbstractNeuron:
-        """Output neuron model. With `readout="ttfs"` it is refractory after its first spike."""
-        if self.readout == "potential":
-            return LeakyIntegrator(self.tau_mem, self.tau_syn)
-        return Refractory(LIF(self.tau_mem, self.tau_syn), 2 * self.t_max)
-
-    def output_network(self, model: Layers) -> EventNetwork:
-        """Network of the outputs, with the hidden neurons as input channels."""
-        n, classes = model.output.shape
-        return EventNetwork(
-            self.output_neuron,
-            jnp.pad(model.output, ((classes, 0), (0, 0))),
-            outputs=range(classes),
-            t_max=self.t_max,
-            pseudospikes=None if self.readout == "potential" else Pseudospikes(2.0, self.t_max),
-            max_events=n * self.max_spikes + classes,
-        )
-
-    def network(self, model: Layers) -> EventNetwork:
-        """Network of both layers, hidden neurons first. The outputs receive all hidden spikes."""
-        (pixels, n), classes = model.hidden.shape, model.output.shape[1]
-        drive = jnp.zeros(n + classes).at[n:].set(2.0)
-        integrators = self.readout == "potential"
-        return EventNetwork(
-            Populations([(LIF(self.tau_mem, self.tau_syn), n), (self.output_neuron, classes)]),
-            jnp.zeros((n + classes + pixels, n + classes))
-            .at[:n, n:]
-            .set(model.output)
-            .at[n + classes :, :n]
-            .set(model.hidden),
-            outputs=range(n, n + classes),
-            t_max=self.t_max,
-            pseudospikes=None if integrators else Pseudospikes(drive, self.t_max),
-            max_events=_MAX_INPUTS[self.dataset] + (n + classes) * (self.max_spikes + 1),
-        )
+        events = _MAX_INPUTS[self.dataset] + (self.n_hidden + 10) * (self.max_spikes + 1)
+        return EventSequential([hidden, outputs]).as_network(events)
 
     def make_figures(self, data, result, test):
         from .. import plots  # matplotlib is slow to import, and training does not need it
@@ -284,12 +222,8 @@ def _events_and_potentials(net, in_times, times):
 
 
 def _weights(model):
-    return {"hidden": np.asarray(model.hidden.T), "output": np.asarray(model.output.T)}
-
-
-def _pieces(n: int, size: int) -> int:
-    """Number of equal pieces of `n` items: the largest divisor of `n` up to ceil(n / size)."""
-    return max(k for k in range(1, -(-n // size) + 1) if n % k == 0)
+    hidden, outputs = model.layers.layers
+    return {"hidden": np.asarray(hidden.weights.T), "output": np.asarray(outputs.weights.T)}
 
 
 def _normal(key, shape, mean, deviation):

@@ -24,7 +24,6 @@ def as_users_do():
 
 
 def small(**options):
-    """Task with two groups of hidden neurons."""
     return MNISTLatency(**{"n_hidden": 40, "dropout": 0.0, **options})
 
 
@@ -43,17 +42,16 @@ def shown(digits, n=5):
 # ------------------------------------------------------------------ digits by latencies
 
 
-@pytest.mark.parametrize("readout", ["potential", "ttfs"])
-def test_layers_are_one_network(readout, digits):
-    """Separate groups, parts and layers give the results and gradients of the single network."""
-    task = small(readout=readout)
+def test_layers_are_one_network(digits):
+    """The layers give the results and gradients of the single network of the figures."""
+    task = small()
     model = task.build(jax.random.key(1), (8, 8))
     batch = shown(digits)
 
     def whole(model):
         in_times = jax.vmap(lambda x: task.encode(model, x, jax.random.key(0)))(batch.images)
         net = task.network(model)
-        return net.maxima(in_times) if readout == "potential" else net.ttfs(in_times)
+        return net.maxima(in_times)
 
     def apart(model):
         return task.simulate(model, batch.images, batch.keys)
@@ -93,11 +91,13 @@ def test_silent_outputs_learn_from_pseudospikes(digits):
     """Outputs that no spike makes fire: the correct one gets a gradient."""
     task = small(readout="ttfs")
     model = task.build(jax.random.key(1), (8, 8))
-    model = eqx.tree_at(lambda m: m.output, model, jnp.full_like(model.output, 1e-3))
+    model = eqx.tree_at(
+        lambda m: m.layers[1].weights, model, replace_fn=lambda w: jnp.full_like(w, 1e-3)
+    )
     batch = shown(digits, 1)
     times = task.simulate(model, batch.images, batch.keys)
     assert np.all((times > task.t_max) & np.isfinite(times))
-    slope = eqx.filter_jit(eqx.filter_grad(task.loss))(model, batch).output
+    slope = eqx.filter_jit(eqx.filter_grad(task.loss))(model, batch).layers[1].weights
     label = int(batch.labels[0])
     others = np.delete(slope, label, axis=1)
     assert np.all(slope[:, label] <= 0) and np.any(slope[:, label] < 0)
