@@ -15,6 +15,7 @@ from ..flows import AbstractLaneFlow
 from ..neurons import AbstractNeuron
 from .backward import Learnt, transpose
 from .forward import Sweep, sweep
+from .groups import in_groups
 from .system import Arrivals, Layer, Setting
 
 
@@ -83,9 +84,14 @@ def _run(problem: _Problem, parameters: _Parameters, arrivals: Arrivals) -> Outc
 
 def _sweep(problem: _Problem, parameters: _Parameters, arrivals: Arrivals) -> Sweep:
     """Simulate a batch; the batch is the first axis of all results."""
-    swept = sweep(problem.setting, problem.build(parameters), arrivals)
-    rows, checkpoints = _swap((swept.rows, swept.checkpoints))
-    return swept._replace(rows=rows, checkpoints=checkpoints)
+    layer = problem.build(parameters)
+
+    def group(arrivals: Arrivals) -> tuple[Sweep, tuple]:
+        swept = sweep(problem.setting, layer, arrivals)
+        rows, checkpoints = _swap((swept.rows, swept.checkpoints))
+        return swept._replace(rows=rows, checkpoints=checkpoints), ()
+
+    return in_groups(group, arrivals.times, arrivals, problem.setting.n)[0]
 
 
 def _swap(tree: Any) -> Any:
@@ -119,29 +125,42 @@ def _differentiated(static: tuple[_Problem, tuple[bool, ...]], parameters, arriv
 
 def _transpose(static: tuple[_Problem, Static], parameters: _Parameters, batch: Any):
     """Cotangents of the parameters (summed over the batch) and of the arrival times."""
-    problem, (arrivals, swept, d_times) = static[0], batch
-    active, layer = static[1].tree, problem.build(parameters)
-    rows, checkpoints = _swap((swept.rows, swept.checkpoints))
-    swept = swept._replace(rows=rows, checkpoints=checkpoints)
-    size, n = d_times.shape[:2]
-
-    spread = jax.tree.map(
-        lambda x, on: jnp.broadcast_to(x, (size, n)) if on else x, parameters.neuron, active.neuron
-    )
-    learnt, fixed = eqx.partition(spread, active.neuron)
-    learnt = Learnt(learnt, eqx.combine(fixed, problem.static.tree[1]), None)
-    d = transpose(
-        problem.setting, layer, learnt, active.weights, problem.min_speed, arrivals, swept, d_times
-    )
+    problem, active = static[0], static[1].tree
+    n, layer = problem.setting.n, problem.build(parameters)
     zero = jax.tree.map(jnp.zeros_like, parameters)
-    neuron = jax.tree.map(
-        lambda x, on, g: _summed(g, x) if on else x,
-        zero.neuron,
-        active.neuron,
-        eqx.combine(d.learnt, zero.neuron),
-    )
-    weights = zero.weights if d.weights is None else d.weights[:-1]
-    return _Parameters(neuron, weights, zero.drive), d.times
+
+    def group(batch: Any) -> tuple[Array, _Parameters]:
+        arrivals, swept, d_times = batch
+        rows, checkpoints = _swap((swept.rows, swept.checkpoints))
+        swept = swept._replace(rows=rows, checkpoints=checkpoints)
+        spread = jax.tree.map(
+            lambda x, on: jnp.broadcast_to(x, (len(d_times), n)) if on else x,
+            parameters.neuron,
+            active.neuron,
+        )
+        learnt, fixed = eqx.partition(spread, active.neuron)
+        learnt = Learnt(learnt, eqx.combine(fixed, problem.static.tree[1]), None)
+        d = transpose(
+            problem.setting,
+            layer,
+            learnt,
+            active.weights,
+            problem.min_speed,
+            arrivals,
+            swept,
+            d_times,
+        )
+        neuron = jax.tree.map(
+            lambda x, on, g: _summed(g, x) if on else x,
+            zero.neuron,
+            active.neuron,
+            eqx.combine(d.learnt, zero.neuron),
+        )
+        weights = zero.weights if d.weights is None else d.weights[:-1]
+        return d.times, _Parameters(neuron, weights, zero.drive)
+
+    d_arrivals, d_parameters = in_groups(group, batch[0].times, batch, n)
+    return d_parameters, d_arrivals
 
 
 def _summed(cotangents: Float[Array, "batch n"], like: Array) -> Array:
