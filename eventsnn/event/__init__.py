@@ -1,7 +1,13 @@
 """Event mode: networks with exact spike times and exact gradients."""
 
 from .adjoint import AbstractAdjoint, Autodiff, EventProp
-from .architectures import feedforward, feedforward_mask, recurrent, recurrent_mask
+from .architectures import (
+    feedforward,
+    feedforward_mask,
+    feedforward_network,
+    recurrent,
+    recurrent_mask,
+)
 from .flows import (
     AbstractFlow,
     AbstractLaneFlow,
@@ -80,6 +86,7 @@ __all__ = [
     "Theta",
     "feedforward",
     "feedforward_mask",
+    "feedforward_network",
     "merge",
     "recurrent",
     "recurrent_mask",

@@ -2,8 +2,10 @@
 
 import itertools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import diffrax
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +14,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, PRNGKeyArray, Real
 from .. import checks
 from .adjoint import AbstractAdjoint
 from .flows import AbstractFlow
+from .layers import EventLinear, EventSequential
 from .network import EventNetwork
 from .neurons import AbstractNeuron
 from .pseudospikes import Pseudospikes
@@ -130,6 +133,83 @@ def feedforward(
     init: Initializer | Sequence[Initializer],
     key: PRNGKeyArray,
     t_max: float,
+    max_spikes: int | None = None,
+    truncate: bool = False,
+    delays: Real[ArrayLike, " sources *neurons"] | Sequence | None = None,
+    pseudospikes: Pseudospikes | None = None,
+    max_events: int | None = None,
+    max_steps: int | None = None,
+    solver: diffrax.AbstractSolver | AbstractFlow | None = None,
+    dt0: float | None = None,
+    stepsize_controller: diffrax.AbstractStepSizeController | None = None,
+    adjoint: AbstractAdjoint | None = None,
+) -> EventSequential:
+    """Feed-forward network with random weights: a sequence of [`eventsnn.EventLinear`][] layers.
+
+    [`feedforward_network`][] builds the same network, with the same random weights, in one event
+    loop.
+
+    **Arguments:**
+
+    - `neuron`: neuron model. Its parameters are scalars or have shape `(sum(sizes[1:]),)`.
+    - `sizes`: sizes of the layers, inputs first: `(inputs, layer, ..., outputs)`.
+    - `init`: initialiser of a layer's weights, called as `init(key, (from, to), dtype)`. Either
+        one for all layers, or one per layer.
+    - `key`: random key.
+    - `max_spikes`: number of spikes of each neuron that a layer returns. It must be given for two
+        or more layers of neurons.
+    - `delays`, `pseudospikes`: as for [`feedforward_network`][], for all neurons together.
+    - `t_max`, `truncate`, `max_events`, `max_steps`, `solver`, `dt0`, `stepsize_controller`,
+        `adjoint`: as for [`eventsnn.EventLinear`][], the same for all layers.
+
+    **Raises:** as [`feedforward_network`][] and [`eventsnn.EventLinear`][].
+    """
+    options: dict[str, Any] = {
+        "t_max": t_max,
+        "solver": solver,
+        "dt0": dt0,
+        "stepsize_controller": stepsize_controller,
+        "adjoint": adjoint,
+    }
+    together = {"delays": delays, "pseudospikes": pseudospikes}
+    whole = feedforward_network(neuron, sizes=sizes, init=init, key=key, **together, **options)
+    n, layers, start = whole.n_neurons, [], 0
+    source = slice(n, n + whole.n_inputs)
+    for size in _sizes(sizes)[1:]:
+        own = slice(start, start + size)
+        d, late = whole.delays, whole.pseudospikes
+        layer = EventLinear(
+            _part(neuron, own, n),
+            whole.weights[source, own],
+            max_spikes=max_spikes,
+            truncate=truncate,
+            delays=d if d is None else d[source] if d.ndim == 1 else d[source, own],
+            pseudospikes=_part(late, own, n),
+            max_events=max_events,
+            max_steps=max_steps,
+            **options,
+        )
+        layers.append(layer)
+        source, start = own, start + size
+    return EventSequential(layers)
+
+
+def _part(tree: Any, neurons: slice, n: int) -> Any:
+    """Parameters of some of `n` neurons."""
+
+    def one(x):
+        return x[neurons] if eqx.is_array(x) and x.shape == (n,) else x
+
+    return jax.tree.map(one, tree)
+
+
+def feedforward_network(
+    neuron: AbstractNeuron,
+    *,
+    sizes: Sequence[int],
+    init: Initializer | Sequence[Initializer],
+    key: PRNGKeyArray,
+    t_max: float,
     delays: Real[ArrayLike, " sources *neurons"] | Sequence | None = None,
     pseudospikes: Pseudospikes | None = None,
     max_events: int = 500,
@@ -141,7 +221,9 @@ def feedforward(
     adjoint: AbstractAdjoint | None = None,
     max_spikes: int | None = None,
 ) -> EventNetwork:
-    """Feed-forward network with random weights, see [`feedforward_mask`][].
+    """Feed-forward network with random weights in one event loop, see [`feedforward_mask`][].
+
+    [`eventsnn.feedforward`][] builds layers instead, which are faster.
 
     **Arguments:**
 

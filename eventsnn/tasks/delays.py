@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..constraints import constrain, unwrap
 from ..data.yin_yang import YinYangData
-from ..event import LIF, EventNetwork, feedforward, trainable
+from ..event import LIF, EventNetwork, feedforward_network, trainable
 from ..train import FitResult
 from .base import skip_nonfinite_updates
 from .epochs import snapshot_models
@@ -101,7 +101,7 @@ class Delays(PointsTask):
 
     def build(self, key: PRNGKeyArray) -> EventNetwork:
         key_weights, key_delays = jax.random.split(key)
-        net = feedforward(
+        net = feedforward_network(
             LIF(self.tau_mem, self.tau_syn),
             sizes=self.sizes,
             init=(normal(2.2, 0.8), normal(1.5, 0.8)),

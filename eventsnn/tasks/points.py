@@ -13,7 +13,7 @@ from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from ..data import images, yin_yang
 from ..data.yin_yang import Samples, YinYangData
-from ..event import EventNetwork, Pseudospikes
+from ..event import EventNetwork, EventSequential, Pseudospikes
 from ..event.architectures import Initializer
 from ..losses import ce_ttfs
 from ..train import FitResult
@@ -21,7 +21,9 @@ from .base import LazyFigures, TaskResult
 from .epochs import EpochTask, snapshot_models
 from .settings import option
 
-__all__ = ["PointsTask", "normal"]
+__all__ = ["Network", "PointsTask", "normal"]
+
+Network = EventNetwork | EventSequential
 
 # Points per side of the grid on which predictions are drawn.
 _GRID = 100
@@ -78,8 +80,12 @@ class PointsTask(EpochTask):
     }
 
     @abc.abstractmethod
-    def build(self, key: PRNGKeyArray) -> EventNetwork:
+    def build(self, key: PRNGKeyArray) -> Network:
         """Build the untrained network."""
+
+    def whole(self, net: Network) -> EventNetwork:
+        """Return the network as one event loop, to draw all its events."""
+        return net if isinstance(net, EventNetwork) else net.as_network(self.max_events)
 
     def defaults(self) -> Mapping[str, Any]:
         return {"epochs": 100, "test_batch_size": 250}
@@ -112,20 +118,19 @@ class PointsTask(EpochTask):
         return yin_yang.event_inputs(xy, t_max=self.input_t_max, bias_time=self.bias_time)
 
     def first_spikes(
-        self, net: EventNetwork, xy: Float[ArrayLike, "*batch 2"]
+        self, net: Network, xy: Float[ArrayLike, "*batch 2"]
     ) -> Float[Array, "*batch 3"]:
-        """First spike time of each output (ms). A time after `net.t_max` is a pseudospike."""
+        """First spike time of each output (ms). A time after `t_max` is a pseudospike."""
         return net.ttfs(self.event_inputs(xy), throw=False)
 
-    def spikes_until_t_max(self, net: EventNetwork, batch: Samples) -> Float[Array, "batch 3"]:
+    def spikes_until_t_max(self, net: Network, batch: Samples) -> Float[Array, "batch 3"]:
         """First spike times without pseudospikes: `inf` for an output silent until `t_max`."""
         times = self.first_spikes(net, batch.xy)
-        return jnp.where(times > net.t_max, jnp.inf, times)
+        return jnp.where(times > self.t_max, jnp.inf, times)
 
-    def loss(self, net: EventNetwork, batch: Samples) -> Float[Array, ""]:
+    def loss(self, net: Network, batch: Samples) -> Float[Array, ""]:
         """Cross entropy of the first spike times, plus a penalty for late spikes."""
-        late = net.pseudospikes
-        last = net.t_max + (0.0 if late is None else late.duration)
+        last = self.t_max + (self.drive_duration if self.drive else 0.0)
         return ce_ttfs(
             self.first_spikes(net, batch.xy),
             batch.labels,
@@ -150,16 +155,16 @@ class PointsTask(EpochTask):
             progress=progress,
         )
 
-    def predict(self, net: EventNetwork, xy: Float[np.ndarray, "n 2"]) -> np.ndarray:
+    def predict(self, net: Network, xy: Float[np.ndarray, "n 2"]) -> np.ndarray:
         """Predicted class of each point, -1 if no output fires until `t_max`."""
         found = []
         for (part,), valid in images.padded_batches([xy], batch_size=self.test_batch_size):
             times = np.asarray(_first_spikes(self, net, part))[valid]
-            silent = ~np.any(times <= net.t_max, axis=-1)
+            silent = ~np.any(times <= self.t_max, axis=-1)
             found.append(np.where(silent, -1, np.argmin(times, axis=-1)))
         return np.concatenate(found)
 
-    def accuracy(self, net: EventNetwork, samples: Samples) -> float:
+    def accuracy(self, net: Network, samples: Samples) -> float:
         """Fraction of points whose correct output fires first, by `t_max` at the latest."""
         return float(np.mean(self.predict(net, np.asarray(samples.xy)) == samples.labels))
 
@@ -192,7 +197,8 @@ class PointsTask(EpochTask):
         inside = np.asarray(yin_yang.classify(grid)) >= 0
         plane = np.full(inside.shape, np.nan)
         plane[inside] = self.predict(net, grid[inside])
-        events = _simulate(net, self.event_inputs(xy[0]))
+        whole = self.whole(net)
+        events = _simulate(whole, self.event_inputs(xy[0]))
         epochs = result.snapshot_steps / self.n_steps(self.n_train)[1]
         return {
             "regions": figures.regions(
@@ -208,10 +214,10 @@ class PointsTask(EpochTask):
             "raster": figures.raster(
                 events.times,
                 events.sources,
-                n_neurons=net.n_neurons,
+                n_neurons=whole.n_neurons,
                 n_inputs=_N_INPUTS,
-                outputs=net.outputs,
-                t_max=net.t_max,
+                outputs=whole.outputs,
+                t_max=self.t_max,
                 title=f"the first test point, {yin_yang.CLASSES[labels[0]]}",
             ),
         }

@@ -8,7 +8,7 @@ import jax
 import optax
 from jaxtyping import PRNGKeyArray
 
-from ..event import LIF, QIF, EventNetwork, feedforward, trainable
+from ..event import LIF, QIF, EventSequential, feedforward, trainable
 from .base import skip_nonfinite_updates
 from .points import PointsTask, normal
 from .settings import option
@@ -82,10 +82,12 @@ class YinYang(PointsTask):
         choices=_SETTINGS,
     )
 
+    max_spikes: int = option(10, "maximum number of spikes per hidden neuron")
+
     def defaults(self) -> Mapping[str, Any]:
         return {**super().defaults(), **_SETTINGS[self.neuron]}
 
-    def build(self, key: PRNGKeyArray) -> EventNetwork:
+    def build(self, key: PRNGKeyArray) -> EventSequential:
         constants = self.tau_mem, self.tau_syn
         if self.neuron == "lif":
             neuron, init = LIF(*constants), (normal(1.5, 0.78), normal(0.93, 0.1))
@@ -100,12 +102,11 @@ class YinYang(PointsTask):
             init=init,
             key=key,
             t_max=self.t_max,
+            max_spikes=self.max_spikes,
             pseudospikes=self.pseudospikes(),
-            max_events=self.max_events,
-            max_steps=self.max_steps,
         )
 
-    def trainable(self, net: EventNetwork) -> EventNetwork:
+    def trainable(self, net: EventSequential) -> EventSequential:
         """Filter of the trained parameters: the weights, and the biases of QIF neurons."""
         return trainable(net, "weights", *(["bias"] if self.neuron == "qif" else []))
 

@@ -11,8 +11,10 @@ from ... import checks
 from ..flows import PopulationsFlow
 from ..network import EventNetwork
 from ..neurons import Populations
+from ..pseudospikes import Pseudospikes
 from ..solution import Solution
 from .base import AbstractLayer, InTimes
+from .dense import Dense
 from .linear import EventLinear
 
 
@@ -129,7 +131,8 @@ class EventSequential(eqx.Module):
             spikes.
 
         **Raises:** `ValueError` for layers that are not all [`eventsnn.EventLinear`][] layers with
-        the same `t_max`, without pseudospikes, and with one receptor, or for `max_events` < 1.
+        one receptor, the same `t_max` and the same duration of pseudospikes, or for
+        `max_events` < 1.
         """
         return _merged(self.layers, max_events)
 
@@ -150,13 +153,12 @@ def _call(layer: Callable[..., Any], in_times: Any, throw: bool) -> Any:
 
 def _merged(layers: tuple[Any, ...], max_events: int) -> EventNetwork:
     """Return the network of fully connected layers."""
-    t_max = getattr(layers[0], "t_max", None)
     for i, layer in enumerate(layers):
-        simple = isinstance(layer, EventLinear) and layer.pseudospikes is None
-        if not simple or layer.neuron.receptors > 1 or layer.t_max != t_max:
+        simple = isinstance(layer, EventLinear) and layer.neuron.receptors == 1
+        if not simple or _times(layer) != _times(layers[0]):
             raise ValueError(
-                f"layers[{i}] must be an EventLinear with one receptor, without pseudospikes and "
-                f"with t_max = {t_max}, got {checks.short_repr(layer)}."
+                f"layers[{i}] must be an EventLinear with one receptor, and t_max and the duration "
+                f"of pseudospikes must be those of layers[0], got {checks.short_repr(layer)}."
             )
     parts = [layer._dense() for layer in layers]
     sizes = [part.n for part in parts]
@@ -186,8 +188,23 @@ def _merged(layers: tuple[Any, ...], max_events: int) -> EventNetwork:
         outputs=range(n - sizes[-1], n),
         t_max=layers[0].t_max,
         delays=delays if delayed else None,
+        pseudospikes=_pseudospikes(parts),
         max_events=max_events,
         queue_capacity=max_events,
         solver=PopulationsFlow(tuple(part.flow for part in parts)),
         adjoint=layers[0].adjoint,
     )
+
+
+def _times(layer: EventLinear) -> tuple[float, float | None]:
+    """Time limit, and duration of the pseudospikes."""
+    return layer.t_max, None if layer.pseudospikes is None else layer.pseudospikes.duration
+
+
+def _pseudospikes(parts: list[Dense]) -> Pseudospikes | None:
+    """Pseudospikes of all layers."""
+    found = [(p.pseudospikes, p.n) for p in parts if p.pseudospikes is not None]
+    if not found:
+        return None
+    drive = jnp.concatenate([jnp.broadcast_to(one.drive, (n,)) for one, n in found])
+    return Pseudospikes(drive, found[0][0].duration)
