@@ -69,7 +69,8 @@ class EventPool2d(eqx.Module):
             return jnp.min(x, axis=-1, keepdims=True)
         missing = max(self.max_spikes - x.shape[-1], 0)
         x = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, missing)], constant_values=jnp.inf)
-        return jnp.sort(x, axis=-1)[..., : self.max_spikes]
+        invalid = jnp.any(jnp.isnan(x), axis=-1, keepdims=True)  # sorted after inf
+        return jnp.where(invalid, jnp.nan, jnp.sort(x, axis=-1)[..., : self.max_spikes])
 
 
 class EventFlatten(eqx.Module):
@@ -84,7 +85,7 @@ class EventFlatten(eqx.Module):
 
         **Raises:** `ValueError` for fewer than four axes.
         """
-        x = checks.image_of_trains(in_times, (1, 1), (0, 0))
+        x = checks.image_of_trains(in_times)
         return x.reshape(*x.shape[:-4], -1, x.shape[-1])
 
 
