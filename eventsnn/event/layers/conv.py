@@ -7,6 +7,7 @@ import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, ArrayLike, Bool, Float, Real
 
 from ... import checks
@@ -132,7 +133,7 @@ class EventConv2d(AbstractLayer):
         size = self.kernel.shape[2], self.kernel.shape[3]
         x = checks.image_of_trains(in_times, size, self.padding, self.kernel.shape[1], throw)
         x = windows(x.astype(self.kernel.dtype), size, self.stride, self.padding)
-        return x.reshape(*x.shape[:-4], -1, x.shape[-1])
+        return lax.collapse(x, -4, -1)
 
     def _arranged(self, out: Any, trailing: int) -> Any:
         return jnp.moveaxis(out, -1 - trailing, -3 - trailing)

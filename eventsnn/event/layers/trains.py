@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import equinox as eqx
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, ArrayLike, Float, Real
 
 from ... import checks
@@ -62,7 +63,7 @@ class EventPool2d(eqx.Module):
         """
         x = checks.image_of_trains(in_times, self.size, self.padding)
         x = jnp.moveaxis(windows(x, self.size, self.stride, self.padding), -4, -6)
-        x = x.reshape(*x.shape[:-3], -1)
+        x = lax.collapse(x, -3)
         if self.max_spikes is None:
             return x
         if self.max_spikes == 1:
@@ -86,7 +87,7 @@ class EventFlatten(eqx.Module):
         **Raises:** `ValueError` for fewer than four axes.
         """
         x = checks.image_of_trains(in_times)
-        return x.reshape(*x.shape[:-4], -1, x.shape[-1])
+        return lax.collapse(x, -4, -1)
 
 
 def merge(trains: Sequence[Real[ArrayLike, "*channels _"]]) -> Float[Array, "*channels spikes"]:
