@@ -107,10 +107,10 @@ def output_indices(value: Any, n: int) -> tuple[int, ...]:
     return out
 
 
-def input_times(value: Any, n_inputs: int, dtype) -> Array:
+def input_times(value: Any, n_inputs: int, dtype, throw: bool = True) -> Array:
     """Convert input spike times of shape `(..., n_inputs, k)` to a dtype.
 
-    Raise for NaN and negative times. `inf` is padding.
+    Raise for NaN and negative times, unless `throw` is false. `inf` is padding.
     """
     x = numbers("in_times", value)
     if x.ndim < 2 or x.shape[-2] != n_inputs:
@@ -118,7 +118,8 @@ def input_times(value: Any, n_inputs: int, dtype) -> Array:
             f"in_times must have shape (..., {n_inputs}, k), one row per input channel, "
             f"got shape {x.shape}."
         )
-    check_elements("in_times", x, lambda v: v >= 0, ">= 0 (inf: no spike) and not NaN")
+    if throw:
+        check_elements("in_times", x, lambda v: v >= 0, ">= 0 (inf: no spike) and not NaN")
     return jnp.asarray(x, dtype)
 
 
@@ -146,12 +147,16 @@ def kernel(name: str, value: Any) -> Any:
 
 
 def image_of_trains(
-    value: Any, window: tuple[int, int], padding: tuple[int, int], channels: int | None = None
+    value: Any,
+    window: tuple[int, int] = (1, 1),
+    padding: tuple[int, int] = (0, 0),
+    channels: int | None = None,
+    throw: bool = False,
 ) -> Array:
     """Convert spike times of shape `(..., c, h, w, k)` to an array.
 
-    Raise for NaN and negative times, another number of channels, or an image that is smaller than
-    the window after padding. `inf` is padding of the trains.
+    Raise for another number of channels, or an image that is smaller than the window after padding
+    and, with `throw`, for NaN and negative times. `inf` is padding of the trains.
     """
     x = numbers("in_times", value)
     c = "c" if channels is None else channels
@@ -163,5 +168,6 @@ def image_of_trains(
             f"in_times must have shape (..., {c}, h, w, k) with an image, after padding, of at "
             f"least {window[0]} x {window[1]}, got shape {x.shape} with a padding of {padding}."
         )
-    check_elements("in_times", x, lambda v: v >= 0, ">= 0 (inf: no spike) and not NaN")
+    if throw:
+        check_elements("in_times", x, lambda v: v >= 0, ">= 0 (inf: no spike) and not NaN")
     return jnp.asarray(as_floating(x))

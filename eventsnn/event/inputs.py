@@ -20,7 +20,7 @@ def external_events(
     """
     n_in, k = in_times.shape
     observed = observation_source(plan.n_sources)
-    in_times = _without_subnormals(in_times)
+    in_times = without_subnormals(in_times)
     if plan.t_end > plan.t_max:
         in_times = jnp.where(in_times <= plan.t_max, in_times, jnp.inf)
     inputs, parts, sources = in_times.reshape(-1), [], []
@@ -48,7 +48,7 @@ def with_inputs(
     n: int,
 ) -> tuple[Float[Array, "*batch all"], Int[Array, "*batch all"]]:
     """Merge the input spikes up to `until` into the events of `n` neurons, sorted by time."""
-    in_times = _without_subnormals(jnp.asarray(in_times, times.dtype))
+    in_times = without_subnormals(jnp.asarray(in_times, times.dtype))
     *batch, n_in, k = in_times.shape
     channels = jnp.repeat(jnp.arange(n_in, dtype=sources.dtype) + n, k)
     sent = in_times.reshape(*batch, n_in * k)
@@ -62,7 +62,7 @@ def with_inputs(
     return times, jnp.take_along_axis(sources, order, axis=-1)
 
 
-def _without_subnormals(times: Array) -> Array:
+def without_subnormals(times: Array) -> Array:
     """Replace subnormal times by 0. XLA computes with 0 in their place, but sorts them after 0."""
     subnormal = jnp.abs(times) < jnp.finfo(times.dtype).tiny
     return times - jax.lax.stop_gradient(jnp.where(subnormal, times, 0.0))

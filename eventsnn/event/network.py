@@ -174,7 +174,7 @@ class EventNetwork(eqx.Module):
         checks.flag("throw", throw)
         if self.max_spikes is None:
             raise ValueError("max_spikes must be given to a network that is called, got None.")
-        in_times = checks.input_times(in_times, self.n_inputs, self.weights.dtype)
+        in_times = checks.input_times(in_times, self.n_inputs, self.weights.dtype, throw)
         more = self.max_spikes + 1
         times, counts, status, _ = recorded_spikes(self, in_times, more, more)
         over = is_success(status) & jnp.any(counts > self.max_spikes, axis=-1)
@@ -331,7 +331,7 @@ class EventNetwork(eqx.Module):
 
     def _simulate(self, in_times, times, throw, stop_after=None, reading=None) -> Record:
         checks.flag("throw", throw)
-        in_times = checks.input_times(in_times, self.n_inputs, self.weights.dtype)
+        in_times = checks.input_times(in_times, self.n_inputs, self.weights.dtype, throw)
         # Pseudospikes apply only to `ttfs` and `spikes`.
         pseudospikes = None if stop_after is None else self.pseudospikes
         if times is not None:

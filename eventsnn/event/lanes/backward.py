@@ -97,7 +97,7 @@ def transpose(
     d_times = jnp.where(spikes.row >= 0, d_times, 0.0)
     zero = layer.neuron.init_state(n)
     zero = jax.tree.map(lambda x: jnp.zeros((batch, n), x.dtype), zero)
-    left = jnp.sum((spikes.row >= 0).astype(jnp.int32), axis=2)
+    left = jnp.sum(spikes.row >= 0, axis=2, dtype=jnp.int32)
     carry = _Carry(
         row=jnp.max(swept.steps) - 1,
         state=zero,

@@ -28,7 +28,7 @@ def marked(
     The indices of lanes that are not found are valid indices, too.
     """
     count = lax.population_count(words).astype(jnp.int32)
-    ends = jnp.cumsum(count)
+    ends = jnp.cumsum(count, dtype=jnp.int32)
     starts = ends - count - first
     rank = jnp.arange(size, dtype=jnp.int32)
     # The word of each rank: mark the first rank of every word, and fill up from there.
@@ -42,7 +42,7 @@ def marked(
 
 def total(words: UInt32[Array, " words"]) -> Int[Array, ""]:
     """Number of marked lanes."""
-    return jnp.sum(lax.population_count(words).astype(jnp.int32))
+    return jnp.sum(lax.population_count(words), dtype=jnp.int32)
 
 
 def _position(word: UInt32[Array, " size"], rank: Int[Array, " size"]) -> Int[Array, " size"]:

@@ -128,7 +128,7 @@ def _start(setting: Setting, layer: Layer, arrivals: Arrivals) -> tuple[_State, 
     )
     proposal = _propose(setting, layer, arrivals, state)
     # A lane at or above its threshold at time 0 fires there.
-    due = neuron.threshold_gap(neurons) <= 0
+    due = (neuron.threshold_gap(neurons) <= 0) & state.running[:, None]
     return state, proposal._replace(may=proposal.may | due)
 
 

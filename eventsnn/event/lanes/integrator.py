@@ -2,7 +2,7 @@ r"""Readouts of leaky integrators: superpositions of the responses to the input 
 
 A leaky integrator is linear and never fires. Its membrane potential is
 
-$$V(t) = b + (V_0 - b)\, e^{-t/\tau_m} + \sum_{t_k < t} w_k\, k(t - t_k)$$
+$$V(t) = b + (V_0 - b)\, e^{-t/\tau_m} + \sum_{t_k \le t} w_k\, k(t - t_k)$$
 
 with the synaptic kernel $k$ of `flows.membrane`. The potential at given times and its integral are
 therefore sums over the input spikes, without a loop over events.
@@ -58,8 +58,9 @@ def rest(neuron: LeakyIntegrator, time: Array) -> Array:
 
 
 def response(neuron: LeakyIntegrator, t: Array) -> Array:
-    """Response to a spike of weight 1 at time 0."""
-    return jnp.where(t > 0, membrane.kernel(neuron, jnp.where(t > 0, t, 0.0)), 0.0)
+    """Response to a spike of weight 1 at time 0. At time 0, the spike has arrived."""
+    arrived = t >= 0
+    return jnp.where(arrived, membrane.kernel(neuron, jnp.where(arrived, t, 0.0)), 0.0)
 
 
 def _sum(

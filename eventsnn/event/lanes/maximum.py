@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from ..engine.batching import BatchNative, reverse_only
 from ..engine.solve import Static
@@ -72,8 +72,14 @@ class _Top(NamedTuple):
     slope: Float[Array, "batch n"]
 
     def or_better(self, other: "_Top") -> "_Top":
-        """Return the larger maximum of each neuron."""
-        better = other.value > self.value
+        """Return the larger maximum of each neuron, and this one if they are equal."""
+        return self._or(other, other.value > self.value)
+
+    def or_as_good(self, other: "_Top") -> "_Top":
+        """Return the larger maximum of each neuron, and the other one if they are equal."""
+        return self._or(other, other.value >= self.value)
+
+    def _or(self, other: "_Top", better: Bool[Array, "batch n"]) -> "_Top":
         return jax.tree.map(lambda x, y: jnp.where(better, y, x), self, other)
 
 
@@ -101,7 +107,8 @@ def _find(problem: _Problem, shared: PyTree, arrivals: Arrivals) -> _Top:
         arrived = sweep.arrived + 1
         # After the last arrival of a sample, its segments have length 0.
         value = jnp.where((arrived <= number)[:, None], end.v, -jnp.inf)
-        top = top.or_better(_top(value, time, arrived, neuron.vector_field(state).v))
+        # Of input spikes at the same time, the last one determines the slope after the maximum.
+        top = top.or_as_good(_top(value, time, arrived, neuron.vector_field(state).v))
         return _Sweep(arrived, time, state, top)
 
     state = jax.tree.map(lambda x: jnp.broadcast_to(x, shape), neuron.init_state(shape[1]))
@@ -117,7 +124,7 @@ def _find(problem: _Problem, shared: PyTree, arrivals: Arrivals) -> _Top:
 
 def _number(arrivals: Arrivals, t_max: float) -> Int[Array, " batch"]:
     """Number of arrivals of each sample until `t_max`."""
-    return jnp.sum((arrivals.times < t_max).astype(jnp.int32), axis=1)
+    return jnp.sum(arrivals.times < t_max, axis=1, dtype=jnp.int32)
 
 
 def _top(value: Array, time: Array, arrived: Array, slope: Array) -> _Top:
@@ -186,7 +193,8 @@ def _superposed(problem: _Problem, shared: PyTree, arrivals: Arrivals) -> Float[
         at = arrivals.times[jnp.maximum(top.arrived - 1, 0)]
         moves = (top.arrived > 0) & (top.time == lax.stop_gradient(at))
         time = jnp.where(moves, at, top.time)
-        since = time[:, None] - arrivals.times
+        arrived = jnp.arange(len(arrivals.times), dtype=jnp.int32) < top.arrived[:, None]
+        since = jnp.where(arrived, time[:, None] - arrivals.times, -jnp.inf)
         one = jax.tree.map(lambda x: x[:, None] if eqx.is_array(x) and x.ndim else x, neuron)
         responses = response(one, since) * weights[arrivals.channels].T
         return rest(neuron, time) + jnp.sum(responses, axis=1)

@@ -9,6 +9,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from ..flows.base import AbstractLaneFlow
+from ..inputs import without_subnormals
 from ..neurons import AbstractNeuron
 from ..neurons.base import State, drivable
 from ..solution import CODE, RUNNING
@@ -49,10 +50,12 @@ class Arrivals(NamedTuple):
 
 
 def arrivals_of(in_times: Float[Array, "inputs k"]) -> Arrivals:
-    """Sort the input spikes of one sample."""
-    times = in_times.reshape(-1)
+    """Sort the input spikes of one sample. There is at least one time, which may be inf."""
+    if in_times.shape[1] == 0:
+        in_times = jnp.full((len(in_times), 1), jnp.inf, in_times.dtype)
+    times = without_subnormals(in_times.reshape(-1))
     order = increasing(lax.stop_gradient(times))
-    return Arrivals(times[order], order // max(in_times.shape[1], 1))
+    return Arrivals(times[order], order // in_times.shape[1])
 
 
 def initial_status(

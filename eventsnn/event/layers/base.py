@@ -55,8 +55,11 @@ class AbstractLayer(eqx.Module):
         """Fully connected layer that is applied to `_receptive`."""
 
     @abc.abstractmethod
-    def _receptive(self, in_times: InTimes) -> Float[Array, "*batch inputs k"]:
-        """Check the input spikes, and gather those that each group of neurons receives."""
+    def _receptive(self, in_times: InTimes, throw: bool) -> Float[Array, "*batch inputs k"]:
+        """Check the input spikes, and gather those that each group of neurons receives.
+
+        Their values are checked with `throw` only.
+        """
 
     @abc.abstractmethod
     def _arranged(self, out: Any, trailing: int) -> Any:
@@ -112,7 +115,7 @@ class AbstractLayer(eqx.Module):
         failed sample are -1. Integers have no gradient.
         """
         checks.flag("throw", throw)
-        return self._arranged(self._dense().counts(self._receptive(in_times), throw), 0)
+        return self._arranged(self._dense().counts(self._receptive(in_times, throw), throw), 0)
 
     @on_any_mesh
     def potentials_at(
@@ -138,7 +141,9 @@ class AbstractLayer(eqx.Module):
         checks.flag("throw", throw)
         dense = self._dense()
         times = checks.observation_times(times, dense.limits.t_max, dense.weights.dtype)
-        return self._arranged(dense.potentials_at(self._receptive(in_times), times, throw), 1)
+        return self._arranged(
+            dense.potentials_at(self._receptive(in_times, throw), times, throw), 1
+        )
 
     @on_any_mesh
     def integrals(self, in_times: InTimes, *, throw: bool = True) -> Float[Array, "*batch_neurons"]:
@@ -148,7 +153,7 @@ class AbstractLayer(eqx.Module):
         errors are as for a call of the layer.
         """
         checks.flag("throw", throw)
-        return self._arranged(self._dense().integrals(self._receptive(in_times), throw), 0)
+        return self._arranged(self._dense().integrals(self._receptive(in_times, throw), throw), 0)
 
     @on_any_mesh
     def maxima(self, in_times: InTimes, *, throw: bool = True) -> Float[Array, "*batch_neurons"]:
@@ -158,7 +163,7 @@ class AbstractLayer(eqx.Module):
         are as for a call of the layer.
         """
         checks.flag("throw", throw)
-        return self._arranged(self._dense().maxima(self._receptive(in_times), throw), 0)
+        return self._arranged(self._dense().maxima(self._receptive(in_times, throw), throw), 0)
 
     @on_any_mesh
     def simulate(self, in_times: InTimes, *, throw: bool = True) -> Solution:
@@ -171,11 +176,11 @@ class AbstractLayer(eqx.Module):
         the status of the solution reports how each sample ended.
         """
         checks.flag("throw", throw)
-        received, count = self._receptive(in_times), self.max_spikes or 0
+        received, count = self._receptive(in_times, throw), self.max_spikes or 0
         out = self._dense().outcome(received, count, self.truncate)
         spikes, batch = self._arranged(out.times, 1), out.status.shape
         inputs = jnp.asarray(in_times, spikes.dtype)
-        spikes, inputs = (x.reshape(*batch, -1, x.shape[-1]) for x in (spikes, inputs))
+        spikes, inputs = (lax.collapse(x, -1 - self.axes, -1) for x in (spikes, inputs))
         n = spikes.shape[-2]
         times = spikes.reshape(*batch, n * count)
         sources = jnp.arange(n * count, dtype=jnp.int32) // max(count, 1)
@@ -192,7 +197,7 @@ class AbstractLayer(eqx.Module):
 
     def _spikes(self, in_times: InTimes, max_spikes: int, truncate: bool, throw: bool) -> Array:
         checks.flag("throw", throw)
-        times = self._dense().trains(self._receptive(in_times), max_spikes, truncate, throw)
+        times = self._dense().trains(self._receptive(in_times, throw), max_spikes, truncate, throw)
         return self._arranged(times, 1)
 
 

@@ -7,6 +7,7 @@ import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, ArrayLike, Bool, Float, Real
 
 from ... import checks
@@ -14,7 +15,7 @@ from ...constraints import unwrap
 from ..adjoint import AbstractAdjoint
 from ..flows import AbstractFlow
 from ..neurons import AbstractNeuron
-from .base import AbstractLayer, dense
+from .base import AbstractLayer, InTimes, dense
 from .dense import Dense
 from .linear import EventLinear
 from .windows import windows
@@ -126,11 +127,13 @@ class EventConv2d(AbstractLayer):
         )
         return dense(self, kernel, mask, delays, positions=2)
 
-    def _receptive(self, in_times) -> Float[Array, "*batch rows columns inputs k"]:
+    def _receptive(
+        self, in_times: InTimes, throw: bool
+    ) -> Float[Array, "*batch rows columns inputs k"]:
         size = self.kernel.shape[2], self.kernel.shape[3]
-        x = checks.image_of_trains(in_times, size, self.padding, self.kernel.shape[1])
+        x = checks.image_of_trains(in_times, size, self.padding, self.kernel.shape[1], throw)
         x = windows(x.astype(self.kernel.dtype), size, self.stride, self.padding)
-        return x.reshape(*x.shape[:-4], -1, x.shape[-1])
+        return lax.collapse(x, -4, -1)
 
     def _arranged(self, out: Any, trailing: int) -> Any:
         return jnp.moveaxis(out, -1 - trailing, -3 - trailing)

@@ -18,6 +18,11 @@ from ..neurons import AbstractNeuron, LeakyIntegrator
 from ..pseudospikes import Pseudospikes
 from ..solution import CODE, RUNNING, complete_or, raise_if_failed
 
+#: Default limit of the number of spikes of a neuron that are counted.
+MOST_COUNTED = 100_000
+#: Default limit of the number of spikes in the event loop, if it is not known.
+MOST_SPIKES = 500
+
 
 class Limits(NamedTuple):
     """Limits of a layer, see [`eventsnn.EventLinear`][]."""
@@ -60,14 +65,14 @@ class Dense(NamedTuple):
     def counts(self, in_times: Array, throw: bool) -> Int[Array, "*batch n"]:
         """Number of spikes of each neuron until `t_max`."""
         out = self._simulate(in_times, 1, None)
-        status = self._per_sample(out.status)
+        status = self._status(out.status)
         counts = raise_if_failed(out.counts, status) if throw else out.counts
         return complete_or(self._spread(status, out.status), counts, -1)
 
     def outcome(self, in_times: Array, max_spikes: int, truncate: bool) -> lanes.Outcome:
         """Spike times as `trains`, with the status and the number of steps of each sample."""
         out = self._simulate(in_times, max_spikes, max_spikes if truncate else max_spikes + 1)
-        status = self._per_sample(self._limited(out, max_spikes, truncate))
+        status = self._status(self._limited(out, max_spikes, truncate))
         return out._replace(status=status, steps=self._per_sample(out.steps))
 
     def potentials_at(self, in_times: Array, times: Array, throw: bool) -> Array:
@@ -132,7 +137,7 @@ class Dense(NamedTuple):
         """Return the first `count` spikes; a neuron may stop after `most` spikes."""
         if isinstance(self.flow, AbstractLaneFlow) and self._in_lanes:
             return self._sweep(self.flow, in_times, count, most)
-        net = self._network(in_times)
+        net = self._network(in_times, most, truncated=most == count)
         many = count if most is None else most
         times, counts, status, steps = recorded_spikes(net, self._sent(in_times), many, most)
         return lanes.Outcome(times[..., :count], counts, status, steps)
@@ -148,6 +153,9 @@ class Dense(NamedTuple):
     ) -> lanes.Outcome:
         limits, sent = self.limits, self._sent(in_times)
         pseudospikes = None if most is None else self.pseudospikes
+        if pseudospikes is not None:
+            sent = jnp.where(sent <= limits.t_max, sent, jnp.inf)
+        limit = (limits.max_events or MOST_COUNTED) if most is None else None
         n_in, k = sent.shape[-2:]
         arrived = n_in * k + 2
         rows = arrived + (arrived + limits.extra_steps if limits.extra_steps else 0)
@@ -156,7 +164,7 @@ class Dense(NamedTuple):
             n_in=n_in,
             t_max=limits.t_max,
             max_spikes=count,
-            most=most,
+            most=most if limit is None else limit + 1,
             max_rows=rows if limits.max_steps is None else limits.max_steps + arrived,
             t_end=limits.t_max + (0.0 if pseudospikes is None else pseudospikes.duration),
         )
@@ -169,7 +177,11 @@ class Dense(NamedTuple):
                 setting, flow, self.neuron, self._synapses, drive, min_speed, arrivals
             )
 
-        return _over_batch(one, sent)
+        out = _over_batch(one, sent)
+        if limit is None:
+            return out
+        endless = jnp.any(out.counts > limit, axis=-1)
+        return out._replace(status=jnp.where(endless, CODE["max_events"], out.status))
 
     def _limited(self, out: lanes.Outcome, max_spikes: int, truncate: bool) -> Array:
         """Status codes; a neuron must not fire more than `max_spikes` times, unless truncated."""
@@ -180,12 +192,19 @@ class Dense(NamedTuple):
             more = more | (out.status == CODE["max_events"])
         return jnp.where(more, CODE["max_spikes"], out.status)
 
-    def _network(self, in_times: Array) -> EventNetwork:
-        """Return the network for the input spikes returned by `_sent`."""
+    def _network(
+        self, in_times: Array, most: int | None = None, truncated: bool = True
+    ) -> EventNetwork:
+        """Return the network for the input spikes returned by `_sent`.
+
+        `most` is the number of spikes of each neuron that are needed, None for all until `t_max`.
+        If the simulation is not `truncated`, a sample in which a neuron fires more often fails.
+        """
         delays = self.delays
         axonal = delays is not None and delays.ndim == 1
         layer = self._replace(delays=None) if axonal else self
-        spikes = self.n * ((self.limits.max_spikes or 0) + 1)
+        spikes = self.n * ((self.limits.max_spikes if most is None else most) or 0)
+        spikes = max(spikes, MOST_SPIKES) if most is None or truncated else spikes
         events = in_times.shape[-2] * in_times.shape[-1] + spikes
         return layer.network(self.limits.max_events or events)
 
@@ -193,7 +212,8 @@ class Dense(NamedTuple):
         """Input spikes after axonal delays."""
         if self.delays is None or self.delays.ndim > 1:
             return in_times
-        return in_times + self.delays[:, None]
+        delays = jnp.where(self.delays >= 0, self.delays, jnp.nan)
+        return in_times + delays[:, None]
 
     @property
     def _is_superposition(self) -> bool:
@@ -215,7 +235,7 @@ class Dense(NamedTuple):
         out = _over_batch(one, sent)
 
         def status(x, out):
-            code = lanes.initial_status(self.neuron, self.weights, x.reshape(1, -1))[0]
+            code = lanes.initial_status(self.neuron, self._synapses, x.reshape(1, -1))[0]
             code = jnp.where(code == RUNNING, CODE["completed"], code)
             finite = jnp.all(jnp.isfinite(out)) | (code != CODE["completed"])
             return jnp.where(finite, code, CODE["not_finite"])
@@ -227,12 +247,19 @@ class Dense(NamedTuple):
 
     def _checked(self, out: Array, codes: Int[Array, " *batch"], throw: bool) -> Array:
         """Set the outputs of failed samples to NaN, or raise an error."""
-        status = self._per_sample(codes)
+        status = self._status(codes)
         out = raise_if_failed(out, status) if throw else out
         return complete_or(self._spread(status, codes), out, jnp.nan)
 
+    def _status(self, codes: Int[Array, " *batch"]) -> Int[Array, " *samples"]:
+        """Status code of each sample, from those of its positions."""
+        status = self._per_sample(codes)
+        if self.delays is None:
+            return status
+        return jnp.where(jnp.all(self.delays >= 0), status, CODE["invalid_parameters"])
+
     def _per_sample(self, codes: Int[Array, " *batch"]) -> Int[Array, " *samples"]:
-        """Largest value over the positions of each sample; for status codes, a failure if any."""
+        """Largest value over the positions of each sample; of status codes, a failure if any."""
         axes = tuple(range(-self.positions, 0))
         return jnp.max(codes, axis=axes) if axes else codes
 

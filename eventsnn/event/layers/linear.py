@@ -145,8 +145,8 @@ class EventLinear(AbstractLayer):
     def _dense(self) -> Dense:
         return dense(self, self.weights, self.mask, self.delays, self.pseudospikes)
 
-    def _receptive(self, in_times: InTimes) -> Float[Array, "*batch inputs k"]:
-        return checks.input_times(in_times, self.n_inputs, self.weights.dtype)
+    def _receptive(self, in_times: InTimes, throw: bool) -> Float[Array, "*batch inputs k"]:
+        return checks.input_times(in_times, self.n_inputs, self.weights.dtype, throw)
 
     def _arranged(self, out: Any, trailing: int) -> Any:
         return out

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import equinox as eqx
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, ArrayLike, Float, Real
 
 from ... import checks
@@ -62,14 +63,15 @@ class EventPool2d(eqx.Module):
         """
         x = checks.image_of_trains(in_times, self.size, self.padding)
         x = jnp.moveaxis(windows(x, self.size, self.stride, self.padding), -4, -6)
-        x = x.reshape(*x.shape[:-3], -1)
+        x = lax.collapse(x, -3)
         if self.max_spikes is None:
             return x
         if self.max_spikes == 1:
             return jnp.min(x, axis=-1, keepdims=True)
         missing = max(self.max_spikes - x.shape[-1], 0)
         x = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, missing)], constant_values=jnp.inf)
-        return jnp.sort(x, axis=-1)[..., : self.max_spikes]
+        invalid = jnp.any(jnp.isnan(x), axis=-1, keepdims=True)  # sorted after inf
+        return jnp.where(invalid, jnp.nan, jnp.sort(x, axis=-1)[..., : self.max_spikes])
 
 
 class EventFlatten(eqx.Module):
@@ -84,8 +86,8 @@ class EventFlatten(eqx.Module):
 
         **Raises:** `ValueError` for fewer than four axes.
         """
-        x = checks.image_of_trains(in_times, (1, 1), (0, 0))
-        return x.reshape(*x.shape[:-4], -1, x.shape[-1])
+        x = checks.image_of_trains(in_times)
+        return lax.collapse(x, -4, -1)
 
 
 def merge(trains: Sequence[Real[ArrayLike, "*channels _"]]) -> Float[Array, "*channels spikes"]:
