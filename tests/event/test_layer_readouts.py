@@ -49,11 +49,11 @@ def test_potentials_and_integrals_have_closed_forms(rng):
 
 # Weights, input times, delays and bias of a neuron with an initial potential; place of the maximum.
 MAXIMA = {
-    "interior": ([2.0, 1.0], [1.0, 3.0], [1.0, 0.0], 0.0, 0.0),
+    "interior": ([2.0, 1.0], [1.0, 3.0], [1.0, 0.5], 0.0, 0.0),
     "at an input spike": ([2.0, -4.0], [1.0, 3.0], [1.0, 1.0], 0.0, 0.0),
     "at the last of coincident inputs": ([2.0, 0.5, -6.0], [1.0, 3.0, 3.0], [0.0] * 3, 0.0, 0.0),
-    "at the start": ([-1.0, np.nan], [5.0, np.inf], [0.0, 1.0], -0.5, 1.0),
-    "at the end": ([2.0, 9.0], [20.0, 30.0], [1.0, 0.0], 0.5, 0.0),
+    "at the start": ([-1.0, np.nan], [5.0, np.inf], [0.5, 1.0], -0.5, 1.0),
+    "at the end": ([2.0, 9.0], [20.0, 30.0], [1.0, 0.5], 0.5, 0.0),
     "at an input spike that is the start": ([-3.0, 0.5], [0.0, 2.0], [0.0, 0.0], 0.0, 0.5),
 }
 
