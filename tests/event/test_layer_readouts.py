@@ -2,6 +2,7 @@
 
 import functools as ft
 import math
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -75,13 +76,12 @@ def gradients_of_maximum(n_in, form, constants):
     return quick(jax.value_and_grad(of))
 
 
-def parameters(name):
+def parameters(name) -> dict[str, Any]:
     weights, in_times, delays, bias, v_init = MAXIMA[name]
     weights = np.nan_to_num(weights)
     params = dict(weights=weights, in_times=in_times, delays=delays, bias=bias, v_init=v_init)
-    return {k: jnp.asarray(v, float) for k, v in params.items()} | {
-        "tau": (jnp.asarray(TAU[0]), jnp.asarray(TAU[1]))
-    }
+    arrays: dict[str, Any] = {k: jnp.asarray(v, float) for k, v in params.items()}
+    return arrays | {"tau": (jnp.asarray(TAU[0]), jnp.asarray(TAU[1]))}
 
 
 @pytest.mark.parametrize("name", MAXIMA)
@@ -98,8 +98,9 @@ def test_the_gradient_of_a_maximum(name):
         right = {name: g for name, g in right.items() if name != "tau"}
         assert_equal_gradients(grads | {"tau": 0}, right, 1e-10)
     when = np.linspace(0, T_MAX, 200_001)
-    given = params["weights"], params["in_times"] + params["delays"]
-    curve = potential(when, *map(np.asarray, given), float(params["bias"]), float(params["v_init"]))
+    arrivals = np.asarray(params["in_times"] + params["delays"])
+    rest = float(params["bias"]), float(params["v_init"])
+    curve = potential(when, np.asarray(params["weights"]), arrivals, *rest)
     np.testing.assert_allclose(value, np.max(curve), rtol=1e-7)
     for key in () if tie else ("weights", "in_times", "delays", "bias", "v_init"):
         for i in np.ndindex(params[key].shape):

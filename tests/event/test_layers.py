@@ -90,21 +90,17 @@ def assert_equal_to_the_network(case, query, params):
     return found, grads
 
 
-SWEPT = [pytest.param(case, id=str(case)) for case in EXACT]
-
-
-@pytest.mark.parametrize("case", SWEPT)
+@pytest.mark.parametrize("case", [EXACT[0], EXACT[2]], ids=str)
 def test_spikes_and_gradients_are_those_of_the_event_loop(case):
     params = draw(case, delays=1)
     found, grads = assert_equal_to_the_network(case, "__call__", params)
     assert np.isfinite(found).sum() > 30 and np.all(np.isinf(found[..., -1]))
-    unused = {"v_reset"} if case.model is LIF_SUBTRACT else set()
-    assert {name for name, g in grads.items() if np.all(g == 0)} == unused
+    assert all(np.any(g != 0) for g in grads.values())
     assert np.all((grads["in_times"] == 0) == (params["in_times"] + 0 > T_MAX))
     assert np.all(grads["weights"][~mask_of(case.model)[N:]] == 0)
 
 
-@pytest.mark.parametrize("case", [EXACT[0], EXACT[2]], ids=str)
+@pytest.mark.parametrize("case", EXACT, ids=str)
 def test_gradients_are_central_differences(case, rng):
     """Along a random direction in each parameter."""
     params = draw(case, delays=1)
@@ -118,7 +114,7 @@ def test_gradients_are_central_differences(case, rng):
 
         slope = (8 * (at(1) - at(-1)) - (at(2) - at(-2))) / (12 * STEP)
         scale = np.linalg.norm(grads[name]) * np.linalg.norm(way)
-        error = 3e-8 * scale + 1e-9
+        error = float(3e-8 * scale + 1e-9)
         np.testing.assert_allclose(np.vdot(grads[name], way), slope, atol=error, err_msg=name)
 
 
@@ -158,14 +154,12 @@ def test_a_refractory_layer_without_max_spikes_or_with_fewer_spikes():
 
     @quick
     def counted(params):
-        layer = layer_of(case, params)
         unlimited = layer_of(case, params, max_spikes=None)
         short = layer_of(case, params, max_spikes=2, truncate=True)
-        return layer(x, throw=False), unlimited.counts(x), unlimited.spikes(x, 3), short(x)
+        return unlimited.counts(x), unlimited.spikes(x, 12), short(x)
 
-    found, counts, three, two = counted(params)
+    counts, found, two = counted(params)
     np.testing.assert_array_equal(counts, np.isfinite(found).sum(axis=-1))
-    np.testing.assert_allclose(three, found[..., :3], rtol=1e-12)
     np.testing.assert_allclose(two, found[..., :2], rtol=1e-12)
     assert np.max(counts) > 3
 

@@ -84,9 +84,9 @@ class AbstractLayer(eqx.Module):
 
         **Returns:** an array of shape `(..., neurons, max_spikes)`.
 
-        **Raises:** `ValueError` for NaN, -inf or negative times, a wrong shape, or a layer without
-        `max_spikes`. With `throw=True`, `RuntimeError` if a sample fails; under `jit` it is an
-        Equinox runtime error.
+        **Raises:** `ValueError` for a wrong shape, or a layer without `max_spikes`. With
+        `throw=True`, `ValueError` for NaN, -inf or negative times, and `RuntimeError` if a sample
+        fails; under `jit` it is an Equinox runtime error.
         """
         if self.max_spikes is None:
             raise ValueError("max_spikes must be given to a layer that is called, got None.")
