@@ -38,7 +38,8 @@ def public():
                 continue
             if ours and (place in EXPORTING or value.__module__ == module.__name__):
                 yield name if place in ("", *SHORT) else f"{place}.{name}"
-    for kind in (esn.EventNetwork, esn.Discretised):
+    layers = esn.AbstractLayer, esn.EventLinear, esn.EventConv2d, esn.EventSequential
+    for kind in (esn.EventNetwork, esn.Discretised, *layers):
         methods = (name for name, value in vars(kind).items() if inspect.isfunction(value))
         yield from (f"{kind.__name__}.{name}" for name in methods if not name.startswith("_"))
 

@@ -67,7 +67,7 @@ def pair(name: str, value: Any, least: int) -> tuple[int, int]:
     both = (value, value) if is_integer_scalar(value) else value
     if not isinstance(both, list | tuple) or len(both) != 2:
         raise value_error(name, value, expected)
-    if not all(is_integer_scalar(v) and v >= least for v in both):
+    if not all(is_integer_scalar(v) and least <= v <= LARGEST for v in both):
         raise value_error(name, value, expected)
     return int(both[0]), int(both[1])
 

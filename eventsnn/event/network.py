@@ -200,8 +200,9 @@ class EventNetwork(eqx.Module):
             invalid or non-finite sample are NaN. In other failed samples, outputs that have not
             fired before the sample stopped are inf.
 
-        **Raises:** `ValueError` for NaN, -inf or negative times or a wrong shape. With
-        `throw=True`, `RuntimeError` if a sample fails; under `jit` it is an Equinox runtime error.
+        **Raises:** `ValueError` for a wrong shape. With `throw=True`, `ValueError` for NaN, -inf or
+        negative times, and `RuntimeError` if a sample fails; under `jit` it is an Equinox runtime
+        error.
         """
         record = self._simulate(in_times, None, throw, stop_after=1)
         out = _over(record.status, lambda r: queries.first_spikes(r, self.outputs), record)

@@ -94,6 +94,8 @@ TWO: dict[str, Any] = {"weights": WEIGHTS, "outputs": (0, 1), "t_max": 20.0}
 NET = esn.EventNetwork(LIF, **TWO)
 DELAYED = esn.EventNetwork(LIF, **TWO, delays=np.ones(3))
 SCAN = esn.discretise(NET, 1.0)
+LAYER = esn.EventLinear(LIF, np.ones((1, 2)), t_max=20.0, max_spikes=2)
+SEQUENCE = esn.EventSequential([LAYER])
 TIMES_IN = np.array([[1.0, INF]])
 T, B, C = 5, 4, 3
 SPIKES = (np.arange(T * B * C).reshape(T, B, C) % 3 == 0).astype(float)
@@ -117,6 +119,18 @@ NEURON = (*INSTANCE, esn.LIF, np.ones(3))
 PSEUDOSPIKES = (*optional(INSTANCE), 2.0, esn.Pseudospikes(np.ones(5), 1.0))
 RECORD = (*ARRAY, 1.0, np.ones(3), np.ones((0, B, C)))
 LABEL = (*ARRAY, LABELS[:2], LABELS[:, None], LABELS + 0.5, LABELS > 0, LABELS - 1, LABELS + 1)
+PAIR = (*NUMBER, -1, 1.5, 2.0, (1,), (1, 2, 3), (1, -1), (1.0, 1), (1, True), (1, "a"))
+NOT_ZERO = (*PAIR, 0, (1, 0))
+KERNEL = (
+    *ARRAY,
+    np.ones(3),
+    np.ones((1, 1, 2)),
+    np.ones((0, 1, 2, 2)),
+    np.ones((1, 1, 2, 2), bool),
+)
+OF_KERNEL = np.ones((1, 2, 2, 2))
+IMAGE = (*ARRAY, 1.0, np.ones((1, 2, 2)), np.ones((1, 1, 2, 2)))
+TRAINS = (*ARRAY, [], [np.ones(2)], [np.ones((2, 1)), np.ones((3, 1))], [np.ones((2, 1)), "a"])
 WEIGHT = optional(like(np.ones(C), [1.0, NAN, 1.0], [1.0, -1.0, 1.0], [1.0, INF, 1.0], 1.0))
 CLASSES = (*optional(COUNT), 2)
 RATE = (*ARRAY, NAN, INF, -0.1, 1.1, np.ones(C + 1), np.full(C, 2.0))
@@ -154,7 +168,14 @@ ARCHITECTURE = {
     "dt0": (None, (*optional(POSITIVE), 0.1)),
     "stepsize_controller": (None, (*optional(INSTANCE), diffrax.ConstantStepSize())),
     "adjoint": (None, optional(INSTANCE)),
+    "max_spikes": (None, optional(COUNT)),
 }
+OF_LAYER = {
+    name: ARCHITECTURE[name]
+    for name in ("t_max", "max_steps", "solver", "dt0", "stepsize_controller", "adjoint")
+}
+OF_LAYER |= dict.fromkeys(("max_spikes", "max_events"), (2, optional(COUNT)))
+OF_LAYER["truncate"] = (False, FLAG)
 THROW = {"throw": (True, FLAG)}
 NETWORK = {"in_times": (TIMES_IN, IN_TIMES)} | THROW
 LINEAR = np.ones((2, 3))
@@ -245,6 +266,78 @@ NEURONS = {
         wrapper=(esn.Positive, (*FUNCTION, lambda x: x)),
     ),
     "unwrap": row(esn.unwrap, tree=(NET, ())),
+}
+
+LAYERS = {
+    "EventLinear": row(
+        esn.EventLinear,
+        neuron=(LIF, NEURON),
+        weights=(np.ones((3, 2)), (*ARRAY, np.ones(3), np.ones((0, 2)), np.ones((3, 2), bool))),
+        mask=(None, MASK),
+        delays=(None, (*DELAYS, np.ones((9, 9)))),
+        pseudospikes=(None, PSEUDOSPIKES),
+        **OF_LAYER,
+    ),
+    "EventConv2d": row(
+        esn.EventConv2d,
+        neuron=(LIF, (*NEURON, esn.EGRU(1.0, 1.0))),
+        kernel=(OF_KERNEL, KERNEL),
+        mask=(None, (*MASK, np.ones((2, 2), bool))),
+        delays=(None, optional(like(OF_KERNEL, -OF_KERNEL, OF_KERNEL * NAN, 1.0))),
+        stride=(1, NOT_ZERO),
+        padding=(0, PAIR),
+        **OF_LAYER,
+    ),
+    "EventPool2d": row(
+        esn.EventPool2d,
+        size=(2, NOT_ZERO),
+        stride=(None, optional(NOT_ZERO)),
+        padding=(0, PAIR),
+        max_spikes=(None, optional(COUNT)),
+    ),
+    "EventFlatten": row(esn.EventFlatten),
+    "EventSequential": row(
+        esn.EventSequential, layers=([LAYER], (*INSTANCE, [], [LAYER, 1], [None]))
+    ),
+    "merge": row(esn.merge, trains=([np.ones((2, 1))], TRAINS)),
+    "AbstractLayer.ttfs": row(LAYER.ttfs, None, **NETWORK),
+    "AbstractLayer.spikes": row(LAYER.spikes, None, max_spikes=(2, COUNT), **NETWORK),
+    "AbstractLayer.potentials_at": row(LAYER.potentials_at, None, times=([1.0], WHEN), **NETWORK),
+    "AbstractLayer.counts": row(LAYER.counts, None, **NETWORK),
+    "AbstractLayer.integrals": row(LAYER.integrals, None, **NETWORK),
+    "AbstractLayer.maxima": row(LAYER.maxima, None, **NETWORK),
+    "AbstractLayer.simulate": row(LAYER.simulate, None, **NETWORK),
+    "EventLinear.as_network": row(LAYER.as_network, max_events=(9, COUNT)),
+    "EventSequential.trains": row(SEQUENCE.trains, None, **NETWORK),
+    "EventSequential.ttfs": row(SEQUENCE.ttfs, None, **NETWORK),
+    "EventSequential.spikes": row(SEQUENCE.spikes, None, max_spikes=(2, COUNT), **NETWORK),
+    "EventSequential.potentials_at": row(
+        SEQUENCE.potentials_at, None, times=([1.0], WHEN), **NETWORK
+    ),
+    "EventSequential.counts": row(SEQUENCE.counts, None, **NETWORK),
+    "EventSequential.integrals": row(SEQUENCE.integrals, None, **NETWORK),
+    "EventSequential.maxima": row(SEQUENCE.maxima, None, **NETWORK),
+    "EventSequential.simulate": row(SEQUENCE.simulate, None, **NETWORK),
+    "EventSequential.as_network": row(SEQUENCE.as_network, max_events=(9, COUNT)),
+    # Calls have no name of their own.
+    "call of EventNetwork": row(
+        esn.EventNetwork(LIF, **TWO, max_spikes=2).__call__, None, **NETWORK
+    ),
+    "call of EventLinear": row(LAYER.__call__, None, **NETWORK),
+    "call of EventSequential": row(SEQUENCE.__call__, None, **NETWORK),
+    "call of EventConv2d": row(
+        esn.EventConv2d(LIF, OF_KERNEL, t_max=20.0, max_spikes=2).__call__,
+        None,
+        in_times=(np.ones((2, 2, 2, 1)), (*IMAGE, np.ones((2, 1, 2, 1)), np.ones((1, 2, 2, 1)))),
+        **THROW,
+    ),
+    "call of EventPool2d": row(
+        esn.EventPool2d(2).__call__,
+        in_times=(np.ones((1, 2, 2, 1)), (*IMAGE[:-1], np.ones((1, 1, 2, 1)))),
+    ),
+    "call of EventFlatten": row(
+        esn.EventFlatten().__call__, in_times=(np.ones((1, 2, 2, 1)), IMAGE[:-1])
+    ),
 }
 
 NETWORKS = {
@@ -912,6 +1005,7 @@ TRAIN = {
 
 ROWS = {
     **NEURONS,
+    **LAYERS,
     **NETWORKS,
     **LOSSES,
     **ENCODERS,
@@ -929,6 +1023,8 @@ NO_ROW = {
     "AbstractClampable",
     "AbstractDrivable",
     "AbstractFlow",
+    "AbstractLaneFlow",
+    "AbstractLayer",
     "AbstractNeuron",
     "AbstractReadoutFlow",
     "AbstractWrapper",

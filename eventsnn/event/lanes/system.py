@@ -33,7 +33,7 @@ class Setting(NamedTuple):
 
     @property
     def stops(self) -> bool:
-        """Whether a sample ends when every lane has fired as often as needed."""
+        """True if a sample ends when every lane has fired as often as needed."""
         return self.most == self.max_spikes
 
     @property

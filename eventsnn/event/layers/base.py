@@ -35,6 +35,9 @@ class AbstractLayer(eqx.Module):
 
     Every query except `counts` and `simulate` is differentiable with respect to the parameters and
     the input times. The queries work under `jax.jit` and `jax.vmap`.
+
+    The attributes `neuron`, `flow`, `adjoint`, `t_max`, `max_spikes`, `truncate`, `max_events` and
+    `max_steps` are the arguments of the layers.
     """
 
     neuron: eqx.AbstractVar[AbstractNeuron]
@@ -81,9 +84,9 @@ class AbstractLayer(eqx.Module):
 
         **Returns:** an array of shape `(..., neurons, max_spikes)`.
 
-        **Raises:** `ValueError` for NaN, -inf or negative times, a wrong shape, or a layer without
-        `max_spikes`. With `throw=True`, `RuntimeError` if a sample fails; under `jit` it is an
-        Equinox runtime error.
+        **Raises:** `ValueError` for a wrong shape, or a layer without `max_spikes`. With
+        `throw=True`, `ValueError` for NaN, -inf or negative times, and `RuntimeError` if a sample
+        fails; under `jit` it is an Equinox runtime error.
         """
         if self.max_spikes is None:
             raise ValueError("max_spikes must be given to a layer that is called, got None.")
@@ -95,7 +98,7 @@ class AbstractLayer(eqx.Module):
     ) -> Float[Array, "*batch_neurons max_spikes"]:
         """First `max_spikes` spike times of each neuron, padded with inf.
 
-        Arguments and errors are as for a call of the layer; further spikes are not an error.
+        Arguments and errors are as for [`__call__`][]; further spikes are not an error.
         """
         return self._spikes(in_times, checks.count("max_spikes", max_spikes), True, throw)
 
@@ -103,7 +106,7 @@ class AbstractLayer(eqx.Module):
     def ttfs(self, in_times: InTimes, *, throw: bool = True) -> Float[Array, "*batch_neurons"]:
         """Time to first spike of each neuron, of shape `(..., neurons)`; inf for silent neurons.
 
-        Arguments and errors are as for a call of the layer; further spikes are not an error.
+        Arguments and errors are as for [`__call__`][]; further spikes are not an error.
         """
         return self._spikes(in_times, 1, True, throw)[..., 0]
 
@@ -111,7 +114,7 @@ class AbstractLayer(eqx.Module):
     def counts(self, in_times: InTimes, *, throw: bool = True) -> Int[Array, "*batch_neurons"]:
         """Number of spikes of each neuron until `t_max`, of shape `(..., neurons)`.
 
-        Arguments and errors are as for a call of the layer. With `throw=False` the counts of a
+        Arguments and errors are as for [`__call__`][]. With `throw=False` the counts of a
         failed sample are -1. Integers have no gradient.
         """
         checks.flag("throw", throw)
@@ -132,10 +135,10 @@ class AbstractLayer(eqx.Module):
 
         **Arguments:**
 
-        - `in_times`, `throw`: as for a call of the layer.
+        - `in_times`, `throw`: as for [`__call__`][].
         - `times`: times in [0, t_max], of shape `(times,)`, in any order.
 
-        **Raises:** as a call of the layer, and `ValueError` for a time outside [0, t_max]. Under
+        **Raises:** as [`__call__`][], and `ValueError` for a time outside [0, t_max]. Under
         `jit` the value at such a time is NaN instead.
         """
         checks.flag("throw", throw)
@@ -150,7 +153,7 @@ class AbstractLayer(eqx.Module):
         r"""Integral of each membrane potential, $\int_0^{t_\text{max}} V\, dt$.
 
         The shape is `(..., neurons)`. See [`eventsnn.EventNetwork.integrals`][]. Arguments and
-        errors are as for a call of the layer.
+        errors are as for [`__call__`][].
         """
         checks.flag("throw", throw)
         return self._arranged(self._dense().integrals(self._receptive(in_times, throw), throw), 0)
@@ -160,7 +163,7 @@ class AbstractLayer(eqx.Module):
         r"""Maximum of each membrane potential, $\max_{t \le t_\text{max}} V$.
 
         The shape is `(..., neurons)`. See [`eventsnn.EventNetwork.maxima`][]. Arguments and errors
-        are as for a call of the layer.
+        are as for [`__call__`][].
         """
         checks.flag("throw", throw)
         return self._arranged(self._dense().maxima(self._receptive(in_times, throw), throw), 0)
@@ -172,7 +175,7 @@ class AbstractLayer(eqx.Module):
         The sources are numbered as in an [`eventsnn.EventNetwork`][]: neurons first, then input
         channels, each in the order of the flattened axes. With delays, the time of an input spike
         is the time at which it is sent. There are `n_neurons * max_spikes` slots for spikes and one
-        for each input time. Arguments and errors are as for a call of the layer. With `throw=False`
+        for each input time. Arguments and errors are as for [`__call__`][]. With `throw=False`
         the status of the solution reports how each sample ended.
         """
         checks.flag("throw", throw)

@@ -144,7 +144,7 @@ class Dense(NamedTuple):
 
     @property
     def _in_lanes(self) -> bool:
-        """Whether the fast simulation supports the options of the layer."""
+        """True if the fast simulation supports the options of the layer."""
         synaptic = self.delays is not None and self.delays.ndim > 1
         return not synaptic and isinstance(self.adjoint, EventProp)
 
@@ -217,7 +217,7 @@ class Dense(NamedTuple):
 
     @property
     def _is_superposition(self) -> bool:
-        """Whether the potentials are sums of responses to the input spikes."""
+        """True if the potentials are sums of responses to the input spikes."""
         exact = isinstance(self.neuron, LeakyIntegrator) and isinstance(self.flow, ExactIntegrator)
         return exact and (self.delays is None or self.delays.ndim == 1)
 

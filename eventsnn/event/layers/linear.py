@@ -88,8 +88,9 @@ class EventLinear(AbstractLayer):
         - `pseudospikes`: spike times after `t_max` for neurons that are silent until then, see
             [`eventsnn.Pseudospikes`][]. None (the default): their spike times are `inf`.
         - `max_events`: maximum number of events per sample in the event loop, if it simulates the
-            layer. None (the default): the number of times in `in_times`, plus `max_spikes + 1` per
-            neuron.
+            layer. None (the default): as many as a call of the layer needs; for other queries, and
+            with `truncate`, at least 500 spikes in addition to the input spikes. In `counts` of
+            LIF and QIF neurons it is the maximum number of spikes per neuron, by default 100,000.
         - `max_steps`: maximum number of steps per sample, in addition to one per input spike. None
             (the default): a number that depends on the flow.
         - `solver`, `dt0`, `stepsize_controller`, `adjoint`: as for [`eventsnn.EventNetwork`][].

@@ -68,8 +68,9 @@ class EventSequential(eqx.Module):
         return self.trains(in_times, throw=throw)[-1]
 
     def trains(self, in_times: InTimes, *, throw: bool = True) -> list[Float[Array, "..."]]:
-        """Spike trains that each layer returns, in order. Arguments and errors are as for a call.
+        """Spike trains that each layer returns, in order.
 
+        Arguments and errors are as for [`__call__`][].
         A last layer without spikes, such as a readout, cannot be called; use `model[:-1].trains`.
         """
         out: list[Any] = []
@@ -78,7 +79,10 @@ class EventSequential(eqx.Module):
         return out
 
     def ttfs(self, in_times: InTimes, *, throw: bool = True) -> Float[Array, "..."]:
-        """Time to first spike of each neuron of the last layer. Arguments are as for a call."""
+        """Time to first spike of each neuron of the last layer.
+
+        Arguments and errors are as for [`__call__`][].
+        """
         return self._last("ttfs", in_times, throw)
 
     def spikes(
@@ -86,12 +90,15 @@ class EventSequential(eqx.Module):
     ) -> Float[Array, "..."]:
         """First `max_spikes` spike times of each neuron of the last layer, padded with inf.
 
-        The other arguments are as for a call.
+        The other arguments are as for [`__call__`][].
         """
         return self._last("spikes", in_times, throw, max_spikes)
 
     def counts(self, in_times: InTimes, *, throw: bool = True) -> Int[Array, "..."]:
-        """Number of spikes of each neuron of the last layer. Arguments are as for a call."""
+        """Number of spikes of each neuron of the last layer.
+
+        Arguments and errors are as for [`__call__`][].
+        """
         return self._last("counts", in_times, throw)
 
     def potentials_at(
@@ -104,20 +111,29 @@ class EventSequential(eqx.Module):
         """Membrane potentials of the last layer at the given times.
 
         `times` is as for [`eventsnn.EventNetwork.potentials_at`][], and the other arguments are as
-        for a call.
+        for [`__call__`][].
         """
         return self._last("potentials_at", in_times, throw, times)
 
     def integrals(self, in_times: InTimes, *, throw: bool = True) -> Float[Array, "..."]:
-        """Integral of each membrane potential of the last layer. Arguments are as for a call."""
+        """Integral of each membrane potential of the last layer.
+
+        Arguments and errors are as for [`__call__`][].
+        """
         return self._last("integrals", in_times, throw)
 
     def maxima(self, in_times: InTimes, *, throw: bool = True) -> Float[Array, "..."]:
-        """Maximum of each membrane potential of the last layer. Arguments are as for a call."""
+        """Maximum of each membrane potential of the last layer.
+
+        Arguments and errors are as for [`__call__`][].
+        """
         return self._last("maxima", in_times, throw)
 
     def simulate(self, in_times: InTimes, *, throw: bool = True) -> Solution:
-        """All events of the last layer and of its input. Arguments are as for a call."""
+        """All events of the last layer and of its input.
+
+        Arguments and errors are as for [`__call__`][].
+        """
         return self._last("simulate", in_times, throw)
 
     def as_network(self, max_events: int = 500) -> EventNetwork:
@@ -134,7 +150,7 @@ class EventSequential(eqx.Module):
         one receptor, the same `t_max` and the same duration of pseudospikes, or for
         `max_events` < 1.
         """
-        return _merged(self.layers, max_events)
+        return _merged(self.layers, checks.count("max_events", max_events))
 
     def _last(self, query: str, in_times: InTimes, throw: bool, *args: Any) -> Any:
         """Apply a query of the last layer to the spikes of the layers before it."""

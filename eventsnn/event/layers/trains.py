@@ -106,6 +106,8 @@ def merge(trains: Sequence[Real[ArrayLike, "*channels _"]]) -> Float[Array, "*ch
     **Raises:** `ValueError` if `trains` is empty, or its shapes differ before the last axis.
     """
     expected = "at least one array of spike times, of equal shapes up to the last axis"
+    if not isinstance(trains, Sequence):
+        raise checks.value_error("trains", trains, expected)
     parts = [checks.numbers("trains", x, expected) for x in trains]
     if not parts or any(x.ndim < 2 or x.shape[:-1] != parts[0].shape[:-1] for x in parts):
         shapes = ", ".join(str(x.shape) for x in parts)
