@@ -359,7 +359,14 @@ NETWORKS = {
         self_connections=(False, FLAG),
         **ARCHITECTURE,
     ),
-    "feedforward": row(esn.feedforward, sizes=([1, 2], SIZES), **ARCHITECTURE),
+    "feedforward": row(
+        esn.feedforward,
+        sizes=([1, 2], SIZES),
+        **{
+            name: arg for name, arg in (ARCHITECTURE | OF_LAYER).items() if name != "queue_capacity"
+        },
+    ),
+    "feedforward_network": row(esn.feedforward_network, sizes=([1, 2], SIZES), **ARCHITECTURE),
     "recurrent_mask": row(
         esn.recurrent_mask,
         inputs=(1, (*NUMBER, -1, 1.5)),
