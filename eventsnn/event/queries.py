@@ -45,8 +45,13 @@ def total(record: Record) -> Float[Array, " outputs"]:
 
 
 def largest(record: Record) -> Float[Array, " outputs"]:
-    """Maximum of the readout over all rows."""
-    return jnp.max(record.observed, axis=0)
+    """Maximum of the readout over all rows.
+
+    A maximum at the boundary of two rows belongs to the later one, at its start, so that its
+    gradient does not depend on the reason why the earlier row ended.
+    """
+    rows = record.observed[::-1]
+    return jnp.take_along_axis(rows, jnp.argmax(rows, axis=0)[None], axis=0)[0]
 
 
 def nth_events(mask: Array, times: Array, count: int) -> Float[Array, "k count"]:

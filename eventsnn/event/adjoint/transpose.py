@@ -106,7 +106,13 @@ def transpose_row(context: Context, sweep: Sweep, rows: Rows, start: State, end:
 
     sent, d_sent = transport.sent(sweep.transport, row, number)
     sweep = sweep._replace(transport=sent, time=sweep.time + rows.d_time + d_sent)
-    sweep, by_event = _transpose_carried(context, sweep, row, end)
+    # Only in ties is a cotangent pending.
+    sweep, by_event = lax.cond(
+        jnp.any(sweep.pending != 0),
+        lambda s: _transpose_carried(context, s, row, end),
+        lambda s: (s, Triggered.none(*s.pending.shape)),
+        sweep,
+    )
     jumped = _transpose_jump(context, sweep, row, end)
     seen = _transpose_readout(context, rows, start, inbound, end)
     d_end = _add(jumped.end, seen.end)

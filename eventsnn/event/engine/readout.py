@@ -41,12 +41,17 @@ def evaluate(
         return select(neuron.observe(end), readout.outputs)
     flow = with_readouts(network.flow)
     integral = readout.kind == "integral"
-    measure, join = (flow.integral, jnp.add) if integral else (flow.maximum, jnp.maximum)
+    measure, join = (flow.integral, jnp.add) if integral else (flow.maximum, _later_if_equal)
     if isinstance(inbound, NoInbound):
         return select(measure(neuron, start, dt), readout.outputs)
     split = inbound.split(network, start, dt)
     first = measure(neuron, start, inbound.first())
     return select(join(first, measure(neuron, split.start, split.dt)), readout.outputs)
+
+
+def _later_if_equal(first: Array, second: Array) -> Array:
+    """Maximum of two parts of a segment. `jnp.maximum` would average the derivatives."""
+    return jnp.where(first > second, first, second)
 
 
 def select(x: Float[Array, "n batch"], outputs: tuple[int, ...]) -> Float[Array, "outputs batch"]:

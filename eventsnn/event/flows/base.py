@@ -216,7 +216,7 @@ def pick(tree: Any, index: Int[Array, " batch"], n: int) -> Any:
 
 
 def newton(
-    gap: Callable[[Array], tuple[Array, Array]],
+    gap: Callable[[Array], tuple[Array, Array, Array]],
     guess: Float[Array, " batch"],
     low: Float[Array, " batch"],
     high: Float[Array, " batch"],
@@ -226,20 +226,21 @@ def newton(
     """Find the zero of a decreasing function in [low, high], to rounding error.
 
     Newton's method inside a bracket: a step that would leave the bracket is replaced by bisection.
-    It therefore converges for any function with gap(low) > 0 >= gap(high). `gap` returns the value
-    and the derivative. A sample is finished at an exact zero, or when a step no longer changes it.
+    It therefore converges for any function with gap(low) > 0 >= gap(high). `gap` returns the value,
+    the derivative, and a bound of the rounding error of the value. A sample is finished when the
+    value is within this bound, or when a step no longer changes the result.
     """
     eps = jnp.finfo(guess.dtype).eps
 
     def body(carry):
         t, low, high, _, k = carry
-        value, slope = gap(t)
+        value, slope, error = gap(t)
         low, high = jnp.where(value > 0, t, low), jnp.where(value > 0, high, t)
         step = t - value / slope
         inside = (step >= low) & (step <= high)
         new = jnp.where(inside, step, 0.5 * (low + high))
-        moved = (value != 0) & (jnp.abs(new - t) > eps * jnp.abs(new))
-        return jnp.where(moved, new, t), low, high, moved, k + 1
+        moves = (jnp.abs(value) > error) & (jnp.abs(new - t) > eps * jnp.abs(new))
+        return jnp.where(moves, new, t), low, high, moves, k + 1
 
     def more(carry):
         return jnp.any(carry[3]) & (carry[4] < max_steps)

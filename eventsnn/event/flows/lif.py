@@ -39,15 +39,7 @@ class ExactLIF(AbstractReadoutFlow):
     ) -> Segment:
         n, clock = state.v.shape[0], Clock(window)
         # Up to the earliest time at which a crossing is certain, the sign of the gap is decisive.
-        low, turn, peaks = extremum(neuron, state)
-        longest = clock.own(horizon)
-        inside = peaks & (turn < longest)
-        high = jnp.where(inside, turn, longest)
-        gap, slope = _gap(neuron, state, high)
-        # V may touch the threshold at its maximum. Elsewhere V must rise where it reaches it.
-        since = _ready_since(neuron, state, low)
-        certain = ((gap < 0) | ((gap == 0) & (inside | (slope < 0)))) & (longest > 0)
-        certain = certain & (high > since)
+        low, high, certain, since = _bracket(neuron, state, clock.own(horizon))
         h = jnp.min(jnp.where(certain, clock.shared(high), horizon), axis=0)
 
         end = clock.own(h)
@@ -61,7 +53,9 @@ class ExactLIF(AbstractReadoutFlow):
 
         one, x, own = pick(neuron, index, n), pick(state, index, n), clock.of(index, n)
         bracket = jnp.where(spiked, own.shared(pick(low, index, n)), h)
-        time = newton(lambda t: _gap(one, x, own.own(t)), jnp.clip(time, bracket, h), bracket, h)
+        time = newton(
+            lambda t: _gap_and_error(one, x, own.own(t)), jnp.clip(time, bracket, h), bracket, h
+        )
         dt, low = jnp.where(spiked, time, h), None
         if dt.dtype == jnp.float32:
             low = jnp.where(spiked, _remainder(one, x, own, dt), 0.0)
@@ -84,15 +78,29 @@ class ExactLIF(AbstractReadoutFlow):
     def _guess(self, neuron: LIF, state: LIFState, low: Array, h: Array) -> Array:
         """Estimate the crossing time of a neuron above threshold at h.
 
-        The estimate is the secant's, improved by two steps of Newton's method.
+        The estimate is the secant's, improved by one step of Newton's method. It only has to select
+        the first neuron: a wrong choice costs another iteration of the event loop.
         """
         below, _ = _gap(neuron, state, low)
         above, _ = _gap(neuron, state, h)
         t = low + (h - low) * below / jnp.where(below > above, below - above, 1.0)
-        for _ in range(2):
-            value, slope = _gap(neuron, state, t)
-            t = jnp.clip(t - value / jnp.where(slope < 0, slope, -jnp.inf), low, h)
-        return t
+        value, slope = _gap(neuron, state, t)
+        return jnp.clip(t - value / jnp.where(slope < 0, slope, -jnp.inf), low, h)
+
+
+def _bracket(neuron: LIF, state: LIFState, longest: Array) -> tuple[Array, Array, Array, Array]:
+    """Bracket [low, high] in which V is monotone, and whether V crosses its threshold there.
+
+    `longest` is the length of the segment. Also returns the time after which V may cross.
+    """
+    low, turn, peaks = extremum(neuron, state)
+    inside = peaks & (turn < longest)
+    high = jnp.where(inside, turn, longest)
+    gap, slope = _gap(neuron, state, high)
+    # V may touch the threshold at its maximum. Elsewhere V must rise where it reaches it.
+    since = _ready_since(neuron, state, low)
+    certain = ((gap < 0) | ((gap == 0) & (inside | (slope < 0)))) & (longest > 0)
+    return low, high, certain & (high > since), since
 
 
 def _ready_since(neuron: LIF, state: LIFState, dip: Array) -> Array:
@@ -115,12 +123,20 @@ def _ready_since(neuron: LIF, state: LIFState, dip: Array) -> Array:
 
 def _gap(neuron: LIF, state: LIFState, t: Array) -> tuple[Array, Array]:
     """Threshold minus potential at time t, and its derivative."""
+    gap, slope, _ = _gap_and_error(neuron, state, t)
+    return gap, slope
+
+
+def _gap_and_error(neuron: LIF, state: LIFState, t: Array) -> tuple[Array, Array, Array]:
+    """Threshold minus potential at time t, its derivative, and a bound of its rounding error."""
     x, synaptic = t / neuron.tau_mem, state.current * kernel(neuron, t)
-    distance, rise = neuron.bias - state.v, -jnp.expm1(-x)
-    near = (neuron.threshold - state.v) - distance * rise
-    far = (neuron.threshold - neuron.bias) + distance * jnp.exp(-x)
-    gap = jnp.where(x < NEAR, near, far) - synaptic
-    return gap, fall(neuron, state, t)
+    distance, near = neuron.bias - state.v, x < NEAR
+    # Without cancellation between the threshold and the start, or the bias, of the potential.
+    fixed = neuron.threshold - jnp.where(near, state.v, neuron.bias)
+    moved = distance * jnp.where(near, jnp.expm1(-x), jnp.exp(-x))
+    gap = (fixed + moved) - synaptic
+    error = jnp.finfo(gap.dtype).eps * (jnp.abs(fixed) + jnp.abs(moved) + jnp.abs(synaptic))
+    return gap, fall(neuron, state, t), error
 
 
 def _remainder(neuron: LIF, state: LIFState, clock: Clock, t: Array) -> Array:

@@ -59,7 +59,8 @@ def maximum(neuron: LeakyMembrane, state: MembraneState, dt: Array) -> Array:
     slope = fall(neuron, state, turn)
     curve = state.current * jnp.exp(-turn / neuron.tau_syn) / (neuron.tau_syn * neuron.tau_mem)
     top = potential(neuron, state, turn) + risen(slope, -curve)
-    ends = jnp.maximum(state.v, potential(neuron, state, dt))
+    end = potential(neuron, state, dt)
+    ends = jnp.where(end > state.v, end, state.v)  # `maximum` averages derivatives at dt = 0
     return jnp.where(inside, top, ends)
 
 
@@ -79,8 +80,9 @@ def kernel(neuron: LeakyMembrane, t: Array) -> Array:
     """
     x = t / neuron.tau_mem - t / neuron.tau_syn
     # Each branch is the complete function. `abs` and `maximum` would have wrong derivatives at
-    # equal time constants.
-    slower = x >= 0
+    # equal time constants, and so would branches chosen by the sign of x: XLA may compute x twice,
+    # with different rounding.
+    slower = neuron.tau_mem <= neuron.tau_syn
     slow = jnp.exp(jnp.where(slower, -t / neuron.tau_syn, -t / neuron.tau_mem))
     return (t / neuron.tau_mem) * slow * _mean_decay(jnp.where(slower, x, -x))
 
@@ -90,7 +92,9 @@ def _mean_decay(x: Array) -> Array:
     small = x < 0.5
     far = jnp.where(small, 1.0, x)
     series = jnp.zeros_like(x)
-    for k in range(15, 0, -1):  # 0.5^15 / 16! < 2^-53
+    # The first omitted term, 0.5^n / (n + 1)!, is 1/100 of the precision.
+    terms = 9 if x.dtype == jnp.float32 else 15
+    for k in range(terms, 0, -1):
         series = 1.0 - series * x * (1.0 / (k + 1))
     return jnp.where(small, series, -jnp.expm1(-far) / far)
 

@@ -59,7 +59,8 @@ def searched_peak(
     t = jnp.where(t >= spread, spread, lax.stop_gradient(t))
     value, curve = jax.jvp(slope, (t,), (jnp.ones_like(t),))
     top = observed(t) + jnp.where(t < spread, risen(value, curve), 0.0)
-    return jnp.maximum(jnp.max(values, axis=0), top)
+    top = jnp.maximum(jnp.max(values, axis=0), top)
+    return jnp.where(spread > 0, top, neuron.observe(state))
 
 
 def risen(slope: Array, curve: Array) -> Array:
