@@ -1,7 +1,7 @@
 """Discrete-time tasks: settings, peers, and the length of training and timing.
 
-The settings are those of snnTorch's tutorial 5 and regression tutorials. The moving digits use those
-of `rleaky-classification`, and dropout.
+The settings are those of snnTorch's tutorial 5 and regression tutorials. The moving digits use
+those of `rleaky-classification`, and dropout.
 """
 
 from dataclasses import dataclass

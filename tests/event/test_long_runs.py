@@ -110,9 +110,8 @@ def test_regular_firing_for_1e5_ms(make, tolerance):
 def test_regular_firing_among_other_neurons(make, inputs):
     """Six unconnected neurons fire for 1e5 ms; only the first one receives the inputs.
 
-    Events of the other neurons and inputs end segments, and each segment rounds the states, as the
-    processor rounds exponentials. The errors are therefore larger than those of a single neuron:
-    up to 6e-8 of the time.
+    Events of the other neurons and inputs end segments, and each segment rounds the states. The
+    errors are therefore larger than those of a single neuron: up to 6e-8 of the time.
     """
     rng = np.random.default_rng(0)
     taus, biases = rng.uniform(7.0, 25.0, 6), rng.uniform(1.3, 3.0, 6)

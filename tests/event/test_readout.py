@@ -11,6 +11,7 @@ from jax.flatten_util import ravel_pytree
 
 import eventsnn as esn
 from helpers import reference as ref
+from helpers.registry import quick
 
 T_MAX, N = 30.0, 4
 WEIGHTS = np.array(
@@ -137,6 +138,25 @@ def test_gradients_are_those_of_finite_differences(delays):
     for gradient in (one(flat)[1], other(flat)[1]):
         np.testing.assert_allclose(gradient, differences, atol=1e-7 * scale)
     assert np.sum(np.abs(differences) > 0.01 * scale) > 20
+
+
+@pytest.mark.parametrize("delay", [None, 1.0])
+@pytest.mark.parametrize(
+    "adjoint", [esn.EventProp(), esn.Autodiff()], ids=["eventprop", "autodiff"]
+)
+def test_a_maximum_at_an_arrival_moves_with_it(delay, adjoint):
+    """Inhibition ends a rise: the maximum is V at its arrival, and V rises at V' before it."""
+    weights, times = jnp.array([[0.0], [2.0], [-4.0]]), jnp.array([[1.0], [3.0]])
+    neuron = esn.LeakyIntegrator(20.0, 5.0)
+    delays = None if delay is None else jnp.full(3, delay)
+    net = esn.EventNetwork(
+        neuron, weights, outputs=(0,), t_max=30.0, delays=delays, adjoint=adjoint
+    )
+    top, slopes = quick(jax.value_and_grad(lambda times: net.maxima(times)[0]))(times)
+    slow, fast = np.exp(-2.0 / 20), np.exp(-2.0 / 5)
+    np.testing.assert_allclose(top, 2.0 / 3 * (slow - fast), rtol=1e-13)
+    rise = 2.0 / 3 * (fast / 5 - slow / 20)
+    np.testing.assert_allclose(slopes[:, 0], [-rise, rise], rtol=1e-13)
 
 
 def test_a_batch_is_its_samples():

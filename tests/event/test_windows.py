@@ -35,7 +35,9 @@ def first_spike(flow):
     """First spike time over successive segments within each neuron's window, and the neuron that
     fires.
 
-    The time is inf if no neuron fires up to the horizon.
+    The time is inf if no neuron fires up to the horizon. The neuron that a segment names may be a
+    guess: as in the event loop, a segment after which another neuron that has moved is above its
+    threshold is proposed again with a shorter horizon.
     """
 
     @quick
@@ -43,20 +45,28 @@ def first_spike(flow):
         zero = jnp.zeros(1)
 
         def more(loop):
-            _, _, time, _, spiked, _ = loop
+            _, _, time, _, _, spiked, _ = loop
             return jnp.any(~spiked & (time < HORIZON))
 
         def body(loop):
-            state, window, time, flow_state, _, _ = loop
-            segment = flow.next_spike(neuron, state, HORIZON - time, flow_state, window)
-            if window is not None:
-                window = jax.tree.map(lambda x: jnp.maximum(x - segment.dt, 0.0), window)
-            time = time + segment.dt
-            return segment.end, window, time, segment.flow_state, segment.spiked, segment.index
+            state, window, time, flow_state, limit, *_ = loop
+            horizon = jnp.minimum(HORIZON - time, limit)
+            segment = flow.next_spike(neuron, state, horizon, flow_state, window)
+            dt, gap = segment.dt, neuron.threshold_gap(segment.end)
+            others = jnp.arange(len(gap), dtype=segment.index.dtype)[:, None] != segment.index
+            moved = jnp.ones_like(others) if window is None else window.start < dt
+            missed = segment.spiked & jnp.any((gap < -1e-9) & others & moved, axis=0)
+            left = jax.tree.map(lambda x: jnp.maximum(x - dt, 0.0), window)
+            now = state, window, time, flow_state
+            ahead = segment.end, left, time + dt, segment.flow_state
+            kept = jax.tree.map(lambda x, y: jnp.where(missed, x, y), now, ahead)
+            limit = jnp.where(missed, jnp.where(dt < limit, dt, 0.5 * dt), jnp.inf)
+            return *kept, limit, segment.spiked & ~missed, segment.index
 
         flow_state = flow.init_state(neuron, state, zero + HORIZON)
-        start = (state, window, zero, flow_state, zero > 0, jnp.zeros(1, jnp.int32))
-        _, _, time, _, spiked, who = jax.lax.while_loop(more, body, start)
+        none = zero > 0, jnp.zeros(1, jnp.int32)
+        start = (state, window, zero, flow_state, zero + jnp.inf, *none)
+        _, _, time, _, _, spiked, who = jax.lax.while_loop(more, body, start)
         return jnp.where(spiked, time, jnp.inf)[0], who[0]
 
     return run

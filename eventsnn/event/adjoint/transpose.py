@@ -106,7 +106,7 @@ def transpose_row(context: Context, sweep: Sweep, rows: Rows, start: State, end:
 
     sent, d_sent = transport.sent(sweep.transport, row, number)
     sweep = sweep._replace(transport=sent, time=sweep.time + rows.d_time + d_sent)
-    # Only in ties is a cotangent pending.
+    # A cotangent is pending only if several neurons fire at the same time.
     sweep, by_event = lax.cond(
         jnp.any(sweep.pending != 0),
         lambda s: _transpose_carried(context, s, row, end),

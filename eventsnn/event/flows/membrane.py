@@ -92,7 +92,7 @@ def _mean_decay(x: Array) -> Array:
     small = x < 0.5
     far = jnp.where(small, 1.0, x)
     series = jnp.zeros_like(x)
-    # The first omitted term, 0.5^n / (n + 1)!, is 1/100 of the precision.
+    # The first omitted term is at most 0.5^n / (n + 1)!, less than 1/100 of the precision.
     terms = 9 if x.dtype == jnp.float32 else 15
     for k in range(terms, 0, -1):
         series = 1.0 - series * x * (1.0 / (k + 1))
