@@ -7,7 +7,10 @@ import pytest
 from nbclient import NotebookClient
 
 NOTEBOOKS = sorted((pathlib.Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
-SMALLER = {"yin_yang": ("HIDDEN = 100\n", "HIDDEN = 30\n")}  # takes less time
+SMALLER = {  # take less time
+    "delays": ("HIDDEN = 30\n", "HIDDEN = 8\n"),
+    "yin_yang": ("HIDDEN = 100\n", "HIDDEN = 30\n"),
+}
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import eventsnn as esn
-from helpers.jitted import simulate, ttfs
+from helpers.jitted import simulate, spikes, ttfs
 
 NO_INPUT = jnp.zeros((0, 1))
 CONSTANT = {"solver": diffrax.Dopri5(), "dt0": 0.25}
@@ -283,17 +283,21 @@ def test_totals_of_a_sample_that_was_cut_short_are_refused(delays):
     if delays is not None:
         options["delays"] = jnp.full(1, delays)
     whole, cut = alone(neuron, **options), alone(neuron, max_events=2, **options)
-    assert whole.counts(NO_INPUT) == math.floor(45.0 / (10 * math.log(2.0)))
-    assert cut.counts(NO_INPUT, throw=False) == -1
-    assert np.isnan(cut.integrals(NO_INPUT, throw=False))
-    assert np.isnan(cut.maxima(NO_INPUT, throw=False))
-    train = cut.spikes(NO_INPUT, 4, throw=False)[0]
+
+    @eqx.filter_jit
+    def totals(net, in_times):
+        readings = (net.counts, net.integrals, net.maxima)
+        return [reading(in_times, throw=False) for reading in readings]
+
     period = 10 * math.log(2.0)
+    assert whole.counts(NO_INPUT) == math.floor(45.0 / period)
+    broken = eqx.tree_at(lambda net: net.weights, cut, jnp.nan * cut.weights)
+    for net in (cut, broken):
+        counts, *others = totals(net, NO_INPUT)
+        assert counts == -1 and all(np.all(np.isnan(x)) for x in others)
+    train = spikes(cut, NO_INPUT, 4)[0]
     np.testing.assert_allclose(train, [period, 2 * period, np.inf, np.inf], rtol=1e-12)
-    broken = eqx.tree_at(lambda net: net.weights, whole, jnp.full((1, 1), jnp.nan))
-    assert broken.counts(NO_INPUT, throw=False) == -1
-    batch = jnp.zeros((2, 0, 1))
-    assert np.all(cut.counts(batch, throw=False) == -1)
+    assert np.all(cut.counts(jnp.zeros((2, 0, 1)), throw=False) == -1)
 
 
 def test_with_delays_the_record_has_room_for_all_input_spikes():

@@ -46,9 +46,9 @@ mesh = jax.make_mesh((2,), ("b",), axis_types=(AxisType.Auto,))
 specs = {"in_specs": (P(), P("b")), "out_specs": (P("b"), P(), P("b"))}
 for adjoint in (esn.EventProp(), esn.Autodiff()):
     same(jax.jit(jax.shard_map(of(adjoint), mesh=mesh, **specs))(weights, in_times), one)
-eager = jax.shard_map(lambda x: network(weights).counts(x, throw=False), mesh=mesh,
-                      in_specs=P("b"), out_specs=P("b"))
-same(eager(in_times), network(weights).counts(in_times))
+count = jax.jit(lambda x: network(weights).counts(x, throw=False))
+shared = jax.jit(jax.shard_map(count, mesh=mesh, in_specs=P("b"), out_specs=P("b")))
+same(shared(in_times), count(in_times))
 
 # A mesh with explicit axes, as `jax.make_mesh` makes it: the outputs lie as the inputs do.
 mesh = jax.make_mesh((2,), ("b",))
@@ -62,9 +62,9 @@ net = network(weights)
 with jax.set_mesh(mesh):
     same(jax.jit(jax.vmap(lambda x: net.ttfs(x, throw=False)))(placed), one[0])
     solution = eqx.filter_jit(lambda x: net.simulate(in_times=x, throw=False))(placed)
-same(solution.times, net.simulate(in_times).times)
-at = jnp.array([9.0, 2.0])
-same(net.potentials_at(placed, at), net.potentials_at(in_times, at))
+same(solution.times, eqx.filter_jit(net.simulate)(in_times, throw=False).times)
+potentials = jax.jit(lambda x: net.potentials_at(x, jnp.array([9.0, 2.0]), throw=False))
+same(potentials(placed), potentials(in_times))
 print("checked")
 """
 

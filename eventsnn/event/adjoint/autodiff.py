@@ -1,17 +1,18 @@
 """Derivatives by JAX's automatic differentiation, on a replay of the record."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from ..engine.batching import program, varying
 from ..engine.delays import delayed_weights
 from ..engine.readout import evaluate
 from ..engine.record import Arrivals, observation_source
-from ..engine.segments import Inbound, NoInbound, triggered_by_event
+from ..engine.segments import Inbound, NoInbound, SplitSegment, triggered_by_event
 from ..engine.system import (
     Network,
     Plan,
@@ -60,6 +61,7 @@ class _Replay(NamedTuple):
     state: State
     time: Float[Array, " batch"]
     crossings: Float[Array, "n batch"]  # shift of each neuron's last crossing
+    carried: Bool[Array, "n batch"]  # neurons that cross at the start of the next segment
     n_arrived: Int[Array, " batch"]  # number of external events so far
     sent: Any  # shift of each spike, see `_Delayed`; () without delays
 
@@ -136,8 +138,8 @@ def _replay(arrays: PyTree, arrivals: Arrivals, rows: Row, *, problem: Problem):
         return _replay_row(plan, network, transport, initial, start, row, until)
 
     zero, none = jnp.zeros(batch, dtype), jnp.zeros(batch, jnp.int32)
-    crossings = jnp.zeros((plan.n, batch), dtype)
-    start = _Replay(jnp.asarray(0, jnp.int32), initial, zero, crossings, none, transport.init())
+    number, crossings = jnp.asarray(0, jnp.int32), jnp.zeros((plan.n, batch), dtype)
+    start = _Replay(number, initial, zero, crossings, crossings > 0, none, transport.init())
     _, (times, seen) = lax.scan(body, varying(start, (arrays, arrivals, rows)), rows)
     return times.T, jnp.moveaxis(seen, -1, 0)
 
@@ -157,9 +159,11 @@ def _replay_row(
     """
     network, spiked = apply_drive(network, row.past_t_max), spiking(plan.n, row.source)
     state, time, inbound = replay.state, replay.time, transport.inbound(replay, row)
-    within = inbound.triggered(network, inbound.split(network, state, row.dt))
-    crossing = time + _crossing(network, inbound, state, row.dt)
-    crossings = jnp.where((row.dt > 0) | within.carried, crossing, replay.crossings)
+    split = inbound.split(network, state, row.dt)
+    within = inbound.triggered(network, split)
+    crosses = (row.dt > 0) | within.carried | replay.carried
+    crossing = _crossing(network, split, lambda late: inbound.split(network, state, row.dt + late))
+    crossings = jnp.where(crosses, time + crossing, replay.crossings)
 
     # The end of the segment: a spike, or the first arrival that makes a neuron fire.
     until = jnp.where(spiked.any(0), jnp.sum(jnp.where(spiked, crossings, 0.0), 0), until)
@@ -180,12 +184,10 @@ def _replay_row(
 
     after = jump(network.neuron, end, received(network, row.source), spiked)
     by_event = triggered_by_event(network, end, after, spiked)
-    crossing = until + _crossing(network, NoInbound(), after, jnp.zeros_like(row.dt))
     crossings = jnp.where(by_event.at_once, until, crossings)
-    crossings = jnp.where(by_event.carried, crossing, crossings)
     sent = transport.send(replay, until)
-    replay = _Replay(replay.number + 1, after, until, crossings, replay.n_arrived, sent)
-    return replay, (until, seen)
+    number, carried = replay.number + 1, by_event.carried
+    return _Replay(number, after, until, crossings, carried, replay.n_arrived, sent), (until, seen)
 
 
 def _shift(x: Array) -> Array:
@@ -194,18 +196,22 @@ def _shift(x: Array) -> Array:
     return jnp.where(finite, x, 0.0) - lax.stop_gradient(jnp.where(finite, x, 0.0))
 
 
-def _crossing(network: Network, inbound: NoInbound | Inbound, state: State, dt: Array) -> Array:
-    """Shift of each neuron's crossing time, if it crosses at the end of the segment.
+def _crossing(
+    network: Network, split: SplitSegment, lengthened: Callable[[Array], SplitSegment]
+) -> Array:
+    """Shift of each neuron's crossing time, if it crosses at the end of the segment `split`.
 
-    The crossing time is an implicit function: the zero of the gap. Starting from the known zero,
-    each step of Newton's method with a constant slope makes one more order of derivatives correct.
+    `lengthened(shift)` is the segment whose end is later by `shift`. The crossing time is an
+    implicit function: the zero of the gap. Starting from the known zero, each step of Newton's
+    method with a constant slope makes one more order of derivatives correct.
     """
-    neuron, split = network.neuron, inbound.split(network, state, dt)
+    neuron = network.neuron
     velocity = network.flow.velocity(neuron, split.start, split.dt, split.end)
     _, speed = lax.stop_gradient(gap_and_speed(neuron, split.end, velocity))
     closing = speed > jnp.finfo(speed.dtype).tiny ** (1 / _ORDERS)  # else 1 / speed^3 overflows
-    shift = jnp.zeros_like(speed)
-    for _ in range(_ORDERS):
-        gap = _shift(neuron.threshold_gap(inbound.split(network, state, dt + shift).end))
-        shift = shift + jnp.where(closing, gap / jnp.where(closing, speed, 1.0), 0.0)
-    return shift
+
+    def newton_step(_, shift):
+        gap = _shift(neuron.threshold_gap(lengthened(shift).end))
+        return shift + jnp.where(closing, gap / jnp.where(closing, speed, 1.0), 0.0)
+
+    return lax.fori_loop(0, _ORDERS, newton_step, jnp.zeros_like(speed))

@@ -4,6 +4,7 @@ import math
 from typing import ClassVar
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -100,8 +101,7 @@ class TaylorQIF(AbstractLaneFlow):
         return Segment(dt, index, spiked, self.advance(neuron, state, clock.own(dt)), flow_state)
 
     def advance(self, neuron: QIF, state: QIFState, dt: Array) -> QIFState:
-        y, v = self._series(neuron, state, dt)
-        return QIFState(y, v, state.current * jnp.exp(-dt / neuron.tau_syn))
+        return _advance(self, neuron, state, dt)
 
     def integral(self, neuron: QIF, state: QIFState, dt: Array) -> Array:
         return projective_integral(neuron, state, self.advance(neuron, state, dt), dt)
@@ -178,6 +178,36 @@ class TaylorQIF(AbstractLaneFlow):
             v = v + x * (k + 2.0)
             ys.append(a * x)
         return y + a * gain, v
+
+
+@eqx.filter_custom_jvp
+def _advance(flow: TaylorQIF, neuron: QIF, state: QIFState, dt: Array) -> QIFState:
+    """State after dt. Its derivative with respect to dt is the vector field.
+
+    Differentiating the series with respect to dt, too, would make programs several times larger,
+    in particular those of second derivatives.
+    """
+    y, v = flow._series(neuron, state, dt)
+    return QIFState(y, v, state.current * jnp.exp(-dt / neuron.tau_syn))
+
+
+@_advance.def_jvp
+def _advance_jvp(primals, tangents):
+    flow, neuron, state, dt = primals
+    _, d_neuron, d_state, d_dt = tangents
+    if jax.tree.leaves((d_neuron, d_state)):
+
+        def at_dt(neuron, state):
+            y, v = flow._series(neuron, state, dt)
+            return QIFState(y, v, state.current * jnp.exp(-dt / neuron.tau_syn))
+
+        end, change = eqx.filter_jvp(at_dt, (neuron, state), (d_neuron, d_state))
+    else:
+        end = _advance(flow, neuron, state, dt)
+        change = jax.tree.map(jnp.zeros_like, end)
+    if d_dt is not None:
+        change = jax.tree.map(lambda x, v: x + v * d_dt, change, neuron.vector_field(end))
+    return end, change
 
 
 def projective_integral(

@@ -31,10 +31,23 @@ def gauss_integral(
 def searched_peak(
     flow: AbstractFlow, neuron: AbstractNeuron, state: State, dt: Array
 ) -> Float[Array, "n batch"]:
-    """Maximum of each neuron's observable within `dt`.
+    """Maximum of each neuron's observable within `dt`."""
 
-    The best of a few nodes is refined by Newton's method.
-    """
+    def rise(t):
+        observed = lambda t: neuron.observe(flow.advance(neuron, state, t))  # noqa: E731
+        return jax.jvp(observed, (t,), (jnp.ones_like(t),))
+
+    t = _peak_time(flow, *lax.stop_gradient((neuron, state, dt)))
+    spread = jnp.broadcast_to(dt, t.shape)
+    # At an interior maximum the derivative with respect to the time is 0; at the end it is not.
+    t = jnp.where(t < spread, t, spread)
+    (top, slope), (_, curve) = jax.jvp(rise, (t,), (jnp.ones_like(t),))
+    top = top + jnp.where((t > 0) & (t < spread), risen(slope, curve), 0.0)
+    return jnp.where(spread > 0, top, neuron.observe(state))
+
+
+def _peak_time(flow: AbstractFlow, neuron: AbstractNeuron, state: State, dt: Array) -> Array:
+    """Time of the maximum: the best of a few nodes, refined by Newton's method."""
 
     def observed(t):
         return neuron.observe(flow.advance(neuron, state, t))
@@ -45,22 +58,17 @@ def searched_peak(
     fractions = jnp.linspace(0.0, 1.0, _PEAK_NODES + 1, dtype=dt.dtype)
     values = jax.vmap(lambda fraction: observed(dt * fraction))(fractions)
     spread = jnp.broadcast_to(dt, values.shape[1:])
-    middle = spread * fractions[jnp.argmax(values, axis=0)]
-    low = jnp.maximum(middle - spread / _PEAK_NODES, 0.0)
-    high = jnp.minimum(middle + spread / _PEAK_NODES, spread)
+    node = spread * fractions[jnp.argmax(values, axis=0)]
+    low = jnp.maximum(node - spread / _PEAK_NODES, 0.0)
+    high = jnp.minimum(node + spread / _PEAK_NODES, spread)
 
     def newton_step(_, t):
         value, curve = jax.jvp(slope, (t,), (jnp.ones_like(t),))
         t = t - jnp.where(curve < 0, value / jnp.where(curve < 0, curve, -1.0), 0.0)
         return jnp.clip(t, low, high)
 
-    t = lax.fori_loop(0, _NEWTON_STEPS, newton_step, middle)
-    # At an interior maximum the derivative with respect to the time is 0; at the end it is not.
-    t = jnp.where(t >= spread, spread, lax.stop_gradient(t))
-    value, curve = jax.jvp(slope, (t,), (jnp.ones_like(t),))
-    top = observed(t) + jnp.where(t < spread, risen(value, curve), 0.0)
-    top = jnp.maximum(jnp.max(values, axis=0), top)
-    return jnp.where(spread > 0, top, neuron.observe(state))
+    t = lax.fori_loop(0, _NEWTON_STEPS, newton_step, node)
+    return jnp.where(observed(t) >= jnp.max(values, axis=0), t, node)
 
 
 def risen(slope: Array, curve: Array) -> Array:
