@@ -14,7 +14,7 @@ from .base import AbstractReadoutFlow, Clock, Segment, Window, exact_flow, first
 from .short import searched_peak
 
 
-class TaylorQIF(AbstractReadoutFlow):
+class TaylorQIF(AbstractReadoutFlow[QIF]):
     r"""Linear flow of [`eventsnn.QIF`][] as a power series in time, for any time constants.
 
     With $s = t/h$, $a = h/\tau_m$, $\rho_m = (-h/\tau_s)^m / m!$ and $q = \tfrac14 - b - I$,
