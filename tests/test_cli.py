@@ -614,7 +614,8 @@ def mnist(tmp_path):
 def test_a_run_on_local_files(mnist, in_process, monkeypatch, tmp_path, capsys):
     arguments = ("leaky-classification", "--dataset=mnist", "--quick", "--steps=2", "--x64")
     monkeypatch.setenv("EVENTSNN_DATA", str(tmp_path / "nowhere"))  # the option has precedence
-    monkeypatch.setattr("eventsnn.tasks.images.ImageTask.make_figures", lambda *_: ({}, {}))  # slow
+    drawn = "eventsnn.tasks.discrete_images.DiscreteImageTask.make_figures"
+    monkeypatch.setattr(drawn, lambda *_: ({}, {}))  # slow
     assert in_process(*arguments, f"--data-dir={mnist}") == 0
     metrics = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert metrics["dataset"] == "mnist" and metrics["data_dir"] == str(mnist)

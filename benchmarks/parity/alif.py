@@ -38,8 +38,8 @@ class PeerALIF(esn.AbstractNeuron):
     def threshold_gap(self, state):
         return state.threshold - state.v
 
-    def receive(self, state, current):
-        return state._replace(v=state.v + current)
+    def receive(self, state, weights):
+        return state._replace(v=state.v + weights)
 
     def reset(self, state, spiked):
         v = jnp.where(spiked, state.v - state.threshold, state.v)

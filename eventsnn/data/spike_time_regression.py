@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from .. import checks
 
@@ -37,7 +37,7 @@ OFFSET = 30.0
 _BLOCK = 256
 
 
-def target(x: Float[Array, " *batch"]) -> Float[Array, " *batch"]:
+def target(x: Float[ArrayLike, " *batch"]) -> Float[Array, " *batch"]:
     r"""Target time of the output spike, $5\sin(2\pi x/10) + x + 30$.
 
     **Arguments:**
@@ -52,7 +52,7 @@ def target(x: Float[Array, " *batch"]) -> Float[Array, " *batch"]:
     return AMPLITUDE * jnp.sin(2 * jnp.pi * x / PERIOD) + x + OFFSET
 
 
-def event_inputs(x: Float[Array, " *batch"]) -> Float[Array, "*batch 1 2"]:
+def event_inputs(x: Float[ArrayLike, " *batch"]) -> Float[Array, "*batch 1 2"]:
     """Encode `x` as two spikes of one input channel: one at 0 as a time reference, one at `x`.
 
     **Arguments:**

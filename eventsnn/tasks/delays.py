@@ -115,9 +115,9 @@ class Delays(PointsTask):
         )
         return net if self.delays == "none" else constrain(net, lambda net: net.delays)
 
-    def trainable(self, net: EventNetwork) -> EventNetwork:
+    def trainable(self, model: EventNetwork) -> EventNetwork:
         """Filter of the trained parameters: the weights, and the delays if they are learnt."""
-        return trainable(net, "weights", *(["delays"] if self.delays == "learnt" else []))
+        return trainable(model, "weights", *(["delays"] if self.delays == "learnt" else []))
 
     def optimizer(self, steps: int, steps_per_epoch: int) -> optax.GradientTransformation:
         """Adam with separate learning rates for weights and delays, which decay to 0.

@@ -4,7 +4,7 @@ import abc
 import dataclasses
 import functools
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
 
 import equinox as eqx
 import jax
@@ -15,13 +15,15 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt32
 
 from ..data import images
 from ..data.images import ImageData
-from ..discrete import AbstractCell, OneToOne, Run, Sequential, trainable
 from ..train import FitResult
 from .base import DataError, LazyFigures, TaskResult
 from .epochs import EpochTask, snapshot_models
 from .settings import option
 
 __all__ = ["N_SHOWN", "Batch", "ImageTask", "TestResult", "key_data_of"]
+
+_Model = TypeVar("_Model")
+_Response = TypeVar("_Response")
 
 # Number of images in the figures.
 N_SHOWN = 10
@@ -46,8 +48,8 @@ class Batch(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ImageTask(EpochTask):
-    """Base class of digit classification tasks."""
+class ImageTask(EpochTask, Generic[_Model, _Response]):
+    """Base class of digit classification tasks, for any kind of model and its response."""
 
     dataset: str = option(
         "digits",
@@ -82,40 +84,33 @@ class ImageTask(EpochTask):
     """Whether to record the loss of a test batch at every step."""
 
     @abc.abstractmethod
-    def build(self, key: PRNGKeyArray, shape: tuple[int, int]) -> Sequential:
+    def build(self, key: PRNGKeyArray, shape: tuple[int, int]) -> _Model:
         """Build the untrained network for images of the given shape."""
 
     @abc.abstractmethod
     def simulate(
         self,
-        model: Sequential,
+        model: _Model,
         images: Float[Array, "batch h w"],
         keys: PRNGKeyArray,
-        **options: Any,
-    ) -> Run:
-        """Run the network on the images, with one random key per image.
-
-        `options` are keyword arguments of `run_batch`.
-        """
+    ) -> _Response:
+        """Run the network on the images, with one random key per image."""
 
     @abc.abstractmethod
-    def loss(self, model: Sequential, batch: Batch) -> Float[Array, ""]:
+    def loss(self, model: _Model, batch: Batch) -> Float[Array, ""]:
         """Training loss, a mean over the batch."""
 
     @abc.abstractmethod
-    def scores(self, run: Run) -> dict[str, Float[Array, "batch classes"]]:
+    def scores(self, response: _Response) -> dict[str, Float[Array, "batch classes"]]:
         """Scores of the classes by name of the readout. The largest score is the prediction."""
-
-    def trainable(self, model: Sequential) -> Sequential:
-        return trainable(model)
 
     def optimizer(self, steps: int, steps_per_epoch: int) -> optax.GradientTransformation:
         return optax.adam(self.learning_rate)
 
     @property
-    def readout(self) -> str:
-        """Name of the main readout."""
-        return "rate"
+    @abc.abstractmethod
+    def main_readout(self) -> str:
+        """Name of the scores by which the test accuracy is computed."""
 
     def defaults(self) -> Mapping[str, Any]:
         sizes = {"batch_size": 128, "test_batch_size": 500, "learning_rate": 1e-3}
@@ -169,7 +164,7 @@ class ImageTask(EpochTask):
             progress=progress,
         )
 
-    def test(self, model: Sequential, data: ImageData) -> "TestResult":
+    def test(self, model: _Model, data: ImageData) -> "TestResult":
         """Evaluate a network on the whole test set."""
         model = eqx.nn.inference_mode(model)
         found: dict[str, list[np.ndarray]] = {}
@@ -179,7 +174,7 @@ class ImageTask(EpochTask):
             for name, classes in _predicted(self, model, Batch(*part)).items():
                 found.setdefault(name, []).append(np.asarray(classes)[valid])
         predicted = {name: np.concatenate(parts) for name, parts in found.items()}
-        return TestResult(labels, predicted.pop(self.readout), predicted)
+        return TestResult(labels, predicted.pop(self.main_readout), predicted)
 
     def run(self, *, progress: bool = True) -> TaskResult:
         """Train a network and evaluate it on the test set.
@@ -197,48 +192,11 @@ class ImageTask(EpochTask):
         drawn = functools.cache(lambda: self.make_figures(data, result, test))
         return TaskResult(metrics, *(LazyFigures(lambda i=i: drawn()[i]) for i in range(2)))
 
+    @abc.abstractmethod
     def make_figures(
         self, data: ImageData, result: FitResult, test: "TestResult"
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """Draw the figures and animations, by name."""
-        from .. import plots  # matplotlib is slow to import, and training does not need it
-        from .figures import images as figures
-
-        model = eqx.nn.inference_mode(result.average)
-        shown, labels = data.test_images[:N_SHOWN], data.test_labels[:N_SHOWN]
-        predicted, target = test.predicted[:N_SHOWN], int(labels[0])
-        cells = [i for i, layer in enumerate(model.layers) if isinstance(layer, AbstractCell)]
-        batch = Batch(shown, labels, key_data_of(np.arange(N_SHOWN)))
-        simulate = eqx.filter_jit(lambda m, b: self.simulate(m, b.images, b.keys, layers=cells))
-        run = simulate(model, batch)
-        hidden, output = (np.asarray(spikes[:, 0]) for spikes in run.spikes)
-        hidden = hidden.reshape(len(hidden), -1)  # feature maps, for a convolution
-        drawn = {
-            **self.training_figures(data, result, test),
-            **figures.activity(
-                hidden,
-                output,
-                np.asarray(run.membranes[-1][:, 0]),
-                threshold=float(model.layers[cells[-1]].threshold),
-                target=target,
-            ),
-            "weights": plots.weights(
-                _parameters(next(snapshot_models(result))), _parameters(model)
-            ),
-        }
-        samples, animations = self.sample_figures(batch, predicted, hidden)
-        return drawn | samples, animations
-
-    def sample_figures(
-        self, batch: Batch, predicted: np.ndarray, hidden: Float[np.ndarray, "time neurons"]
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Draw some samples with their predicted classes, and animate the first one.
-
-        `hidden` are the spikes of the hidden neurons for the first sample.
-        """
-        from .figures import images as figures
-
-        return {"samples": figures.samples(batch.images, batch.labels, predicted)}, {}
 
     def training_figures(
         self, data: ImageData, result: FitResult, test: "TestResult"
@@ -291,21 +249,3 @@ class TestResult:
         matrix = np.zeros((n_classes, n_classes), int)
         np.add.at(matrix, (self.labels, self.predicted), 1)
         return matrix
-
-
-def _parameters(model: Sequential) -> dict[str, np.ndarray]:
-    """Weights and biases of every layer by name. V is the feedback."""
-    named = {}
-    for i, layer in enumerate(model.layers):
-        for name, part in (
-            (f"layer {i}", layer),
-            (f"layer {i} V", getattr(layer, "feedback", None)),
-        ):
-            if isinstance(part, OneToOne):
-                named[name] = part.v
-            elif isinstance(part, eqx.nn.Linear | eqx.nn.Conv2d):
-                named[name] = part.weight.reshape(len(part.weight), -1)
-                if part.bias is not None:
-                    named[f"{name} bias"] = part.bias.reshape(-1)
-    # Not as one tree: that would sort the names.
-    return {name: np.asarray(value) for name, value in named.items()}

@@ -10,14 +10,14 @@ import jax.numpy as jnp
 
 from ..discrete import Leaky, Sequential, run_batch
 from ..losses import ce_membrane
-from .images import ImageTask
+from .discrete_images import DiscreteImageTask
 from .settings import option
 
 __all__ = ["LeakyClassification"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class LeakyClassification(ImageTask):
+class LeakyClassification(DiscreteImageTask):
     """Digit classification with static images and the loss of snnTorch's tutorial 5.
 
     The image is a constant input current for `num_steps` steps. The predicted class is the output
@@ -31,7 +31,7 @@ class LeakyClassification(ImageTask):
     default_epochs: ClassVar[Mapping[str, int]] = {"digits": 30, "mnist": 1}
     monitor_test_loss: ClassVar[bool] = True
 
-    quick_settings: ClassVar[dict[str, Any]] = ImageTask.quick_settings | {
+    quick_settings: ClassVar[dict[str, Any]] = DiscreteImageTask.quick_settings | {
         "n_hidden": 50,
         "num_steps": 10,
     }
@@ -65,5 +65,5 @@ class LeakyClassification(ImageTask):
         run = self.simulate(model, batch.images, batch.keys)
         return ce_membrane(run.membranes, batch.labels)
 
-    def scores(self, run):
-        return {"rate": run.spikes.sum(axis=0), "membrane": run.membranes.mean(axis=0)}
+    def scores(self, response):
+        return {"rate": response.spikes.sum(axis=0), "membrane": response.membranes.mean(axis=0)}

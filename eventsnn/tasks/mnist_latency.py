@@ -66,7 +66,7 @@ class LatencyModel(eqx.Module):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class MNISTLatency(ImageTask):
+class MNISTLatency(ImageTask[LatencyModel, Float[Array, "batch classes"]]):
     r"""Digit classification by one hidden layer of LIF neurons and ten outputs, in the event mode.
 
     Each pixel fires once, at $t = (1 - p)\,20$ ms for a grey value $p$ in (0, 1]. Background pixels
@@ -90,7 +90,7 @@ class MNISTLatency(ImageTask):
 
     quick_settings: ClassVar[dict[str, Any]] = ImageTask.quick_settings | {"n_hidden": 20}
 
-    readout: str = option(  # pyright: ignore[reportIncompatibleVariableOverride]
+    readout: str = option(
         "potential",
         "prediction; potential: the output with the largest membrane potential over time; ttfs: "
         "the output that fires first",
@@ -155,7 +155,6 @@ class MNISTLatency(ImageTask):
         model: LatencyModel,
         images: Float[Array, "batch h w"],
         keys: PRNGKeyArray,
-        **options: Any,
     ) -> Float[Array, "batch classes"]:
         """Compute the maximal potentials, or the first spike times (ms), of the outputs."""
         in_times = jax.vmap(lambda x, key: self.encode(model, x, key))(jnp.asarray(images), keys)
@@ -169,8 +168,12 @@ class MNISTLatency(ImageTask):
         scales = {"tau0": self.tau0, "tau1": self.tau1, "alpha": self.alpha}
         return ce_ttfs(found, labels, t_max=2 * self.t_max, **scales)
 
-    def scores(self, run: Float[Array, "batch classes"]):
-        return {self.readout: run if self.readout == "potential" else -run}
+    @property
+    def main_readout(self) -> str:
+        return self.readout
+
+    def scores(self, response: Float[Array, "batch classes"]):
+        return {self.readout: response if self.readout == "potential" else -response}
 
     def encode(
         self, model: LatencyModel, image: Float[Array, "h w"], key: PRNGKeyArray

@@ -12,14 +12,14 @@ import numpy as np
 from ..data import moving_mnist
 from ..discrete import RLeaky, Sequential, run_batch
 from ..losses import mse_count
-from .images import ImageTask
+from .discrete_images import DiscreteImageTask
 from .settings import option
 
 __all__ = ["MovingMNIST"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class MovingMNIST(ImageTask):
+class MovingMNIST(DiscreteImageTask):
     """Classification of a digit that moves over a canvas, with one frame per time step.
 
     The digit moves in a straight line and is reflected at the walls, see
@@ -29,7 +29,7 @@ class MovingMNIST(ImageTask):
 
     name: ClassVar[str] = "moving-mnist"
     summary: ClassVar[str] = "classification of moving digits, 128 hidden RLeaky neurons, 10 frames"
-    pictures: ClassVar[tuple[str, ...]] = (*ImageTask.pictures, "sample.gif")
+    pictures: ClassVar[tuple[str, ...]] = (*DiscreteImageTask.pictures, "sample.gif")
     default_epochs: ClassVar[Mapping[str, int]] = {"digits": 300, "mnist": 10}
 
     n_hidden: int = option(128, "number of neurons in the first recurrent layer")
@@ -78,5 +78,5 @@ class MovingMNIST(ImageTask):
         run = self.simulate(model, batch.images, batch.keys)
         return mse_count(run.spikes, batch.labels, correct_rate=0.8, incorrect_rate=0.2)
 
-    def scores(self, run):
-        return {"rate": run.spikes.sum(axis=0)}
+    def scores(self, response):
+        return {"rate": response.spikes.sum(axis=0)}

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from ..discrete import OneToOne, RLeaky, Sequential, run_batch
 from ..losses import mse_count, mse_membrane
-from .images import ImageTask
+from .discrete_images import DiscreteImageTask
 from .settings import option
 
 __all__ = ["RLeakyClassification"]
@@ -20,7 +20,7 @@ _CHANNELS, _KERNEL = 8, 3
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RLeakyClassification(ImageTask):
+class RLeakyClassification(DiscreteImageTask):
     """Digit classification with two recurrent leaky layers, trained with a squared error.
 
     With `objective="count"`, the target of the correct output is a spike in 80 % of the steps, and
@@ -101,10 +101,10 @@ class RLeakyClassification(ImageTask):
             return mse_count(run.spikes, batch.labels, correct_rate=0.8, incorrect_rate=0.2)
         return mse_membrane(run.membranes, batch.labels, on_target=1.05, off_target=0.2)
 
-    def scores(self, run):
-        return {"rate": run.spikes.sum(axis=0), "membrane": run.membranes.mean(axis=0)}
+    def scores(self, response):
+        return {"rate": response.spikes.sum(axis=0), "membrane": response.membranes.mean(axis=0)}
 
     @property
-    def readout(self):
+    def main_readout(self):
         """Name of the readout, which matches the objective: spike counts or mean membranes."""
         return "rate" if self.objective == "count" else "membrane"

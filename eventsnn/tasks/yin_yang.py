@@ -106,9 +106,9 @@ class YinYang(PointsTask):
             pseudospikes=self.pseudospikes(),
         )
 
-    def trainable(self, net: EventSequential) -> EventSequential:
+    def trainable(self, model: EventSequential) -> EventSequential:
         """Filter of the trained parameters: the weights, and the biases of QIF neurons."""
-        return trainable(net, "weights", *(["bias"] if self.neuron == "qif" else []))
+        return trainable(model, "weights", *(["bias"] if self.neuron == "qif" else []))
 
     def optimizer(self, steps: int, steps_per_epoch: int) -> optax.GradientTransformation:
         """Adam with a learning rate that decays after every epoch (LIF) or is constant (QIF)."""

@@ -26,7 +26,7 @@ class State(NamedTuple):
 
 
 class Records(NamedTuple):
-    """Records of one dispatch, one row per step. The first `count` rows are valid."""
+    """Records of one dispatch, one row per step. The first `n_steps` rows are valid."""
 
     losses: Float[Array, " steps"]
     monitored: Float[Array, " steps"] | None
@@ -34,7 +34,7 @@ class Records(NamedTuple):
     """True if all gradients are 0."""
     outputs_with_gradient: Bool[Array, "steps outputs"]
     """True for each output of an event network with a gradient. No columns without a network."""
-    count: Int[Array, ""]
+    n_steps: Int[Array, ""]
     """Number of steps that were run."""
     finite: Bool[Array, ""]
     """True if all losses, and the parameters after the last step, are finite."""
@@ -61,11 +61,11 @@ def many_steps(
     def run(arrays, parameter_sum, batches, key, done, count):
         def unfinished(carry):
             records = carry[-1]
-            return (records.count < count) & records.finite
+            return (records.n_steps < count) & records.finite
 
         def one_step(carry):
             arrays, parameter_sum, records = carry
-            i = records.count
+            i = records.n_steps
             batch = jax.tree.map(lambda x: x[i], batches)
             now = step_key(key, done + i)
             model, opt_state = eqx.combine(arrays, static)
@@ -107,14 +107,14 @@ def _add(records, loss, monitored, grads):
     """Write the row of one step."""
 
     def write(column, value):
-        return column.at[records.count].set(value.astype(column.dtype))
+        return column.at[records.n_steps].set(value.astype(column.dtype))
 
     return Records(
         losses=write(records.losses, loss),
         monitored=None if monitored is None else write(records.monitored, monitored),
         zero_gradients=write(records.zero_gradients, ~_any_nonzero(grads)),
         outputs_with_gradient=write(records.outputs_with_gradient, output_gradients(grads)),
-        count=records.count + 1,
+        n_steps=records.n_steps + 1,
         finite=jnp.isfinite(loss),
     )
 

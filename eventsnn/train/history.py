@@ -31,7 +31,7 @@ class History:
 
     def add(self, records, seconds):
         """Add the records of a dispatch that took `seconds`."""
-        count = int(records.count)
+        count = int(records.n_steps)
         self._losses.append(records.losses[:count])
         if records.monitored is not None:
             self._monitored.append(records.monitored[:count])
@@ -84,7 +84,7 @@ class ZeroGradients:
 
     def outputs(self, records, done):
         """Return the outputs without a recent gradient, and the last step with a gradient."""
-        changed = records.outputs_with_gradient[: int(records.count)]
+        changed = records.outputs_with_gradient[: int(records.n_steps)]
         end = done + len(changed)
         last = end - np.argmax(changed[::-1], axis=0)
         self._last_gradient = np.where(changed.any(axis=0), last, self._last_gradient)

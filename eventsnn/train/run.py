@@ -95,12 +95,12 @@ class TrainingRun:
 
     def _accept(self, arrays, parameter_sum, records, start):
         self.history.add(records, time.perf_counter() - start)
-        self.state = State(arrays, parameter_sum, self.state.done + int(records.count))
+        self.state = State(arrays, parameter_sum, self.state.done + int(records.n_steps))
         self.history.take_snapshot(self._model(arrays), self.state.done)
 
     def _stop(self, dispatch, records):
         """Accept the steps before the first bad step, and raise an error for that step."""
-        batch, done, bad = dispatch.batch, 0, int(records.count)
+        batch, done, bad = dispatch.batch, 0, int(records.n_steps)
         while bad - done > 1:
             middle = (done + bad) // 2
             finite = bool(self._after(self.state, batch, middle)[2].finite)
@@ -134,7 +134,7 @@ class TrainingRun:
     def _warn_of_outputs(self, before, batch, records):
         outputs, since = self._zero_gradients.outputs(records, before.done)
         if outputs.size:
-            evidence, sample = self._evidence(self.state, batch, int(records.count) - 1)
+            evidence, sample = self._evidence(self.state, batch, int(records.n_steps) - 1)
             if evidence is not None and evidence.always_silent(outputs):
                 found = self._diagnose(None, None, None, evidence, sample)
                 names = outputs_named(outputs)

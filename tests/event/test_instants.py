@@ -195,9 +195,9 @@ class LastFirst(AbstractFlow):
             )
             later = alone.spiked & (alone.dt > last.dt)
             dt, who = (
-                jnp.where(later, *x) for x in ((alone.dt, last.dt), (alone.index, last.index))
+                jnp.where(later, *x) for x in ((alone.dt, last.dt), (alone.source, last.source))
             )
-            last = last._replace(dt=dt, index=who)
+            last = last._replace(dt=dt, source=who)
         moved = jnp.maximum(jnp.minimum(last.dt, window.stop) - window.start, 0.0)
         return last._replace(end=self.advance(neuron, state, moved))
 

@@ -53,7 +53,7 @@ def first_spike(flow):
             horizon = jnp.minimum(HORIZON - time, limit)
             segment = flow.next_spike(neuron, state, horizon, flow_state, window)
             dt, gap = segment.dt, neuron.threshold_gap(segment.end)
-            others = jnp.arange(len(gap), dtype=segment.index.dtype)[:, None] != segment.index
+            others = jnp.arange(len(gap), dtype=segment.source.dtype)[:, None] != segment.source
             moved = jnp.ones_like(others) if window is None else window.start < dt
             missed = segment.spiked & jnp.any((gap < -1e-9) & others & moved, axis=0)
             left = jax.tree.map(lambda x: jnp.maximum(x - dt, 0.0), window)
@@ -61,7 +61,7 @@ def first_spike(flow):
             ahead = segment.end, left, time + dt, segment.flow_state
             kept = jax.tree.map(lambda x, y: jnp.where(missed, x, y), now, ahead)
             limit = jnp.where(missed, jnp.where(dt < limit, dt, 0.5 * dt), jnp.inf)
-            return *kept, limit, segment.spiked & ~missed, segment.index
+            return *kept, limit, segment.spiked & ~missed, segment.source
 
         flow_state = flow.init_state(neuron, state, zero + HORIZON)
         none = zero > 0, jnp.zeros(1, jnp.int32)

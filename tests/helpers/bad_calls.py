@@ -750,6 +750,7 @@ DATA = {
 }
 
 STEPS = np.array([1, 2, 3])
+CURVE = np.array([1.0, 2.0, 3.0])
 VECTOR = like(STEPS, np.ones((0,)))
 NAMES = ("a", 1, THING, ["a"], [THING] * C)
 FIGURE_TARGET = (*optional(NUMBER), -1, C, 1.5)
@@ -758,10 +759,10 @@ PLOTS = {
     "plots.convergence": row(
         plots.convergence,
         dts=(
-            [1.0, 2.0],
+            np.array([1.0, 2.0]),
             (*ARRAY, 1.0, [1.0], [1.0, 1.0], [1.0, NAN], [1.0, -1.0]),
         ),
-        errors=([1.0, 2.0], (*ARRAY, 1.0, [1.0], [1.0, NAN], [1.0, 0.0], [1.0, INF])),
+        errors=(np.array([1.0, 2.0]), (*ARRAY, 1.0, [1.0], [1.0, NAN], [1.0, 0.0], [1.0, INF])),
         order=(1, NUMBER),
         x_label=("x", TEXT),
         y_label=("y", TEXT),
@@ -769,20 +770,20 @@ PLOTS = {
     ),
     "plots.membranes": row(
         plots.membranes,
-        times=(STEPS, VECTOR),
+        times=(CURVE, VECTOR),
         traces=(np.ones((2, 3)), like(np.ones((2, 3)))),
         outputs=((0,), (*ARRAY, [0.5], [[1]], 1)),
         in_times=((), ARRAY),
         target=(None, NUMBER_OR_NONE),
     ),
-    "plots.phase": row(plots.phase, v=(STEPS, ARRAY)),
+    "plots.phase": row(plots.phase, v=(CURVE, ARRAY)),
     "plots.prediction": row(
-        plots.prediction, x=(STEPS, VECTOR), target=(STEPS, VECTOR), predicted=(STEPS, VECTOR)
+        plots.prediction, x=(CURVE, VECTOR), target=(CURVE, VECTOR), predicted=(CURVE, VECTOR)
     ),
     "plots.raster": row(
         plots.raster,
-        times=([1.0, INF], (*ARRAY, [1.0, 2.0, 3.0])),
-        sources=([0, -1], (*ARRAY, [1, 2, 3], [0.5, 1.0], [[0, 1]])),
+        times=(np.array([1.0, INF]), (*ARRAY, [1.0, 2.0, 3.0])),
+        sources=(np.array([0, -1]), (*ARRAY, [1, 2, 3], [0.5, 1.0], [[0, 1]])),
         n_neurons=(2, COUNT),
         outputs=((1,), (*ARRAY, [0.5], [[1]], 1)),
         t_max=(9.0, POSITIVE),
@@ -827,8 +828,8 @@ PLOTS = {
     ),
     "plots.weights": row(
         plots.weights,
-        before=({"a": STEPS}, (*INSTANCE[:5], {}, {"b": STEPS}, {1: STEPS}, {"a": "b"}, {"a": 1j})),
-        after=({"a": STEPS}, (*INSTANCE[:5], {}, {"b": STEPS}, {1: STEPS}, {"a": "b"}, {"a": [1]})),
+        before=({"a": CURVE}, (*INSTANCE[:5], {}, {"b": CURVE}, {1: CURVE}, {"a": "b"}, {"a": 1j})),
+        after=({"a": CURVE}, (*INSTANCE[:5], {}, {"b": CURVE}, {1: CURVE}, {"a": "b"}, {"a": [1]})),
     ),
     "plots.confusion": row(
         plots.confusion,
@@ -838,15 +839,15 @@ PLOTS = {
     ),
     "plots.curves": row(
         plots.curves,
-        named=({"a": STEPS}, (*INSTANCE[:5], {}, {1: STEPS}, {"a": "b"}, {"a": np.ones((2, 2))})),
-        x=(None, (*INSTANCE[1:5], {"b": STEPS}, {1: STEPS}, {"a": "b"}, {"a": [1]})),
+        named=({"a": CURVE}, (*INSTANCE[:5], {}, {1: CURVE}, {"a": "b"}, {"a": np.ones((2, 2))})),
+        x=(None, (*INSTANCE[1:5], {"b": CURVE}, {1: CURVE}, {"a": "b"}, {"a": [1]})),
         x_label=("x", TEXT),
         y_label=("y", TEXT),
         log=(False, FLAG),
         window=(None, optional(COUNT)),
         title=("", TEXT),
     ),
-    "plots.loss_curve": row(plots.loss_curve, losses=(STEPS, (*ARRAY, 1.0, np.ones((2, 2)), []))),
+    "plots.loss_curve": row(plots.loss_curve, losses=(CURVE, (*ARRAY, 1.0, np.ones((2, 2)), []))),
     "plots.membrane_traces": row(
         plots.membrane_traces,
         membranes=(SPIKES[:, 0], (*ARRAY, 1.0, np.ones(3), np.ones((3, 31)))),
@@ -870,9 +871,9 @@ PLOTS = {
     ),
     "plots.target_trace": row(
         plots.target_trace,
-        times=(STEPS, VECTOR),
-        target=(STEPS, VECTOR),
-        output=(STEPS, VECTOR),
+        times=(CURVE, VECTOR),
+        target=(CURVE, VECTOR),
+        output=(CURVE, VECTOR),
         x_label=("x", TEXT),
         y_label=("y", TEXT),
         title=("", TEXT),

@@ -76,7 +76,7 @@ class Delayed(NamedTuple):
         # and the two times are equal only by rounding.
         dt = segment.dt
         row = lax.broadcasted_iota(jnp.int32, wait.shape, 0)
-        caused = after & ((row == segment.index) | (len(wait) == 1))
+        caused = after & ((row == segment.source) | (len(wait) == 1))
         arrives = moves & jnp.where(segment.spiked & ~caused, wait < dt, wait <= dt)
         inbound = Inbound(jnp.where(arrives, wait, jnp.inf), weights)
         split = inbound.split(network, state, dt)
@@ -155,7 +155,7 @@ def _two_windows(
     sooner = (late.dt < early.dt) | ~early.spiked
     since = late.spiked & sooner
     segment = late._replace(
-        index=jnp.where(since, late.index, early.index),
+        source=jnp.where(since, late.source, early.source),
         spiked=since | (early.spiked & (late.dt >= early.dt)),
         low=jnp.where(sooner, late.remainder(), early.remainder()),
     )

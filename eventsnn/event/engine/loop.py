@@ -307,7 +307,7 @@ def _propose(context: _Context, state: _State) -> _State:
     reached = moves & ~segment.spiked & (segment.dt >= horizon)
     arrives, ends = reached & (wait <= horizon), reached & (left <= horizon)
     source = jnp.where(arrives, channel, no_event)
-    source = jnp.where(segment.spiked, segment.index, source)
+    source = jnp.where(segment.spiked, segment.source, source)
     source = jnp.where(moves, source, jnp.where(running & is_due, next_due, no_event))
     # An event at a prescribed time has exactly that time, without the rounding of a sum.
     time = state.time.after(segment.dt, segment.low)

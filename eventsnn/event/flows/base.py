@@ -3,7 +3,7 @@
 import abc
 import functools as ft
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import equinox as eqx
 import jax
@@ -14,6 +14,8 @@ from jaxtyping import Array, Bool, Float, Int
 from ..neurons import AbstractNeuron
 from ..neurons.base import State
 
+_Neuron = TypeVar("_Neuron", bound=AbstractNeuron, contravariant=True)
+
 
 class Segment(NamedTuple):
     """Segment of smooth flow that a flow proposes, one per sample.
@@ -22,7 +24,7 @@ class Segment(NamedTuple):
     stops, for example after one step of a solver.
 
     - `dt`: length of the segment. It equals the horizon exactly if the horizon was reached.
-    - `index`: index of the neuron that crosses its threshold.
+    - `source`: index of the neuron that crosses its threshold.
     - `spiked`: whether the segment ends at a crossing.
     - `end`: state after `dt`.
     - `flow_state`: state of the flow for its next call.
@@ -31,7 +33,7 @@ class Segment(NamedTuple):
     """
 
     dt: Float[Array, " batch"]
-    index: Int[Array, " batch"]
+    source: Int[Array, " batch"]
     spiked: Bool[Array, " batch"]
     end: State
     flow_state: Any
@@ -76,7 +78,7 @@ class Clock(NamedTuple):
         return Clock(pick(self.window, index, n))
 
 
-class AbstractFlow(eqx.Module):
+class AbstractFlow(eqx.Module, Generic[_Neuron]):
     """Integrator of neurons between events.
 
     The batch is the *last* axis: state arrays have shape `(n, batch)`, and parameters that are not
@@ -91,7 +93,7 @@ class AbstractFlow(eqx.Module):
     - `dt`: time since that state, of shape `(batch,)` or `(n, batch)`.
     """
 
-    def init_state(self, neuron: AbstractNeuron, state: State, horizon: Array) -> Any:
+    def init_state(self, neuron: _Neuron, state: State, horizon: Array) -> Any:
         """Initial state of the flow: arrays carried between calls of `next_spike`, batch last.
 
         `state` is the state at time 0, and `horizon` is `t_max` for each sample.
@@ -101,7 +103,7 @@ class AbstractFlow(eqx.Module):
     @abc.abstractmethod
     def next_spike(
         self,
-        neuron: AbstractNeuron,
+        neuron: _Neuron,
         state: State,
         horizon: Float[Array, " batch"],
         flow_state: Any,
@@ -122,13 +124,13 @@ class AbstractFlow(eqx.Module):
         """
 
     @abc.abstractmethod
-    def advance(self, neuron: AbstractNeuron, state: State, dt: Float[Array, "... batch"]) -> State:
+    def advance(self, neuron: _Neuron, state: State, dt: Float[Array, "... batch"]) -> State:
         """Return the state after `dt`.
 
         The result must be differentiable in all arguments, and equal to `state` for dt = 0.
         """
 
-    def passes(self, neuron: AbstractNeuron, state: State) -> Bool[Array, "n batch"]:
+    def passes(self, neuron: _Neuron, state: State) -> Bool[Array, "n batch"]:
         """Mask of the neurons whose gap, if it is <= 0, counts as a crossing.
 
         `state` is the state at the end of a segment or at an event. A neuron that is at or past its
@@ -137,11 +139,11 @@ class AbstractFlow(eqx.Module):
         """
         return jnp.ones_like(neuron.threshold_gap(state), bool)
 
-    def velocity(self, neuron: AbstractNeuron, state: State, dt: Array, end: State) -> State:
+    def velocity(self, neuron: _Neuron, state: State, dt: Array, end: State) -> State:
         """Derivative of `advance` with respect to `dt`; `end` is the result of `advance`."""
         return neuron.vector_field(end)
 
-    def max_extra_segments(self, neuron: AbstractNeuron, t_max: float, max_events: int) -> int:
+    def max_extra_segments(self, neuron: _Neuron, t_max: float, max_events: int) -> int:
         """Default number of rows to reserve for segments that end without an event.
 
         A number that depends on the values of parameters is rounded up to a power of two. The
@@ -156,19 +158,19 @@ class AbstractFlow(eqx.Module):
         return 0
 
 
-class AbstractReadoutFlow(AbstractFlow):
+class AbstractReadoutFlow(AbstractFlow[_Neuron]):
     """Flow with readouts of whole segments, for `EventNetwork.integrals` and `maxima`."""
 
     @abc.abstractmethod
-    def integral(self, neuron: AbstractNeuron, state: State, dt: Array) -> Float[Array, "n batch"]:
+    def integral(self, neuron: _Neuron, state: State, dt: Array) -> Float[Array, "n batch"]:
         """Integral over `dt` of each neuron's observable (`AbstractNeuron.observe`)."""
 
     @abc.abstractmethod
-    def maximum(self, neuron: AbstractNeuron, state: State, dt: Array) -> Float[Array, "n batch"]:
+    def maximum(self, neuron: _Neuron, state: State, dt: Array) -> Float[Array, "n batch"]:
         """Maximum of each neuron's observable within `dt`."""
 
 
-class AbstractLaneFlow(AbstractReadoutFlow):
+class AbstractLaneFlow(AbstractReadoutFlow[_Neuron]):
     """Flow that finds the next spike of each neuron separately, for feed-forward layers.
 
     All methods are elementwise: states, times and parameters may have any shapes that broadcast.
@@ -178,9 +180,7 @@ class AbstractLaneFlow(AbstractReadoutFlow):
     affine: eqx.AbstractClassVar[bool]
 
     @abc.abstractmethod
-    def may_cross(
-        self, neuron: AbstractNeuron, state: State, dt: Array, end: State
-    ) -> Bool[Array, "..."]:
+    def may_cross(self, neuron: _Neuron, state: State, dt: Array, end: State) -> Bool[Array, "..."]:
         """Mask of the neurons that may cross within `dt`, or that reach the threshold to rounding.
 
         It must include every neuron that crosses, and may include others. It should be cheap.
@@ -189,14 +189,14 @@ class AbstractLaneFlow(AbstractReadoutFlow):
 
     @abc.abstractmethod
     def crossing(
-        self, neuron: AbstractNeuron, state: State, dt: Array
+        self, neuron: _Neuron, state: State, dt: Array
     ) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
         """Time until the first crossing within `dt`, and its rounding error; inf if there is none.
 
         `dt` is at most `longest`.
         """
 
-    def longest(self, neuron: AbstractNeuron, state: State) -> Array | float:
+    def longest(self, neuron: _Neuron, state: State) -> Array | float:
         """Length of the segment for which `may_cross` and `crossing` are valid; by default inf."""
         return jnp.inf
 

@@ -187,7 +187,7 @@ class _Search(NamedTuple):
     bracketed: Bool[Array, " n"]  # there is a bracket
     passes: Bool[Array, " n"]  # passes at the end of the bracket that is past the threshold
     bracket: "_Bracket"
-    count: Int[Array, ""]
+    iterations: Int[Array, ""]
 
     def evaluated(self, here: Gap) -> "_Search":
         """Return the search with the gap at the point `at`."""
@@ -206,7 +206,7 @@ class _Search(NamedTuple):
             bracketed=self.bracketed | hits,
             passes=jnp.where(past, here.passes | (f == -jnp.inf), self.passes),
             bracket=_select(hits, new, _select(shrinks, self.bracket.shrunk(t, f), self.bracket)),
-            count=self.count + 1,
+            iterations=self.iterations + 1,
         )
 
     def moved(self, tolerance: Array, following: Array) -> "_Search":
@@ -295,7 +295,7 @@ def first_roots(
         return search.moved(eps * (2 * size + eps * length), following)
 
     def more(search: _Search):
-        return jnp.any(search.active) & (search.count < _MAX_ITERATIONS)
+        return jnp.any(search.active) & (search.iterations < _MAX_ITERATIONS)
 
     zero = jnp.zeros_like(length)
     at, none = after(zero - 1), zero < 0
@@ -311,7 +311,7 @@ def first_roots(
         bracketed=none,
         passes=none,
         bracket=_Bracket(*(zero,) * 6),
-        count=jnp.zeros((), jnp.int32),
+        iterations=jnp.zeros((), jnp.int32),
     )
     end = lax.while_loop(more, body, begin)
     time, value = end.bracket.past()

@@ -8,7 +8,7 @@ from . import membrane
 from .base import AbstractReadoutFlow, Clock, Segment, Window, exact_flow
 
 
-class ExactIntegrator(AbstractReadoutFlow):
+class ExactIntegrator(AbstractReadoutFlow[LeakyIntegrator]):
     """Closed-form flow of [`eventsnn.LeakyIntegrator`][], for any ratio of time constants.
 
     The membrane potential is that of [`eventsnn.ExactLIF`][]. Every segment reaches its horizon.

@@ -13,7 +13,7 @@ from .membrane import NEAR, extremum, fall, kernel, potential
 from .threshold import ROUNDING_ULPS, passes
 
 
-class ExactLIF(AbstractLaneFlow):
+class ExactLIF(AbstractLaneFlow[LIF]):
     r"""Closed-form flow of [`eventsnn.LIF`][], for any ratio of time constants.
 
     $$V(t) = b + (V_0 - b)\, e^{-t/\tau_m} + I_0\, k(t), \qquad

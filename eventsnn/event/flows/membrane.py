@@ -7,6 +7,8 @@ The LIF neuron and the leaky integrator have this membrane.
 
 from typing import Protocol, runtime_checkable
 
+import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
@@ -78,13 +80,38 @@ def kernel(neuron: LeakyMembrane, t: Array) -> Array:
     $k(t) = (t/\tau_m)\, e^{-t/\tau}\, (1 - e^{-x})/x$ with $\tau$ the larger constant and
     $x = t\,|1/\tau_m - 1/\tau_s|$: no cancellation, no overflow.
     """
-    x = t / neuron.tau_mem - t / neuron.tau_syn
+    return _kernel(neuron.tau_mem, neuron.tau_syn, t)
+
+
+def _kernel_value(tau_mem: Array, tau_syn: Array, t: Array) -> Array:
+    x = t / tau_mem - t / tau_syn
     # Each branch is the complete function. `abs` and `maximum` would have wrong derivatives at
     # equal time constants, and so would branches chosen by the sign of x: XLA may compute x twice,
     # with different rounding.
-    slower = neuron.tau_mem <= neuron.tau_syn
-    slow = jnp.exp(jnp.where(slower, -t / neuron.tau_syn, -t / neuron.tau_mem))
-    return (t / neuron.tau_mem) * slow * _mean_decay(jnp.where(slower, x, -x))
+    slower = tau_mem <= tau_syn
+    slow = jnp.exp(jnp.where(slower, -t / tau_syn, -t / tau_mem))
+    return (t / tau_mem) * slow * _mean_decay(jnp.where(slower, x, -x))
+
+
+_kernel = eqx.filter_custom_jvp(_kernel_value)
+
+
+@_kernel.def_jvp
+def _kernel_jvp(primals, tangents):
+    r"""Derivative by the differential equation $\tau_m k' = e^{-t/\tau_s} - k$.
+
+    It is cheaper than the derivative of the series.
+    """
+    (*constants, t), (*d_constants, d_t) = primals, tangents
+    if jax.tree.leaves(d_constants):
+        k, change = eqx.filter_jvp(lambda m, s: _kernel_value(m, s, t), constants, d_constants)
+    else:
+        k = _kernel(*constants, t)
+        change = jnp.zeros_like(k)
+    if d_t is not None:
+        tau_mem, tau_syn = constants
+        change = change + (jnp.exp(-t / tau_syn) - k) / tau_mem * d_t
+    return k, change
 
 
 def _mean_decay(x: Array) -> Array:

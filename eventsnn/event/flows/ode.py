@@ -28,7 +28,7 @@ class _StepControl(NamedTuple):
     controller: Any
 
 
-class ODEFlow(AbstractReadoutFlow):
+class ODEFlow(AbstractReadoutFlow[AbstractNeuron]):
     r"""Flow of any neuron model by a diffrax solver; a segment is one accepted step.
 
     **Definition.** The step map is the state after one solver step of size t, as a function of t.

@@ -11,7 +11,7 @@ from ..neurons.base import State
 from .base import AbstractFlow, AbstractReadoutFlow, Clock, Segment, Window, with_readouts
 
 
-class PopulationsFlow(AbstractReadoutFlow):
+class PopulationsFlow(AbstractReadoutFlow[Populations]):
     """Flow of [`eventsnn.Populations`][], with one flow per model.
 
     A segment ends at the first crossing of any neuron, or earlier where one of the flows stops.
@@ -42,7 +42,7 @@ class PopulationsFlow(AbstractReadoutFlow):
         ):
             # The horizon of each flow is the end of the segment found so far.
             segment = flow.next_spike(part, x, dt, old, own)
-            index = jnp.where(segment.spiked, offset + segment.index, index)
+            index = jnp.where(segment.spiked, offset + segment.source, index)
             low = jnp.where(segment.spiked, segment.remainder(), low)
             spiked = segment.spiked | (spiked & (segment.dt >= dt))
             dt, offset = segment.dt, offset + size

@@ -16,7 +16,7 @@ from .short import searched_peak
 from .threshold import ROUNDING_ULPS
 
 
-class TaylorQIF(AbstractLaneFlow):
+class TaylorQIF(AbstractLaneFlow[QIF]):
     r"""Linear flow of [`eventsnn.QIF`][] as a power series in time, for any time constants.
 
     With $s = t/h$, $a = h/\tau_m$, $\rho_m = (-h/\tau_s)^m / m!$ and $q = \tfrac14 - b - I$,

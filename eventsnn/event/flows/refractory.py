@@ -11,7 +11,7 @@ from ..neurons.base import State
 from .base import AbstractFlow, AbstractReadoutFlow, Clock, Segment, Window, first, with_readouts
 
 
-class RefractoryFlow(AbstractReadoutFlow):
+class RefractoryFlow(AbstractReadoutFlow[Refractory]):
     """Flow of [`eventsnn.Refractory`][]: the flow of the model, after the refractory period.
 
     The end of a neuron's refractory period splits a segment exactly, for this neuron only.
@@ -44,7 +44,7 @@ class RefractoryFlow(AbstractReadoutFlow):
         segment = self.flow.next_spike(neuron.neuron, released, until, flow_state, free)
         fires = ~segment.spiked & (earliest <= segment.dt)
         return segment._replace(
-            index=jnp.where(fires, released_index, segment.index),
+            source=jnp.where(fires, released_index, segment.source),
             spiked=segment.spiked | fires,
             low=None if segment.low is None else jnp.where(fires, 0.0, segment.low),
             end=self.advance(neuron, state, clock.own(segment.dt)),

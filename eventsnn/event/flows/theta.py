@@ -10,7 +10,7 @@ from .base import AbstractReadoutFlow, Clock, Segment, Window, exact_flow, first
 from .qif import projective_integral
 
 
-class ExactTheta(AbstractReadoutFlow):
+class ExactTheta(AbstractReadoutFlow[Theta]):
     r"""Closed-form flow of [`eventsnn.Theta`][].
 
     With $\omega^2 = b - \tfrac14$ and $\alpha = \omega t / \tau_m$,
