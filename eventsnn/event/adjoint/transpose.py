@@ -176,8 +176,9 @@ def _transpose_carried(
 ) -> tuple[Sweep, Triggered]:
     """Transpose the crossings of neurons that the event's current carries over their thresholds.
 
-    Also returns all neurons that the event makes fire. A cotangent is pending only if several
-    neurons fire at the same time; otherwise nothing is computed.
+    Also returns the masks of all neurons that the event makes fire. A cotangent is pending only if
+    several neurons fire at the same time. Otherwise the sweep is unchanged, and the masks are
+    empty.
     """
 
     def transposed(sweep: Sweep) -> tuple[Sweep, Triggered]:
