@@ -18,8 +18,8 @@ import pytest
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
-# Locations in the source code, which JAX writes into every program, take a tenth of the time of the
-# tests. The variables are for the processes that tests start.
+# JAX writes source locations into every program, which takes a tenth of the time of the tests. The
+# environment variables switch this off in the processes that tests start.
 for name in ("jax_include_full_tracebacks_in_locations", "jax_traceback_in_locations_limit"):
     jax.config.update(name, 0)
     os.environ[name.upper()] = "0"

@@ -7,7 +7,7 @@ import pytest
 from nbclient import NotebookClient
 
 NOTEBOOKS = sorted((pathlib.Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
-SMALLER = {  # take less time
+SMALLER = {  # replacements that shorten a run
     "delays": ("HIDDEN = 30\n", "HIDDEN = 8\n"),
     "yin_yang": ("HIDDEN = 100\n", "HIDDEN = 30\n"),
 }

@@ -1,7 +1,8 @@
 """Run public callables and networks under jaxtyping and beartype: every annotation is executed.
 
 Run by `test_types.py` in a process of its own, because the import hook has to be installed before
-the package is imported. Programs are traced and not compiled; figures are drawn.
+the package is imported. Programs are traced and not compiled; figures are drawn, and
+data sets made.
 """
 
 import sys
@@ -10,7 +11,7 @@ import traceback
 from beartype import BeartypeConf, beartype
 from jaxtyping import install_import_hook
 
-#: Figures and data sets take arrays of NumPy, and random keys that are not traced.
+#: Names of figures and data sets. They take NumPy arrays and concrete random keys, and are run.
 UNTRACED = ("plots.", "data.")
 
 #: As in Python's type system, an int is accepted where a float is expected.

@@ -75,9 +75,9 @@ class DiscreteImageTask(ImageTask[Sequential, Run]):
     def sample_figures(
         self, batch: Batch, predicted: np.ndarray, hidden: Float[np.ndarray, "time neurons"]
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Draw some samples with their predicted classes, and animate the first one.
+        """Draw some samples with their predicted classes; return figures and animations.
 
-        `hidden` are the spikes of the hidden neurons for the first sample.
+        A subclass may animate the first sample, whose hidden neurons have the spikes `hidden`.
         """
         from .figures import images as figures
 
@@ -85,7 +85,7 @@ class DiscreteImageTask(ImageTask[Sequential, Run]):
 
 
 def _parameters(model: Sequential) -> dict[str, np.ndarray]:
-    """Weights and biases of every layer by name. V is the feedback."""
+    """Weights and biases of every layer by name. V are the feedback weights."""
     named = {}
     for i, layer in enumerate(model.layers):
         for name, part in (

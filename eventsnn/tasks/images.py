@@ -110,7 +110,7 @@ class ImageTask(EpochTask, Generic[_Model, _Response]):
     @property
     @abc.abstractmethod
     def main_readout(self) -> str:
-        """Name of the scores by which the test accuracy is computed."""
+        """Name of the readout in `scores` from which the test accuracy is computed."""
 
     def defaults(self) -> Mapping[str, Any]:
         sizes = {"batch_size": 128, "test_batch_size": 500, "learning_rate": 1e-3}

@@ -106,5 +106,5 @@ class RLeakyClassification(DiscreteImageTask):
 
     @property
     def main_readout(self):
-        """Name of the readout, which matches the objective: spike counts or mean membranes."""
+        """Name of the readout that the objective trains: spike counts or mean membranes."""
         return "rate" if self.objective == "count" else "membrane"

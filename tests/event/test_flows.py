@@ -1,17 +1,20 @@
 """Exact flows against diffrax: they agree as the tolerance decreases, and no crossing is lost."""
 
 import functools as ft
+from types import SimpleNamespace
 from typing import Any
 
 import diffrax as dfx
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import mpmath
 import numpy as np
 import pytest
 from scipy.integrate import solve_ivp
 
 import eventsnn as esn
+from eventsnn.event.flows import membrane
 from helpers import reference as ref
 from helpers.jitted import simulate, ttfs
 from helpers.registry import LIF_SET, QIF, Case, N, network, problem, tolerance
@@ -32,6 +35,30 @@ def test_ode_tends_to_the_exact_flow(model):
         errors.append(np.max(np.abs(found - exact)[fired] / exact[fired]))
     assert errors[0] > 30 * errors[1] > 900 * errors[2], errors
     assert errors[0] < 1e-2 and errors[1] < 1e-5 and errors[2] < 1e-8, errors
+
+
+@pytest.mark.parametrize(
+    ("tau_mem", "tau_syn"),
+    [(1.0, 100.0), (0.1, 1000.0), (100.0, 1.0), (10.0, 10.0), (10.0, 10.01)],
+)
+def test_time_derivatives_of_the_synaptic_kernel_in_float32(tau_mem, tau_syn):
+    """Up to the third order, early and late: no cancellation for any ratio of time constants."""
+    neuron = SimpleNamespace(tau_mem=jnp.float32(tau_mem), tau_syn=jnp.float32(tau_syn))
+    mem, syn = (mpmath.mpf(float(x)) for x in (neuron.tau_mem, neuron.tau_syn))
+
+    def exact(t, order):
+        with mpmath.workdps(60):
+            late = syn + mpmath.mpf(10) ** -25  # the limit of equal time constants
+            slow, fast = (mpmath.exp(-t / x) * (-1 / x) ** order for x in (late, mem))
+            return float(late / (late - mem) * (slow - fast))
+
+    derivative = ft.partial(membrane.kernel, neuron)
+    for order in range(4):
+        for t in (0.3 * min(tau_mem, tau_syn), 2.3 * max(tau_mem, tau_syn)):
+            time = jnp.float32(t)
+            expected = exact(mpmath.mpf(float(time)), order)
+            np.testing.assert_allclose(derivative(time), expected, rtol=2e-5)
+        derivative = jax.grad(derivative)
 
 
 TAU, STEP, ARRIVAL = 10.0, 5.0, 1.0

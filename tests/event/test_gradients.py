@@ -16,7 +16,19 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 import eventsnn as esn
-from helpers.registry import CASES, EXACT, LIF_SUBTRACT, MASK, N_IN, ODE, K, N, network, problem
+from helpers.registry import (
+    CASES,
+    EXACT,
+    LIF_SUBTRACT,
+    MASK,
+    N_IN,
+    ODE,
+    K,
+    N,
+    network,
+    problem,
+    quick,
+)
 
 COUNT = 4  # spikes per neuron in the loss
 QUERY = np.array([21.0, 4.0, 14.5])
@@ -254,3 +266,21 @@ def test_autodiff_in_forward_mode():
     zero, one = jnp.asarray(0.0), jnp.asarray(1.0)
     _, slope = jax.jvp(loss, (zero,), (one,))
     np.testing.assert_allclose(slope, jax.grad(loss)(zero), rtol=1e-12)
+
+
+@pytest.mark.parametrize("model", [esn.LIF, esn.QIF])
+def test_autodiff_of_one_parameter_alone(model):
+    """The other parameters, and the components of the state that depend on them, are constant."""
+    weights = jnp.array([[0.0], [9.0]])
+
+    def first(bias, adjoint):
+        neuron = model(10.0, 5.0, bias=bias)
+        net = esn.EventNetwork(neuron, weights, outputs=(0,), t_max=60.0, adjoint=adjoint)
+        return net.ttfs(jnp.array([[2.0]]), throw=False)[0]
+
+    slopes = [
+        quick(jax.grad(lambda bias, a=adjoint: first(bias, a)))(jnp.asarray(0.2))
+        for adjoint in (esn.EventProp(), esn.Autodiff())
+    ]
+    assert slopes[0] < -1e-3
+    np.testing.assert_allclose(*slopes, rtol=1e-11)

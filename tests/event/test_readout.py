@@ -1,6 +1,8 @@
 """Integrals, maxima and counts of the outputs, against a reference with its own membrane
 potentials."""
 
+from collections.abc import Callable
+
 import diffrax
 import equinox as eqx
 import jax
@@ -157,6 +159,18 @@ def test_a_maximum_at_an_arrival_moves_with_it(delay, adjoint):
     np.testing.assert_allclose(top, 2.0 / 3 * (slow - fast), rtol=1e-13)
     rise = 2.0 / 3 * (fast / 5 - slow / 20)
     np.testing.assert_allclose(slopes[:, 0], [-rise, rise], rtol=1e-13)
+
+
+def test_a_maximum_of_a_neuron_with_a_function_among_its_fields():
+    class Named(esn.QIF):
+        function: Callable = jnp.tanh
+
+    weights, times = jnp.array([[0.0], [0.5]]), jnp.array([[2.0]])
+    found = [
+        esn.EventNetwork(neuron, weights, outputs=(0,), t_max=30.0).maxima(times)
+        for neuron in (Named(10.0, 5.0), esn.QIF(10.0, 5.0))
+    ]
+    np.testing.assert_array_equal(*found)
 
 
 def test_a_batch_is_its_samples():

@@ -61,7 +61,7 @@ class _Replay(NamedTuple):
     state: State
     time: Float[Array, " batch"]
     crossings: Float[Array, "n batch"]  # shift of each neuron's last crossing
-    carried: Bool[Array, "n batch"]  # neurons that cross at the start of the next segment
+    carried: Bool[Array, "n batch"]  # cross at the start of the next segment, see `Triggered`
     n_arrived: Int[Array, " batch"]  # number of external events so far
     sent: Any  # shift of each spike, see `_Delayed`; () without delays
 
@@ -201,9 +201,9 @@ def _crossing(
 ) -> Array:
     """Shift of each neuron's crossing time, if it crosses at the end of the segment `split`.
 
-    `lengthened(shift)` is the segment whose end is later by `shift`. The crossing time is an
-    implicit function: the zero of the gap. Starting from the known zero, each step of Newton's
-    method with a constant slope makes one more order of derivatives correct.
+    `lengthened(shift)` is the same segment, whose end is later by `shift` of each neuron. The
+    crossing time is an implicit function: the zero of the gap. Starting from the known zero, each
+    step of Newton's method with a constant slope makes one more order of derivatives correct.
     """
     neuron = network.neuron
     velocity = network.flow.velocity(neuron, split.start, split.dt, split.end)

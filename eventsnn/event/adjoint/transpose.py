@@ -106,13 +106,7 @@ def transpose_row(context: Context, sweep: Sweep, rows: Rows, start: State, end:
 
     sent, d_sent = transport.sent(sweep.transport, row, number)
     sweep = sweep._replace(transport=sent, time=sweep.time + rows.d_time + d_sent)
-    # A cotangent is pending only if several neurons fire at the same time.
-    sweep, by_event = lax.cond(
-        jnp.any(sweep.pending != 0),
-        lambda s: _transpose_carried(context, s, row, end),
-        lambda s: (s, Triggered.none(*s.pending.shape)),
-        sweep,
-    )
+    sweep, by_event = _transpose_carried(context, sweep, row, end)
     jumped = _transpose_jump(context, sweep, row, end)
     seen = _transpose_readout(context, rows, start, inbound, end)
     d_end = _add(jumped.end, seen.end)
@@ -182,21 +176,30 @@ def _transpose_carried(
 ) -> tuple[Sweep, Triggered]:
     """Transpose the crossings of neurons that the event's current carries over their thresholds.
 
-    Also returns all neurons that the event makes fire.
+    Also returns the masks of all neurons that the event makes fire. A cotangent is pending only if
+    several neurons fire at the same time. Otherwise the sweep is unchanged, and the masks are
+    empty.
     """
-    network, spiked = context.at(context.learnt, row), spiking(context.plan.n, row.source)
-    after = context.jump(context.learnt, row, end, received(network, row.source))
-    found = triggered_by_event(network, end, after, spiked)
-    _, speed = gap_and_speed(network.neuron, after, network.neuron.vector_field(after))
-    carried = jnp.where(found.carried, sweep.pending, 0.0)
-    crossed = _transpose_crossings(context, row, after, speed, carried)
-    sweep = sweep._replace(
-        state=_add(sweep.state, crossed.state),
-        time=sweep.time - crossed.time,
-        pending=jnp.where(found.carried, 0.0, sweep.pending),
-        neuron=_add(sweep.neuron, crossed.learnt),
-    )
-    return sweep, found
+
+    def transposed(sweep: Sweep) -> tuple[Sweep, Triggered]:
+        network, spiked = context.at(context.learnt, row), spiking(context.plan.n, row.source)
+        after = context.jump(context.learnt, row, end, received(network, row.source))
+        found = triggered_by_event(network, end, after, spiked)
+        _, speed = gap_and_speed(network.neuron, after, network.neuron.vector_field(after))
+        carried = jnp.where(found.carried, sweep.pending, 0.0)
+        crossed = _transpose_crossings(context, row, after, speed, carried)
+        sweep = sweep._replace(
+            state=_add(sweep.state, crossed.state),
+            time=sweep.time - crossed.time,
+            pending=jnp.where(found.carried, 0.0, sweep.pending),
+            neuron=_add(sweep.neuron, crossed.learnt),
+        )
+        return sweep, found
+
+    def unchanged(sweep: Sweep) -> tuple[Sweep, Triggered]:
+        return sweep, Triggered.none(*sweep.pending.shape)
+
+    return lax.cond(jnp.any(sweep.pending != 0), transposed, unchanged, sweep)
 
 
 class _Jumped(NamedTuple):

@@ -98,9 +98,12 @@ _kernel = eqx.filter_custom_jvp(_kernel_value)
 
 @_kernel.def_jvp
 def _kernel_jvp(primals, tangents):
-    r"""Derivative by the differential equation $\tau_m k' = e^{-t/\tau_s} - k$.
+    r"""Derivative. With respect to t it follows from the differential equation of the kernel,
 
-    It is cheaper than the derivative of the series.
+    $$\dot k = (e^{-t/\tau_s} - k)/\tau_m = e^{-t/\tau_m}/\tau_m - k/\tau_s,$$
+
+    which is cheaper than the derivative of the formula. The form without cancellation at late times
+    is used: the first one for $\tau_m > \tau_s$, else the second one.
     """
     (*constants, t), (*d_constants, d_t) = primals, tangents
     if jax.tree.leaves(d_constants):
@@ -110,7 +113,9 @@ def _kernel_jvp(primals, tangents):
         change = jnp.zeros_like(k)
     if d_t is not None:
         tau_mem, tau_syn = constants
-        change = change + (jnp.exp(-t / tau_syn) - k) / tau_mem * d_t
+        slower = tau_mem <= tau_syn
+        drive = jnp.exp(jnp.where(slower, -t / tau_mem, -t / tau_syn)) / tau_mem
+        change = change + (drive - k / jnp.where(slower, tau_syn, tau_mem)) * d_t
     return k, change
 
 

@@ -182,10 +182,10 @@ class TaylorQIF(AbstractLaneFlow[QIF]):
 
 @eqx.filter_custom_jvp
 def _advance(flow: TaylorQIF, neuron: QIF, state: QIFState, dt: Array) -> QIFState:
-    """State after dt. Its derivative with respect to dt is the vector field.
+    """State after dt. Its first derivative with respect to dt is the vector field at the end.
 
-    Differentiating the series with respect to dt, too, would make programs several times larger,
-    in particular those of second derivatives.
+    The derivative of the series has the same value up to rounding, but its program is several times
+    larger, in particular for second derivatives.
     """
     y, v = flow._series(neuron, state, dt)
     return QIFState(y, v, state.current * jnp.exp(-dt / neuron.tau_syn))
@@ -202,6 +202,8 @@ def _advance_jvp(primals, tangents):
             return QIFState(y, v, state.current * jnp.exp(-dt / neuron.tau_syn))
 
         end, change = eqx.filter_jvp(at_dt, (neuron, state), (d_neuron, d_state))
+        # None: a component that depends on no differentiated input.
+        change = jax.tree.map(lambda x, d: jnp.zeros_like(x) if d is None else d, end, change)
     else:
         end = _advance(flow, neuron, state, dt)
         change = jax.tree.map(jnp.zeros_like, end)

@@ -1,5 +1,6 @@
 """Integrals and maxima of observables within a segment at most as long as a solver step."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -37,9 +38,13 @@ def searched_peak(
         observed = lambda t: neuron.observe(flow.advance(neuron, state, t))  # noqa: E731
         return jax.jvp(observed, (t,), (jnp.ones_like(t),))
 
-    t = _peak_time(flow, *lax.stop_gradient((neuron, state, dt)))
+    fixed = jax.tree.map(
+        lambda x: lax.stop_gradient(x) if eqx.is_array(x) else x, (neuron, state, dt)
+    )
+    t = _peak_time(flow, *fixed)
     spread = jnp.broadcast_to(dt, t.shape)
-    # At an interior maximum the derivative with respect to the time is 0; at the end it is not.
+    # The slope is 0 at an interior maximum, whose time is therefore constant here; `risen` adds the
+    # second-order effect of its movement. A maximum at the end moves with dt.
     t = jnp.where(t < spread, t, spread)
     (top, slope), (_, curve) = jax.jvp(rise, (t,), (jnp.ones_like(t),))
     top = top + jnp.where((t > 0) & (t < spread), risen(slope, curve), 0.0)
