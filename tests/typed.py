@@ -1,8 +1,8 @@
 """Run public callables and networks under jaxtyping and beartype: every annotation is executed.
 
 Run by `test_types.py` in a process of its own, because the import hook has to be installed before
-the package is imported. Programs are traced and not compiled; figures are drawn, and
-data sets made.
+the package is imported. Programs are traced and not compiled; figures are drawn, and data sets
+made.
 """
 
 import sys
@@ -30,7 +30,7 @@ if __name__ == "__main__":
 
     import eventsnn as esn
     from helpers.bad_calls import ROWS
-    from helpers.registry import CASES, CELLS, EXACT, FURTHER, N_IN, ODE, N, network, problem
+    from helpers.registry import CASES, CELLS, EXACT, FURTHER, N_IN, N, network, problem
 
     def cases():
         """Names of calls, and the calls, which are traced."""
@@ -39,14 +39,13 @@ if __name__ == "__main__":
                 good = {argument: array(arg.good) for argument, arg in row.args.items()}
                 yield name, lambda row=row, good=good: row.call(**good)
         for case in CASES + FURTHER:
-            differentiated = case in (EXACT[0], ODE[0])
+            differentiated = case in (EXACT[0], EXACT[-1], CASES[-1])
             yield f"{case}", lambda case=case, grads=differentiated: queries(case, grads)
-        for shape, adjoint in (
-            ((N + N_IN,), esn.Autodiff()),
-            ((N + N_IN, N), esn.EventProp(min_speed=0.1)),
-        ):
-            options = {"delays": jnp.full(shape, 1.5), "adjoint": adjoint}
-            yield f"delays {shape}", lambda options=options: queries(EXACT[0], True, **options)
+        for shape in ((N + N_IN,), (N + N_IN, N)):
+            for adjoint in (esn.EventProp(min_speed=0.1), esn.Autodiff()):
+                options = {"delays": jnp.full(shape, 1.5), "adjoint": adjoint}
+                name = f"delays {shape} {type(adjoint).__name__}"
+                yield name, lambda options=options: queries(EXACT[0], True, **options)
         yield "Autodiff", lambda: queries(EXACT[0], True, adjoint=esn.Autodiff())
         drive = {"pseudospikes": esn.Pseudospikes(2.0, 9.0)}
         yield "Pseudospikes", lambda: queries(EXACT[0], True, **drive)

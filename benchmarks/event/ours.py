@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from eventsnn import trainable
+from eventsnn import EventSequential
 from eventsnn.cpu import prepare_cpu
 from eventsnn.data.yin_yang import Samples
 from eventsnn.tasks import TTFSRegression, YinYang
@@ -38,11 +38,12 @@ class Commands:
             self._batches = Samples(x, p["y"])
             self._predict = eqx.filter_jit(of_task.first_spikes)
         # `load` replaces the random weights by those of the problem.
-        self._model = of_task.build(jax.random.key(0))
-        assert np.array_equal(np.asarray(self._model.mask), p["mask"])
+        model = of_task.build(jax.random.key(0))
+        self._model = Whole.of(model) if isinstance(model, EventSequential) else model
+        assert self._model.weights.shape == p["weights"].shape
         self._score = partial(shared.score, task, y=p["y_test"], t_max=setting["t_max"])
         rate, size = setting["learning_rate"], setting["batch_size"]
-        spec = trainable(self._model, "weights", "bias")
+        spec = eqx.tree_at(parameters, jax.tree.map(lambda _: False, self._model), (True, True))
         self._training = Training(of_task.loss, self._model, spec, rate, size)
 
     def load(self, path: str) -> None:
@@ -81,6 +82,45 @@ class Commands:
         """One chunk of batches on the devices; empty at the end."""
         chunk = slice(first, min(first + CHUNK, end))
         return self._training.place(jax.tree.map(lambda a: a[chunk], self._batches))
+
+
+class Whole(eqx.Module):
+    """Two layers whose parameters are slices of one weight matrix and one array of biases.
+
+    The rows of the matrix are the neurons and the inputs, its columns the neurons, as in the other
+    libraries.
+    """
+
+    layers: EventSequential
+    neuron: Any  # of all layers
+    weights: jax.Array
+
+    @classmethod
+    def of(cls, layers: EventSequential) -> "Whole":
+        """Return layers with weights of zero."""
+        first_weights, second_weights, *biases = _values(layers)
+        n = first_weights.shape[1] + second_weights.shape[1]
+        weights = jnp.zeros((n + first_weights.shape[0], n), first_weights.dtype)
+        neuron = layers.layers[0].neuron
+        return cls(layers, eqx.tree_at(lambda q: q.bias, neuron, jnp.concatenate(biases)), weights)
+
+    def ttfs(self, in_times: jax.Array, *, throw: bool) -> jax.Array:
+        """First spike times of the last layer."""
+        hidden, outputs = (layer.weights.shape[1] for layer in self.layers.layers)
+        n, bias = hidden + outputs, self.neuron.bias
+        values = (
+            self.weights[n:, :hidden],
+            self.weights[:hidden, hidden:],
+            bias[:hidden],
+            bias[hidden:],
+        )
+        layers = eqx.tree_at(_values, self.layers, values)
+        return layers.ttfs(in_times, throw=throw)
+
+
+def _values(layers: EventSequential) -> tuple[Any, ...]:
+    first, second = layers.layers
+    return first.weights, second.weights, first.neuron.bias, second.neuron.bias
 
 
 def parameters(model: Any) -> tuple[jax.Array, jax.Array]:

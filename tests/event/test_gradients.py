@@ -270,7 +270,7 @@ def test_autodiff_in_forward_mode():
 
 @pytest.mark.parametrize("model", [esn.LIF, esn.QIF])
 def test_autodiff_of_one_parameter_alone(model):
-    """The other parameters, and the components of the state that depend on them, are constant."""
+    """The current depends on no differentiated parameter; its derivative is 0."""
     weights = jnp.array([[0.0], [9.0]])
 
     def first(bias, adjoint):

@@ -3,7 +3,7 @@
 import abc
 import functools as ft
 from collections.abc import Callable
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 import equinox as eqx
 import jax
@@ -176,8 +176,8 @@ class AbstractLaneFlow(AbstractReadoutFlow[_Neuron]):
     All methods are elementwise: states, times and parameters may have any shapes that broadcast.
     """
 
-    #: Whether `advance` is affine in the state. A backward pass then needs no states.
-    affine: eqx.AbstractClassVar[bool]
+    #: Whether `advance` is affine in the state. If it is, a backward pass needs no states.
+    affine: ClassVar[bool] = False
 
     @abc.abstractmethod
     def may_cross(self, neuron: _Neuron, state: State, dt: Array, end: State) -> Bool[Array, "..."]:
@@ -280,3 +280,30 @@ def newton(
 
     start = (guess, low, high, high > low, jnp.asarray(0, jnp.int32))
     return lax.while_loop(more, body, start)[0]
+
+
+def with_time_derivative(value: Callable, derivative: Callable) -> Callable:
+    """Return `value` with a given derivative with respect to its last argument, the time.
+
+    `derivative(result, *arguments)` is the derivative of the result, for example by a differential
+    equation. It has the same value as the derivative of the formula up to rounding, but its program
+    is several times smaller, in particular for second derivatives. With respect to all other
+    arguments the formula is differentiated.
+    """
+    function = eqx.filter_custom_jvp(value)
+
+    def rule(primals, tangents):
+        (*parameters, t), (*d_parameters, d_t) = primals, tangents
+        if jax.tree.leaves(d_parameters):
+            out, change = eqx.filter_jvp(lambda *p: value(*p, t), parameters, d_parameters)
+            # None: a component that depends on no differentiated argument.
+            change = jax.tree.map(lambda x, d: jnp.zeros_like(x) if d is None else d, out, change)
+        else:
+            out = function(*primals)
+            change = jax.tree.map(jnp.zeros_like, out)
+        if d_t is not None:
+            change = jax.tree.map(lambda x, v: x + v * d_t, change, derivative(out, *primals))
+        return out, change
+
+    function.def_jvp(rule)
+    return function

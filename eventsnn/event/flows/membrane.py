@@ -7,12 +7,11 @@ The LIF neuron and the leaky integrator have this membrane.
 
 from typing import Protocol, runtime_checkable
 
-import equinox as eqx
-import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
+from .base import with_time_derivative
 from .short import risen
 
 
@@ -93,30 +92,20 @@ def _kernel_value(tau_mem: Array, tau_syn: Array, t: Array) -> Array:
     return (t / tau_mem) * slow * _mean_decay(jnp.where(slower, x, -x))
 
 
-_kernel = eqx.filter_custom_jvp(_kernel_value)
+def _kernel_slope(k: Array, tau_mem: Array, tau_syn: Array, t: Array) -> Array:
+    r"""Time derivative of the kernel, from its value k, by its differential equation
 
+    $$\dot k = (e^{-t/\tau_s} - k)/\tau_m = e^{-t/\tau_m}/\tau_m - k/\tau_s.$$
 
-@_kernel.def_jvp
-def _kernel_jvp(primals, tangents):
-    r"""Derivative. With respect to t it follows from the differential equation of the kernel,
-
-    $$\dot k = (e^{-t/\tau_s} - k)/\tau_m = e^{-t/\tau_m}/\tau_m - k/\tau_s,$$
-
-    which is cheaper than the derivative of the formula. The form without cancellation at late times
-    is used: the first one for $\tau_m > \tau_s$, else the second one.
+    The form without cancellation at late times is used: the first one for $\tau_m > \tau_s$, else
+    the second one.
     """
-    (*constants, t), (*d_constants, d_t) = primals, tangents
-    if jax.tree.leaves(d_constants):
-        k, change = eqx.filter_jvp(lambda m, s: _kernel_value(m, s, t), constants, d_constants)
-    else:
-        k = _kernel(*constants, t)
-        change = jnp.zeros_like(k)
-    if d_t is not None:
-        tau_mem, tau_syn = constants
-        slower = tau_mem <= tau_syn
-        drive = jnp.exp(jnp.where(slower, -t / tau_mem, -t / tau_syn)) / tau_mem
-        change = change + (drive - k / jnp.where(slower, tau_syn, tau_mem)) * d_t
-    return k, change
+    slower = tau_mem <= tau_syn
+    drive = jnp.exp(jnp.where(slower, -t / tau_mem, -t / tau_syn)) / tau_mem
+    return drive - k / jnp.where(slower, tau_syn, tau_mem)
+
+
+_kernel = with_time_derivative(_kernel_value, _kernel_slope)
 
 
 def _mean_decay(x: Array) -> Array:

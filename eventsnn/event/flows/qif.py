@@ -4,14 +4,22 @@ import math
 from typing import ClassVar
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from ... import checks
 from ..neurons import QIF, QIFState, Theta, ThetaState
-from .base import AbstractLaneFlow, Clock, Segment, Window, exact_flow, first, pick
+from .base import (
+    AbstractLaneFlow,
+    Clock,
+    Segment,
+    Window,
+    exact_flow,
+    first,
+    pick,
+    with_time_derivative,
+)
 from .short import searched_peak
 from .threshold import ROUNDING_ULPS
 
@@ -180,36 +188,14 @@ class TaylorQIF(AbstractLaneFlow[QIF]):
         return y + a * gain, v
 
 
-@eqx.filter_custom_jvp
-def _advance(flow: TaylorQIF, neuron: QIF, state: QIFState, dt: Array) -> QIFState:
-    """State after dt. Its first derivative with respect to dt is the vector field at the end.
-
-    The derivative of the series has the same value up to rounding, but its program is several times
-    larger, in particular for second derivatives.
-    """
+def _state_after(flow: TaylorQIF, neuron: QIF, state: QIFState, dt: Array) -> QIFState:
     y, v = flow._series(neuron, state, dt)
     return QIFState(y, v, state.current * jnp.exp(-dt / neuron.tau_syn))
 
 
-@_advance.def_jvp
-def _advance_jvp(primals, tangents):
-    flow, neuron, state, dt = primals
-    _, d_neuron, d_state, d_dt = tangents
-    if jax.tree.leaves((d_neuron, d_state)):
-
-        def at_dt(neuron, state):
-            y, v = flow._series(neuron, state, dt)
-            return QIFState(y, v, state.current * jnp.exp(-dt / neuron.tau_syn))
-
-        end, change = eqx.filter_jvp(at_dt, (neuron, state), (d_neuron, d_state))
-        # None: a component that depends on no differentiated input.
-        change = jax.tree.map(lambda x, d: jnp.zeros_like(x) if d is None else d, end, change)
-    else:
-        end = _advance(flow, neuron, state, dt)
-        change = jax.tree.map(jnp.zeros_like, end)
-    if d_dt is not None:
-        change = jax.tree.map(lambda x, v: x + v * d_dt, change, neuron.vector_field(end))
-    return end, change
+_advance = with_time_derivative(
+    _state_after, lambda end, flow, neuron, state, dt: neuron.vector_field(end)
+)
 
 
 def projective_integral(

@@ -50,7 +50,7 @@ class _State(NamedTuple):
     neurons: State  # at the start of the row
     time: Float[Array, " batch"]  # start of the row
     arrived: Int[Array, " batch"]  # number of arrivals so far
-    count: Int[Array, "batch n"]  # number of spikes so far
+    n_spikes: Int[Array, "batch n"]  # number of spikes so far
     until_t_max: Int[Array, "batch n"] | None  # with pseudospikes, number of spikes until t_max
     unfinished: Int[Array, " batch"]  # number of lanes that may still fire
     spikes: Spikes
@@ -65,7 +65,7 @@ class _Chunk(NamedTuple):
     neurons: State
     time: Instant
     left: Float[Array, " lanes"]  # time left until the end of the row
-    count: Int[Array, " lanes"]
+    n_spikes: Int[Array, " lanes"]
     due: Bool[Array, " lanes"]  # above its threshold: fires at once
     active: Bool[Array, " lanes"]
     spikes: Spikes
@@ -93,7 +93,7 @@ def sweep(setting: Setting, layer: Layer, arrivals: Arrivals) -> Sweep:
     first = initial_status(layer.neuron, layer.weights, arrivals.times)
     status = jnp.where(first == RUNNING, status, first).astype(jnp.int32)
     steps = jnp.broadcast_to(end.row, status.shape)
-    counts = end.count if end.until_t_max is None else end.until_t_max
+    counts = end.n_spikes if end.until_t_max is None else end.until_t_max
     return Sweep(end.spikes, counts, status, steps, end.rows, end.checkpoints)
 
 
@@ -118,7 +118,7 @@ def _start(setting: Setting, layer: Layer, arrivals: Arrivals) -> tuple[_State, 
         neurons=neurons,
         time=zero,
         arrived=jnp.zeros(batch, jnp.int32),
-        count=none,
+        n_spikes=none,
         until_t_max=None if layer.drive is None else none,
         unfinished=jnp.full(batch, n, jnp.int32),
         spikes=spikes,
@@ -152,7 +152,7 @@ def _propose(setting: Setting, layer: Layer, arrivals: Arrivals, state: _State) 
         channel=channel,
         last=whole & ~arrives & (limit >= setting.t_end),
         end=end,
-        may=may & _fires_on(setting, state.count) & state.running[:, None],
+        may=may & _fires_on(setting, state.n_spikes) & state.running[:, None],
     )
 
 
@@ -172,7 +172,7 @@ def _row(setting: Setting, layer: Layer, state: _State, row: _Proposal) -> _Stat
         neurons=after,
         time=row.time,
         arrived=state.arrived + row.arrives.astype(jnp.int32),
-        count=count,
+        n_spikes=count,
         until_t_max=_until_t_max(state, past, count),
         unfinished=unfinished,
         spikes=spikes,
@@ -248,7 +248,7 @@ def _fire(
             neurons=start,
             time=Instant.at(lanes.of_sample(state.time)),
             left=lanes.of_sample(proposal.dt),
-            count=lanes.of(state.count),
+            n_spikes=lanes.of(state.n_spikes),
             due=at_start,
             active=found,
             spikes=spikes,
@@ -260,12 +260,12 @@ def _fire(
             chunk,
         )
         if setting.stops:
-            finished = found & (chunk.count == setting.most)
+            finished = found & (chunk.n_spikes == setting.most)
             unfinished = unfinished.at[lanes.sample].add(-finished.astype(jnp.int32), mode="drop")
         return (
             first + setting.chunk,
             lanes.put(end, chunk.neurons),
-            lanes.put(count, chunk.count),
+            lanes.put(count, chunk.n_spikes),
             unfinished,
             chunk.spikes,
         )
@@ -274,7 +274,7 @@ def _fire(
     start = (
         jnp.asarray(0, jnp.int32),
         proposal.end,
-        state.count,
+        state.n_spikes,
         state.unfinished,
         state.spikes,
     )
@@ -295,9 +295,9 @@ def _next_spikes(setting, layer, neuron, row, lanes: Lanes, last, chunk: _Chunk)
     fires = chunk.active & (chunk.due | crosses | at_end)
     when = chunk.time.after(wait, jnp.where(crosses & ~chunk.due, rest, 0.0))
     when = Instant.at(last).where(at_end & ~chunk.due, when)
-    spikes = _record(setting, chunk.spikes, row, lanes, chunk.count, when.high, before, fires)
+    spikes = _record(setting, chunk.spikes, row, lanes, chunk.n_spikes, when.high, before, fires)
 
-    count = chunk.count + fires.astype(jnp.int32)
+    count = chunk.n_spikes + fires.astype(jnp.int32)
     after = neuron.normalise(neuron.reset(before, fires))
     left = jnp.where(fires & ~at_end, chunk.left - wait, 0.0)
     end = flow.advance(neuron, after, left)
@@ -311,7 +311,7 @@ def _next_spikes(setting, layer, neuron, row, lanes: Lanes, last, chunk: _Chunk)
         neurons=jax.tree.map(choose, after, end, start),
         time=when.where(fires, chunk.time),
         left=left,
-        count=count,
+        n_spikes=count,
         due=due,
         active=again,
         spikes=spikes,
