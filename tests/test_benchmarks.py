@@ -295,7 +295,7 @@ FILES = {
 
 def test_images_come_from_idx_files_or_the_run_ends_in_one_line(tmp_path, monkeypatch, capsys):
     monkeypatch.delenv("EVENTSNN_DATA", raising=False)
-    made = mnist.synthetic(n_train=6, n_test=3)
+    made = mnist.digits(n_train=6, n_test=3)
     for key, name in FILES.items():
         array = made[key]
         header = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes()
@@ -317,7 +317,7 @@ def test_images_come_from_idx_files_or_the_run_ends_in_one_line(tmp_path, monkey
 @pytest.mark.parametrize("name", tasks.TASKS)
 def test_a_start_is_what_the_task_says(name):
     setting = tasks.TASKS[name].setting
-    shown = None if setting.loss == "mse" else mnist.synthetic()
+    shown = None if setting.loss == "mse" else mnist.digits()
     made, again = (discrete_problem.start(setting, shown, seed=3, steps=9) for _ in range(2))
     assert all(np.array_equal(made[key], again[key]) for key in made)
     for i, (n_in, n_out) in enumerate(zip(setting.sizes, setting.sizes[1:], strict=False), 1):
@@ -365,7 +365,7 @@ def test_errors_of_a_curve_leave_out_its_first_step():
 @jax.numpy_dtype_promotion("standard")  # for Adam's bias correction, inside Optax
 def test_our_worker_trains_each_task(name, tmp_path):
     """Small layers; losses decrease, and the trained parameters are saved and loaded again."""
-    shown = None if name == "membrane-regression" else mnist.synthetic()
+    shown = None if name == "membrane-regression" else mnist.digits()
     task = tasks.TASKS[name]
     sizes = (task.setting.sizes[0], *[20] * (len(task.setting.sizes) - 2), task.setting.sizes[-1])
     loss = (task.setting.loss, *task.other_losses)[-1]

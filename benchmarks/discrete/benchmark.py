@@ -106,7 +106,7 @@ def run(options: Options) -> dict[str, Any]:
     """Start the workers and measure all quantities; each peer and loss has its own results."""
     task, images = TASKS[options.task], None
     if isinstance(options, ImageOptions):
-        images = mnist.synthetic() if options.quick else mnist.read(options.data_dir)
+        images = mnist.digits() if options.quick else mnist.read(options.data_dir)
     setting = replace(task.setting, loss=options.loss or task.setting.loss)
     per_epoch = 1 if images is None else len(images["train_labels"]) // setting.batch
     steps = options.steps or task.epochs * per_epoch

@@ -66,9 +66,8 @@ class Net(eqx.Module):
         kinds = ("weight", "bias")
         return {name.format(k): getattr(layer, k) for name, layer in layers.items() for k in kinds}
 
-
-def weights(net: Net) -> list[Any]:
-    return list(net.named().values())
+    def weights(self) -> list[Any]:
+        return list(self.named().values())
 
 
 class Commands(JaxPeer):
@@ -79,7 +78,7 @@ class Commands(JaxPeer):
             raise ValueError(f"loss must be ce_membrane or mse_count, got {setting.loss}.")
         self.gain, self.model = 1 - setting.beta, Net(setting, -1 / math.log(setting.beta))
         nothing = jax.tree.map(lambda _: False, self.model)
-        self.spec = eqx.tree_at(weights, nothing, replace_fn=lambda _: True)
+        self.spec = eqx.tree_at(Net.weights, nothing, replace_fn=lambda _: True)
         _, fixed = eqx.partition(self.model, self.spec)
 
         def outputs(trained: Any, x: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -91,7 +90,7 @@ class Commands(JaxPeer):
 
     def _load(self, values: Arrays) -> None:
         new = [jnp.asarray(values[n] / self.gain, jnp.float32) for n in self.model.named()]
-        self._start(eqx.filter(eqx.tree_at(weights, self.model, new), self.spec))
+        self._start(eqx.filter(eqx.tree_at(Net.weights, self.model, new), self.spec))
 
     def _parameters(self) -> Arrays:
         gain = np.float32(self.gain)

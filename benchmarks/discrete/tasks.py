@@ -8,8 +8,6 @@ from dataclasses import dataclass
 
 from .data import Setting
 
-PEERS = ("snntorch", "spyx", "jaxpike")
-
 
 @dataclass(frozen=True)
 class Task:
@@ -17,10 +15,10 @@ class Task:
 
     text: str
     setting: Setting
-    epochs: int
-    seeds: int
     blocks: tuple[int, int]
-    peers: tuple[str, ...] = PEERS
+    epochs: int = 5
+    seeds: int = 3
+    peers: tuple[str, ...] = ("snntorch", "spyx", "jaxpike")
     other_losses: tuple[str, ...] = ()
 
 
@@ -28,32 +26,28 @@ TASKS = {
     "leaky-classification": Task(
         "Leaky 784-1000-10, 25 steps, one epoch of MNIST: steps/s and accuracy",
         Setting((784, 1000, 10), 25, "ce_membrane", 0.95, learning_rate=5e-4, test_pass=True),
-        epochs=1,
-        seeds=3,
         blocks=(40, 20),
+        epochs=1,
     ),
     "rleaky-classification": Task(
         "RLeaky 784-128-10, 10 steps, five epochs of MNIST: steps/s and accuracy",
         Setting((784, 128, 10), 10, "mse_count", 0.9, recurrent=True),
-        epochs=5,
-        seeds=3,
         blocks=(120, 60),
         other_losses=("mse_membrane",),
     ),
     "membrane-regression": Task(
         "Leaky 1-128-128-1 follows a curve, 100 iterations: steps/s and relative error",
         Setting((1, 128, 128, 1), 50, "mse", batch=1),
+        blocks=(100, 20),
         epochs=100,
         seeds=10,
-        blocks=(100, 20),
         peers=("snntorch",),
     ),
     "moving-mnist": Task(
         "RLeaky 4096-128-10 on moving digits, 10 frames, five epochs: steps/s and accuracy",
         Setting((4096, 128, 10), 10, "mse_count", 0.9, recurrent=True, dropout=0.2, canvas=64),
-        epochs=5,
-        seeds=1,
         blocks=(40, 20),
+        seeds=1,
         peers=("snntorch",),
     ),
 }

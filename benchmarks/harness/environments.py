@@ -6,9 +6,8 @@ from pathlib import Path
 
 from .report import log
 
-BENCHMARKS = Path(__file__).resolve().parents[1]
-REQUIREMENTS = BENCHMARKS / "requirements"
-VENVS = BENCHMARKS.parent / ".bench-venvs"
+ROOT = Path(__file__).resolve().parents[2]
+REQUIREMENTS, VENVS = ROOT / "benchmarks" / "requirements", ROOT / ".bench-venvs"
 
 
 def ensure(peer: str, venvs: Path = VENVS) -> Path:

@@ -12,8 +12,6 @@ from typing import IO, Any, cast
 
 from . import environments
 
-ROOT = Path(__file__).resolve().parents[2]
-
 
 class WorkerError(RuntimeError):
     """Error of a worker that rejected a request or died."""
@@ -36,7 +34,7 @@ class Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            cwd=ROOT,
+            cwd=environments.ROOT,
             env=worker_environment(),
         )
         self.requests = cast(IO[str], self.process.stdin)

@@ -14,10 +14,9 @@ from typing import Any
 
 from ..harness import mnist
 from ..harness.benchmark import Benchmark, count, option
+from ..harness.environments import ROOT
 from ..harness.report import log, table
-from ..harness.worker import ROOT, WorkerError, worker_environment
-
-STATISTICS = ("mean", "sd", "median", "steps_per_second", "seconds")
+from ..harness.worker import WorkerError, worker_environment
 
 
 @dataclass(frozen=True)
@@ -121,10 +120,10 @@ def run(options: Options) -> dict[str, Any]:
 
 def describe(result: dict[str, Any]) -> str:
     """Format one line per case, and one per additional metric."""
-    rows = []
+    statistics, rows = ("mean", "sd", "median", "steps_per_second", "seconds"), []
     for name, case in result["cases"].items():
         for metric, values in {case["metric"]: case, **case["others"]}.items():
-            rows.append((name, metric, len(values["values"]), *map(values.get, STATISTICS)))
+            rows.append((name, metric, len(values["values"]), *map(values.get, statistics)))
     header = ("task", "metric", "seeds", "mean", "sd", "median", "steps/s", "seconds per run")
     return table(header, rows)
 

@@ -47,33 +47,31 @@ def loss(trained: Any, fixed: Any, in_times: jax.Array) -> tuple[jax.Array, dict
     return jnp.sum(jnp.where(jnp.isfinite(solution.times), solution.times, 0.0)), solution.stats
 
 
-def measure(n: int, events: int, dtype: str, batch: int, rounds: int) -> dict[str, Any]:
-    """Compile, then measure the median of `rounds` steps; temporary memory is as planned by XLA."""
-    jax.config.update("jax_enable_x64", dtype == "float64")
-    net = build(n, events, dtype)
-    trained, fixed = eqx.partition(net, esn.trainable(net, "weights", "bias"))
-    in_times = jnp.asarray(np.random.default_rng(0).uniform(0.0, 1.0, (batch, 1, 1)), dtype)
-
-    start = time.perf_counter()
-    step = eqx.filter_jit(eqx.filter_value_and_grad(loss, has_aux=True))
-    compiled = step.lower(trained, fixed, in_times).compile()
-    compile_seconds = time.perf_counter() - start
-    seconds = []
-    for _ in range(rounds + 1):
-        start = time.perf_counter()
-        (_, stats), grads = jax.block_until_ready(compiled(trained, fixed, in_times))
-        seconds.append(time.perf_counter() - start)
-    return {
-        "ms": 1e3 * median(seconds[1:]),
-        "compile_seconds": compile_seconds,
-        "events_had": float(jnp.mean(stats["events"])),
-        "loop_steps": float(jnp.mean(stats["steps"])),
-        "gradient_finite": bool(all(jnp.all(jnp.isfinite(g)) for g in jax.tree.leaves(grads))),
-        "temporary_mb": compiled.compiled.memory_analysis().temp_size_in_bytes / 1e6,
-        "weights_mb": net.weights.nbytes / 1e6,
-        **memory(),
-    }
-
-
 class Commands:
-    measure = staticmethod(measure)
+    @staticmethod
+    def measure(n: int, events: int, dtype: str, batch: int, rounds: int) -> dict[str, Any]:
+        """Compile, and measure the median of `rounds` steps; temporary memory is XLA's plan."""
+        jax.config.update("jax_enable_x64", dtype == "float64")
+        net = build(n, events, dtype)
+        trained, fixed = eqx.partition(net, esn.trainable(net, "weights", "bias"))
+        in_times = jnp.asarray(np.random.default_rng(0).uniform(0.0, 1.0, (batch, 1, 1)), dtype)
+
+        start = time.perf_counter()
+        step = eqx.filter_jit(eqx.filter_value_and_grad(loss, has_aux=True))
+        compiled = step.lower(trained, fixed, in_times).compile()
+        compile_seconds = time.perf_counter() - start
+        seconds = []
+        for _ in range(rounds + 1):
+            start = time.perf_counter()
+            (_, stats), grads = jax.block_until_ready(compiled(trained, fixed, in_times))
+            seconds.append(time.perf_counter() - start)
+        return {
+            "ms": 1e3 * median(seconds[1:]),
+            "compile_seconds": compile_seconds,
+            "events_had": float(jnp.mean(stats["events"])),
+            "loop_steps": float(jnp.mean(stats["steps"])),
+            "gradient_finite": bool(all(jnp.all(jnp.isfinite(g)) for g in jax.tree.leaves(grads))),
+            "temporary_mb": compiled.compiled.memory_analysis().temp_size_in_bytes / 1e6,
+            "weights_mb": net.weights.nbytes / 1e6,
+            **memory(),
+        }

@@ -1,6 +1,5 @@
 """Shared helpers of the losses: arrays over time, labels, class weights, population codes."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int
@@ -100,37 +99,12 @@ def on_off(
     """Array with `on` at the class of the label and `off` at all other classes."""
     correct = labels[..., None] == jnp.arange(num_classes, dtype=labels.dtype)
     values = jnp.where(correct, jnp.asarray(on, dtype), jnp.asarray(off, dtype))
-    return _or_nan(labels[..., None], num_classes, values)
+    return or_nan(labels[..., None], num_classes, values)
 
 
-def cross_entropy(
-    logits: Float[Array, "*shape num_classes"], labels: Int[Array, "*shape"]
-) -> Float[Array, "*shape"]:
-    """Negative log-likelihood of each label under a softmax of `logits`."""
-    log_p = jax.nn.log_softmax(logits)
-    picked = jnp.take_along_axis(log_p, labels[..., None], axis=-1, mode="clip")[..., 0]
-    return -_or_nan(labels, logits.shape[-1], picked)
+def or_nan(labels: Int[Array, "..."], num_classes: int, values: Array) -> Array:
+    """Values with NaN where a label is out of range.
 
-
-def weighted(
-    losses: Float[Array, "*shape"],
-    labels: Int[Array, "..."],
-    weight: Float[ArrayLike, " num_classes"] | None,
-    num_classes: int,
-) -> Float[Array, "*shape"]:
-    """Loss of each sample times the weight of its class."""
-    if weight is None:
-        return losses
-    factors = checks.numbers("weight", weight)
-    if factors.shape != (num_classes,):
-        raise ValueError(
-            f"weight must have shape ({num_classes},), one per class, got shape {factors.shape}."
-        )
-    good = "finite and >= 0"
-    checks.check_elements("weight", factors, lambda v: np.isfinite(v) & (v >= 0), good)
-    return losses * jnp.asarray(factors, losses.dtype)[labels]
-
-
-def _or_nan(labels, num_classes, values):
-    # Under jit a label out of range cannot raise, and indexing would select another class.
+    Under jit such a label cannot raise an error, and indexing would select another class.
+    """
     return jnp.where((labels >= 0) & (labels < num_classes), values, jnp.nan)

@@ -4,7 +4,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Int
 
 from ..checks import number
-from .classes import class_labels, cross_entropy, on_off, sum_populations, time_series, weighted
+from .classes import class_labels, on_off, sum_populations, time_series
+from .cross_entropy import step_cross_entropy, weighted, weighted_cross_entropy
 
 
 def ce_rate(
@@ -33,11 +34,7 @@ def ce_rate(
 
     **Raises:** `ValueError` if the shapes do not match, or a label is out of range.
     """
-    spikes = time_series("spikes", spikes)
-    labels = class_labels(labels, spikes.shape[1:-1], spikes.shape[-1])
-    every_step = jnp.broadcast_to(labels, spikes.shape[:-1])
-    losses = jnp.mean(cross_entropy(spikes, every_step), axis=0)
-    return jnp.mean(weighted(losses, labels, weight, spikes.shape[-1]))
+    return step_cross_entropy("spikes", spikes, labels, weight, over_time=jnp.mean)
 
 
 def ce_count(
@@ -55,9 +52,7 @@ def ce_count(
         consecutive outputs, and their counts are added. Default: None, one output per class.
     """
     counts = sum_populations(jnp.sum(time_series("spikes", spikes), axis=0), num_classes)
-    labels = class_labels(labels, counts.shape[:-1], counts.shape[-1])
-    losses = cross_entropy(counts, labels)
-    return jnp.mean(weighted(losses, labels, weight, counts.shape[-1]))
+    return weighted_cross_entropy(counts, labels, weight)
 
 
 def mse_count(

@@ -4,7 +4,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Int
 
 from .. import checks
-from .classes import class_labels, cross_entropy, on_off, time_series, weighted
+from .classes import class_labels, on_off, time_series
+from .cross_entropy import step_cross_entropy, weighted, weighted_cross_entropy
 
 
 def ce_max_membrane(
@@ -28,9 +29,7 @@ def ce_max_membrane(
     **Raises:** `ValueError` if the shapes do not match, or a label is out of range.
     """
     membranes = time_series("membranes", membranes)
-    labels = class_labels(labels, membranes.shape[1:-1], membranes.shape[-1])
-    losses = cross_entropy(jnp.max(membranes, axis=0), labels)
-    return jnp.mean(weighted(losses, labels, weight, membranes.shape[-1]))
+    return weighted_cross_entropy(jnp.max(membranes, axis=0), labels, weight)
 
 
 def ce_membrane(
@@ -48,11 +47,7 @@ def ce_membrane(
 
     **Arguments:** as for [`ce_max_membrane`][].
     """
-    membranes = time_series("membranes", membranes)
-    labels = class_labels(labels, membranes.shape[1:-1], membranes.shape[-1])
-    every_step = jnp.broadcast_to(labels, membranes.shape[:-1])
-    losses = jnp.sum(cross_entropy(membranes, every_step), axis=0)
-    return jnp.mean(weighted(losses, labels, weight, membranes.shape[-1]))
+    return step_cross_entropy("membranes", membranes, labels, weight, over_time=jnp.sum)
 
 
 def mse_membrane(

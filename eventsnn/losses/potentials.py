@@ -10,7 +10,8 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int
 
 from ..checks import floating, is_concrete, raise_if
-from .classes import array_and_labels, cross_entropy
+from .classes import array_and_labels
+from .cross_entropy import cross_entropy
 
 
 def ce_max_potential(

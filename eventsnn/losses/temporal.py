@@ -10,7 +10,8 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int
 
 from .. import checks
-from .classes import class_labels, cross_entropy, on_off, time_series, weighted
+from .classes import class_labels, on_off, time_series
+from .cross_entropy import weighted, weighted_cross_entropy
 
 
 def first_spike_steps(spikes: Float[Array, "time *batch n_out"]) -> Float[Array, "*batch n_out"]:
@@ -138,9 +139,8 @@ def ce_temporal(
     """
     checks.choice("inverse", inverse, ("negate", "reciprocal"))
     steps = first_spike_steps(spikes)
-    labels = class_labels(labels, steps.shape[:-1], steps.shape[-1])
-    losses = cross_entropy(-steps if inverse == "negate" else 1 / (steps + 1), labels)
-    return jnp.mean(weighted(losses, labels, weight, steps.shape[-1]))
+    scores = -steps if inverse == "negate" else 1 / (steps + 1)
+    return weighted_cross_entropy(scores, labels, weight)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(1,))

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Int
 
 from ..checks import not_negative, positive
-from .classes import array_and_labels, cross_entropy
+from .classes import array_and_labels
+from .cross_entropy import cross_entropy
 
 
 def ce_ttfs(
