@@ -17,6 +17,7 @@ from .event import benchmark as event
 from .harness import machine, report
 from .harness.benchmark import Benchmark
 from .harness.worker import WorkerError
+from .layers import benchmark as layers
 from .parity import benchmark as parity
 from .quality import benchmark as quality
 from .scaling import benchmark as scaling
@@ -24,6 +25,7 @@ from .scaling import benchmark as scaling
 BENCHMARKS = {
     **event.BENCHMARKS,
     **discrete.BENCHMARKS,
+    "layers": layers.BENCHMARK,
     "scaling": scaling.BENCHMARK,
     "quality": quality.BENCHMARK,
     "parity": parity.BENCHMARK,
