@@ -110,11 +110,12 @@ def _add_options(parser: argparse.ArgumentParser, task: type[Task]) -> None:
     for name, setting in task.options().items():
         choices = setting.metadata["choices"]
         metavar = f"{{{','.join(choices)}}}" if choices else _METAVARS[settings.kind(setting)]
+        text = f"{setting.metadata['help']} (default: {default_text(task, name)})"
         group.add_argument(
             _flag(name),
             type=functools.partial(_value, setting),
             metavar=metavar,
-            help=f"{setting.metadata['help']} (default: {default_text(task, name)})",
+            help=text.replace("%", "%%"),  # argparse formats it
         )
 
 

@@ -23,7 +23,7 @@ from eventsnn.tasks import TASKS, DataError, LazyFigures, TaskResult, settings
 
 PICTURES = {"prediction", "loss", "parameters", "raster", "membranes"}
 CHOSEN = {  # settings of each task with text or choices, none of them the default
-    "ttfs-regression": {"steps": 7, "seed": 5, "solver": "tsit5"},
+    "ttfs-regression": {"steps": 7, "seed": 5, "solver": "tsit5", "schedule": "constant"},
     "yin-yang": {"steps": 7, "seed": 5, "epochs": 2, "neuron": "qif", "points": "fresh"},
     "delays": {
         "steps": 7,

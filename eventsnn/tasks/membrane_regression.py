@@ -24,7 +24,8 @@ class MembraneRegression(CurveTask):
 
     The hidden neurons have random thresholds and decays. The target of the output membrane
     potential is a line or the square root of a line. Weights, biases and decays train. After
-    snnTorch's first regression tutorial (Henkes, Eshraghian & Wessels, arXiv:2210.03515).
+    snnTorch's first regression tutorial (Henkes, Eshraghian & Wessels, arXiv:2210.03515), which
+    trains for 100 steps.
     """
 
     name: ClassVar[str] = "membrane-regression"
@@ -34,7 +35,7 @@ class MembraneRegression(CurveTask):
     n_hidden: int = option(128, "number of neurons in each of the two hidden layers")
 
     def defaults(self):
-        return {"steps": 100, "learning_rate": 1e-3}
+        return {"steps": 10_000, "learning_rate": 1e-3}
 
     def build(self, key: PRNGKeyArray) -> Sequential:
         """Build the untrained network. Decays and hidden thresholds are uniform in [0, 1]."""

@@ -1,6 +1,7 @@
 """Spike-time regression: the target for an input spike at x is 5 sin(2 pi x/10) + x + 30 ms."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import equinox as eqx
@@ -18,13 +19,16 @@ from .settings import option
 
 __all__ = ["TTFSRegression"]
 
+# Learning rate by schedule.
+_LEARNING_RATE = {"one-cycle": 0.6, "constant": 0.1}
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TTFSRegression(Task):
     """Regression of the first spike time of one output neuron, with recurrent QIF neurons.
 
     Weights and biases train. The time constants (ms) are fixed. Spike times after `t_max` (ms)
-    count as `t_max`.
+    count as `t_max`. The one-cycle schedule is that of Smith & Topin (arXiv:1708.07120).
     """
 
     name: ClassVar[str] = "ttfs-regression"
@@ -47,7 +51,13 @@ class TTFSRegression(Task):
         choices=SOLVERS,
     )
     batch_size: int = option(64, "number of samples per gradient step")
-    learning_rate: float = option(0.1, "learning rate of Adam", least=0)
+    schedule: str = option(
+        "one-cycle",
+        "learning rate; one-cycle: rises to --learning-rate in the first 30 % of the steps, then "
+        "falls to 0, both along a cosine; constant: --learning-rate in all steps",
+        choices=_LEARNING_RATE,
+    )
+    learning_rate: float = option(None, "largest learning rate of Adam", least=0)
     n_hidden: int = option(20, "number of recurrent neurons, without the output neuron")
     tau_mem: float = option(20.0, "time constant of the membranes, in ms", above=0)
     tau_syn: float = option(5.0, "time constant of the synapses, in ms", above=0)
@@ -68,6 +78,15 @@ class TTFSRegression(Task):
     x_shown: float = option(
         12.5, "input time of the sample in the figures of spikes and membranes, in ms", least=0
     )
+
+    def defaults(self) -> Mapping[str, Any]:
+        return {"learning_rate": _LEARNING_RATE[self.schedule]}
+
+    def optimizer(self) -> optax.GradientTransformation:
+        """Adam with the learning rate of the schedule."""
+        if self.schedule == "constant":
+            return optax.adam(self.learning_rate)
+        return optax.adam(optax.cosine_onecycle_schedule(self.steps, self.learning_rate))
 
     def mask(self) -> Bool[Array, "sources neurons"]:
         """Connection mask: input to population, population to itself and to the output."""
@@ -121,7 +140,7 @@ class TTFSRegression(Task):
             net,
             data.batches(key_data, batch_size=self.batch_size),
             self.loss,
-            optax.adam(self.learning_rate),
+            self.optimizer(),
             steps=self.steps,
             filter_spec=trainable(net, "weights", "bias"),
             snapshot=lambda net: (net.weights[connected], net.neuron.bias),
@@ -138,8 +157,8 @@ class TTFSRegression(Task):
         """Train, test on the grid and draw.
 
         `test_mae` (ms) is the mean absolute error of the network averaged over the last `average`
-        steps. `test_mae_last_step` (ms) is the error of the network after the last step. It
-        fluctuates from step to step, since the learning rate is constant.
+        steps. `test_mae_last_step` (ms) is the error of the network after the last step. With
+        `schedule="constant"` it fluctuates from step to step.
         """
         result = self.train(progress=progress)
         x = data.grid(self.n_test)
