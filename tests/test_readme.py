@@ -26,8 +26,7 @@ def test_there_are_examples():
 def test_example_of_the_event_mode(example, capsys):
     names = run(example)
     assert capsys.readouterr().out
-    net = names["net"]
-    assert (net.ttfs(names.get("in_times", [[2.0]])) < net.t_max).all()
+    assert jnp.all(jnp.isfinite(names["net"].ttfs(names.get("in_times", [[2.0]]))))
 
 
 def test_example_of_delays():

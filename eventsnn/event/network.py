@@ -120,9 +120,8 @@ class EventNetwork(eqx.Module):
 
         **Raises:** `ValueError` for shapes that do not fit each other, outputs out of range,
         `t_max` that is not finite and positive, a delay that is not finite and >= 0, a flow of
-        another neuron model, or `max_events`, `max_steps`, `queue_capacity`,
-        `max_spikes` < 1. Queries raise it
-        for 16-bit weights, which only [`eventsnn.discretise`][] supports.
+        another neuron model, or `max_events`, `max_steps`, `queue_capacity` or `max_spikes` < 1.
+        Queries raise it for 16-bit weights, which only [`eventsnn.discretise`][] supports.
         """
         checks.instance("neuron", neuron, AbstractNeuron, "an eventsnn neuron model")
         self.weights = checks.weight_matrix(weights, neuron.receptors)

@@ -1,14 +1,16 @@
 """Convolution, pooling and other functions of images of spike trains."""
 
+import functools as ft
 import itertools
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import lax
 
 import eventsnn as esn
+from eventsnn.event.lanes import groups
 from helpers.differences import assert_equal_gradients
 from helpers.registry import quick
 
@@ -23,11 +25,16 @@ def images(rng, *batch):
     return jnp.asarray(np.where(x < 0, INF, x))
 
 
-def conv_of(params, **options):
-    neuron = esn.LIF(10.0, params.get("tau_syn", 5.0), threshold=params["threshold"])
-    options = {"max_spikes": COUNT, "stride": STRIDE, "padding": PADDING, **options}
+def conv_of(params):
     return esn.EventConv2d(
-        neuron, params["kernel"], params["mask"], t_max=T_MAX, delays=params["delays"], **options
+        esn.LIF(10.0, 5.0, threshold=params["threshold"]),
+        params["kernel"],
+        params["mask"],
+        t_max=T_MAX,
+        delays=params["delays"],
+        max_spikes=COUNT,
+        stride=STRIDE,
+        padding=PADDING,
     )
 
 
@@ -42,7 +49,7 @@ def parameters(rng):
 
 
 def entries():
-    """Indices in a dense matrix of inputs and outputs, and the entry of the kernel."""
+    """Indices of the input and of the neuron of each synapse, and its entry of the kernel."""
     inputs = np.arange(C_IN * H * W).reshape(C_IN, H, W)
     neurons = np.arange(C_OUT * ROWS * COLUMNS).reshape(C_OUT, ROWS, COLUMNS)
     spans = map(range, (C_OUT, ROWS, COLUMNS, C_IN, *KERNEL))
@@ -52,65 +59,69 @@ def entries():
             yield inputs[c, row, column], neurons[o, y, x], (o, c, i, j)
 
 
-def dense_of(params):
-    """Fully connected layer with the same synapses, in the event loop."""
-    sources, targets, kernel = zip(*entries(), strict=True)
-    own = tuple(np.array(kernel).T)
-    zero = jnp.zeros((C_IN * H * W, C_OUT * ROWS * COLUMNS))
-    at = np.array(sources), np.array(targets)
-    mask = zero.astype(bool).at[at].set(params["mask"][own])
-    return esn.EventLinear(
+def dense_spikes(params):
+    """Spikes of a fully connected layer with one input channel for each synapse."""
+    sources, targets, kernel = map(np.array, zip(*entries(), strict=True))
+    own, n = tuple(kernel.T), C_OUT * ROWS * COLUMNS
+    weights = jnp.where(params["mask"], params["kernel"], 0.0)[own]
+    layer = esn.EventLinear(
         esn.LIF(10.0, 5.0, threshold=jnp.repeat(params["threshold"], ROWS * COLUMNS)),
-        zero.at[at].set(params["kernel"][own]),
-        mask,
+        jnp.zeros((len(sources), n)).at[np.arange(len(sources)), targets].set(weights),
         t_max=T_MAX,
         max_spikes=COUNT,
-        delays=zero.at[at].set(params["delays"][own]),
-        max_events=400,
     )
+    trains = lax.collapse(params["x"], 1, 4)[:, sources] + params["delays"][own][:, None]
+    return layer(trains, throw=False).reshape(-1, C_OUT, ROWS, COLUMNS, COUNT)
 
 
-def test_a_convolution_is_a_sparse_dense_layer(rng):
-    """Spikes, counts, and gradients in the kernel, its delays, a vector parameter and the input."""
-    params, x = parameters(rng), images(rng, 2)
-    shape = (2, C_OUT, ROWS, COLUMNS, COUNT)
-    weights = jnp.asarray(rng.normal(size=shape))
-    learnt = {k: v for k, v in params.items() if k != "mask"} | {"x": x}
-
-    def run(dense):
-        def functional(learnt):
-            own = learnt | {"mask": params["mask"]}
-            if dense:
-                flat = learnt["x"].reshape(2, -1, K)
-                out = dense_of(own)(flat, throw=False).reshape(shape)
-            else:
-                out = conv_of(own)(learnt["x"], throw=False)
-            return jnp.sum(jnp.where(jnp.isfinite(out), weights * out, 0.0)), out
-
-        return quick(jax.value_and_grad(functional, has_aux=True))(learnt)
-
-    (_, found), grads = run(False)
-    (_, expected), right = run(True)
-    np.testing.assert_allclose(found, expected, rtol=1e-9)
-    assert_equal_gradients(grads, right, 1e-9)
-    assert np.isfinite(found).sum() > 40
-    assert np.all((grads["kernel"] != 0) == params["mask"])
+def conv_spikes(params):
+    return conv_of(params)(params["x"], throw=False)
 
 
-@pytest.fixture(scope="module")
-def sample():
-    rng = np.random.default_rng(4)
-    params = parameters(rng) | {"delays": None, "mask": None}
-    return conv_of(params), images(rng, 2, 2)
+def value_and_grad(spikes_of, mask, factors):
+    """Functional of the spikes, its gradients, and the spikes."""
+
+    def functional(params):
+        out = spikes_of(params | {"mask": mask})
+        return jnp.sum(jnp.where(jnp.isfinite(out), factors * out, 0.0)), out
+
+    return quick(jax.value_and_grad(functional, has_aux=True))
 
 
-def test_queries_of_a_convolution(sample):
+def test_a_convolution_is_a_sparse_dense_layer(rng, monkeypatch):
+    """Spikes, and gradients in the kernel, its delays, a vector parameter and the input.
+
+    Without delays, the samples are simulated in several groups.
+    """
+    params = parameters(rng) | {"x": images(rng, 2)}
+    mask, factors = params.pop("mask"), rng.normal(size=(2, C_OUT, ROWS, COLUMNS, COUNT))
+    dense, conv = (value_and_grad(spikes, mask, factors) for spikes in (dense_spikes, conv_spikes))
+    monkeypatch.setattr(groups, "_LANES", 16)
+    zero = jnp.zeros_like(params["delays"])
+    for delays, same in ((params["delays"], params["delays"]), (None, zero)):
+        (_, found), grads = conv(params | {"delays": delays})
+        (_, expected), right = dense(params | {"delays": same})
+        if delays is None:
+            del right["delays"]
+        np.testing.assert_allclose(found, expected, rtol=1e-9)
+        assert_equal_gradients(grads, right, 1e-9)
+        assert np.isfinite(found).sum() > 40
+        assert np.all((grads["kernel"] != 0) == mask)
+
+
+@quick
+def results(kernel, x):
+    """Spikes, counts and solution of a convolution."""
+    conv = conv_of({"kernel": kernel, "threshold": 1.0, "delays": None, "mask": None})
+    return conv(x, throw=False), conv.counts(x, throw=False), conv.simulate(x, throw=False)
+
+
+def test_queries_of_a_convolution(rng):
     """Batch axes, counts and the solution, whose sources are numbered by channel, row, column."""
-    conv, x = sample
-    spikes, counts = eqx.filter_jit(lambda conv, x: (conv(x), conv.counts(x)))(conv, x)
+    x = images(rng, 2, 2)
+    spikes, counts, solution = results(parameters(rng)["kernel"], x)
     assert spikes.shape == (2, 2, C_OUT, ROWS, COLUMNS, COUNT)
     np.testing.assert_array_equal(counts, np.isfinite(spikes).sum(axis=-1))
-    solution = eqx.filter_jit(lambda conv, x: conv.simulate(x))(conv, x)
     n, n_in = C_OUT * ROWS * COLUMNS, C_IN * H * W
     assert solution.times.shape == (2, 2, n * COUNT + n_in * K)
     assert np.all(solution.status == esn.Status.completed)
@@ -123,23 +134,24 @@ def test_queries_of_a_convolution(sample):
     np.testing.assert_array_equal(solution.stats["spikes"], np.sum(counts, axis=(2, 3, 4)))
 
 
-def test_a_failure_at_one_position_is_one_of_its_sample(sample):
-    conv, x = sample
-    x = jnp.full_like(x, INF).at[1, 0, 0, 2, 2, 0].set(1.0)
-    short = eqx.tree_at(lambda conv: conv.kernel, conv, 60.0 * jnp.abs(conv.kernel))
-    short = esn.EventConv2d(short.neuron, short.kernel, t_max=T_MAX, max_spikes=1)
-    with pytest.raises(RuntimeError, match=r"^1 of 4 samples: .* more than max_spikes times"):
-        short(x)
-    failed = [[False, False], [True, False]]
-    for out in (short(x, throw=False), short(x.at[1, 0, 1, 0, 0].set(NAN), throw=False)):
-        np.testing.assert_array_equal(np.all(np.isnan(out), axis=(2, 3, 4, 5)), failed)
-        np.testing.assert_array_equal(np.any(np.isnan(out), axis=(2, 3, 4, 5)), failed)
+def test_a_failure_at_one_position_is_one_of_its_sample(rng):
+    kernel = 60.0 * jnp.abs(parameters(rng)["kernel"])
+    failed = np.array([[False, False], [True, False]])
+    for value, status in ((1.0, esn.Status.max_spikes), (NAN, esn.Status.invalid_input)):
+        x = jnp.full((2, 2, C_IN, H, W, K), INF, float).at[1, 0, 0, 2, 2, 0].set(value)
+        spikes, counts, solution = results(kernel, x)
+        np.testing.assert_array_equal(np.all(np.isnan(spikes), axis=(2, 3, 4, 5)), failed)
+        np.testing.assert_array_equal(np.any(np.isnan(spikes), axis=(2, 3, 4, 5)), failed)
+        np.testing.assert_array_equal(solution.status == status, failed)
+        few = (counts >= 0) & (counts <= COUNT)
+        np.testing.assert_array_equal(np.all(few, axis=(2, 3, 4)), ~failed)
 
 
-def test_no_times_and_empty_batches(sample):
-    conv, _ = sample
-    assert np.all(conv.ttfs(np.zeros((C_IN, H, W, 0))) == INF)
-    assert conv.ttfs(np.zeros((0, C_IN, H, W, K))).shape == (0, C_OUT, ROWS, COLUMNS)
+def test_no_times_and_empty_batches(rng):
+    conv = conv_of(parameters(rng) | {"delays": None})
+    for shape, expected in (((C_IN, H, W, 0), ()), ((0, C_IN, H, W, K), (0,))):
+        out = jax.eval_shape(ft.partial(conv.ttfs, throw=False), np.zeros(shape))
+        assert out.shape == (*expected, C_OUT, ROWS, COLUMNS)
     assert esn.EventFlatten()(np.zeros((0, 2, 3, 4, 5))).shape == (0, 24, 5)
     assert esn.EventPool2d(2, max_spikes=3)(np.zeros((1, 4, 4, 0))).shape == (1, 2, 2, 3)
 
@@ -200,6 +212,6 @@ def test_flatten_and_merge(rng):
 
 
 @pytest.mark.parametrize("bad", [(C_IN + 1, H, W, K), (C_IN, 0, W, K), (H, W, K)])
-def test_an_image_of_another_shape_is_refused(sample, bad):
+def test_an_image_of_another_shape_is_refused(rng, bad):
     with pytest.raises(ValueError, match=r"^in_times must have shape \(\.\.\., 2, h, w, k\)"):
-        sample[0](np.ones(bad))
+        conv_of(parameters(rng))(np.ones(bad))

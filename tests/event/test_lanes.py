@@ -16,9 +16,9 @@ from helpers.registry import quick
 T_MAX, COUNT, N_IN, N, K = 30.0, 12, 3, 4, 3
 
 
-def layer_of(rng, neuron=None, dtype: Any = np.float64, **options):
+def layer_of(rng, neuron=None, **options):
     neuron = esn.LIF(10.0, 5.0) if neuron is None else neuron
-    weights = rng.normal(2.5, 1.5, (N_IN, N)).astype(dtype)
+    weights = rng.normal(2.5, 1.5, (N_IN, N))
     return esn.EventLinear(neuron, weights, t_max=T_MAX, max_spikes=COUNT, **options)
 
 
@@ -27,10 +27,17 @@ def inputs(rng, *batch):
     return jnp.asarray(np.where(x < 0, np.inf, x))
 
 
-def functional(layer, x):
-    out = layer(x, throw=False)
-    weights = jnp.cos(jnp.arange(COUNT, dtype=out.dtype))
-    return jnp.sum(jnp.where(jnp.isfinite(out), weights * out, 0.0))
+def functional(weights, x):
+    """Functional of the spike times, and the times."""
+    out = esn.EventLinear(esn.LIF(10.0, 5.0), weights, t_max=T_MAX, max_spikes=COUNT)(
+        x, throw=False
+    )
+    factors = jnp.cos(jnp.arange(COUNT, dtype=out.dtype))
+    return jnp.sum(jnp.where(jnp.isfinite(out), factors * out, 0.0)), out
+
+
+gradients = jax.grad(functional, (0, 1), has_aux=True)
+of_sample = quick(gradients)
 
 
 # ------------------------------------------------------------------ parts
@@ -62,10 +69,13 @@ def test_marked_lanes_are_found(share, shape, rng):
     assert compact.total(words) == len(expected)
     found = []
     for first in range(0, len(expected) + 1, 128):
-        index, valid = compact.marked(words, jnp.asarray(first, jnp.int32), 128)
+        index, valid = _marked(words, jnp.asarray(first, jnp.int32))
         assert np.all((index >= 0) & (index < 32 * len(words)))
         found.extend(np.asarray(index)[np.asarray(valid)])
     np.testing.assert_array_equal(found, expected)
+
+
+_marked = jax.jit(lambda words, first: compact.marked(words, first, 128))
 
 
 def test_the_memory_of_a_backward_pass_is_that_of_the_spikes(rng):
@@ -92,68 +102,21 @@ def test_the_memory_of_a_backward_pass_is_that_of_the_spikes(rng):
 
 
 def test_batch_axes_are_loops(rng):
-    layer, x = layer_of(rng), inputs(rng, 2, 3)
-    times = layer(x)
-    assert times.shape == (2, 3, N, COUNT)
-    counts = np.isfinite(times).sum(axis=-1)
-    np.testing.assert_array_equal(layer.counts(x), counts)
-    assert len(np.unique(counts)) > 2
-    assert np.all(np.diff(np.where(times < np.inf, times, 1e3 + np.arange(COUNT)), axis=-1) > 0)
-    for i, j in np.ndindex(2, 3):
-        np.testing.assert_allclose(layer(x[i, j]), times[i, j], rtol=1e-13)
-    vmapped = jax.jit(jax.vmap(lambda x: layer(x, throw=False), in_axes=1, out_axes=1))(x)
-    np.testing.assert_allclose(vmapped, times, rtol=1e-13)
-
-
-def test_vmap_of_gradients_and_gradients_of_vmap(rng):
-    """Over samples and over models."""
-    layer, x = layer_of(rng), inputs(rng, 3)
-
-    @jax.grad
-    def of(params):
-        own = eqx.tree_at(lambda m: m.weights, layer, params["weights"])
-        return functional(own, params["in_times"])
-
-    params = {"weights": layer.weights}
-    single, samples = quick(of), {"weights": None, "in_times": 0}
-    one = [single(params | {"in_times": own}) for own in x]
-    stacked = jax.tree.map(lambda *g: jnp.stack(g), *one)
-    assert np.all(stacked["weights"] != 0)
-    by_vmap = quick(jax.vmap(of, in_axes=(samples,)))(params | {"in_times": x})
-    assert_equal_gradients(by_vmap, stacked, 1e-11)
-    summed = {name: g if name == "in_times" else g.sum(0) for name, g in stacked.items()}
-    assert_equal_gradients(single(params | {"in_times": x}), summed, 1e-11)
-
-    models = {"weights": jnp.stack([layer.weights, 0.8 * layer.weights])}
-    by_vmap = quick(jax.vmap(of, in_axes=({**samples, "weights": 0, "in_times": None},)))
-    right = [single({n: v[i] for n, v in models.items()} | {"in_times": x[0]}) for i in range(2)]
-    right = jax.tree.map(lambda *g: jnp.stack(g), *right)
-    assert_equal_gradients(by_vmap(models | {"in_times": x[0]}), right, 1e-11)
-
-
-def test_autodiff_and_min_speed_are_those_of_the_event_loop(rng):
-    """All spikes of this layer are slow, so that the limit changes their gradients."""
-    rng_state = rng.bit_generator.state
-    plain, x = layer_of(rng), inputs(rng, 2)
-
-    def of(adjoint, as_network=False):
-        rng.bit_generator.state = rng_state
-        layer = layer_of(rng, adjoint=adjoint)
-
-        def loss(weights, x):
-            model = eqx.tree_at(lambda m: m.weights, layer, weights)
-            if as_network:
-                out = model.as_network(60).spikes(x, COUNT, throw=False)
-                weights = jnp.cos(jnp.arange(COUNT, dtype=out.dtype))
-                return jnp.sum(jnp.where(jnp.isfinite(out), weights * out, 0.0))
-            return functional(model, x)
-
-        found = quick(jax.grad(loss, (0, 1)))(plain.weights, x)
-        return dict(zip(("weights", "in_times"), found, strict=True))
-
-    exact, limited = of(esn.Autodiff()), of(esn.EventProp(min_speed=0.3))
-    assert_equal_gradients(limited, of(esn.EventProp(min_speed=0.3), True), 1e-10)
-    assert np.max(np.abs(limited["weights"])) < 0.9 * np.max(np.abs(exact["weights"]))
+    """Axes of the input, samples of a vmap with gradients of their own, and models of a vmap."""
+    weights = layer_of(rng).weights
+    models, x = jnp.stack([weights, 0.8 * weights]), inputs(rng, 2, 3)
+    over_samples = jax.vmap(gradients, in_axes=(None, 1), out_axes=((0, 1), 1))
+    (d_weights, d_x), times = quick(jax.vmap(over_samples, in_axes=(0, None)))(models, x)
+    assert times.shape == (2, 2, 3, N, COUNT)
+    assert len(np.unique(np.isfinite(times).sum(axis=-1))) > 3
+    for m, j in np.ndindex(2, 3):
+        summed = 0.0
+        for i in range(2):
+            (own, d_own), alone = of_sample(models[m], x[i, j])
+            np.testing.assert_allclose(times[m, i, j], alone, rtol=1e-13)
+            assert_equal_gradients({"x": d_x[m, i, j]}, {"x": d_own}, 1e-11)
+            summed += own
+        assert_equal_gradients({"weights": d_weights[m, j]}, {"weights": summed}, 1e-11)
 
 
 @pytest.mark.parametrize("neuron", [esn.LIF(10.0, 5.0), esn.LeakyIntegrator(10.0, 5.0)])
@@ -169,20 +132,18 @@ def test_forward_mode_and_second_derivatives_are_refused(rng, neuron):
             jax.jit(derivative).lower(x)
 
 
+def test_autodiff_has_a_forward_mode(rng):
+    layer, x = layer_of(rng, adjoint=esn.Autodiff()), inputs(rng)
+    lowered = jax.jit(lambda x: jax.jvp(lambda x: layer.ttfs(x, throw=False), (x,), (x,))).lower(x)
+    assert [out.shape for out in lowered.out_info] == [(N,)] * 2
+
+
 def test_float32(rng):
     """Times and gradients are those of float64 to rounding."""
-    layer, x = layer_of(rng, dtype=np.float32), inputs(rng, 2)
-
-    def run(dtype):
-        def of(weights, x):
-            own = eqx.tree_at(lambda m: m.weights, layer, weights)
-            return functional(own, x), own(x, throw=False)
-
-        args = layer.weights.astype(dtype), x.astype(jnp.float32).astype(dtype)
-        (_, times), grads = quick(jax.value_and_grad(of, (0, 1), has_aux=True))(*args)
-        assert times.dtype == grads[0].dtype == grads[1].dtype == dtype
-        return np.asarray(times), dict(zip("wx", map(np.asarray, grads), strict=True))
-
-    (times, grads), (expected, right) = run(jnp.float32), run(jnp.float64)
+    low = layer_of(rng).weights.astype(jnp.float32), inputs(rng).astype(jnp.float32)
+    grads, times = of_sample(*low)
+    right, expected = of_sample(*(x.astype(float) for x in low))
+    assert times.dtype == grads[0].dtype == grads[1].dtype == jnp.float32
     np.testing.assert_allclose(times, expected, rtol=3e-6)
-    assert_equal_gradients(grads, right, 2e-4)
+    for name, actual, exact in zip(("weights", "in_times"), grads, right, strict=True):
+        assert_equal_gradients({name: np.asarray(actual)}, {name: np.asarray(exact)}, 2e-4)

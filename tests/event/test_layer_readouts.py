@@ -2,9 +2,7 @@
 
 import functools as ft
 import math
-from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,6 +14,7 @@ from eventsnn.event.flows import membrane
 from helpers.differences import assert_equal_gradients
 from helpers.registry import quick
 
+INF, N_IN = np.inf, 3
 T_MAX, TAU, STEP = 25.0, (20.0, 5.0), 1e-5
 
 
@@ -33,98 +32,104 @@ def test_potentials_and_integrals_have_closed_forms(rng):
     weights, arrivals = rng.normal(size=4), np.array([3.0, 20.0, 3.0, 30.0])
     neuron = esn.LeakyIntegrator(*TAU, bias=0.3, v_init=-0.2)
     layer = esn.EventLinear(neuron, weights[:, None], t_max=T_MAX)
-    when, x = np.linspace(0, T_MAX, 9), arrivals[:, None]
+    when = np.linspace(0, T_MAX, 9)
+
+    @quick
+    def readouts(x, when):
+        total, slopes = jax.value_and_grad(lambda x: layer.integrals(x, throw=False)[0])(x)
+        return layer.potentials_at(x, when, throw=False)[0], total, slopes[:, 0]
+
+    found, total, slopes = readouts(arrivals[:, None], np.append(when, [-1.0, T_MAX + 1]))
     given = {"weights": weights, "arrivals": arrivals, "bias": 0.3, "v_init": -0.2}
-    np.testing.assert_allclose(
-        layer.potentials_at(x, when)[0], potential(when, **given), rtol=1e-12
-    )
-    total, _ = quad(potential, 0, T_MAX, (*given.values(),), points=(3, 20), epsabs=1e-12)
-    np.testing.assert_allclose(layer.integrals(x), total, rtol=1e-12)
+    np.testing.assert_allclose(found[:9], potential(when, **given), rtol=1e-12)
+    assert np.all(np.isnan(found[9:]))
+    expected, _ = quad(potential, 0, T_MAX, (*given.values(),), points=(3, 20), epsabs=1e-12)
+    np.testing.assert_allclose(total, expected, rtol=1e-12)
     # The derivative of the integral with respect to an input time is minus that of its end.
-    d = jax.grad(lambda x: layer.integrals(x)[0])(jnp.asarray(x))
     expected = np.where(arrivals < T_MAX, -weights * response(T_MAX - arrivals), 0.0)
-    np.testing.assert_allclose(d[:, 0], expected, atol=1e-13)
-    inside = jax.jit(lambda when: layer.potentials_at(x, when))(jnp.array([-1.0, 5.0, T_MAX + 1]))
-    np.testing.assert_array_equal(np.isnan(inside), [[True, False, True]])
+    np.testing.assert_allclose(slopes, expected, atol=1e-13)
 
 
-# Weights, input times, delays and bias of a neuron with an initial potential; place of the maximum.
+# Weights, arrival times, bias and initial potential of a neuron; place of the maximum. Neuron i is
+# observed in sample i.
 MAXIMA = {
-    "interior": ([2.0, 1.0], [1.0, 3.0], [1.0, 0.5], 0.0, 0.0),
-    "at an input spike": ([2.0, -4.0], [1.0, 3.0], [1.0, 1.0], 0.0, 0.0),
-    "at the last of coincident inputs": ([2.0, 0.5, -6.0], [1.0, 3.0, 3.0], [0.0] * 3, 0.0, 0.0),
-    "at the start": ([-1.0, np.nan], [5.0, np.inf], [0.5, 1.0], -0.5, 1.0),
-    "at the end": ([2.0, 9.0], [20.0, 30.0], [1.0, 0.5], 0.5, 0.0),
-    "at an input spike that is the start": ([-3.0, 0.5], [0.0, 2.0], [0.0, 0.0], 0.0, 0.5),
+    "interior": ([2.0, 1.0, 0.0], [2.0, 3.5, INF], 0.0, 0.0),
+    "at an input spike": ([2.0, -4.0, 0.0], [2.0, 4.0, INF], 0.0, 0.0),
+    "at the last of coincident inputs": ([2.0, 0.5, -6.0], [1.0, 3.0, 3.0], 0.0, 0.0),
+    "at the start": ([-1.0, 0.0, 0.0], [5.5, INF, INF], -0.5, 1.0),
+    "at the end": ([2.0, 9.0, 0.0], [21.0, 30.5, INF], 0.5, 0.0),
+    "at an input spike that is the start": ([-3.0, 0.5, 0.0], [0.0, 2.0, INF], 0.0, 0.5),
 }
+TIES = [i for i, name in enumerate(MAXIMA) if "coincident" in name or "is the start" in name]
+DELAYS = (0.0, 0.5, 1.0)
+
+
+def parameters():
+    weights, arrivals, bias, v_init = map(np.array, zip(*MAXIMA.values(), strict=True))
+    params = {
+        "weights": weights.T,
+        "in_times": arrivals - DELAYS,
+        "delays": np.array(DELAYS),
+        "bias": bias,
+        "v_init": v_init,
+        "tau_mem": np.full(len(MAXIMA), TAU[0]),
+        "tau_syn": np.full(len(MAXIMA), TAU[1]),
+    }
+    return jax.tree.map(jnp.asarray, params)
 
 
 @ft.cache
-def gradients_of_maximum(n_in, form, constants):
-    """Maximum and its gradients, with `constants` also in the time constants."""
+def gradients_of_maxima(constants):
+    """Maxima, and the gradients of their sum, with `constants` also in the time constants."""
 
     def of(params):
-        neuron = esn.LeakyIntegrator(*TAU, bias=params["bias"], v_init=params["v_init"])
-        if constants:
-            neuron = eqx.tree_at(lambda n: (n.tau_mem, n.tau_syn), neuron, params["tau"])
+        neuron = {name: params[name] for name in ("bias", "v_init", "tau_mem", "tau_syn")}
+        if not constants:
+            neuron |= dict(zip(("tau_mem", "tau_syn"), TAU, strict=True))
         layer = esn.EventLinear(
-            neuron, params["weights"][:, None], t_max=T_MAX, delays=params["delays"]
+            esn.LeakyIntegrator(**neuron), params["weights"], t_max=T_MAX, delays=params["delays"]
         )
-        model = layer if form == "layer" else layer.as_network(60)
-        return model.maxima(params["in_times"][:, None], throw=False)[0]
+        values = jnp.diagonal(layer.maxima(params["in_times"][..., None], throw=False))
+        return jnp.sum(values), values
 
-    return quick(jax.value_and_grad(of))
-
-
-def parameters(name) -> dict[str, Any]:
-    weights, in_times, delays, bias, v_init = MAXIMA[name]
-    weights = np.nan_to_num(weights)
-    params = dict(weights=weights, in_times=in_times, delays=delays, bias=bias, v_init=v_init)
-    arrays: dict[str, Any] = {k: jnp.asarray(v, float) for k, v in params.items()}
-    return arrays | {"tau": (jnp.asarray(TAU[0]), jnp.asarray(TAU[1]))}
+    return quick(jax.value_and_grad(of, has_aux=True))
 
 
-@pytest.mark.parametrize("name", MAXIMA)
-def test_the_gradient_of_a_maximum(name):
-    """By central differences where it exists, and equal to that of the event loop."""
-    params = parameters(name)
-    n_in, tie = len(params["weights"]), "coincident" in name or "is the start" in name
-    run = gradients_of_maximum(n_in, "layer", False)
-    value, grads = run(params)
-    forms = [("layer", True)] + [("network", True)] * (n_in == 2)
-    for form in forms:
-        other, right = gradients_of_maximum(n_in, *form)(params)
-        np.testing.assert_allclose(other, value, rtol=1e-12)
-        right = {name: g for name, g in right.items() if name != "tau"}
-        assert_equal_gradients(grads | {"tau": 0}, right, 1e-10)
+def test_maxima_by_two_algorithms():
+    """With the gradients of the time constants, and without them."""
+    (_, values), grads = gradients_of_maxima(False)(parameters())
+    (_, others), right = gradients_of_maxima(True)(parameters())
+    np.testing.assert_allclose(values, others, rtol=1e-12)
+    assert_equal_gradients(right, {k: g for k, g in grads.items() if "tau" not in k}, 1e-10)
     when = np.linspace(0, T_MAX, 200_001)
-    arrivals = np.asarray(params["in_times"] + params["delays"])
-    rest = float(params["bias"]), float(params["v_init"])
-    curve = potential(when, np.asarray(params["weights"]), arrivals, *rest)
-    np.testing.assert_allclose(value, np.max(curve), rtol=1e-7)
-    for key in () if tie else ("weights", "in_times", "delays", "bias", "v_init"):
-        for i in np.ndindex(params[key].shape):
-            up, down = (run(params | {key: params[key].at[i].add(s)})[0] for s in (STEP, -STEP))
-            slope = 0.0 if params[key][i] == np.inf else (up - down) / (2 * STEP)
-            np.testing.assert_allclose(grads[key][i], slope, atol=1e-8, err_msg=key)
+    for value, (weights, arrivals, *rest) in zip(values, MAXIMA.values(), strict=True):
+        curve = potential(when, weights, np.array(arrivals), *rest)
+        np.testing.assert_allclose(value, np.max(curve), rtol=1e-7)
 
 
-def test_the_gradient_of_a_maximum_at_a_delayed_input_spike():
-    expected = {"in_times": np.array([-0.05921476, 0.05921476])}
-    expected["delays"] = expected["in_times"]
-    for form in ("layer", "network"):
-        _, grads = gradients_of_maximum(2, form, form == "network")(parameters("at an input spike"))
-        for name, value in expected.items():
-            np.testing.assert_allclose(grads[name], value, atol=1e-8)
+@pytest.mark.parametrize("key", ["weights", "in_times", "bias", "v_init", "tau_mem", "tau_syn"])
+def test_the_gradient_of_a_maximum(key):
+    """By central differences in all neurons at once, where it exists."""
+    run, params = gradients_of_maxima("tau" in key), parameters()
+    _, grads = run(params)
+    for i in range(N_IN) if key in ("weights", "in_times") else [...]:
+        entry = (slice(None), i) if key == "in_times" else i
+        (_, up), _ = run(params | {key: params[key].at[entry].add(STEP)})
+        (_, down), _ = run(params | {key: params[key].at[entry].add(-STEP)})
+        error = np.delete(grads[key][entry] - (up - down) / (2 * STEP), TIES)
+        np.testing.assert_allclose(error, 0.0, atol=1e-8)
 
 
-def test_a_maximum_at_coincident_input_spikes_belongs_to_the_last():
-    """The first changes the slope at the second: -w/tau before, V' + w/tau there."""
-    _, grads = gradients_of_maximum(3, "layer", False)(
-        parameters("at the last of coincident inputs")
-    )
+def test_the_gradient_of_a_maximum_at_an_input_spike():
+    """Delays have the gradients of the input times, summed over the samples."""
+    _, grads = gradients_of_maxima(False)(parameters())
+    np.testing.assert_allclose(grads["in_times"][1, :2], [-0.05921476, 0.05921476], atol=1e-8)
+    np.testing.assert_allclose(grads["delays"], grads["in_times"].sum(axis=0), rtol=1e-12)
+    # Of coincident input spikes, the maximum belongs to the last. The first changes the slope at
+    # the second: it is -w/tau before, and V' + w/tau there.
     slope = 2.0 * (math.exp(-2 / 5) / 5 - math.exp(-2 / 20) / 20) / 3
-    np.testing.assert_allclose(grads["in_times"], [-slope, -0.5 / 20, slope + 0.5 / 20], rtol=1e-9)
+    expected = [-slope, -0.5 / 20, slope + 0.5 / 20]
+    np.testing.assert_allclose(grads["in_times"][2], expected, rtol=1e-9)
 
 
 def test_gradients_at_equal_time_constants():

@@ -1,8 +1,7 @@
 """Rules of docs/events.md, limits and invalid input in layers."""
 
-import functools as ft
 import math
-from typing import Any
+import re
 
 import equinox as eqx
 import jax
@@ -14,193 +13,168 @@ import eventsnn as esn
 from helpers.registry import quick
 
 INF, NAN = np.inf, np.nan
-LIF = esn.LIF(10.0, 5.0)
+T_MAX, COUNT = 40.0, 8
 WEIGHTS = ((6.0, 2.0), (4.0, 5.0))
 PERIOD = 10 * math.log(2.0)  # of a LIF neuron with bias 2
+BATCH, N_IN, N, K = 4, 3, 2, 2  # all tests share one program
 
 
-def layer_of(neuron: esn.AbstractNeuron = LIF, weights: Any = WEIGHTS, t_max=40.0, **options):
-    kwargs: dict[str, Any] = {"max_spikes": 8} | options
-    return esn.EventLinear(neuron, jnp.asarray(weights), t_max=t_max, **kwargs)
+def layer_of(neuron, weights, **options):
+    options = {"t_max": T_MAX, "max_spikes": COUNT, "max_events": 50} | options
+    return esn.EventLinear(neuron, weights, **options)
 
 
-def silent(*batch):
-    return np.full((*batch, 2, 1), INF)
+@quick
+def _outcomes(x, weights, neuron, delays):
+    layer = layer_of(esn.LIF(**neuron), weights, delays=delays)
+    solution = layer.simulate(x, throw=False)
+    return layer(x, throw=False), layer.counts(x, throw=False), solution
+
+
+@quick
+def _first_spikes(x, weights, neuron, delays):
+    return layer_of(esn.LIF(**neuron), weights, delays=delays, truncate=True)(x, throw=False)
+
+
+def arguments(x, weights=WEIGHTS, delays=0.0, **neuron):
+    """Arrays of the same shapes in all tests, padded with samples and inputs without spikes."""
+    x, weights = np.asarray(x, float), np.asarray(weights, float)
+    missing = zip((BATCH, N_IN, K), x.shape, strict=True)
+    x = np.pad(x, [(0, size - own) for size, own in missing], constant_values=INF)
+    weights = np.pad(weights, [(0, N_IN - len(weights)), (0, 0)])
+    neuron = {"tau_mem": 10.0, "tau_syn": 5.0, "bias": 0.0} | neuron
+    neuron = {name: np.broadcast_to(np.asarray(value, float), N) for name, value in neuron.items()}
+    delays = np.broadcast_to(np.asarray(delays, float), N_IN)
+    return jax.tree.map(jnp.asarray, (x, weights, neuron, delays))
+
+
+def outcomes(x, *args, **options):
+    """Spikes and counts of the layer, and its solution."""
+    return jax.tree.map(np.asarray, _outcomes(*arguments(x, *args, **options)))
+
+
+def spikes_of(x, *args, **options):
+    """Spikes of the layer; every sample is complete."""
+    spikes, counts, solution = outcomes(x, *args, **options)
+    assert np.all(solution.status == esn.Status.completed)
+    np.testing.assert_array_equal(counts, np.isfinite(spikes).sum(axis=-1))
+    return spikes
 
 
 # ------------------------------------------------------------------ instants
 
 
-def test_a_start_at_the_threshold_or_above_fires_at_once():
-    """By reset with subtraction a neuron far above its threshold fires twice."""
-    v_init = jnp.array([1.0, 1.5, 2.5, 0.999])
-    neuron = esn.LIF(10.0, 5.0, reset_mode="subtract", v_init=v_init, bias=0.5)
-    layer = layer_of(neuron, np.full((2, 4), 3.0))
-    x = np.array([[5.0], [INF]])
-
-    @quick
-    @ft.partial(jax.value_and_grad, has_aux=True)
-    def run(parameters):
-        def spikes(model, parameters):
-            where = lambda m: (m.neuron.v_init, m.neuron.threshold)  # noqa: E731
-            return eqx.tree_at(where, model, parameters).spikes(x, 3, throw=False)
-
-        found = spikes(layer, parameters)
-        expected = spikes(layer.as_network(), jax.lax.stop_gradient(parameters))
-        return jnp.sum(jnp.where(found == 0, found, 0.0)), (found, expected)
-
-    (_, (found, expected)), grads = run((v_init, jnp.asarray(1.0)))
-    np.testing.assert_allclose(found, expected, rtol=1e-12)
-    np.testing.assert_array_equal(np.sum(np.asarray(found) == 0, axis=1), [1, 1, 2, 0])
-    assert all(np.all(g == 0) for g in grads)  # a spike at the start does not move
-
-
 def test_a_crossing_comes_before_an_arrival_at_the_same_instant():
     """Inhibition at the crossing does not prevent the spike; slightly earlier, it does."""
-    layer = layer_of(esn.LIF(10.0, 5.0, bias=2.0), [[-1e9]], t_max=20.0)
     x = np.array([PERIOD, PERIOD * (1 + 1e-15), PERIOD - 1e-6, INF])[:, None, None]
-    found = layer(x)[:, 0]
-    np.testing.assert_allclose(found[:2, 0], PERIOD, rtol=1e-12)
-    np.testing.assert_allclose(found[3, :2], [PERIOD, 2 * PERIOD], rtol=1e-12)
-    assert np.all(found[:2, 1] == INF) and np.all(found[2] == INF)
+    found = spikes_of(x, [[-1e9, 0.0]], bias=2.0)
+    expected = np.append(PERIOD * np.arange(1, 6), [INF] * 3)
+    np.testing.assert_allclose(found[:, 1], [expected] * BATCH, rtol=1e-12)
+    np.testing.assert_allclose(found[3, 0], expected, rtol=1e-12)
+    np.testing.assert_allclose(found[:2, 0, 0], PERIOD, rtol=1e-12)
+    assert np.all(found[:2, 0, 1:] == INF) and np.all(found[2, 0] == INF)
 
 
 def test_a_crossing_at_t_max_counts():
-    neuron = esn.LIF(10.0, 5.0, bias=jnp.array([2.0, 2.0 - 1e-13]))
-    time = layer_of(neuron, t_max=PERIOD * (1 + 1e-15)).ttfs(silent())
-    assert abs(time[0] - PERIOD) <= 2 * np.spacing(PERIOD) and time[1] == INF
+    tau_mem = T_MAX / math.log(2.0)
+    found = spikes_of(np.zeros((0, 0, 0)), bias=[2.0, 2.0 - 1e-13], tau_mem=tau_mem)
+    assert abs(found[0, 0, 0] - T_MAX) <= 2 * np.spacing(T_MAX) and np.all(found[:, 1] == INF)
 
 
-@pytest.mark.parametrize("bias", [1.0, 1.0 - 1e-16])
-def test_a_potential_that_approaches_its_threshold_never_fires(bias):
-    layer = layer_of(esn.LIF(10.0, 5.0, bias=bias), [[-1.0], [0.1]], t_max=2000.0)
-    x = np.array([[[3.0], [INF]], [[3.0], [900.0]]])
-    found = layer(x)[:, 0]
-    assert np.all(found[0] == INF)
-    np.testing.assert_allclose(found[1, 0], 900.0, rtol=1e-9)  # an arrival carries it through
-    assert found[1, 1] == INF
+def test_a_potential_that_approaches_its_threshold_never_fires():
+    x = [[[0.06], [INF]], [[0.06], [18.0]]]
+    found = spikes_of(x, [[-1.0] * 2, [0.1] * 2], bias=[1.0, 1 - 1e-16], tau_mem=0.2, tau_syn=0.1)
+    assert np.all(found[0] == INF) and np.all(found[1, :, 1:] == INF)
+    np.testing.assert_allclose(found[1, :, 0], 18.0, rtol=1e-9)  # an arrival carries it through
 
 
-def test_an_input_spike_at_t_max_is_delivered_and_a_later_one_is_not():
-    """Delays are added before; all events are in the solution in order, as in the event loop."""
-    layer = layer_of(t_max=20.0, delays=[5.0, 0.0])
-    x = np.array([[15.0, 2.0, 0.0], [20.0, 20.1, 3.0]])
-    found, expected = layer.simulate(x), layer.as_network().simulate(x)
-    count = int(expected.stats["events"])
-    np.testing.assert_allclose(found.times[:count], expected.times[:count], rtol=1e-12)
-    np.testing.assert_array_equal(found.sources[:count], expected.sources[:count])
-    assert np.all(np.isinf(found.times[count:])) and np.all(found.sources[count:] == -1)
-    assert found.status == esn.Status.completed
-    assert found.stats["spikes"] == expected.stats["spikes"] > 1
-    assert found.stats["events"] == count
-    driven = layer_of(esn.LeakyIntegrator(10.0, 5.0), [[1.0]], t_max=20.0).potentials_at(
-        np.array([[20.0, 25.0]]), [20.0]
-    )
-    assert driven == 0.0
+def test_a_solution_has_the_input_spikes_until_t_max():
+    """With delays, at the times at which they are sent."""
+    x = [[[35.0, 2.0], [0.0, INF]], [[T_MAX, T_MAX + 0.1], [3.0, 3.0]]]
+    spikes, counts, solution = outcomes(x, delays=[5.0, 0.0, 0.0])
+    assert np.all(counts[:2].sum(axis=1) > 1) and np.all(counts[2:] == 0)
+    for i, inputs in enumerate(x):
+        trains = [*spikes[i].tolist(), *inputs]
+        events = sorted((t, j) for j, train in enumerate(trains) for t in train if t <= T_MAX)
+        times, sources = map(list, zip(*events, strict=True))
+        n = solution.stats["events"][i]
+        assert solution.times[i, :n].tolist() == times
+        assert solution.sources[i, :n].tolist() == sources
+        assert np.all(solution.times[i, n:] == INF) and np.all(solution.sources[i, n:] == -1)
+    np.testing.assert_array_equal(solution.stats["spikes"], counts.sum(axis=1))
 
 
 def test_coincident_arrivals_and_any_order_of_the_inputs(rng):
     """Of coincident arrivals all are received; the spikes do not depend on the order."""
-    weights = rng.normal(2.0, 1.0, (4, 3))
-    x = rng.uniform(0, 20.0, (4, 4))
-    x[1], x[2, :2], x[3, 0] = x[0], x[0, :2], INF
-    order = rng.permutation(4)
-    found = layer_of(weights=weights, max_spikes=20)(x)
-    again = layer_of(weights=weights[order], max_spikes=20)(x[order][:, ::-1])
-    np.testing.assert_allclose(found, again, rtol=1e-12)
-    merged = np.stack([weights[0] + weights[1], weights[2], weights[3]])
-    once = layer_of(weights=merged, max_spikes=20)(x[[0, 2, 3]])
-    np.testing.assert_allclose(found, once, rtol=1e-12)
-    assert np.isfinite(found).sum() > 6
+    weights, x = rng.normal(2.0, 1.0, (N_IN, N)), rng.uniform(0, 20.0, (BATCH, N_IN, K))
+    x[:, 1] = x[:, 0]
+    x[1, 1, 0], x[2, 2, 0], x[3, 2] = x[1, 2, 0], INF, x[3, 0]
+    found = spikes_of(x, weights)
+    order = [2, 0, 1]
+    np.testing.assert_allclose(spikes_of(x[:, order, ::-1], weights[order]), found, rtol=1e-12)
+    merged = [weights[0] + weights[1], weights[2]]
+    once = spikes_of(x[[0, 2, 3]][:, [0, 2]], merged)
+    np.testing.assert_allclose(once[:3], found[[0, 2, 3]], rtol=1e-12)
+    assert np.isfinite(found).sum() > 10
 
 
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
-def test_a_time_of_minus_zero_or_below_the_normal_numbers_is_zero(dtype):
-    tiny = np.finfo(dtype).smallest_subnormal
-    layer = layer_of(weights=jnp.asarray([[8.0, 6.0], [8.0, 6.0]], dtype))
-    x = np.array([[[0.0], [5.0]], [[-0.0], [5.0]], [[tiny], [5.0]]], dtype)
-    found = layer.ttfs(x)
-    assert np.all(found == found[0]) and np.all(found < 5.0)
-
-
-# ------------------------------------------------------------------ little input
-
-
-def test_no_input():
-    layer = layer_of(esn.LIF(10.0, 5.0, bias=2.0))
-    expected = np.append(PERIOD * np.arange(1, 6), [INF] * 3)
-    np.testing.assert_allclose(layer(silent(3)), np.broadcast_to(expected, (3, 2, 8)))
-    assert np.all(layer_of()(silent(3)) == INF)
-
-
-@pytest.mark.parametrize(
-    ("neuron", "query"), [(LIF, "ttfs"), (esn.LeakyIntegrator(10.0, 5.0), "maxima")]
-)
-def test_an_empty_batch_and_no_times_have_gradients(neuron, query):
-    layer = layer_of(neuron)
-    for x, expected in ((jnp.zeros((0, 2, 3)), (0, 2)), (jnp.zeros((2, 0)), (2,))):
-        grads, out = eqx.filter_grad(
-            lambda layer, x=x: (jnp.sum(getattr(layer, query)(x)), getattr(layer, query)(x)),
-            has_aux=True,
-        )(layer)
-        assert out.shape == expected and np.all(grads.weights == 0)
+def test_a_time_of_minus_zero_or_below_the_normal_numbers_is_zero():
+    tiny = np.finfo(float).smallest_subnormal
+    found = spikes_of([[[0.0], [5.0]], [[-0.0], [5.0]], [[tiny], [5.0]]], [[8.0, 6.0]] * 2)
+    assert np.all(found[:3] == found[0]) and np.all(found[:3, :, 0] < 5.0)
 
 
 # ------------------------------------------------------------------ limits
 
 
 def test_more_than_max_spikes():
-    layer = layer_of(esn.LIF(10.0, 5.0, bias=np.array([2.0, 0.0])), max_spikes=5)
-    layer = eqx.tree_at(lambda layer: layer.weights, layer, layer.weights * np.array([1.0, 0.1]))
-    x = np.array([[[INF], [INF]], [[1.0], [2.0]], [[INF], [39.9]]])
-    message = r"^1 of 3 samples: A neuron fired more than max_spikes times\. Raise `max_spikes`\.$"
-    with pytest.raises(RuntimeError, match=message):
-        layer(x)
-    with pytest.raises(RuntimeError, match=message):
-        layer.simulate(x)
-    found = layer(x, throw=False)
-    np.testing.assert_array_equal(np.all(np.isnan(found), axis=(1, 2)), [False, True, False])
-    np.testing.assert_array_equal(np.any(np.isnan(found), axis=(1, 2)), [False, True, False])
-    assert np.array_equal(
-        layer.simulate(x, throw=False).status == esn.Status.max_spikes, [False, True, False]
-    )
-    first = layer_of(layer.neuron, layer.weights, max_spikes=5, truncate=True)(x)
-    np.testing.assert_array_equal(first, layer.spikes(x, 5))
-    np.testing.assert_array_equal(first[::2], found[::2])
-    counts = layer.counts(x)
-    assert np.all(np.isfinite(first[1]).sum(axis=-1) == np.minimum(counts[1], 5))
-    assert np.max(counts[1]) > 5
-
-
-def test_a_layer_without_max_spikes_cannot_be_called():
-    layer = layer_of(max_spikes=None)
-    with pytest.raises(ValueError, match=r"^max_spikes must be given .*, got None\.$"):
-        layer(silent())
-    solution = layer_of(esn.LeakyIntegrator(10.0, 5.0), max_spikes=None).simulate([[1.0], [50.0]])
-    assert solution.times[0] == 1.0 and solution.sources.tolist() == [2, -1]
+    x = [[[INF], [INF]], [[1.0], [2.0]], [[INF], [39.9]]]
+    given = {"weights": [[20.0, 0.6], [20.0, 0.5]], "bias": [2.0, 0.0]}
+    found, counts, solution = outcomes(x, **given)
+    fails = np.array([False, True, False, False])
+    np.testing.assert_array_equal(counts[:, 0] > COUNT, fails)
+    np.testing.assert_array_equal(np.all(np.isnan(found), axis=(1, 2)), fails)
+    np.testing.assert_array_equal(np.any(np.isnan(found), axis=(1, 2)), fails)
+    np.testing.assert_array_equal(solution.status == esn.Status.max_spikes, fails)
+    x, weights, neuron, delays = arguments(x, **given)
+    first = _first_spikes(x, weights, neuron, delays)
+    np.testing.assert_array_equal(first[~fails], found[~fails])
+    np.testing.assert_array_equal(np.isfinite(first).sum(axis=-1), np.minimum(counts, COUNT))
+    assert np.all(np.diff(first[1, 0]) > 0)
+    message = "1 of 4 samples: A neuron fired more than max_spikes times. Raise `max_spikes`."
+    with pytest.raises(RuntimeError, match=rf"^{re.escape(message)}$"):
+        layer_of(esn.LIF(**neuron), weights)(x)
 
 
 def test_a_neuron_that_fires_without_end():
     """Its period is shorter than the precision of a time."""
-    layer = layer_of(esn.LIF(10.0, 5.0, bias=1e18), max_events=50)
-    assert np.all(layer.counts(silent(), throw=False) == -1)
-    with pytest.raises(RuntimeError, match="max_events"):
-        layer.counts(silent())
-    assert np.all(np.isfinite(layer.spikes(silent(), 3)))
+    given = arguments(np.zeros((0, 0, 0)), bias=[0.0, 1e18])
+    found, counts, solution = _outcomes(*given)
+    assert np.all(np.isnan(found)) and np.all(counts == -1)
+    assert np.all(solution.status == esn.Status.max_spikes)
+    assert np.all(np.isfinite(_first_spikes(*given)[:, 1]))
 
 
-def test_pseudospikes_and_late_inputs():
-    """Input spikes after t_max are not delivered, also to neurons that fire later."""
-    layer = layer_of(
-        weights=[[0.6, 0.2], [0.4, 0.5]],
-        t_max=20.0,
-        max_spikes=8,
-        pseudospikes=esn.Pseudospikes(4.0, 30.0),
-    )
-    x = np.array([[[5.0, 22.0], [20.0, 30.0]], [[INF, INF], [INF, 7.0]]])
-    found = layer(x)
-    np.testing.assert_allclose(found, layer.as_network().spikes(x, 8), rtol=1e-12)
-    assert np.all(found > 20.0)
+def test_a_layer_without_max_spikes_cannot_be_called():
+    with pytest.raises(ValueError, match=r"^max_spikes must be given .*, got None\.$"):
+        layer_of(esn.LIF(10.0, 5.0), WEIGHTS, max_spikes=None)(np.ones((2, 1)))
+    readout = layer_of(esn.LeakyIntegrator(10.0, 5.0), WEIGHTS, max_spikes=None)
+    assert jax.eval_shape(readout.simulate, np.ones((2, 1))).times.shape == (2,)
+
+
+@pytest.mark.parametrize(
+    ("neuron", "query"), [(esn.LIF(10.0, 5.0), "ttfs"), (esn.LeakyIntegrator(10.0, 5.0), "maxima")]
+)
+def test_an_empty_batch_and_no_times_have_gradients(neuron, query):
+    layer = layer_of(neuron, WEIGHTS)
+    for shape, expected in (((0, 2, 3), (0, 2)), ((2, 0), (2,))):
+
+        def loss(layer, shape=shape):
+            out = getattr(layer, query)(jnp.zeros(shape), throw=False)
+            return jnp.sum(out), out
+
+        grads, out = eqx.filter_eval_shape(eqx.filter_grad(loss, has_aux=True), layer)
+        assert out.shape == expected and grads.weights.shape == (2, 2)
 
 
 # ------------------------------------------------------------------ invalid values
@@ -208,68 +182,41 @@ def test_pseudospikes_and_late_inputs():
 STATUS = esn.Status
 
 
-@quick
-def outcomes(x, weights, tau, delay):
-    """Status of both samples, spikes, first spikes and counts."""
-    layer = layer_of(max_spikes=8, delays=[0.5, 0.5])
-    layer = eqx.tree_at(
-        lambda layer: (layer.weights, layer.neuron.tau_mem, layer.delays),
-        layer,
-        (weights, tau, delay),
-    )
-    status = layer.simulate(x, throw=False).status
-    return status, layer(x, throw=False), layer.counts(x, throw=False)
-
-
 @pytest.mark.parametrize(
     ("bad", "value", "status", "failed"),
     [
-        ("x", NAN, STATUS.invalid_input, [True, False]),
-        ("x", -1.0, STATUS.invalid_input, [True, False]),
-        ("x", -INF, STATUS.invalid_input, [True, False]),
-        ("weights", NAN, STATUS.not_finite, [True, True]),
-        ("weights", INF, STATUS.not_finite, [True, True]),
-        ("tau", -1.0, STATUS.invalid_parameters, [True, True]),
-        ("tau", 0.0, STATUS.invalid_parameters, [True, True]),
-        ("tau", NAN, STATUS.not_finite, [True, True]),
-        ("delay", -1.0, STATUS.invalid_parameters, [True, True]),
-        ("delay", NAN, STATUS.invalid_parameters, [True, True]),
+        ("x", NAN, STATUS.invalid_input, 1),
+        ("x", -1.0, STATUS.invalid_input, 1),
+        ("x", -INF, STATUS.invalid_input, 1),
+        ("weights", NAN, STATUS.not_finite, BATCH),
+        ("weights", INF, STATUS.not_finite, BATCH),
+        ("tau_mem", -1.0, STATUS.invalid_parameters, BATCH),
+        ("tau_mem", 0.0, STATUS.invalid_parameters, BATCH),
+        ("tau_mem", NAN, STATUS.not_finite, BATCH),
+        ("delays", -1.0, STATUS.invalid_parameters, BATCH),
+        ("delays", NAN, STATUS.invalid_parameters, BATCH),
     ],
 )
 def test_invalid_values_under_jit(bad, value, status, failed):
     args = {
         "x": np.array([[[1.0], [3.0]], [[2.0], [INF]]]),
-        "weights": np.array([[6.0, 2.0], [4.0, 5.0]]),
-        "tau": np.array(10.0),
-        "delay": np.array([0.5, 1.5]),
+        "weights": np.array(WEIGHTS),
+        "tau_mem": np.array(10.0),
+        "delays": np.array([0.5, 1.5, 0.0]),
     }
     args[bad][(0,) * args[bad].ndim] = value
-    found, spikes, counts = outcomes(**jax.tree.map(jnp.asarray, args))
-    np.testing.assert_array_equal(found == status, failed)
+    spikes, counts, solution = outcomes(**args)
+    failed = np.arange(BATCH) < failed
+    np.testing.assert_array_equal(solution.status == status, failed)
     np.testing.assert_array_equal(np.all(np.isnan(spikes), axis=(1, 2)), failed)
     np.testing.assert_array_equal(np.any(np.isnan(spikes), axis=(1, 2)), failed)
     np.testing.assert_array_equal(np.all(counts == -1, axis=1), failed)
 
 
-def test_invalid_times_outside_of_jit():
-    """An error names the value; with `throw=False` the sample fails."""
-    layer = layer_of()
-    for value in (NAN, -1.0):
-        x = np.array([[[1.0], [value]], [[1.0], [2.0]]])
-        with pytest.raises(ValueError, match=rf"^in_times must be >= 0 .*, got {value:g}"):
-            layer(x)
-        assert np.array_equal(np.isnan(layer.ttfs(x, throw=False))[:, 0], [True, False])
-
-
-def test_a_masked_weight_is_not_used():
-    weights = np.array([[NAN, 6.0], [4.0, 5.0]])
-    mask = np.array([[False, True], [True, True]])
-    x = np.array([[1.0], [3.0]])
-    zero = np.where(mask, weights, 0.0)
-    found, expected = (
-        layer_of(weights=w, mask=m, max_spikes=20)(x) for w, m in ((weights, mask), (zero, None))
-    )
-    assert np.array_equal(found, expected)
-    neuron = esn.LeakyIntegrator(10.0, 5.0)
-    found = layer_of(neuron, weights, mask=mask).integrals(x)
-    assert np.array_equal(found, layer_of(neuron, zero).integrals(x))
+@pytest.mark.parametrize("value", [NAN, -1.0])
+def test_invalid_times_outside_of_jit(value):
+    """An error names the value, unless `throw` is false."""
+    layer, x = layer_of(esn.LIF(10.0, 5.0), WEIGHTS), np.array([[1.0], [value]])
+    with pytest.raises(ValueError, match=rf"^in_times must be >= 0 .*, got {value:g}"):
+        layer(x)
+    assert jax.eval_shape(lambda: layer.ttfs(x, throw=False)).shape == (2,)

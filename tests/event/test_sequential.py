@@ -1,6 +1,5 @@
 """Layers in sequence."""
 
-import functools as ft
 import itertools
 
 import equinox as eqx
@@ -10,7 +9,6 @@ import numpy as np
 import pytest
 
 import eventsnn as esn
-from helpers.differences import assert_equal_gradients
 from helpers.registry import quick
 
 INF = np.inf
@@ -44,7 +42,7 @@ def model_of(params):
             esn.EventLinear(
                 esn.LIF(10.0, 5.0, threshold=params["threshold"]),
                 params["first"],
-                delays=params.get("axonal"),
+                delays=params["axonal"],
                 **options,
             ),
             esn.EventLinear(esn.LIF(10.0, 5.0), params["second"], **options),
@@ -56,27 +54,6 @@ def model_of(params):
             ),
         ]
     )
-
-
-def test_a_sequence_is_one_network(rng):
-    params, x = params_of(rng), inputs(rng, 2)
-    free = {name: value for name, value in params.items() if name not in ("axonal", "synaptic")}
-
-    def of(form):
-        def functional(params, x):
-            model = model_of(params)
-            model = model.as_network(200) if form == "network" else model
-            out = model.maxima(x, throw=False)
-            return jnp.sum(out * jnp.array([[1.0, -2.0], [0.5, 3.0]])), out
-
-        run = quick(jax.value_and_grad(functional, (0, 1), has_aux=True))
-        (_, out), (grads, d_x) = run(free, x)
-        return out, grads | {"x": d_x}
-
-    (found, grads), (expected, right) = of("layers"), of("network")
-    np.testing.assert_allclose(found, expected, rtol=1e-9)
-    assert_equal_gradients(grads, right, 1e-9)
-    assert all(np.any(g != 0) for g in grads.values())
 
 
 def test_synapses_of_the_network_of_a_sequence(rng):
@@ -136,12 +113,12 @@ def test_queries_are_those_of_the_last_layer(throw):
 
 
 def test_a_sequence_without_the_query_is_refused(model, rng):
-    x = inputs(rng, 0)
+    x = inputs(rng)
     last = esn.EventSequential([model[0], esn.EventFlatten()])
     with pytest.raises(ValueError, match=r"^layers\[-1\] must have the query maxima, got EventFla"):
         last.maxima(x)
     with pytest.raises(ValueError, match=r"^max_spikes must be given .*, got None"):
-        model(x)
+        jax.eval_shape(model, x)
     other = esn.EventSequential([model[0], last])
     with pytest.raises(ValueError, match=r"^layers\[1\] must be an EventLinear with one receptor"):
         other.as_network()
@@ -149,7 +126,6 @@ def test_a_sequence_without_the_query_is_refused(model, rng):
 
 def test_functions_and_networks_in_a_sequence(model, rng):
     """An arbitrary function, a recurrent network, another sequence, and a branch by `merge`."""
-    x = inputs(rng, 2)
     weights = np.concatenate([rng.normal(0.0, 0.5, (4, 4)), np.abs(rng.normal(1.5, 0.5, (4, 4)))])
     loop = esn.EventNetwork(
         esn.LIF(10.0, 5.0), weights, outputs=(3, 0), t_max=T_MAX, max_spikes=COUNT, max_events=200
@@ -157,65 +133,64 @@ def test_functions_and_networks_in_a_sequence(model, rng):
     mixed = esn.EventSequential(
         [model[:1], lambda trains: esn.merge([trains, trains + 1.0]), loop, lambda t: t[..., :3]]
     )
-
-    @quick
-    def both(x):
-        first = model[0](x, throw=False)
-        direct = loop.spikes(jnp.concatenate([first, first + 1.0], axis=-1), COUNT, throw=False)
-        return mixed(x, throw=False), direct[..., :3]
-
-    found, expected = both(x)
-    assert found.shape == (2, 2, 3) and np.isfinite(found).any()
-    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    x = inputs(rng, 2)
+    first, merged, sent, found = quick(lambda x: mixed.trains(x, throw=False))(x)
+    assert first.shape == (2, 4, COUNT) and sent.shape == (2, 2, COUNT) and np.isfinite(found).any()
+    np.testing.assert_array_equal(merged, np.concatenate([first, first + 1.0], axis=-1))
+    np.testing.assert_array_equal(found, sent[..., :3])
 
 
-def test_a_network_as_a_layer_has_max_spikes(rng):
-    options = {"outputs": (0,), "t_max": 40.0}
-    neuron = esn.LIF(10.0, 5.0, bias=2.0)
-    net = esn.EventNetwork(neuron, np.zeros((1, 1)), max_spikes=2, **options)
-    x = np.zeros((0, 1))
-    with pytest.raises(RuntimeError, match=r"^1 of 1 samples: .* more than max_spikes times"):
-        net(x)
-    assert np.all(np.isnan(net(x, throw=False)))
+def test_a_network_as_a_layer_has_max_spikes():
+    def network(bias=2.0, max_spikes: int | None = 2):
+        neuron, options = esn.LIF(10.0, 5.0, bias=bias), {"outputs": (0,), "t_max": 40.0}
+        return esn.EventNetwork(neuron, np.zeros((1, 1)), max_spikes=max_spikes, **options)
+
+    found = quick(jax.vmap(lambda bias: network(bias)(np.zeros((0, 1)), throw=False)))(
+        jnp.array([2.0, 1.1, 1.0])
+    )
+    expected = [[np.nan] * 2, [10 * np.log(11), INF], [INF] * 2]
+    np.testing.assert_allclose(found[:, 0], expected, rtol=1e-12)
     with pytest.raises(ValueError, match=r"^max_spikes must be given .*, got None"):
-        esn.EventNetwork(neuron, np.zeros((1, 1)), **options)(x)
+        network(max_spikes=None)(np.zeros((0, 1)))
     with pytest.raises(ValueError, match=r"^max_spikes must be .*, got 0"):
-        esn.EventNetwork(neuron, np.zeros((1, 1)), max_spikes=0, **options)
+        network(max_spikes=0)
 
 
-def test_a_sample_that_fails_in_a_hidden_layer_is_nan_at_the_end(model, rng):
-    """Under jit and outside of it, also after functions of trains."""
+def test_a_sample_that_fails_in_a_hidden_layer_is_nan_at_the_end():
+    """Also after functions of trains. With `throw`, invalid times raise an error."""
     hidden = esn.EventLinear(esn.LIF(10.0, 5.0), np.full((2, 2), 9.0), t_max=T_MAX, max_spikes=1)
     readout = esn.EventLinear(esn.LeakyIntegrator(10.0, 5.0), np.ones((2, 1)), t_max=T_MAX)
     model = esn.EventSequential([hidden, lambda trains: esn.merge([trains, trains]), readout])
     x = jnp.array([[[1.0], [2.0]], [[INF], [INF]]])
-    eager = model.integrals(x, throw=False)
-    np.testing.assert_array_equal(np.isnan(eager)[:, 0], [True, False])
-    np.testing.assert_array_equal(jax.jit(ft.partial(model.integrals, throw=False))(x), eager)
-    with pytest.raises(RuntimeError, match=r"^1 of 2 samples: .* more than max_spikes times"):
-        model.integrals(x)
+    found = quick(lambda x: model.integrals(x, throw=False))(x)
+    np.testing.assert_array_equal(np.isnan(found)[:, 0], [True, False])
+    assert jax.eval_shape(lambda: model.integrals(-x, throw=False)).shape == (2, 1)
+    with pytest.raises(ValueError, match=r"^in_times must be >= 0"):
+        model.integrals(-x)
 
 
 def test_constrained_leaves_are_those_of_the_free_layer():
     """Of a convolution and of a readout: kernel, weights, delays and time constants."""
-    conv = esn.EventConv2d(
-        esn.LIF(10.0, 5.0), np.full((2, 1, 2, 2), 3.0), t_max=T_MAX, max_spikes=8
-    )
-    readout = esn.EventLinear(
-        esn.LeakyIntegrator(10.0, 5.0), np.full((2, 1), 0.9), t_max=T_MAX, delays=np.ones(2)
-    )
-    free = esn.EventSequential([conv, esn.EventFlatten(), readout])
+    neuron = esn.LeakyIntegrator(10.0, 5.0)
+    conv = esn.EventConv2d(neuron, np.full((2, 1, 2, 2), 3.0), t_max=T_MAX)
+    linear = esn.EventLinear(neuron, np.full((4, 1), 0.9), t_max=T_MAX, delays=np.ones(4))
+    free = esn.EventSequential([conv, linear])
 
     def where(model):
-        first, _, last = model.layers
-        return [first.kernel, first.neuron.tau_syn, last.weights, last.delays]
+        return [model[0].kernel, model[0].neuron.tau_syn, model[1].weights, model[1].delays]
+
+    def integrals(model):
+        x = jnp.array([[[[1.0], [3.0]], [[INF], [2.0]]]])
+        out = [model[0].integrals(x, throw=False), model[1].integrals(x.reshape(4, 1), throw=False)]
+        return jnp.sum(jnp.concatenate(out, axis=None)), out
 
     bound = esn.constrain(free, where)
-    x = jnp.array([[[[1.0], [3.0]], [[INF], [2.0]]]])
-    grads, out = eqx.filter_grad(lambda m: (m.integrals(x)[0],) * 2, has_aux=True)(bound)
-    np.testing.assert_allclose(out, free.integrals(x)[0], rtol=1e-9)
+    grads, found = eqx.filter_jit(eqx.filter_grad(integrals, has_aux=True))(bound)
+    _, expected = eqx.filter_jit(integrals)(free)
+    for actual, value in zip(found, expected, strict=True):
+        np.testing.assert_allclose(actual, value, rtol=1e-9)
     assert all(np.all(np.isfinite(g.raw)) and np.any(g.raw != 0) for g in where(grads))
-    last = bound[2]
+    last = bound[1]
     again = esn.EventLinear(last.neuron, last.weights, t_max=T_MAX, delays=last.delays)
     assert isinstance(again.weights, esn.Positive) and isinstance(again.delays, esn.Positive)
 

@@ -36,19 +36,19 @@ from .system import BLOCK, Arrivals, Lanes, Layer, Rows, Setting, Spikes, driven
 class Learnt(NamedTuple):
     """The neuron, split into the parameters that are differentiated and the others."""
 
-    learnt: PyTree  # of shape (batch, n): the cotangents are elementwise; None for all others
+    parameters: PyTree  # of shape (batch, n): cotangents are elementwise; None for all others
     fixed: AbstractNeuron
 
     current: Float[Array, "..."] | None  # of pseudospikes
 
-    def neuron(self, learnt: PyTree) -> AbstractNeuron:
+    def neuron(self, parameters: PyTree) -> AbstractNeuron:
         """Return the neuron with these values of the differentiated parameters."""
-        return driven(eqx.combine(learnt, self.fixed), self.current)
+        return driven(eqx.combine(parameters, self.fixed), self.current)
 
     def of(self, lanes: Lanes) -> "Learnt":
         """Gather the parameters of the lanes."""
         current = None if self.current is None else lanes.of(self.current)
-        return Learnt(lanes.of(self.learnt), lanes.parameters(self.fixed), current)
+        return Learnt(lanes.of(self.parameters), lanes.parameters(self.fixed), current)
 
 
 class _Carry(NamedTuple):
@@ -105,7 +105,7 @@ def transpose(
         last=_row_of(spikes, left),
         weights=jnp.zeros_like(layer.weights) if learns_weights else None,
         times=jnp.zeros_like(rows.dt),
-        learnt=jax.tree.map(jnp.zeros_like, learnt.learnt),
+        learnt=jax.tree.map(jnp.zeros_like, learnt.parameters),
     )
     context = _Context(setting, layer, learnt, min_speed, rows, spikes, d_times)
 
@@ -121,7 +121,7 @@ def transpose(
             carry,
         )
     initial = jax.vmap(lambda p: _initial(learnt.neuron(p), n), axis_size=batch)
-    _, start_t = jax.vjp(initial, learnt.learnt)
+    _, start_t = jax.vjp(initial, learnt.parameters)
     (first,) = start_t(carry.state)
     arrives = rows.source < setting.n_in
     samples = jnp.broadcast_to(jnp.arange(batch), rows.number.shape)
@@ -190,7 +190,7 @@ def _replay(context: _Context, row: Array, state: State) -> tuple[State, State]:
     """State after a row, and at its end before the arrival, from the recorded spikes."""
     flow, weights = context.layer.flow, context.layer.weights
     learnt = context.at(row)
-    neuron = learnt.neuron(learnt.learnt)
+    neuron = learnt.neuron(learnt.parameters)
     rows, spikes = context.rows, context.spikes
     here = spikes.row == row
     last = here.shape[-1] - 1 - jnp.argmax(here[..., ::-1], axis=-1)[..., None]
@@ -216,9 +216,9 @@ def _row(context: _Context, carry: _Carry, start: State, end: State) -> _Carry:
         neuron = learnt.neuron(p)
         return neuron.normalise(neuron.receive(x, w))
 
-    after, deliver_t = jax.vjp(deliver, learnt.learnt, end, layer.weights[source])
+    after, deliver_t = jax.vjp(deliver, learnt.parameters, end, layer.weights[source])
     d_deliver, state, d_weights = deliver_t(carry.state)
-    neuron = learnt.neuron(learnt.learnt)
+    neuron = learnt.neuron(learnt.parameters)
     before, later = neuron.vector_field(end), neuron.vector_field(after)
     d_time = _inner(state, before) - _inner(carry.state, later)
     weights = carry.weights
@@ -228,7 +228,7 @@ def _row(context: _Context, carry: _Carry, start: State, end: State) -> _Carry:
     fired = carry.last == carry.row
     silent = jax.tree.map(lambda x: jnp.where(fired, 0.0, x), state)
     _, flow_t = jax.vjp(
-        lambda p, x: flow.advance(learnt.neuron(p), x, dt[:, None]), learnt.learnt, start
+        lambda p, x: flow.advance(learnt.neuron(p), x, dt[:, None]), learnt.parameters, start
     )
     d_flow, d_start = flow_t(silent)
     carry = carry._replace(
@@ -286,13 +286,13 @@ def _pieces(context: _Context, row: Array, lanes: Lanes, start: State, d_end: St
             neuron = learnt.neuron(p)
             return neuron.normalise(neuron.reset(x, jnp.ones_like(lanes.found)))
 
-        after, jump_t = jax.vjp(jump, learnt.learnt, before)
+        after, jump_t = jax.vjp(jump, learnt.parameters, before)
         dt = piece.end - time
-        _, flow_t = jax.vjp(lambda p, x: advance(p, x, dt), learnt.learnt, after)
+        _, flow_t = jax.vjp(lambda p, x: advance(p, x, dt), learnt.parameters, after)
         d_flow, d_after = flow_t(piece.state)
         d_jump, d_before = jump_t(d_after)
 
-        neuron = learnt.neuron(learnt.learnt)
+        neuron = learnt.neuron(learnt.parameters)
         velocity = neuron.vector_field(before)
         _, speed = gap_and_speed(neuron, before, velocity)
         d_event = d_time + _inner(d_before, velocity) - _inner(d_after, neuron.vector_field(after))
@@ -300,7 +300,9 @@ def _pieces(context: _Context, row: Array, lanes: Lanes, start: State, d_end: St
         # A lane at or above its threshold at time 0 fires there, whatever its state.
         divides = (d_event != 0) & (time > 0)
         d_gap = jnp.where(divides, d_event / jnp.where(divides, speed, 1.0), 0.0)
-        _, gap_t = jax.vjp(lambda p, x: learnt.neuron(p).threshold_gap(x), learnt.learnt, before)
+        _, gap_t = jax.vjp(
+            lambda p, x: learnt.neuron(p).threshold_gap(x), learnt.parameters, before
+        )
         d_cross, d_crossed = gap_t(d_gap)
 
         active = piece.active
@@ -327,12 +329,12 @@ def _pieces(context: _Context, row: Array, lanes: Lanes, start: State, d_end: St
         state=lanes.of(d_end),
         end=lanes.of_sample(rows.end[row]),
         left=lanes.of(left),
-        learnt=jax.tree.map(jnp.zeros_like, learnt.learnt),
+        learnt=jax.tree.map(jnp.zeros_like, learnt.parameters),
         active=lanes.found,
     )
     piece = lax.while_loop(lambda p: jnp.any(p.active), one, piece)
     dt = piece.end - lanes.of_sample(rows.end[row] - rows.dt[row])
-    _, flow_t = jax.vjp(lambda p, x: advance(p, x, dt), learnt.learnt, lanes.of(start))
+    _, flow_t = jax.vjp(lambda p, x: advance(p, x, dt), learnt.parameters, lanes.of(start))
     d_flow, d_start = flow_t(piece.state)
     d_flow = jax.tree.map(lambda x: jnp.where(lanes.found, x, 0.0), d_flow)
     return d_start, piece.left, jax.tree.map(jnp.add, piece.learnt, d_flow)

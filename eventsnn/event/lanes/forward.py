@@ -215,7 +215,7 @@ def _write(table: Any, values: Any, row: Array) -> Any:
 
 def _fires_on(setting: Setting, count: Int[Array, "..."]) -> Bool[Array, "..."]:
     """Mask of the lanes that are simulated further, given their numbers of spikes."""
-    return jnp.ones_like(count, bool) if setting.most is None else count < setting.most
+    return jnp.ones_like(count, bool) if setting.stop_after is None else count < setting.stop_after
 
 
 def _next(arrivals: Arrivals, index: Int[Array, " batch"]) -> tuple[Array, Array]:
@@ -260,7 +260,7 @@ def _fire(
             chunk,
         )
         if setting.stops:
-            finished = found & (chunk.n_spikes == setting.most)
+            finished = found & (chunk.n_spikes == setting.stop_after)
             unfinished = unfinished.at[lanes.sample].add(-finished.astype(jnp.int32), mode="drop")
         return (
             first + setting.chunk,

@@ -138,8 +138,8 @@ def _transpose(static: tuple[_Problem, Static], parameters: _Parameters, batch: 
             parameters.neuron,
             active.neuron,
         )
-        learnt, fixed = eqx.partition(spread, active.neuron)
-        learnt = Learnt(learnt, eqx.combine(fixed, problem.static.tree[1]), None)
+        differentiated, fixed = eqx.partition(spread, active.neuron)
+        learnt = Learnt(differentiated, eqx.combine(fixed, problem.static.tree[1]), None)
         d = transpose(
             problem.setting,
             layer,

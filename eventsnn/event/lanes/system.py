@@ -26,7 +26,7 @@ class Setting(NamedTuple):
     n_in: int
     t_max: float
     max_spikes: int  # number of spikes of each lane that are returned
-    most: int | None  # number of spikes after which a lane is not simulated further; None: no limit
+    stop_after: int | None  # spikes after which a lane is not simulated further; None: no limit
     max_rows: int
     t_end: float  # end of the simulation: t_max, or later with pseudospikes
     keep: Literal["nothing", "spikes", "states"] = "nothing"  # for a backward pass
@@ -34,7 +34,7 @@ class Setting(NamedTuple):
     @property
     def stops(self) -> bool:
         """True if a sample ends when every lane has fired as often as needed."""
-        return self.most == self.max_spikes
+        return self.stop_after == self.max_spikes
 
     @property
     def chunk(self) -> int:

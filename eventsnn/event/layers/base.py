@@ -55,10 +55,10 @@ class AbstractLayer(eqx.Module):
 
     @abc.abstractmethod
     def _dense(self) -> Dense:
-        """Fully connected layer that is applied to `_receptive`."""
+        """Fully connected layer that is applied to `_received`."""
 
     @abc.abstractmethod
-    def _receptive(self, in_times: InTimes, throw: bool) -> Float[Array, "*batch inputs k"]:
+    def _received(self, in_times: InTimes, throw: bool) -> Float[Array, "*batch inputs k"]:
         """Check the input spikes, and gather those that each group of neurons receives.
 
         Their values are checked with `throw` only.
@@ -118,7 +118,7 @@ class AbstractLayer(eqx.Module):
         failed sample are -1. Integers have no gradient.
         """
         checks.flag("throw", throw)
-        return self._arranged(self._dense().counts(self._receptive(in_times, throw), throw), 0)
+        return self._arranged(self._dense().counts(self._received(in_times, throw), throw), 0)
 
     @on_any_mesh
     def potentials_at(
@@ -144,9 +144,7 @@ class AbstractLayer(eqx.Module):
         checks.flag("throw", throw)
         dense = self._dense()
         times = checks.observation_times(times, dense.limits.t_max, dense.weights.dtype)
-        return self._arranged(
-            dense.potentials_at(self._receptive(in_times, throw), times, throw), 1
-        )
+        return self._arranged(dense.potentials_at(self._received(in_times, throw), times, throw), 1)
 
     @on_any_mesh
     def integrals(self, in_times: InTimes, *, throw: bool = True) -> Float[Array, "*batch_neurons"]:
@@ -156,7 +154,7 @@ class AbstractLayer(eqx.Module):
         errors are as for [`__call__`][].
         """
         checks.flag("throw", throw)
-        return self._arranged(self._dense().integrals(self._receptive(in_times, throw), throw), 0)
+        return self._arranged(self._dense().integrals(self._received(in_times, throw), throw), 0)
 
     @on_any_mesh
     def maxima(self, in_times: InTimes, *, throw: bool = True) -> Float[Array, "*batch_neurons"]:
@@ -166,7 +164,7 @@ class AbstractLayer(eqx.Module):
         are as for [`__call__`][].
         """
         checks.flag("throw", throw)
-        return self._arranged(self._dense().maxima(self._receptive(in_times, throw), throw), 0)
+        return self._arranged(self._dense().maxima(self._received(in_times, throw), throw), 0)
 
     @on_any_mesh
     def simulate(self, in_times: InTimes, *, throw: bool = True) -> Solution:
@@ -179,7 +177,7 @@ class AbstractLayer(eqx.Module):
         the status of the solution reports how each sample ended.
         """
         checks.flag("throw", throw)
-        received, count = self._receptive(in_times, throw), self.max_spikes or 0
+        received, count = self._received(in_times, throw), self.max_spikes or 0
         out = self._dense().outcome(received, count, self.truncate)
         spikes, batch = self._arranged(out.times, 1), out.status.shape
         inputs = jnp.asarray(in_times, spikes.dtype)
@@ -200,11 +198,11 @@ class AbstractLayer(eqx.Module):
 
     def _spikes(self, in_times: InTimes, max_spikes: int, truncate: bool, throw: bool) -> Array:
         checks.flag("throw", throw)
-        times = self._dense().trains(self._receptive(in_times, throw), max_spikes, truncate, throw)
+        times = self._dense().trains(self._received(in_times, throw), max_spikes, truncate, throw)
         return self._arranged(times, 1)
 
 
-def dense(
+def dense_of(
     layer: AbstractLayer,
     weights: PyTree,
     mask: Array | None,

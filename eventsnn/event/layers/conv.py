@@ -15,7 +15,7 @@ from ...constraints import unwrap
 from ..adjoint import AbstractAdjoint
 from ..flows import AbstractFlow
 from ..neurons import AbstractNeuron
-from .base import AbstractLayer, InTimes, dense
+from .base import AbstractLayer, InTimes, dense_of
 from .dense import Dense
 from .linear import EventLinear
 from .windows import windows
@@ -125,9 +125,9 @@ class EventConv2d(AbstractLayer):
         mask, kernel, delays = jax.tree.map(
             lambda x: x.reshape(len(x), -1).T, (self.mask, kernel, delays)
         )
-        return dense(self, kernel, mask, delays, positions=2)
+        return dense_of(self, kernel, mask, delays, positions=2)
 
-    def _receptive(
+    def _received(
         self, in_times: InTimes, throw: bool
     ) -> Float[Array, "*batch rows columns inputs k"]:
         size = self.kernel.shape[2], self.kernel.shape[3]

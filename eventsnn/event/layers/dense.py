@@ -133,13 +133,13 @@ class Dense(NamedTuple):
         """Masked weights."""
         return self.weights if self.mask is None else jnp.where(self.mask, self.weights, 0.0)
 
-    def _simulate(self, in_times: Array, count: int, most: int | None) -> lanes.Outcome:
-        """Return the first `count` spikes; a neuron may stop after `most` spikes."""
+    def _simulate(self, in_times: Array, count: int, stop_after: int | None) -> lanes.Outcome:
+        """Return the first `count` spikes; a neuron may stop after `stop_after` spikes."""
         if isinstance(self.flow, AbstractLaneFlow) and self._in_lanes:
-            return self._sweep(self.flow, in_times, count, most)
-        net = self._network(in_times, most, truncated=most == count)
-        many = count if most is None else most
-        times, counts, status, steps = recorded_spikes(net, self._sent(in_times), many, most)
+            return self._sweep(self.flow, in_times, count, stop_after)
+        net = self._network(in_times, stop_after, truncated=stop_after == count)
+        many = count if stop_after is None else stop_after
+        times, counts, status, steps = recorded_spikes(net, self._sent(in_times), many, stop_after)
         return lanes.Outcome(times[..., :count], counts, status, steps)
 
     @property
@@ -149,13 +149,13 @@ class Dense(NamedTuple):
         return not synaptic and isinstance(self.adjoint, EventProp)
 
     def _sweep(
-        self, flow: AbstractLaneFlow, in_times: Array, count: int, most: int | None
+        self, flow: AbstractLaneFlow, in_times: Array, count: int, stop_after: int | None
     ) -> lanes.Outcome:
         limits, sent = self.limits, self._sent(in_times)
-        pseudospikes = None if most is None else self.pseudospikes
+        pseudospikes = None if stop_after is None else self.pseudospikes
         if pseudospikes is not None:
             sent = jnp.where(sent <= limits.t_max, sent, jnp.inf)
-        limit = (limits.max_events or MOST_COUNTED) if most is None else None
+        limit = (limits.max_events or MOST_COUNTED) if stop_after is None else None
         n_in, k = sent.shape[-2:]
         arrived = n_in * k + 2
         rows = arrived + (arrived + limits.extra_steps if limits.extra_steps else 0)
@@ -164,7 +164,7 @@ class Dense(NamedTuple):
             n_in=n_in,
             t_max=limits.t_max,
             max_spikes=count,
-            most=most if limit is None else limit + 1,
+            stop_after=stop_after if limit is None else limit + 1,
             max_rows=rows if limits.max_steps is None else limits.max_steps + arrived,
             t_end=limits.t_max + (0.0 if pseudospikes is None else pseudospikes.duration),
         )
@@ -193,18 +193,18 @@ class Dense(NamedTuple):
         return jnp.where(more, CODE["max_spikes"], out.status)
 
     def _network(
-        self, in_times: Array, most: int | None = None, truncated: bool = True
+        self, in_times: Array, stop_after: int | None = None, truncated: bool = True
     ) -> EventNetwork:
         """Return the network for the input spikes returned by `_sent`.
 
-        `most` is the number of spikes of each neuron that are needed, None for all until `t_max`.
-        If the simulation is not `truncated`, a sample in which a neuron fires more often fails.
+        `stop_after` is the number of spikes that each neuron needs; None: all until `t_max`. If the
+        simulation is not `truncated`, a sample in which a neuron fires more often fails.
         """
         delays = self.delays
         axonal = delays is not None and delays.ndim == 1
         layer = self._replace(delays=None) if axonal else self
-        spikes = self.n * ((self.limits.max_spikes if most is None else most) or 0)
-        spikes = max(spikes, MOST_SPIKES) if most is None or truncated else spikes
+        spikes = self.n * ((self.limits.max_spikes if stop_after is None else stop_after) or 0)
+        spikes = max(spikes, MOST_SPIKES) if stop_after is None or truncated else spikes
         events = in_times.shape[-2] * in_times.shape[-1] + spikes
         return layer.network(self.limits.max_events or events)
 

@@ -14,7 +14,7 @@ from ..flows import AbstractFlow, choose_flow
 from ..network import EventNetwork
 from ..neurons import AbstractNeuron
 from ..pseudospikes import Pseudospikes
-from .base import AbstractLayer, InTimes, dense
+from .base import AbstractLayer, InTimes, dense_of
 from .dense import Dense
 
 
@@ -144,9 +144,9 @@ class EventLinear(AbstractLayer):
         return self._dense().network(max_events)
 
     def _dense(self) -> Dense:
-        return dense(self, self.weights, self.mask, self.delays, self.pseudospikes)
+        return dense_of(self, self.weights, self.mask, self.delays, self.pseudospikes)
 
-    def _receptive(self, in_times: InTimes, throw: bool) -> Float[Array, "*batch inputs k"]:
+    def _received(self, in_times: InTimes, throw: bool) -> Float[Array, "*batch inputs k"]:
         return checks.input_times(in_times, self.n_inputs, self.weights.dtype, throw)
 
     def _arranged(self, out: Any, trailing: int) -> Any:
