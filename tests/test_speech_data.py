@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 from eventsnn.data import folders, heidelberg, japanese_vowels
-
-KEYS = ("zero", "one", "null")
+from helpers.speech_files import KEYS, spikes, utterances, write_h5, write_ts, write_uci
 
 
 @pytest.fixture(autouse=True)
@@ -33,34 +32,6 @@ def one_line(error):
 # ------------------------------------------------------------------ SHD and SSC
 
 
-def spikes(rng, n=7, most=40):
-    """Times (s), units, labels and speakers of `n` samples; the first one has no spikes."""
-    counts = rng.integers(1, most, n)
-    counts[0] = 0
-    times = [np.sort(rng.uniform(0, 1.3, count)).astype("f2") for count in counts]
-    units = [rng.integers(0, 700, count).astype("u2") for count in counts]
-    return times, units, rng.integers(0, len(KEYS), n), np.arange(n) % 3 + 4
-
-
-def write(path, times, units, labels, speakers, keys=KEYS, *, without=()):
-    """File with the layout of the published ones."""
-    n = len(times)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with h5py.File(path, "w") as file:
-        for name, trains, kind in (("times", times, "f2"), ("units", units, "u2")):
-            field = file.create_dataset(f"spikes/{name}", n, h5py.vlen_dtype(np.dtype(kind)))
-            for i, train in enumerate(trains):
-                field[i] = train
-        file["labels"] = np.asarray(labels).astype("u2")
-        text = np.asarray(speakers).dtype.kind == "U"
-        file["extra/speaker"] = np.asarray(speakers).astype("S" if text else "u2")
-        file["extra/keys"] = np.array(keys, "S")
-        file["extra/meta_info/gender"] = np.array(["female", "male"], "S")
-        for name in without:
-            del file[name]
-    return path
-
-
 def by_hand(times, units, channel, width):
     """Spike times (ms) of a group of `width` units in one sample, in ascending order."""
     return np.sort(np.asarray(times, "f4")[np.asarray(units) // width == channel] * 1e3)
@@ -69,7 +40,7 @@ def by_hand(times, units, channel, width):
 @pytest.mark.parametrize("name", ["shd_train.h5", "shd_train.h5.gz", "SHD/shd_train.h5"])
 def test_times_in_ms_of_every_unit(tmp_path, rng, name, monkeypatch):
     times, units, labels, speakers = spikes(rng)
-    path = write(tmp_path / name, times, units, labels, speakers)
+    path = write_h5(tmp_path / name, times, units, labels, speakers)
     if path.suffix == ".gz":
         path.write_bytes(gzip.compress(path.read_bytes()))
     monkeypatch.setattr(heidelberg, "_BLOCK", 3)
@@ -90,7 +61,7 @@ def test_times_in_ms_of_every_unit(tmp_path, rng, name, monkeypatch):
 @pytest.mark.parametrize(("merge", "thin", "k"), [(70, 1, 3), (350, 4, 5), (100, 2, 1)])
 def test_channels_are_merged_and_spikes_thinned(tmp_path, rng, merge, thin, k):
     drawn = spikes(rng, most=120)
-    write(tmp_path / "shd_test.h5", *drawn)
+    write_h5(tmp_path / "shd_test.h5", *drawn)
     options = {"merge": merge, "thin": thin, "max_spikes": k}
     data = heidelberg.read("shd", "test", data_dir=str(tmp_path), **options)
     dropped = np.zeros(7, int)
@@ -111,7 +82,7 @@ def test_the_three_splits_of_ssc_and_the_environment(tmp_path, rng, monkeypatch)
     for split, n in (("train", 4), ("valid", 3), ("test", 2)):
         times, units, labels, _ = spikes(rng, n)
         names = np.array([f"{i:08x}_nohash" for i in range(n)])
-        write(tmp_path / "ssc" / f"ssc_{split}.h5", times, units, labels, names)
+        write_h5(tmp_path / "ssc" / f"ssc_{split}.h5", times, units, labels, names)
         data = heidelberg.read("ssc", split, merge=700, max_spikes=2)
         assert data.in_times.shape == (n, 1, 2)
         assert data.speakers.tolist() == names.tolist()
@@ -162,7 +133,7 @@ def test_missing_files_are_named_with_their_source(tmp_path, monkeypatch):
 
 
 def test_without_h5py_the_error_names_the_extra(tmp_path, rng, monkeypatch):
-    write(tmp_path / "shd_train.h5", *spikes(rng))
+    write_h5(tmp_path / "shd_train.h5", *spikes(rng))
     monkeypatch.setitem(sys.modules, "h5py", None)
     match = r"h5py must be installed.*pip install 'eventsnn\[data\]'"
     with pytest.raises(ModuleNotFoundError, match=match) as error:
@@ -176,21 +147,21 @@ def damaged_files(rng):
     good = times, units, labels, speakers
 
     def truncated(path):
-        write(path, *good)
+        write_h5(path, *good)
         path.write_bytes(path.read_bytes()[:-300])
 
     def broken_gzip(path):
-        write(path, *good)
+        write_h5(path, *good)
         path.write_bytes(gzip.compress(path.read_bytes())[:-20])
 
     def not_ragged(path):
-        write(path, *good, without=["spikes/times"])
+        write_h5(path, *good, without=["spikes/times"])
         with h5py.File(path, "a") as file:
             file["spikes/times"] = np.zeros(7)
 
     def changed(**parts):
         named = dict(zip(("times", "units", "labels", "speakers"), good, strict=True)) | parts
-        return lambda path: write(path, **named)
+        return lambda path: write_h5(path, **named)
 
     def with_first(trains, value):
         return [train if i != 3 else np.r_[value, train[1:]] for i, train in enumerate(trains)]
@@ -203,10 +174,10 @@ def damaged_files(rng):
         "truncated": (truncated, must),
         "broken gzip": (broken_gzip, must),
         "no times": (
-            lambda path: write(path, *good, without=["spikes/times"]),
+            lambda path: write_h5(path, *good, without=["spikes/times"]),
             "must have a list 'spikes/times', got none",
         ),
-        "no extra": (lambda path: write(path, *good, without=["extra"]), "'extra/speaker'"),
+        "no extra": (lambda path: write_h5(path, *good, without=["extra"]), "'extra/speaker'"),
         "not ragged": (not_ragged, "must have arrays of numbers in 'spikes/times'"),
         "fewer labels": (changed(labels=labels[:-1]), "as many.*got 7, 7, 6 and 7"),
         "no samples": (changed(times=[], units=[], labels=[], speakers=np.zeros(0, int)), "one"),
@@ -228,7 +199,7 @@ def test_damaged_files_are_refused_by_their_name(tmp_path, damage):
 
 
 def test_an_array_larger_than_the_memory_is_one_line(tmp_path, rng, monkeypatch):
-    write(tmp_path / "shd_train.h5", *spikes(rng))
+    write_h5(tmp_path / "shd_train.h5", *spikes(rng))
 
     def full(*_):
         raise MemoryError
@@ -264,23 +235,6 @@ def test_synthetic_words_have_classes_and_speakers():
 
 
 # ------------------------------------------------------------------ Japanese Vowels
-
-
-def utterances(rng, n):
-    return [np.round(rng.normal(size=(rng.integers(7, 30), 12)), 6) for _ in range(n)]
-
-
-def write_ts(folder, name, series, labels):
-    lines = ["#a comment", "@problemName JapaneseVowels", "@data"]
-    for x, label in zip(series, labels, strict=True):
-        lines.append(":".join([*(",".join(map(str, column)) for column in x.T), str(label)]))
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / name).write_text("\n".join(lines) + "\n")
-
-
-def write_uci(folder, name, series):
-    blocks = ["\n".join(" ".join(map(str, row)) for row in x) for x in series]
-    (folder / name).write_text("\n\n".join(blocks) + " \n\n\n")
 
 
 def is_read(found, series, labels):

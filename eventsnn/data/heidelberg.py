@@ -166,7 +166,7 @@ def split_by_speaker(
 def synthetic(
     key: PRNGKeyArray,
     *,
-    n_samples: int = 600,
+    n_samples: int = 640,
     n_classes: int = 10,
     n_speakers: int = 8,
     n_channels: int = 20,
@@ -185,7 +185,7 @@ def synthetic(
 
     - `key`: a JAX random key.
     - `n_samples`, `n_classes`, `n_speakers`, `n_channels`: numbers of samples, classes, speakers
-        and channels. Defaults: 600, 10, 8 and 20. Classes and speakers take turns.
+        and channels. Defaults: 640, 10, 8 and 20. Classes and speakers take turns.
     - `max_spikes`: number of spikes per channel. Default: 4.
     - `duration`: duration of the templates (ms), > 0. Default: 100.
 
