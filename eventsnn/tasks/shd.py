@@ -21,7 +21,14 @@ _SETTINGS = {
     "ssc": {"epochs": 10, "t_max": 1200.0, "delay_lines": 5, "delay_spacing": 40.0},
     "synthetic": {"epochs": 20, "t_max": 150.0, "delay_lines": 1, "delay_spacing": 0.0},
 }
-_SHARED = {"batch_size": 64, "test_batch_size": 128, "learning_rate": 5e-3, "n_hidden": 128}
+_SHARED = {
+    "batch_size": 64,
+    "test_batch_size": 128,
+    "learning_rate": 5e-3,
+    "n_hidden": 128,
+    "tau_mem": 20.0,
+    "tau_syn": 10.0,
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,6 +45,9 @@ class SHD(SpeechTask):
     consists of all samples of some speakers of the training set, drawn with the seed: the test set,
     too, has speakers that do not occur in the training set. SSC has its own validation set. The
     network after the epoch of the highest validation accuracy is evaluated on the test set, once.
+
+    The default settings have not been tuned on these data. The delay lines provide a temporal
+    context of 200 ms; the time of a step is proportional to their number.
     """
 
     name: ClassVar[str] = "shd"

@@ -102,8 +102,8 @@ class SpeechTask(EpochTask):
     n_hidden: int = option(None, "number of hidden neurons")
     delay_lines: int = option(None, "number of copies of each input channel, with other delays")
     delay_spacing: float = option(None, "difference between these delays, in ms", least=0)
-    tau_mem: float = option(20.0, "time constant of the membranes, in ms", above=0)
-    tau_syn: float = option(10.0, "time constant of the synapses, in ms", above=0)
+    tau_mem: float = option(None, "time constant of the membranes, in ms", above=0)
+    tau_syn: float = option(None, "time constant of the synapses, in ms", above=0)
     t_max: float = option(None, "duration of the simulation, in ms", above=0)
     max_spikes: int = option(
         40, "number of spikes per hidden neuron that the outputs receive, the first ones"
