@@ -45,6 +45,22 @@ CHOSEN = {  # settings of each task with text or choices, none of them the defau
     },
     "moving-mnist": {"steps": 7, "seed": 5, "epochs": 2},
     "mnist-latency": {"steps": 7, "seed": 5, "epochs": 2, "readout": "ttfs"},
+    "japanese-vowels": {
+        "steps": 7,
+        "seed": 5,
+        "epochs": 2,
+        "readout": "maximum",
+        "data_dir": "somewhere",
+        "fold": 3,
+    },
+    "shd": {
+        "steps": 7,
+        "seed": 5,
+        "epochs": 2,
+        "readout": "maximum",
+        "dataset": "ssc",
+        "data_dir": "somewhere",
+    },
 }
 OF_DIGITS = ("leaky-classification", "rleaky-classification", "moving-mnist", "mnist-latency")
 for _name in OF_DIGITS:

@@ -147,7 +147,7 @@ MAY_IMPORT = {
 LIGHT = {  # besides the standard library
     "encoders": {"jax", "jaxtyping", "numpy"},
     "losses": {"jax", "jaxtyping", "numpy"},
-    "data": {"jax", "jaxtyping", "numpy", "pooch", "sklearn"},
+    "data": {"h5py", "jax", "jaxtyping", "numpy", "pooch", "sklearn"},
     "plots": {"jaxtyping", "matplotlib", "numpy"},
 }
 

@@ -3,22 +3,19 @@
 LeCun, Bottou, Bengio & Haffner, Proceedings of the IEEE 86:2278, 1998.
 """
 
-import contextlib
 import os
 import pathlib
 
 import numpy as np
 from jaxtyping import UInt8
 
-from .. import checks
-from . import idx
+from . import folders, idx
+from .folders import VARIABLE
 
-__all__ = ["MIRROR", "SHA256", "VARIABLE", "read"]
+__all__ = ["MIRROR", "SHA256", "read"]
 
 #: Address of the folder from which the files are downloaded.
 MIRROR = "https://ossci-datasets.s3.amazonaws.com/mnist/"
-#: Environment variable with the path of a local folder.
-VARIABLE = "EVENTSNN_DATA"
 
 #: Checksums of the gzipped files of the mirror, by file name without the suffix `.gz`.
 SHA256 = {
@@ -69,23 +66,17 @@ def read(data_dir: str | os.PathLike[str] | None = None) -> tuple[_Part, _Part]:
 
 
 def _files(data_dir):
-    if data_dir is not None:
-        return _in_folder(checks.path("data_dir", data_dir), "data_dir")
-    if os.environ.get(VARIABLE):
-        found = _in_folder(pathlib.Path(os.environ[VARIABLE]), VARIABLE, may_be_empty=True)
-        if found:
-            return found
-    return {name: _download(name) for name in SHA256}
+    source = folders.given(data_dir)
+    found = {} if source is None else _in_folder(*source)
+    return found or {name: _download(name) for name in SHA256}
 
 
-def _in_folder(folder, argument, *, may_be_empty=False):
-    with contextlib.suppress(RuntimeError):  # ~name of an unknown user
-        folder = folder.expanduser()
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{argument} must be an existing folder, got '{folder}'.")
-    found = {name: path for name in SHA256 if (path := _find(folder, name)) is not None}
+def _in_folder(argument, folder):
+    """Find the four files. The folder of the environment may have none of them."""
+    paths = {name: folders.find(folder, _SUBFOLDERS, _spellings(name)) for name in SHA256}
+    found = {name: path for name, path in paths.items() if path is not None}
     missing = [name for name in SHA256 if name not in found]
-    if missing and (found or not may_be_empty):
+    if missing and (found or argument != VARIABLE):
         raise FileNotFoundError(
             f"{argument} must be a folder with the four MNIST files, gzipped or not, got "
             f"'{folder}' without {', '.join(missing)}."
@@ -93,14 +84,10 @@ def _in_folder(folder, argument, *, may_be_empty=False):
     return found
 
 
-def _find(folder, name):
-    """Find a file under one of its usual names: with a dot (train-images.idx3-ubyte) or gzipped."""
+def _spellings(name):
+    """Usual names of a file: also with a dot (train-images.idx3-ubyte), and gzipped."""
     dotted = name.replace("-idx", ".idx")
-    for subfolder in _SUBFOLDERS:
-        for spelling in (name, dotted, f"{name}.gz", f"{dotted}.gz"):
-            if (path := folder / subfolder / spelling).is_file():
-                return path
-    return None
+    return name, dotted, f"{name}.gz", f"{dotted}.gz"
 
 
 def _download(name):

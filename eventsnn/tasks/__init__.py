@@ -2,20 +2,24 @@
 
 from .base import SOLVERS, DataError, LazyFigures, Task, TaskResult
 from .delays import Delays
+from .japanese_vowels import JapaneseVowels
 from .leaky_classification import LeakyClassification
 from .membrane_event import MembraneEvent
 from .membrane_regression import MembraneRegression
 from .mnist_latency import MNISTLatency
 from .moving_mnist import MovingMNIST
 from .rleaky_classification import RLeakyClassification
+from .shd import SHD
 from .ttfs_regression import TTFSRegression
 from .yin_yang import YinYang
 
 __all__ = [
+    "SHD",
     "SOLVERS",
     "TASKS",
     "DataError",
     "Delays",
+    "JapaneseVowels",
     "LazyFigures",
     "LeakyClassification",
     "MNISTLatency",
@@ -42,5 +46,7 @@ TASKS: dict[str, type[Task]] = {
         RLeakyClassification,
         MovingMNIST,
         MNISTLatency,
+        JapaneseVowels,
+        SHD,
     )
 }

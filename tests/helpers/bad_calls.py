@@ -14,8 +14,11 @@ from matplotlib.animation import FuncAnimation
 import eventsnn as esn
 from eventsnn import discrete, encoders, losses, plots, surrogates, train
 from eventsnn.data import (
+    folders,
+    heidelberg,
     idx,
     images,
+    japanese_vowels,
     membrane,
     mnist,
     moving_mnist,
@@ -637,6 +640,16 @@ ENCODERS = {
     ),
 }
 
+NOT_A_LIST = (None, 1, NAN, "a", {"a": 1}, THING)
+FOLDER = (1, NAN, THING, ["a"], {"a": 1})
+WORDS = heidelberg.SpikeTrains(
+    np.ones((4, 2, 1), np.float32),
+    np.zeros(4, np.int32),
+    np.arange(4) + 3,
+    np.zeros(4, np.int32),
+    ("a",),
+)
+FRAMES = np.linspace(0, 1, 84).reshape(7, 12)
 DATA = {
     "data.images.load": row(
         images.load,
@@ -745,8 +758,60 @@ DATA = {
         batch_size=(2, (*COUNT, 5)),
         epochs=(None, optional(COUNT)),
     ),
-    "data.mnist.read": row(mnist.read, None, data_dir=(None, (1, NAN, THING, ["a"], {"a": 1}))),
-    "data.idx.read": row(idx.read, None, path=("a", (None, 1, NAN, THING, ["a"], {"a": 1}))),
+    "data.mnist.read": row(mnist.read, None, data_dir=(None, FOLDER)),
+    "data.idx.read": row(idx.read, None, path=("a", (None, *FOLDER))),
+    "data.folders.given": row(folders.given, "called", data_dir=(None, FOLDER)),
+    "data.folders.find": row(
+        folders.find,
+        "called",
+        folder=("a", (None, *FOLDER)),
+        subfolders=(("",), NOT_A_LIST),
+        names=(("a",), NOT_A_LIST),
+    ),
+    "data.heidelberg.read": row(
+        heidelberg.read,
+        None,
+        dataset=("shd", CHOICE),
+        split=("train", CHOICE),
+        data_dir=(None, FOLDER),
+        merge=(1, (*COUNT, 3)),
+        thin=(1, COUNT),
+        max_spikes=(2, COUNT),
+    ),
+    "data.heidelberg.draw_speakers": row(
+        heidelberg.draw_speakers,
+        "called",
+        key=(KEY_, KEY),
+        data=(WORDS, INSTANCE),
+        n=(1, (*COUNT, 4)),
+    ),
+    "data.heidelberg.split_by_speaker": row(
+        heidelberg.split_by_speaker,
+        "called",
+        data=(WORDS, INSTANCE),
+        speakers=([3, 5], (*INSTANCE, [], [9], [3, 4, 5, 6])),
+    ),
+    "data.heidelberg.synthetic": row(
+        heidelberg.synthetic,
+        "called",
+        key=(KEY_, KEY),
+        n_samples=(6, COUNT),
+        n_classes=(2, COUNT),
+        n_speakers=(3, COUNT),
+        n_channels=(2, COUNT),
+        max_spikes=(2, COUNT),
+        duration=(9.0, POSITIVE),
+    ),
+    "data.japanese_vowels.read": row(japanese_vowels.read, None, data_dir=(None, FOLDER)),
+    "data.japanese_vowels.encode": row(
+        japanese_vowels.encode,
+        "called",
+        series=([FRAMES], (*INSTANCE, [], [1.0], [FRAMES[:, 1:]], [FRAMES * NAN], [FRAMES[0]])),
+        mean=(FRAMES[0], like(FRAMES[0], FRAMES[0] * NAN, 1.0)),
+        deviation=(FRAMES[0] + 1, like(FRAMES[0], FRAMES[0], 1.0, FRAMES[0] - INF)),
+        duration=(9.0, POSITIVE),
+        n_spikes=(2.0, POSITIVE),
+    ),
 }
 
 STEPS = np.array([1, 2, 3])
@@ -1043,7 +1108,9 @@ NO_ROW = {
     "ExactTheta",
     "Solution",
     "Status",
+    "data.heidelberg.SpikeTrains",
     "data.images.ImageData",
+    "data.japanese_vowels.Utterances",
     "data.yin_yang.Samples",
     "data.yin_yang.YinYangData",
     "discrete.AbstractCell",

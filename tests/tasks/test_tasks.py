@@ -182,7 +182,7 @@ def test_defaults_depend_on_other_settings():
     for task in TASKS.values():
         unset = {name for name, value in dataclasses.asdict(task()).items() if value is None}
         described = {name for name, of in task.options().items() if of.metadata["unset"]}
-        assert unset <= described <= {"steps", "average", "data_dir"}
+        assert unset <= described <= {"steps", "average", "data_dir", "fold"}
 
 
 def test_the_whole_test_set_is_used_for_any_batch_size():
