@@ -262,7 +262,7 @@ def test_the_problem_is_the_task():
 def test_the_yin_yang_problem_is_the_task():
     made, again = (event_tasks.yin_yang_points(seed=3, steps=20) for _ in range(2))
     assert all(np.array_equal(made[name], again[name]) for name in made)
-    net = YinYang(neuron="qif").build(jax.random.key(0))
+    net = YinYang(neuron="qif").build(jax.random.key(0)).as_network()
     assert np.array_equal(made["mask"], np.asarray(net.mask))
     assert np.all(made["weights"][~made["mask"]] == 0)
     assert made["weights"].shape == net.weights.shape

@@ -38,40 +38,68 @@ def test_any_order_within_a_channel():
             np.testing.assert_array_equal(a, b)
 
 
+ONES = {"t_max": 10.0, "init": lambda key, shape, dtype: jnp.ones(shape, dtype)}
+ARCHITECTURES = {
+    "feedforward_network": {"sizes": (1, 2, 1)},
+    "recurrent": {"inputs": 1, "hidden": 2, "outputs": 1},
+}
+
+
 def test_architectures_pass_options_to_the_network():
     given = {"max_events": 9, "max_steps": 70, "queue_capacity": 3, "adjoint": esn.Autodiff()}
+    given["max_spikes"] = 4
     drive = esn.Pseudospikes(np.array([0.0, 0.0, 2.0]), 5.0)
-    options = {"t_max": 10.0, "delays": np.arange(4.0), "pseudospikes": drive}
-    options["init"] = lambda key, shape, dtype: jnp.ones(shape, dtype)
-    options |= given | {"key": jax.random.key(0)}
-    for net in (
-        esn.feedforward(esn.LIF(10.0, 5.0), sizes=(1, 2, 1), **options),
-        esn.recurrent(esn.LIF(10.0, 5.0), inputs=1, hidden=2, outputs=1, **options),
-    ):
+    options = {"delays": np.arange(4.0), "pseudospikes": drive, "key": jax.random.key(0)}
+    for name, sizes in ARCHITECTURES.items():
+        net = getattr(esn, name)(esn.LIF(10.0, 5.0), **sizes, **ONES, **options, **given)
         np.testing.assert_array_equal(net.delays, np.arange(4.0))
         assert eqx.tree_equal(net.pseudospikes, drive)
         assert {name: getattr(net, name) for name in given} == given
         assert net.outputs == (2,)
 
 
-@pytest.mark.parametrize("build", [esn.feedforward, esn.recurrent])
-def test_architectures_take_every_option_of_a_network(build):
-    own, network = (inspect.signature(f).parameters for f in (build, esn.EventNetwork))
+def test_feedforward_passes_options_to_the_layers():
+    """Parameters of neurons, weights and delays are those of the network in one event loop."""
+    given = {"max_events": 9, "max_steps": 70, "adjoint": esn.Autodiff(), "max_spikes": 4}
+    neuron = esn.LIF(10.0, 5.0, bias=np.array([0.1, 0.2, 0.3]))
+    drive = esn.Pseudospikes(np.array([0.0, 1.0, 2.0]), 5.0)
+    options = {"sizes": (1, 2, 1), "t_max": 10.0, "init": jax.nn.initializers.normal(1.0)}
+    options |= {"pseudospikes": drive, "key": jax.random.key(0)}
+    for delays in (np.arange(4.0), np.arange(12.0).reshape(4, 3)):
+        model = esn.feedforward(neuron, truncate=True, delays=delays, **options, **given)
+        for layer in model.layers:
+            assert {name: getattr(layer, name) for name in given} == given
+            assert layer.truncate and layer.t_max == 10.0
+        net = model.as_network()
+        expected = esn.feedforward_network(neuron, delays=delays, **options)
+        np.testing.assert_array_equal(net.weights, expected.weights)
+        np.testing.assert_array_equal(net.mask, expected.mask)
+        spread = np.broadcast_to(delays.reshape(4, -1), (4, 3))
+        np.testing.assert_array_equal(net.delays, np.where(net.mask, spread, 0.0))
+        assert eqx.tree_equal(net.pseudospikes, drive)
+        biases = [layer.neuron.bias for layer in model.layers]
+        np.testing.assert_array_equal(np.concatenate(biases), neuron.bias)
+
+
+@pytest.mark.parametrize("name", ["feedforward", *ARCHITECTURES])
+def test_architectures_take_every_option_of_a_network(name):
+    built = esn.EventLinear if name == "feedforward" else esn.EventNetwork
+    own, network = (inspect.signature(f).parameters for f in (getattr(esn, name), built))
     shared = set(network) - {"weights", "mask", "outputs"}  # created by the architecture
-    for name in shared:
-        assert str(own[name]) == str(network[name])
+    # Delays are those of the sources of a network, also for layers.
+    for option in shared - ({"delays"} if name == "feedforward" else set()):
+        assert str(own[option]) == str(network[option])
 
 
 def test_architectures_pass_the_solver_to_the_network():
-    options = {"t_max": 10.0, "init": jax.nn.initializers.ones, "key": jax.random.key(0)}
     control = diffrax.PIDController(rtol=1e-4, atol=1e-5)
-    options |= {"solver": diffrax.Heun(), "dt0": 0.3, "stepsize_controller": control}
-    for net in (
-        esn.feedforward(esn.LIF(10.0, 5.0), sizes=(1, 2, 1), **options),
-        esn.recurrent(esn.LIF(10.0, 5.0), inputs=1, hidden=2, outputs=1, **options),
-    ):
-        assert isinstance(net.flow, esn.ODEFlow) and isinstance(net.flow.solver, diffrax.Heun)
-        assert net.flow.dt0 == 0.3 and net.flow.controller == control
+    options = {"solver": diffrax.Heun(), "dt0": 0.3, "stepsize_controller": control}
+    options |= {"key": jax.random.key(0)}
+    for name, sizes in (*ARCHITECTURES.items(), ("feedforward", {"sizes": (1, 2)})):
+        built = getattr(esn, name)(esn.LIF(10.0, 5.0), **sizes, **ONES, **options)
+        flow = (built[0] if name == "feedforward" else built).flow
+        assert isinstance(flow, esn.ODEFlow) and isinstance(flow.solver, diffrax.Heun)
+        assert flow.dt0 == 0.3 and flow.controller == control
 
 
 def test_no_input_at_all():
