@@ -24,7 +24,7 @@ from helpers.registry import (
     rk4,
 )
 
-T_MAX, COUNT, BATCH = 30.0, 12, 3
+T_MAX, COUNT, BATCH = 30.0, 40, 3
 
 
 def draw(case, *, ratio=2.0, delayed=False, v_init=None):
@@ -63,7 +63,7 @@ def value_and_grad(case, as_network):
     def functional(params):
         layer, x = layer_of(case, params), params["in_times"]
         if as_network:
-            out = layer.as_network(300).spikes(x, COUNT, throw=False)
+            out = layer.as_network(500).spikes(x, COUNT, throw=False)
         else:
             out = layer(x, throw=False)
         weights = jnp.asarray(np.random.default_rng(1).normal(size=out.shape))
@@ -90,7 +90,7 @@ def assert_equal_to_the_network(case, params, unused=()):
 
 def test_lif_neurons_with_delays_and_pseudospikes():
     """All ratios of the time constants in one layer. Pseudospikes fill all `max_spikes` slots."""
-    drive = {"pseudospikes": esn.Pseudospikes(9.0, 20.0)}
+    drive = {"pseudospikes": esn.Pseudospikes(99.0, 20.0)}
     case = Case(LIF_SET, "exact", lambda: drive)
     ratio = np.array([1.0, 2.0, 0.5, 1.7, 1 - 1e-9, 5.0])
     found = assert_equal_to_the_network(case, draw(case, ratio=ratio, delayed=True))
