@@ -193,6 +193,13 @@ def test_gradients_of_pooling_pass_to_the_spikes_that_pass(max_spikes):
     np.testing.assert_array_equal(jax.grad(total)(x), 2 * np.where(passes, x, 0.0))
 
 
+@pytest.mark.parametrize("max_spikes", [1, 2])
+def test_of_equal_times_the_first_one_passes_a_pool(max_spikes):
+    x = jnp.asarray([[[[3.0], [1.0]], [[1.0], [5.0]]]])
+    first = jax.grad(lambda x: esn.EventPool2d(2, max_spikes=max_spikes)(x)[0, 0, 0, 0])(x)
+    np.testing.assert_array_equal(first[0, :, :, 0], [[0, 1], [0, 0]])
+
+
 def test_a_failed_sample_stays_so_in_pooling():
     """NaN is not lost between silent channels."""
     x = np.array([NAN, NAN])[None, None, None]

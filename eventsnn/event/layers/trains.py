@@ -66,8 +66,8 @@ class EventPool2d(eqx.Module):
         x = lax.collapse(x, -3)
         if self.max_spikes is None:
             return x
-        if self.max_spikes == 1:
-            return jnp.min(x, axis=-1, keepdims=True)
+        if self.max_spikes == 1:  # of equal times, the first one passes
+            return jnp.take_along_axis(x, jnp.argmin(x, axis=-1, keepdims=True), axis=-1)
         missing = max(self.max_spikes - x.shape[-1], 0)
         x = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, missing)], constant_values=jnp.inf)
         invalid = jnp.any(jnp.isnan(x), axis=-1, keepdims=True)  # sorted after inf
