@@ -21,11 +21,12 @@ from benchmarks.event import benchmark as event
 from benchmarks.event import tasks as event_tasks
 from benchmarks.harness import environments, machine, mnist, report, speed
 from benchmarks.harness.worker import Worker, WorkerError, worker_environment
+from benchmarks.layers import benchmark as layers
 from benchmarks.parity import benchmark as parity
 from benchmarks.parity import cases, networks
 from benchmarks.quality import benchmark as quality
 from benchmarks.scaling import benchmark as scaling
-from benchmarks.workers import protocol
+from benchmarks.workers import files, protocol
 from benchmarks.workers.files import write
 from eventsnn.data import yin_yang as points
 from eventsnn.tasks import YinYang
@@ -61,7 +62,9 @@ def test_a_wrong_option_is_one_line_and_exit_code_2(argv, capsys):
 def test_list_names_every_benchmark(capsys):
     assert cli.main(["list"]) == 0
     out = capsys.readouterr().out
-    assert all(name in out for name in ("ttfs-regression", "yin-yang", "scaling", *tasks.TASKS))
+    assert all(
+        name in out for name in ("ttfs-regression", "yin-yang", "layers", "scaling", *tasks.TASKS)
+    )
 
 
 @pytest.mark.parametrize(
@@ -184,6 +187,46 @@ def test_growth_compares_the_smallest_size_with_the_largest():
     assert many["temporary_mb"] == pytest.approx(201 / 51)
     by_events = {line["events"]: line["ms"] for line in scaling.growth(rows, "n")}
     assert by_events == {50: 1.5, 100: 1.5, 200: 1.5}
+
+
+def test_layers_are_measured_in_turns_with_the_earlier_revision(monkeypatch, tmp_path):
+    """Tasks, growth of each size, and the report, with invented speeds."""
+    runs, sizes = [], []
+
+    def rate(tree, folder, arguments):
+        runs.append((tree.name, arguments[0]))
+        return 30.0 if tree == layers.ROOT else 3.0
+
+    class Machine:
+        def request(self, command, problem, rounds):
+            shape = files.read(problem)["in_times"].shape
+            sizes.append(shape)
+            return {"forward_ms": float(np.prod(shape)), "gradient_ms": 2.0, "output_spikes": 9.0}
+
+    monkeypatch.setattr(layers, "rate", rate)
+    monkeypatch.setattr(layers, "earlier", lambda folder: folder / layers.REVISION)
+    options = layers.Options(rounds=2, factors=(1, 3), quick=True)
+    tasks = layers.speeds(options, tmp_path)
+    turns = [layers.ROOT.name, layers.REVISION] * 2
+    assert runs == [(name, task) for task in ("mnist-latency", "yin-yang") for name in turns]
+    assert all(found["ratio"] == 10.0 for found in tasks.values())
+
+    rows = layers.growth(Machine(), options, tmp_path)
+    assert sizes == [
+        (32, 100, 1),
+        (32, 300, 1),
+        (32, 100, 1),
+        (32, 100, 1),
+        (32, 100, 1),
+        (96, 100, 1),
+    ]
+    assert [row["growth"]["forward_ms"] for row in rows] == [1, 3, 1, 1, 1, 3]
+
+    layer = {"ours_forward_ms": 4.0, "peer_forward_ms": 2.0, "times_slower": 2.0}
+    layer |= {"spikes": 7, "unequal_spikes": 0, "largest_difference_ms": 1e-3}
+    result = {"revision": layers.REVISION, "tasks": tasks, "layer": layer, "growth": rows}
+    text = layers.describe(result)
+    assert "yin-yang" in text and "batch x 3" in text and "1.0e-03 ms" in text
 
 
 def test_parity_takes_the_largest_difference_of_each_quantity():
