@@ -19,25 +19,32 @@ def run(example):
 
 
 def test_there_are_examples():
-    assert len(EXAMPLES) == 4
+    assert len(EXAMPLES) == 5
 
 
-@pytest.mark.parametrize("example", [0, 1], ids=["first", "custom-neuron"])
+@pytest.mark.parametrize("example", [0, 2], ids=["first", "custom-neuron"])
 def test_example_of_the_event_mode(example, capsys):
     names = run(example)
     assert capsys.readouterr().out
     assert jnp.all(jnp.isfinite(names["net"].ttfs(names.get("in_times", [[2.0]]))))
 
 
+def test_example_of_layers(capsys):
+    names = run(1)
+    shapes = "[(32, 4, 6, 6, 4), (32, 4, 3, 3, 16), (32, 36, 16), (32, 20, 8)]"
+    assert capsys.readouterr().out == f"(32, 3)\n{shapes}\n"
+    assert jnp.all(names["model"].maxima(names["in_times"]) > 0)
+
+
 def test_example_of_delays():
-    names = run(2)
+    names = run(3)
     net, in_times = names["net"], names["in_times"]
     assert net.delays.shape == (10, 8)
     assert (net.maxima(in_times) > 0.1).all()
 
 
 def test_example_of_the_discrete_mode():
-    names = run(3)
+    names = run(4)
     grads, trained = names["grads"], names["trained"]
     for of in (lambda m: m.layers[0].weight, lambda m: m.layers[1].feedback.weight):
         assert jnp.any(of(grads) != 0)
