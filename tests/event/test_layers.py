@@ -32,7 +32,7 @@ def draw(case, *, ratio=2.0, delayed=False, v_init=None):
     params, rng = problem(case.model, 3, ratio=ratio, until=20.0), np.random.default_rng(3)
     params["weights"] = np.where(mask_of(case.model)[N:], params["weights"][N:], np.nan)
     params["in_times"] = rng.uniform(0.0, 20.0, (BATCH, N_IN, K))
-    params["in_times"][0, 1, 1:] = np.inf, 40.0  # absent, and after t_max
+    params["in_times"][0, 1, 1:] = np.inf, T_MAX + 0.1  # absent, and after t_max
     params["in_times"][1, 1] = params["in_times"][1, 0]  # coincident
     params["in_times"][-1] = np.inf
     if delayed:
@@ -119,7 +119,7 @@ def test_qif_neurons_with_delays():
 def test_a_refractory_layer_is_simulated_by_the_event_loop():
     """Counts, and spikes of samples with at most `max_spikes` spikes per neuron."""
     case = Case(REFRACTORY_LIF, "exact")
-    params = draw(case)
+    params = draw(case, delayed=True)
     params["in_times"] = params["in_times"].at[0, 0, 1:].set(np.inf)
 
     @quick
@@ -148,7 +148,7 @@ def reference_spikes(case, params, in_times):
     record = ref.simulate(
         case.model.reference(**neuron),
         np.where(mask, weights, 0.0),
-        np.asarray(in_times),
+        np.asarray(in_times + params["delays"][:, None]),
         T_MAX,
         mask=mask,
     )
