@@ -109,7 +109,7 @@ class MNISTLatency(ImageTask[LatencyModel, Float[Array, "batch classes"]]):
         20.0, "spike time of a pixel in the limit of the grey value 0, in ms", above=0
     )
     t_max: float = option(40.0, "time limit of the simulation before pseudospikes, in ms", above=0)
-    max_spikes: int = option(12, "maximum number of spikes per hidden neuron")
+    max_spikes: int = option(40, "maximum number of spikes per hidden neuron")
     tau0: float = option(
         0.25, "softmax temperature of the loss, in ms, with --readout ttfs", above=0
     )
