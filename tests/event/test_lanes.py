@@ -44,20 +44,43 @@ of_sample = quick(gradients)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize(("size", "spikes"), [(1, 1), (200, 200), (3000, 400), (3000, 2900)])
-def test_the_order_of_times(dtype, size, spikes, rng):
-    """It is stable: ties, and times that differ in any of their bits."""
-    times = rng.uniform(0, 40.0, (3, size)).astype(dtype)
+@pytest.mark.parametrize(("n_in", "k", "spikes"), [(1, 1, 1), (200, 1, 200), (60, 50, 400)])
+@pytest.mark.parametrize("close", [1, 4, 60])
+def test_the_order_of_times(dtype, n_in, k, spikes, close, rng):
+    """It is stable: ties, and up to `close` times that differ in their last bits only."""
+    size = n_in * k
+    times = rng.uniform(0, 40.0, (4, size)).astype(dtype)
     times[0] = np.round(times[0])
-    times[1, ::3] = times[1, 0] * (1 + rng.integers(0, 4, times[1, ::3].size) * np.finfo(dtype).eps)
+    near = times[1, ::7][:close]
+    near[:] = 30.0 * (1 + rng.integers(0, 9, near.size) * np.finfo(dtype).eps)
     times[2, : size // 5] *= 1e-30
+    times[3, 0] = 1e30
     for row in times:
         row[rng.permutation(size)[spikes:]] = np.inf
-    found = jax.vmap(order.increasing)(jnp.asarray(times))
-    finite = np.sum(times < np.inf, axis=1)
-    for row, own, n in zip(times, found, finite, strict=True):
-        np.testing.assert_array_equal(own[:n], np.argsort(row, kind="stable")[:n])
-        assert np.all(row[own[n:]] == np.inf)
+    found = jax.jit(jax.vmap(order.ordered))(jnp.asarray(times).reshape(4, n_in, k))
+    for row, sorted_times, index in zip(times, *found, strict=True):
+        n = np.sum(row < np.inf)
+        np.testing.assert_array_equal(index[:n], np.argsort(row, kind="stable")[:n])
+        np.testing.assert_array_equal(sorted_times, np.sort(row))
+        assert np.all(index[n:] == size)
+
+
+@pytest.mark.parametrize("spikes", [30, 150, 2900])
+def test_cotangents_of_sorted_times(spikes, rng):
+    times = rng.uniform(0, 40.0, (2, 3000))
+    for row in times:
+        row[rng.permutation(3000)[spikes:]] = np.inf
+
+    def weighted(times):
+        found = order.ordered(times.reshape(60, 50)).times
+        return jnp.sum(jnp.where(found < jnp.inf, jnp.arange(3000.0) * found, 0.0))
+
+    of_batch = jax.grad(lambda times: jnp.sum(jax.vmap(weighted)(times)))
+    expected = np.where(times < np.inf, np.argsort(np.argsort(times, axis=1), axis=1), 0.0)
+    np.testing.assert_array_equal(jax.jit(of_batch)(jnp.asarray(times)), expected)
+    np.testing.assert_array_equal(
+        jax.jit(jax.vmap(jax.grad(weighted)))(jnp.asarray(times)), expected
+    )
 
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 1.0])

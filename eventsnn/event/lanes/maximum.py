@@ -31,7 +31,7 @@ from ..engine.solve import Static
 from ..flows import ExactIntegrator, membrane
 from ..neurons import IntegratorState, LeakyIntegrator
 from .integrator import response, rest
-from .system import Arrivals, arrivals_of
+from .system import BLOCK, Arrivals, arrivals_of
 
 _FLOW = ExactIntegrator()
 
@@ -84,12 +84,38 @@ class _Top(NamedTuple):
 
 
 class _Sweep(NamedTuple):
-    """State of the sweep."""
+    """State of the sweep, after the first `arrived` input spikes of every sample."""
 
     arrived: Int[Array, ""]
     time: Float[Array, " batch"]
     state: IntegratorState
     top: _Top
+
+
+class _Rows(NamedTuple):
+    """Rows of a block: segments that end at an input spike, at most at `t_max`."""
+
+    start: Float[Array, "rows batch"]
+    end: Float[Array, "rows batch"]
+    channels: Int[Array, "rows batch"]
+
+    @property
+    def dt(self) -> Float[Array, "rows batch 1"]:
+        """Length of each row."""
+        return (self.end - self.start)[..., None]
+
+
+def _rows(arrivals: Arrivals, t_max: float, first: Array) -> _Rows:
+    """Rows of the block of the input spikes number `first`, `first + 1`, ...
+
+    Rows after the last input spike of a sample end at `t_max`. All but the first of them have
+    length 0.
+    """
+    at = first + jnp.arange(-1, BLOCK, dtype=jnp.int32)
+    end = jnp.take(arrivals.times, at, axis=1, mode="fill", fill_value=jnp.inf).T
+    end = jnp.where((at < 0)[:, None], 0.0, jnp.minimum(end, t_max))
+    channels = jnp.take(arrivals.channels, at[1:], axis=1, mode="fill", fill_value=0).T
+    return _Rows(end[:-1], end[1:], channels)
 
 
 def _find(problem: _Problem, shared: PyTree, arrivals: Arrivals) -> _Top:
@@ -98,28 +124,24 @@ def _find(problem: _Problem, shared: PyTree, arrivals: Arrivals) -> _Top:
     neuron, batch = problem.neuron(arrays), len(arrivals.times)
     shape = batch, weights.shape[1]
     number = _number(arrivals, problem.t_max)
-    times, channels = jnp.minimum(arrivals.times, problem.t_max).T, arrivals.channels.T
 
     def body(sweep: _Sweep) -> _Sweep:
-        time = times[sweep.arrived]
-        end, top = _segment(neuron, sweep, time)
-        state = neuron.receive(end, weights[channels[sweep.arrived]])
-        arrived = sweep.arrived + 1
-        # After the last arrival of a sample, its segments have length 0.
-        value = jnp.where((arrived <= number)[:, None], end.v, -jnp.inf)
-        # Of input spikes at the same time, the last one determines the slope after the maximum.
-        top = top.or_as_good(_top(value, time, arrived, neuron.vector_field(state).v))
-        return _Sweep(arrived, time, state, top)
+        rows = _rows(arrivals, problem.t_max, sweep.arrived)
+        starts, ends, state = _states(neuron, sweep.state, rows, weights[rows.channels])
+        last = sweep.arrived + jnp.arange(BLOCK, dtype=jnp.int32)
+        top = _of_ends(neuron, sweep.top, ends, starts, state, rows, last, number)
+        top = _of_interiors(neuron, top, starts, ends, rows, last)
+        return _Sweep(sweep.arrived + BLOCK, rows.end[-1], state, top)
 
     state = jax.tree.map(lambda x: jnp.broadcast_to(x, shape), neuron.init_state(shape[1]))
     zero = jnp.zeros_like(state.v)
     top = _Top(state.v, zero, jnp.zeros(shape, jnp.int32), zero)
     start = _Sweep(jnp.asarray(0, jnp.int32), jnp.zeros(batch, zero.dtype), state, top)
     most = jnp.max(number)
-    sweep = lax.while_loop(lambda s: s.arrived < most, body, start)
+    # After the last input spike there is one more segment, up to t_max.
+    sweep = lax.while_loop(lambda s: s.arrived <= most, body, start)
     last = jnp.full(batch, problem.t_max, zero.dtype)
-    end, top = _segment(neuron, sweep, last)
-    return top.or_better(_top(end.v, last, number, zero))
+    return sweep.top.or_better(_top(sweep.state.v, last, number, zero))
 
 
 def _number(arrivals: Arrivals, t_max: float) -> Int[Array, " batch"]:
@@ -133,29 +155,66 @@ def _top(value: Array, time: Array, arrived: Array, slope: Array) -> _Top:
     return _Top(value, time, arrived, slope)
 
 
-def _segment(
-    neuron: LeakyIntegrator, sweep: _Sweep, end: Float[Array, " batch"]
-) -> tuple[IntegratorState, _Top]:
-    """State at the end of a segment, and the maxima so far, including interior ones."""
-    state, top, dt = sweep.state, sweep.top, (end - sweep.time)[:, None]
-    after = _FLOW.advance(neuron, state, dt)
-    may = membrane.may_exceed(neuron, state, after, dt, top.value - state.v)
+def _states(
+    neuron: LeakyIntegrator, state: IntegratorState, rows: _Rows, received: Array
+) -> tuple[IntegratorState, IntegratorState, IntegratorState]:
+    """States at the start and at the end of each row, and after the last one.
 
-    def search(top: _Top) -> _Top:
-        _, turn, peaks = membrane.extremum(neuron, state)
-        inside = peaks & (turn < dt)
-        value = membrane.potential(neuron, state, turn)
-        time = sweep.time[:, None] + turn
-        return top.or_better(
-            _Top(
-                jnp.where(inside, value, -jnp.inf),
-                jnp.where(inside, time, 0.0),
-                jnp.broadcast_to(sweep.arrived, value.shape),
-                jnp.zeros_like(value),
-            )
-        )
+    `received` are the weights of the input spikes at the ends.
+    """
 
-    return after, lax.cond(jnp.any(may), search, lambda top: top, top)
+    def row(state, x):
+        dt, weights = x
+        end = _FLOW.advance(neuron, state, dt)
+        return neuron.receive(end, weights), (state, end)
+
+    after, (starts, ends) = lax.scan(row, state, (rows.dt, received))
+    return starts, ends, after
+
+
+def _of_ends(neuron, top: _Top, ends, starts, after, rows: _Rows, last, number) -> _Top:
+    """Maxima so far, including the potentials at the input spikes of a block."""
+    arrives = last[:, None, None] < number[:, None]
+    values = jnp.where(arrives, ends.v, -jnp.inf)
+    value = jnp.max(values, axis=0)
+    # Of input spikes at the same time, the last one determines the slope after the maximum.
+    row = jnp.max(jnp.where(values == value, _numbers(values), -1), axis=0)
+    later = jnp.concatenate([starts.current[1:], after.current[None]])
+    state = IntegratorState(value, _of_row(later, row))
+    slope = neuron.vector_field(state).v
+    time = _of_row(rows.end[..., None], row)
+    return top.or_as_good(_Top(value, time, last[0] + row + 1, slope))
+
+
+def _of_interiors(neuron, top: _Top, starts, ends, rows: _Rows, last) -> _Top:
+    """Maxima so far, including those between the input spikes of a block."""
+    may = membrane.may_exceed(neuron, starts, ends, rows.dt, top.value - starts.v)
+
+    def search(carry: tuple[_Top, Array]) -> tuple[_Top, Array]:
+        """Search the first marked segment of every neuron, which are few."""
+        top, may = carry
+        row = jnp.min(jnp.where(may, _numbers(may), BLOCK), axis=0)
+        start = jax.tree.map(lambda x: _of_row(x, row), starts)
+        begin, dt = (_of_row(x, row) for x in (rows.start[..., None], rows.dt))
+        _, turn, peaks = membrane.extremum(neuron, start)
+        inside = (row < BLOCK) & peaks & (turn < dt)
+        value = jnp.where(inside, membrane.potential(neuron, start, turn), -jnp.inf)
+        time, zero = jnp.where(inside, begin + turn, 0.0), jnp.zeros_like(value)
+        top = top.or_better(_Top(value, time, last[0] + row, zero))
+        return top, may & (_numbers(may) != row)
+
+    return lax.while_loop(lambda carry: jnp.any(carry[1]), search, (top, may))[0]
+
+
+def _numbers(table: Float[Array, "rows batch n"]) -> Int[Array, "rows batch n"]:
+    """Number of the row of each entry. XLA vectorises comparisons with it, but not `argmax`."""
+    return lax.broadcasted_iota(jnp.int32, table.shape, 0)
+
+
+def _of_row(table: Float[Array, "rows batch #n"], row: Int[Array, "batch n"]) -> Array:
+    """Select the entry of one row of each neuron."""
+    table = jnp.broadcast_to(table, (len(table), *row.shape))
+    return jnp.take_along_axis(table, row[None], axis=0, mode="clip")[0]
 
 
 def _value(problem: _Problem, shared: PyTree, arrivals: Arrivals) -> Float[Array, "batch n"]:
@@ -206,8 +265,6 @@ def _transpose(problem: _Problem, shared: PyTree, batch: tuple):
     """Cotangents of the parameters (summed over the batch) and of the arrival times."""
     (arrays, weights), (arrivals, top, d_value) = shared, batch
     neuron = problem.neuron(arrays)
-    times, channels = jnp.minimum(arrivals.times, problem.t_max).T, arrivals.channels.T
-
     before = jnp.take_along_axis(arrivals.times, jnp.maximum(top.arrived - 1, 0), axis=1)
     since = jnp.where(top.arrived > 0, top.time - before, 0.0)
     first = IntegratorState(
@@ -215,25 +272,35 @@ def _transpose(problem: _Problem, shared: PyTree, batch: tuple):
     )
     moved = d_value * top.slope
 
+    def row(state: IntegratorState, x: tuple[Array, Array]):
+        dt, starts = x
+        state = jax.tree.map(lambda x, y: x + jnp.where(starts, y, 0.0), state, first)
+        decayed = jnp.exp(-dt / neuron.tau_syn) * state.current
+        earlier = IntegratorState(
+            jnp.exp(-dt / neuron.tau_mem) * state.v,
+            membrane.kernel(neuron, dt) * state.v + decayed,
+        )
+        return earlier, state
+
     def body(carry):
         k, state, d_weights, d_times = carry
-        starts = top.arrived == k + 1
-        state = jax.tree.map(lambda x, y: x + jnp.where(starts, y, 0.0), state, first)
-        row = weights[channels[k]]
-        d_time = row * (state.current / neuron.tau_syn - state.v / neuron.tau_mem)
-        d_time = jnp.sum(d_time + jnp.where(starts, moved, 0.0), axis=1)
-        d_weights = d_weights.at[channels[k]].add(state.current)
-        earlier = jnp.where(k > 0, times[jnp.maximum(k - 1, 0)], 0.0)
-        dt = (times[k] - earlier)[:, None]
-        state = IntegratorState(
-            jnp.exp(-dt / neuron.tau_mem) * state.v,
-            membrane.kernel(neuron, dt) * state.v + jnp.exp(-dt / neuron.tau_syn) * state.current,
-        )
-        return k - 1, state, d_weights, lax.dynamic_update_index_in_dim(d_times, d_time, k, 0)
+        rows = _rows(arrivals, problem.t_max, k)
+        arrived = k + 1 + jnp.arange(BLOCK, dtype=jnp.int32)
+        starts = top.arrived == arrived[:, None, None]
+        state, states = lax.scan(row, state, (rows.dt, starts), reverse=True)
+        slope = states.current / neuron.tau_syn - states.v / neuron.tau_mem
+        d_time = weights[rows.channels] * slope + jnp.where(starts, moved, 0.0)
+        d_time = jnp.sum(d_time, axis=2)
+        d_weights = d_weights.at[rows.channels].add(states.current)
+        d_times = lax.dynamic_update_slice_in_dim(d_times, d_time, k, 0)
+        return k - BLOCK, state, d_weights, d_times
 
     zero = jax.tree.map(jnp.zeros_like, first)
-    most = jnp.max(_number(arrivals, problem.t_max))
-    carry = most - 1, zero, jnp.zeros_like(weights), jnp.zeros_like(times)
+    many = arrivals.times.shape[1]
+    blocks = -(-many // BLOCK)
+    d_times = jnp.zeros((blocks * BLOCK, len(d_value)), weights.dtype)
+    last = (jnp.max(_number(arrivals, problem.t_max)) - 1) // BLOCK * BLOCK
+    carry = last, zero, jnp.zeros_like(weights), d_times
     _, _, d_weights, d_times = lax.while_loop(lambda c: c[0] >= 0, body, carry)
 
     left = jnp.exp(-top.time / neuron.tau_mem)
@@ -243,7 +310,7 @@ def _transpose(problem: _Problem, shared: PyTree, batch: tuple):
         d,
         (_summed(d_value * left, d.v_init), _summed(d_value * (1 - left), d.bias)),
     )
-    return (d, d_weights), d_times.T
+    return (d, d_weights), d_times[:many].T
 
 
 def _summed(cotangents: Float[Array, "batch n"], like: Array) -> Array:

@@ -1,66 +1,195 @@
-"""Order of the input spikes of a batch in time."""
+"""Order of the input spikes of a batch in time.
 
+Trains are padded, often to many times the number of their spikes. The spikes are therefore moved
+together before they are sorted, so that the cost of the sort follows their number.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
+
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from ..engine.batching import BatchNative
+from ..engine.batching import BatchNative, reverse_only
 
-#: Largest number of bits of an index that is sorted together with 16 bits of a time.
-_INDEX_BITS = 16
-#: Number of times from which padding is removed before the sort, if at most a fourth is left.
-_MANY, _SHARE = 1024, 4
+_Out = TypeVar("_Out")
+
+#: Largest number of bits of an index that is sorted together with a time, and number of exchanges
+#: of neighbours after it.
+_INDEX_BITS, _EXCHANGES = 16, 8
+#: Number of entries from which padding is removed, and the parts of the entries that may be left.
+_MANY, _PARTS = 512, (12, 6, 3)
 
 
-def increasing(times: Float[Array, " times"]) -> Int[Array, " times"]:
-    """Indices of the times of one sample in ascending order, for times >= 0 and padding with inf.
+class Order(NamedTuple):
+    """Spikes of each sample in ascending order of time, and padding.
 
-    Equal times are in the order of their indices. Further entries are indices of padding.
+    - `times`: times, padded with inf.
+    - `entries`: entry of each spike in the flattened trains; for padding, the number of entries.
+
+    Equal times are in the order of their entries.
     """
-    return _increasing((), (), lax.stop_gradient(times)[None])[0]
+
+    times: Float[Array, "*batch entries"]
+    entries: Int[Array, "*batch entries"]
 
 
-def _order(_: tuple, __: tuple, times: Float[Array, "batch times"]) -> Int[Array, "batch times"]:
-    """Order of the times of each sample."""
-    many = times.shape[1]
-    if many < _MANY:
-        return _sorted(times)
-    spikes, few = times != jnp.inf, many // _SHARE
-    enough = jnp.all(jnp.sum(spikes.astype(jnp.int32), axis=1) <= few)
-    return lax.cond(enough, lambda: _without_padding(times, spikes, few), lambda: _sorted(times))
+def ordered(times: Float[Array, "inputs k"]) -> Order:
+    """Sort the spikes of one sample, with times >= 0 and padding with inf at any position.
 
-
-def _sorted(times: Float[Array, "batch times"]) -> Int[Array, "batch times"]:
-    """Stable order, as `jnp.argsort`.
-
-    The bit patterns of times >= 0, as integers, have the order of the times. XLA sorts one array of
-    integers five times as fast as an array with its indices. In float32, the two halves of the
-    pattern are therefore sorted one after the other, each with the index in the same integer.
+    A sample with other times is not sorted, but none of them is lost.
     """
-    bits = max(times.shape[1] - 1, 1).bit_length()
-    if times.dtype != jnp.float32 or bits > _INDEX_BITS:
-        return jnp.argsort(times, axis=1).astype(jnp.int32)
-    pattern = lax.bitcast_convert_type(times, jnp.uint32)
-    index, mask = jnp.arange(times.shape[1], dtype=jnp.uint32), jnp.uint32((1 << bits) - 1)
-    low = jnp.sort(((pattern & jnp.uint32(0xFFFF)) << bits) | index, axis=1, stable=False) & mask
-    high = jnp.take_along_axis(pattern, low.astype(jnp.int32), axis=1) >> 16
-    second = jnp.sort((high << bits) | index, axis=1, stable=False) & mask
-    return jnp.take_along_axis(low, second.astype(jnp.int32), axis=1).astype(jnp.int32)
+    return jax.tree.map(lambda x: x[0], _ordered((), (), times[None]))
 
 
-def _without_padding(
-    times: Float[Array, "batch times"], spikes: Bool[Array, "batch times"], few: int
-) -> Int[Array, "batch times"]:
-    """Order of samples with at most `few` spikes."""
-    batch, many = times.shape
-    row = jnp.arange(batch, dtype=jnp.int32)[:, None]
-    slot = jnp.where(spikes, jnp.cumsum(spikes.astype(jnp.int32), axis=1) - 1, few)
-    padding = jnp.broadcast_to(jnp.argmin(spikes, axis=1).astype(jnp.int32)[:, None], (batch, few))
-    index = jnp.broadcast_to(jnp.arange(many, dtype=jnp.int32), times.shape)
-    index = padding.at[row, slot].set(index, mode="drop")
-    order = _sorted(jnp.take_along_axis(times, index, axis=1))
-    rest = jnp.broadcast_to(padding[:, :1], (batch, many - few))
-    return jnp.concatenate([jnp.take_along_axis(index, order, axis=1), rest], axis=1)
+def _order(_: tuple, __: tuple, times: Float[Array, "batch inputs k"]) -> Order:
+    """Sort the spikes of each sample."""
+    batch, _, k = times.shape
+    flat = times.reshape(batch, -1)
+    many = flat.shape[1]
+    number = jnp.arange(1, k + 1, dtype=jnp.int32)
+    used = jnp.max(jnp.where(times != jnp.inf, number, 0), axis=2)  # entries until the last spike
+    ends = jnp.cumsum(used, axis=1, dtype=jnp.int32)
+
+    def sort(size: int) -> Order:
+        if size == many:
+            return _padded(flat, _indices(flat), _quickly_increasing(flat), many)
+        index = _entries(used, ends, k, size)
+        found = jnp.take_along_axis(flat, index, axis=1, mode="fill", fill_value=jnp.inf)
+        return _padded(found, index, _quickly_increasing(found), many)
+
+    order = _by_size(jnp.max(ends), many, sort)
+    if not _sorts_quickly(flat):
+        return order
+    return lax.cond(
+        _is_sorted(order.times),
+        lambda: order,
+        lambda: _padded(flat, _indices(flat), _increasing(flat), many),
+    )
 
 
-_increasing = BatchNative("eventsnn_order", _order)
+def _padded(times: Array, index: Array, order: Array, many: int) -> Order:
+    """Return the times and their indices in this order, padded to `many` entries."""
+    times, index = (jnp.take_along_axis(x, order, axis=1) for x in (times, index))
+    more = (0, 0), (0, many - times.shape[1])
+    return Order(
+        jnp.pad(times, more, constant_values=jnp.inf),
+        jnp.pad(jnp.where(times == jnp.inf, many, index), more, constant_values=many),
+    )
+
+
+def _indices(times: Float[Array, "batch times"]) -> Int[Array, "batch times"]:
+    return lax.broadcasted_iota(jnp.int32, times.shape, 1)
+
+
+def _by_size(entries: Int[Array, ""], many: int, fn: Callable[[int], _Out]) -> _Out:
+    """Call `fn` with the smallest of a few sizes that is at least the number of entries."""
+    sizes = [] if many < _MANY else [many // part for part in _PARTS]
+    which = jnp.sum(entries > jnp.asarray(sizes, jnp.int32), dtype=jnp.int32)
+    return lax.switch(which, [lambda size=size: fn(size) for size in (*sizes, many)])
+
+
+def _entries(
+    used: Int[Array, "batch inputs"], ends: Int[Array, "batch inputs"], k: int, size: int
+) -> Int[Array, "batch size"]:
+    """Indices of the used entries of all trains, padded with the number of entries."""
+    (batch, n_in), starts = used.shape, ends - used
+    rows = jnp.arange(batch, dtype=jnp.int32)[:, None]
+    # The train of each entry: mark the first entry of every train, and fill up from there.
+    trains = jnp.broadcast_to(jnp.arange(n_in, dtype=jnp.int32), used.shape)
+    at = jnp.where(used > 0, starts, size)
+    train = jnp.zeros((batch, size), jnp.int32).at[rows, at].set(trains, mode="drop")
+    train = lax.cummax(train, axis=1)
+    entry = jnp.arange(size, dtype=jnp.int32)
+    index = train * k + entry - jnp.take_along_axis(starts, train, axis=1)
+    return jnp.where(entry < ends[:, -1:], index, n_in * k)
+
+
+def _increasing(times: Float[Array, "batch times"]) -> Int[Array, "batch times"]:
+    """Stable order of each row."""
+    return jnp.argsort(times, axis=1).astype(jnp.int32)
+
+
+def _quickly_increasing(times: Float[Array, "batch times"]) -> Int[Array, "batch times"]:
+    """Order of each row, like `_increasing` except where many times are almost equal.
+
+    XLA sorts one array of integers five times as fast as an array with its indices. In float32, a
+    time rounded to a grid is therefore sorted together with its index, as one integer. Times that
+    fall on one point of the grid are then exchanged with their neighbours.
+    """
+    if not _sorts_quickly(times):
+        return _increasing(times)
+    bits = _index_bits(times)
+    last = (1 << (32 - bits)) - 1
+    spikes = times < jnp.inf
+    most = jnp.max(jnp.where(spikes, times, 0.0))
+    points = jnp.where(spikes, times, 0.0) * ((last - 1) / jnp.where(most > 0, most, 1.0))
+    points = jnp.minimum(points, last - 1).astype(jnp.uint32)  # rounding may exceed the grid
+    points = jnp.where(spikes, points, jnp.uint32(last))
+    keys = (points << bits) | _indices(times).astype(jnp.uint32)
+    keys = jnp.sort(keys, axis=1, stable=False) & jnp.uint32((1 << bits) - 1)
+    order = keys.astype(jnp.int32)
+    start = jnp.take_along_axis(times, order, axis=1), order, jnp.asarray(0, jnp.int32)
+    return lax.while_loop(
+        lambda carry: (carry[2] < _EXCHANGES) & ~_is_sorted(carry[0]), _exchanged, start
+    )[1]
+
+
+def _sorts_quickly(times: Float[Array, "batch times"]) -> bool:
+    return times.dtype == jnp.float32 and _index_bits(times) <= _INDEX_BITS
+
+
+def _index_bits(times: Float[Array, "batch times"]) -> int:
+    return max(times.shape[1] - 1, 1).bit_length()
+
+
+def _is_sorted(times: Float[Array, "batch times"]) -> Bool[Array, ""]:
+    return ~jnp.any(times[:, :-1] > times[:, 1:])
+
+
+def _exchanged(carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+    """Exchange pairs of neighbours that are not in order.
+
+    The pairs start at the even positions, and in the next call at the odd ones.
+    """
+    times, order, count = carry
+    swaps = (times[:, :-1] > times[:, 1:]) & ((_indices(times[:, 1:]) + count) % 2 == 0)
+    swaps = swaps.astype(jnp.int32)
+    at = _indices(times) + jnp.pad(swaps, ((0, 0), (0, 1))) - jnp.pad(swaps, ((0, 0), (1, 0)))
+    times, order = (jnp.take_along_axis(x, at, axis=1) for x in (times, order))
+    return times, order, count + 1
+
+
+def _differentiated(_: tuple, shared: tuple, times: Float[Array, "batch inputs k"]) -> Order:
+    run = jax.custom_vjp(lambda times: _found((), shared, times))
+
+    def forward(times):
+        order = _found((), shared, times)
+        return order, order.entries
+
+    def backward(index, cotangent):
+        return (_transposed(times.shape[1:], shared, (index, cotangent.times)),)
+
+    run.defvjp(forward, backward)
+    return run(*reverse_only((times,)))
+
+
+def _transpose(shape: tuple[int, int], _: tuple, batch: tuple) -> Float[Array, "batch inputs k"]:
+    """Return the cotangents of the sorted times to the trains."""
+    index, d_times = batch
+    many = index.shape[1]
+    rows = jnp.arange(len(index), dtype=jnp.int32)[:, None]
+
+    def scatter(size: int) -> Array:
+        at = jnp.zeros_like(d_times).at[rows, index[:, :size]]
+        return at.set(d_times[:, :size], mode="drop", unique_indices=True)
+
+    entries = jnp.max(jnp.sum(index < many, axis=1, dtype=jnp.int32))
+    return _by_size(entries, many, scatter).reshape(-1, *shape)
+
+
+_found = BatchNative("eventsnn_order_found", _order)
+_transposed = BatchNative("eventsnn_order_transpose", _transpose)
+_ordered = BatchNative("eventsnn_order", _order, derivative=_differentiated)

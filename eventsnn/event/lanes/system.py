@@ -13,7 +13,7 @@ from ..inputs import without_subnormals
 from ..neurons import AbstractNeuron
 from ..neurons.base import State, drivable
 from ..solution import CODE, RUNNING
-from .order import increasing
+from .order import ordered
 
 #: Number of rows in a block: the state at its first row is stored for a backward pass.
 BLOCK = 16
@@ -53,9 +53,8 @@ def arrivals_of(in_times: Float[Array, "inputs k"]) -> Arrivals:
     """Sort the input spikes of one sample. There is at least one time, which may be inf."""
     if in_times.shape[1] == 0:
         in_times = jnp.full((len(in_times), 1), jnp.inf, in_times.dtype)
-    times = without_subnormals(in_times.reshape(-1))
-    order = increasing(lax.stop_gradient(times))
-    return Arrivals(times[order], order // in_times.shape[1])
+    order = ordered(without_subnormals(in_times))
+    return Arrivals(order.times, jnp.minimum(order.entries // in_times.shape[1], len(in_times) - 1))
 
 
 def initial_status(
