@@ -45,6 +45,7 @@ CHOSEN = {  # settings of each task with text or choices, none of them the defau
     },
     "moving-mnist": {"steps": 7, "seed": 5, "epochs": 2},
     "mnist-latency": {"steps": 7, "seed": 5, "epochs": 2, "readout": "ttfs"},
+    "mnist-conv": {"steps": 7, "seed": 5, "epochs": 2},
     "japanese-vowels": {
         "steps": 7,
         "seed": 5,
@@ -62,7 +63,13 @@ CHOSEN = {  # settings of each task with text or choices, none of them the defau
         "data_dir": "somewhere",
     },
 }
-OF_DIGITS = ("leaky-classification", "rleaky-classification", "moving-mnist", "mnist-latency")
+OF_DIGITS = (
+    "leaky-classification",
+    "rleaky-classification",
+    "moving-mnist",
+    "mnist-latency",
+    "mnist-conv",
+)
 for _name in OF_DIGITS:
     CHOSEN[_name] |= {"dataset": "mnist", "data_dir": "somewhere"}
 

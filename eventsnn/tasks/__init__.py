@@ -6,6 +6,7 @@ from .japanese_vowels import JapaneseVowels
 from .leaky_classification import LeakyClassification
 from .membrane_event import MembraneEvent
 from .membrane_regression import MembraneRegression
+from .mnist_conv import MNISTConv
 from .mnist_latency import MNISTLatency
 from .moving_mnist import MovingMNIST
 from .rleaky_classification import RLeakyClassification
@@ -22,6 +23,7 @@ __all__ = [
     "JapaneseVowels",
     "LazyFigures",
     "LeakyClassification",
+    "MNISTConv",
     "MNISTLatency",
     "MembraneEvent",
     "MembraneRegression",
@@ -46,6 +48,7 @@ TASKS: dict[str, type[Task]] = {
         RLeakyClassification,
         MovingMNIST,
         MNISTLatency,
+        MNISTConv,
         JapaneseVowels,
         SHD,
     )

@@ -188,9 +188,14 @@ class ImageTask(EpochTask, Generic[_Model, _Response]):
         test, last = (self.test(model, data) for model in (result.average, result.model))
         metrics = {f"test_accuracy{suffix}": value for suffix, value in test.accuracies().items()}
         metrics |= {f"test_accuracy{s}_last_step": v for s, v in last.accuracies().items()}
+        metrics |= self.activity_metrics(result.average, data)
         metrics |= self.epoch_metrics(result, len(data.train_labels))
         drawn = functools.cache(lambda: self.make_figures(data, result, test))
         return TaskResult(metrics, *(LazyFigures(lambda i=i: drawn()[i]) for i in range(2)))
+
+    def activity_metrics(self, model: _Model, data: ImageData) -> dict[str, float]:
+        """Metrics of the activity of a trained network for the test set, by name."""
+        return {}
 
     @abc.abstractmethod
     def make_figures(

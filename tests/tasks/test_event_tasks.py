@@ -8,10 +8,13 @@ import pytest
 
 from eventsnn import constraints
 from eventsnn.tasks.images import Batch, key_data_of
+from eventsnn.tasks.latency import RandomAffine
 from eventsnn.tasks.membrane_event import MembraneEvent
+from eventsnn.tasks.mnist_conv import MNISTConv
 from eventsnn.tasks.mnist_latency import MNISTLatency
 
 OF_LATENCIES = {"loss", "accuracy", "confusion", "raster", "membranes", "weights", "samples"}
+OF_CONVOLUTIONS = OF_LATENCIES - {"raster"} | {"first_spikes"}
 OF_CURVES = {"before", "after", "loss", "raster"}
 
 
@@ -49,9 +52,8 @@ def test_layers_are_one_network(digits):
     batch = shown(digits)
 
     def whole(model):
-        in_times = jax.vmap(lambda x: task.encode(model, x, jax.random.key(0)))(batch.images)
-        net = task.network(model)
-        return net.maxima(in_times)
+        in_times = task.in_times(model, batch.images, batch.keys)
+        return task.network(model).maxima(in_times.reshape(len(in_times), 64, 1))
 
     def apart(model):
         return task.simulate(model, batch.images, batch.keys)
@@ -70,21 +72,41 @@ def test_bright_pixels_come_first_and_the_background_never():
     model = task.build(jax.random.key(0), (1, 4))
     image = jnp.array([[0.0, 1.0, 0.25, 1 / 255]])
     times = task.encode(model, image, jax.random.key(0))
-    np.testing.assert_allclose(times[:, 0], [np.inf, 0.0, 15.0, np.inf])
+    np.testing.assert_allclose(times, [[np.inf, 0.0, 15.0, np.inf]])
 
 
 def test_dropout_drops_pixels_in_training_only(digits):
     task = small(dropout=0.5)
     model = task.build(jax.random.key(0), (8, 8))
     image, keys = shown(digits).images[0], jax.random.split(jax.random.key(1), 200)
-    visible = np.asarray(image).ravel() > 0
-    times = jax.vmap(lambda key: task.encode(model, image, key))(keys)[..., 0]
+    visible = np.asarray(image) > 0
+    times = jax.vmap(lambda key: task.encode(model, image, key))(keys)
     kept = np.isfinite(times)
     assert not kept[:, ~visible].any()
     assert abs(kept[:, visible].mean() - 0.5) < 0.05
-    tested = task.encode(eqx.nn.inference_mode(model), image, keys[0])[:, 0]
+    tested = task.encode(eqx.nn.inference_mode(model), image, keys[0])
     np.testing.assert_array_equal(np.isfinite(tested), visible)
     np.testing.assert_array_equal(times[kept], np.broadcast_to(tested, times.shape)[kept])
+
+
+def test_images_are_distorted_in_training_only(digits):
+    """A rotation by 90 degrees, a shift by one pixel, and a scaling, of known draws."""
+    image, key = shown(digits).images[0], jax.random.key(3)
+    angle, _, _, down, across = np.asarray(jax.random.uniform(key, (5,), image.dtype, -1, 1))
+    turned = RandomAffine(90.0 / angle, 0.0, 0.0)(image, key)
+    np.testing.assert_allclose(turned, np.rot90(image, -1), atol=1e-12)
+    shifted = RandomAffine(0.0, 0.0, 1.0 / down)(image, key)
+    expected = np.zeros((8, 8))
+    fraction = across / down - np.floor(across / down)
+    rows = np.pad(np.asarray(image)[1:], ((0, 1), (9, 9)))
+    for column in range(8):
+        at = column + 9 + int(np.floor(across / down))
+        expected[:, column] = (1 - fraction) * rows[:, at] + fraction * rows[:, at + 1]
+    np.testing.assert_allclose(shifted, expected, atol=1e-12)
+    scaled = RandomAffine(0.0, 0.3, 0.0)(image, key)
+    assert np.all((scaled >= 0) & (scaled <= 1)) and np.any(scaled != image)
+    for unchanged in (RandomAffine(0.0, 0.0, 0.0), RandomAffine(9.0, 0.1, 1.0, inference=True)):
+        np.testing.assert_array_equal(unchanged(image, key), image)
 
 
 def test_silent_outputs_learn_from_pseudospikes(digits):
@@ -92,12 +114,12 @@ def test_silent_outputs_learn_from_pseudospikes(digits):
     task = small(readout="ttfs")
     model = task.build(jax.random.key(1), (8, 8))
     model = eqx.tree_at(
-        lambda m: m.layers[1].weights, model, replace_fn=lambda w: jnp.full_like(w, 1e-3)
+        lambda m: m.layers[2].weights, model, replace_fn=lambda w: jnp.full_like(w, 1e-3)
     )
     batch = shown(digits, 1)
     times = task.simulate(model, batch.images, batch.keys)
     assert np.all((times > task.t_max) & np.isfinite(times))
-    slope = eqx.filter_jit(eqx.filter_grad(task.loss))(model, batch).layers[1].weights
+    slope = eqx.filter_jit(eqx.filter_grad(task.loss))(model, batch).layers[2].weights
     label = int(batch.labels[0])
     others = np.delete(slope, label, axis=1)
     assert np.all(slope[:, label] <= 0) and np.any(slope[:, label] < 0)
@@ -117,6 +139,15 @@ def test_digits_are_learnt(options, digits, as_users_do):
     assert result.metrics["test_accuracy"] > 0.5  # chance level: 0.1
     assert set(result.figures) == OF_LATENCIES and not result.animations
     assert {f"{figure}.png" for figure in OF_LATENCIES} <= set(task.pictures)
+
+
+def test_digits_are_learnt_by_convolutions(as_users_do):
+    task = MNISTConv(channels=4, epochs=3, batch_size=32)
+    result = task.run(progress=False)
+    assert result.metrics["test_accuracy"] > 0.5  # chance level: 0.1
+    assert 0 < result.metrics["hidden_spikes_mean"] < result.metrics["hidden_spikes_max"] <= 3
+    assert set(result.figures) == OF_CONVOLUTIONS and not result.animations
+    assert {f"{figure}.png" for figure in OF_CONVOLUTIONS} <= set(task.pictures)
 
 
 # ------------------------------------------------------------------ a membrane

@@ -1,15 +1,20 @@
 """Figures of the classification of images by spike times."""
 
+from collections.abc import Mapping
+
 import numpy as np
 from jaxtyping import ArrayLike, Float, Int
 from matplotlib.figure import Figure
 
 from ... import plots
+from ...plots import style
 
-__all__ = ["membranes", "raster"]
+__all__ = ["first_spikes", "membranes", "raster"]
 
 # Maximum number of rows per kind of source in a raster.
 _N_ROWS = 25
+# Maximum number of channels in a row of images.
+_N_COLUMNS = 16
 
 
 def raster(
@@ -70,6 +75,41 @@ def membranes(
     figure.axes[0].set_ylabel(f"output (row height {high - low:.2g})", color=plots.INK)
     title = f"output potentials for the first test image, a {target}"
     figure.suptitle(title, fontsize=10, color=plots.INK)
+    return figure
+
+
+def first_spikes(
+    times: Mapping[str, Float[np.ndarray, "channels h w"]], *, t_max: float, target: int
+) -> Figure:
+    """Draw the time of the first spike of each neuron as images, one per channel.
+
+    Neurons without a spike are white.
+
+    **Arguments:**
+
+    - `times`: times of the first spikes (ms), `inf` for none, by name of the layer.
+    - `t_max`: time limit of the simulation (ms).
+    - `target`: class of the image.
+    """
+    most = max(len(channels) for channels in times.values())
+    columns = min(most, _N_COLUMNS)
+    heights = [-(-len(channels) // columns) for channels in times.values()]
+    figure = style.new_figure(0.6 * columns + 1.4, 0.75 * sum(heights) + 0.9)
+    grid = figure.subplots(sum(heights), columns, squeeze=False)
+    first = 0
+    for height, (name, channels) in zip(heights, times.items(), strict=True):
+        own = grid[first : first + height].ravel()
+        first += height
+        style.headline(own[0], name)
+        for axes in own[len(channels) :]:
+            axes.set_visible(False)
+        for axes, channel in zip(own, channels, strict=False):
+            fired = np.where(np.isfinite(channel), channel, np.nan)
+            image = axes.imshow(fired, cmap="viridis", vmin=0.0, vmax=t_max)
+            style.picture(axes)
+    bar = figure.colorbar(image, ax=grid, shrink=0.6)
+    bar.set_label("first spike (ms)", color=plots.INK)
+    figure.suptitle(f"the first test image, a {target}", fontsize=10, color=plots.INK)
     return figure
 
 

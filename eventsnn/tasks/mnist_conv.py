@@ -1,0 +1,128 @@
+"""Digit classification by a convolutional network with a latency code."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, ClassVar, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PRNGKeyArray
+
+from ..event import LIF, EventConv2d, EventFlatten, EventLinear, EventSequential, LeakyIntegrator
+from .epochs import snapshot_models
+from .images import N_SHOWN, ImageTask
+from .latency import LatencyModel, LatencyTask, gaussian
+from .settings import option
+
+__all__ = ["MNISTConv"]
+
+
+class _Shape(NamedTuple):
+    """Side lengths and strides of the windows of both convolutions."""
+
+    sides: tuple[int, int]
+    strides: tuple[int, int]
+
+
+# Mean and standard deviation of the initial weights of each layer.
+_WEIGHTS = ((0.3, 1.0), (0.1, 0.3), (0.0, 0.2))
+# Number of times at which the membrane potentials of the outputs are drawn.
+_N_TIMES = 401
+_SHAPES = {"digits": _Shape((3, 3), (1, 2)), "mnist": _Shape((5, 5), (2, 2))}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MNISTConv(LatencyTask):
+    r"""Digit classification by two convolutional layers of LIF neurons, in the event mode.
+
+    Each pixel fires once, at $t = (1 - p)\,20$ ms for a grey value $p$ in (0, 1]. Background pixels
+    are silent. The outputs are leaky integrators, which receive all spikes of the second layer. The
+    predicted class is the output with the largest membrane potential over time, and the loss is the
+    cross entropy of these maxima. The gradient is exact.
+
+    A neuron fires at most `max_spikes` times: the layers are defined to return the first spikes.
+    """
+
+    name: ClassVar[str] = "mnist-conv"
+    summary: ClassVar[str] = "classification of digits, event mode, convolutional network"
+    default_epochs: ClassVar[Mapping[str, int]] = {"digits": 20, "mnist": 20}
+
+    pictures: ClassVar[tuple[str, ...]] = (*ImageTask.pictures, "first_spikes.png")
+    quick_settings: ClassVar[dict[str, Any]] = ImageTask.quick_settings | {"channels": 4}
+
+    trained: ClassVar[tuple[str, ...]] = ("weights", "kernel")
+
+    channels: int = option(None, "number of channels of the first layer; the second has twice")
+
+    def defaults(self) -> Mapping[str, Any]:
+        chosen = {
+            "channels": 8,
+            "learning_rate": 1e-2,
+            "final_rate_fraction": 0.01,
+            "dropout": 0.0,
+            "rotation": 0.0,
+            "scaling": 0.0,
+            "shift": 0.0,
+            "tau_syn": 20.0,
+            "t_max": 20.0,
+            "max_spikes": 3,
+        }
+        return {**super().defaults(), **chosen}
+
+    def layers(self, key: PRNGKeyArray, shape: tuple[int, int]) -> EventSequential:
+        keys = jax.random.split(key, 3)
+        constants, windows = (self.tau_mem, self.tau_syn), _SHAPES[self.dataset]
+        layers, channels, extent = [], 1, np.asarray(shape)
+        for i, (side, stride) in enumerate(zip(*windows, strict=True)):
+            n = self.channels << i
+            kernel = gaussian(keys[i], (n, channels, side, side), *_WEIGHTS[i])
+            layers.append(
+                EventConv2d(
+                    LIF(*constants),
+                    kernel,
+                    stride=stride,
+                    t_max=self.t_max,
+                    max_spikes=self.max_spikes,
+                    truncate=True,
+                )
+            )
+            channels, extent = n, (extent - side) // stride + 1
+        weights = gaussian(keys[2], (channels * int(np.prod(extent)), 10), *_WEIGHTS[2])
+        outputs = EventLinear(LeakyIntegrator(*constants), weights, t_max=self.t_max)
+        return EventSequential([*layers, EventFlatten(), outputs])
+
+    def make_figures(self, data, result, test):
+        from .. import plots  # matplotlib is slow to import, and training does not need it
+        from .figures import images, latency
+
+        model = eqx.nn.inference_mode(result.average)
+        shown, labels = data.test_images[:N_SHOWN], data.test_labels[:N_SHOWN]
+        times, target = np.linspace(0.0, self.t_max, _N_TIMES), int(labels[0])
+        trains, traces = _trains_and_potentials(self, model, jnp.asarray(shown[:1]), times)
+        first = {f"layer {i}": np.asarray(x[0, ..., 0]) for i, x in enumerate(trains, 1)}
+        drawn = {
+            **self.training_figures(data, result, test),
+            "first_spikes": latency.first_spikes(first, t_max=self.t_max, target=target),
+            "membranes": latency.membranes(times, traces[0], target=target),
+            "weights": plots.weights(_weights(next(snapshot_models(result))), _weights(model)),
+            "samples": images.samples(shown, labels, test.predicted[:N_SHOWN]),
+        }
+        return drawn, {}
+
+
+@eqx.filter_jit
+def _trains_and_potentials(task, model, images, times):
+    in_times = task.in_times(model, images, jax.random.split(jax.random.key(0), len(images)))
+    layers = model.layers
+    trains = layers[:-2].trains(in_times, throw=False)
+    return trains, layers.potentials_at(in_times, times, throw=False)
+
+
+def _weights(model: LatencyModel) -> dict[str, np.ndarray]:
+    """Weights of each layer, with one row per output channel."""
+    *convolutions, _, outputs = model.layers.layers
+    kernels = {f"layer {i}": layer.kernel for i, layer in enumerate(convolutions, 1)}
+    named = {name: np.asarray(x).reshape(len(x), -1) for name, x in kernels.items()}
+    return named | {"output": np.asarray(outputs.weights.T)}
