@@ -87,6 +87,9 @@ class LatencyTask(ImageTask[LatencyModel, Float[Array, "batch classes"]]):
     )
     tau_mem: float = option(20.0, "time constant of the membranes, in ms", above=0)
     tau_syn: float = option(None, "time constant of the synapses, in ms", above=0)
+    v_reset: float = option(
+        None, "potential of a hidden neuron after a spike, in units of the threshold", most=1
+    )
     input_t_max: float = option(
         20.0, "spike time of a pixel in the limit of the grey value 0, in ms", above=0
     )

@@ -8,7 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..event import LIF, EventConv2d, EventFlatten, EventLinear, EventSequential, LeakyIntegrator
 from .epochs import snapshot_models
@@ -26,8 +26,8 @@ class _Shape(NamedTuple):
     strides: tuple[int, int]
 
 
-# Mean and standard deviation of the initial weights of each layer.
-_WEIGHTS = ((0.3, 1.0), (0.1, 0.3), (0.0, 0.2))
+# Standard deviation of the initial weights of each layer, times the square root of its inputs.
+_GAINS = (5.0, 4.0, 3.0)
 # Number of times at which the membrane potentials of the outputs are drawn.
 _N_TIMES = 401
 _SHAPES = {"digits": _Shape((3, 3), (1, 2)), "mnist": _Shape((5, 5), (2, 2))}
@@ -59,14 +59,15 @@ class MNISTConv(LatencyTask):
     def defaults(self) -> Mapping[str, Any]:
         chosen = {
             "channels": 8,
-            "learning_rate": 1e-2,
+            "learning_rate": 2e-2,
             "final_rate_fraction": 0.01,
             "dropout": 0.0,
-            "rotation": 0.0,
-            "scaling": 0.0,
-            "shift": 0.0,
+            "rotation": 8.0 if self.dataset == "mnist" else 0.0,
+            "scaling": 0.08 if self.dataset == "mnist" else 0.0,
+            "shift": 1.0 if self.dataset == "mnist" else 0.0,
             "tau_syn": 20.0,
             "t_max": 20.0,
+            "v_reset": 0.0,
             "max_spikes": 3,
         }
         return {**super().defaults(), **chosen}
@@ -77,10 +78,10 @@ class MNISTConv(LatencyTask):
         layers, channels, extent = [], 1, np.asarray(shape)
         for i, (side, stride) in enumerate(zip(*windows, strict=True)):
             n = self.channels << i
-            kernel = gaussian(keys[i], (n, channels, side, side), *_WEIGHTS[i])
+            kernel = _initial(keys[i], (n, channels, side, side), channels * side**2, _GAINS[i])
             layers.append(
                 EventConv2d(
-                    LIF(*constants),
+                    LIF(*constants, v_reset=self.v_reset, v_init=0.0),
                     kernel,
                     stride=stride,
                     t_max=self.t_max,
@@ -89,7 +90,8 @@ class MNISTConv(LatencyTask):
                 )
             )
             channels, extent = n, (extent - side) // stride + 1
-        weights = gaussian(keys[2], (channels * int(np.prod(extent)), 10), *_WEIGHTS[2])
+        inputs = channels * int(np.prod(extent))
+        weights = _initial(keys[2], (inputs, 10), inputs, _GAINS[2])
         outputs = EventLinear(LeakyIntegrator(*constants), weights, t_max=self.t_max)
         return EventSequential([*layers, EventFlatten(), outputs])
 
@@ -126,3 +128,10 @@ def _weights(model: LatencyModel) -> dict[str, np.ndarray]:
     kernels = {f"layer {i}": layer.kernel for i, layer in enumerate(convolutions, 1)}
     named = {name: np.asarray(x).reshape(len(x), -1) for name, x in kernels.items()}
     return named | {"output": np.asarray(outputs.weights.T)}
+
+
+def _initial(
+    key: PRNGKeyArray, shape: tuple[int, ...], inputs: int, gain: float
+) -> Float[Array, "..."]:
+    """Draw initial weights, whose deviation depends on the number of inputs of a neuron."""
+    return gaussian(key, shape, 0.0, gain / inputs**0.5)

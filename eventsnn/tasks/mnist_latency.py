@@ -53,10 +53,12 @@ _COMMON = {
     "shift": 0.0,
     "tau_syn": 5.0,
     "t_max": 40.0,
+    "v_reset": 0.0,
     "max_spikes": 40,
 }
+_RISING = {"tau_syn": 20.0, "t_max": 15.0}  # potentials rise until t_max
 _SETTINGS = {
-    ("digits", "potential"): {"n_hidden": 100, "learning_rate": 5e-2},
+    ("digits", "potential"): {"n_hidden": 100, "learning_rate": 5e-2, **_RISING},
     ("digits", "ttfs"): {"n_hidden": 100, "learning_rate": 5e-3},
     ("mnist", "potential"): {
         "n_hidden": 350,
@@ -66,8 +68,8 @@ _SETTINGS = {
         "rotation": 8.0,
         "scaling": 0.08,
         "shift": 1.0,
-        "tau_syn": 20.0,
-        "t_max": 15.0,
+        "v_reset": -1.0,
+        **_RISING,
     },
     ("mnist", "ttfs"): {"n_hidden": 350, "learning_rate": 2e-3},
 }
@@ -90,7 +92,7 @@ class MNISTLatency(LatencyTask):
         output that fires first. Outputs that are silent until `t_max` are driven by a current until
         they fire, see [`eventsnn.Pseudospikes`][].
 
-    With the potentials of MNIST, `t_max` lies before the maximum of the response to an input spike.
+    With the potentials, `t_max` lies before the maximum of the response to an input spike.
     A hidden spike then appears or vanishes at `t_max`, where it has no effect on the outputs, and
     the loss has no jump there. With a later `t_max` spikes appear in the middle of the response,
     and the gradient, which is exact between the jumps, does not know them: training is slower and
@@ -132,7 +134,7 @@ class MNISTLatency(LatencyTask):
         initial = _WEIGHTS[self.dataset, self.readout]
         constants, fires = (self.tau_mem, self.tau_syn), self.readout == "ttfs"
         hidden = EventLinear(
-            LIF(*constants),
+            LIF(*constants, v_reset=self.v_reset, v_init=0.0),
             gaussian(key_hidden, (pixels, n), *initial.hidden),
             t_max=self.t_max,
             max_spikes=self.max_spikes,

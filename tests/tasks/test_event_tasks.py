@@ -142,7 +142,7 @@ def test_digits_are_learnt(options, digits, as_users_do):
 
 
 def test_digits_are_learnt_by_convolutions(as_users_do):
-    task = MNISTConv(channels=4, epochs=3, batch_size=32)
+    task = MNISTConv(channels=4, epochs=4, batch_size=32, learning_rate=5e-2)
     result = task.run(progress=False)
     assert result.metrics["test_accuracy"] > 0.5  # chance level: 0.1
     assert 0 < result.metrics["hidden_spikes_mean"] < result.metrics["hidden_spikes_max"] <= 3
