@@ -28,8 +28,9 @@ _BACKGROUND = 1.5 / 255
 class RandomAffine(eqx.Module):
     """Random rotation, scaling and shift of an image about its centre, in training only.
 
-    The four numbers are uniformly distributed between minus and plus their limits, the logarithm of
-    the scale factor in each direction among them. Grey values are interpolated linearly.
+    The angle, the logarithms of the scale factors in both directions and the two shifts are
+    uniformly distributed between minus and plus their limits. Grey values are interpolated
+    linearly.
     """
 
     rotation: float  # degrees
@@ -93,7 +94,9 @@ class LatencyTask(ImageTask[LatencyModel, Float[Array, "batch classes"]]):
     input_t_max: float = option(
         20.0, "spike time of a pixel in the limit of the grey value 0, in ms", above=0
     )
-    t_max: float = option(None, "time limit of the simulation before pseudospikes, in ms", above=0)
+    t_max: float = option(
+        None, "time limit of the simulation, without pseudospikes, in ms", above=0
+    )
     max_spikes: int = option(None, "maximum number of spikes per hidden neuron")
 
     def defaults(self) -> Mapping[str, Any]:
@@ -151,7 +154,7 @@ class LatencyTask(ImageTask[LatencyModel, Float[Array, "batch classes"]]):
         """Mean and largest number of spikes of a hidden neuron in one test image."""
         model, total, most, neurons = eqx.nn.inference_mode(model), 0, 0, 0
         for (batch,), valid in padded_batches([data.test_images], batch_size=self.test_batch_size):
-            counts = np.asarray(_hidden_counts(self, model, batch))[valid]
+            counts = np.asarray(_hidden_counts(self, model, jnp.asarray(batch)))[valid]
             total, most = total + counts.sum(), max(most, counts.max())
             neurons += counts.size
         return {"hidden_spikes_mean": float(total / neurons), "hidden_spikes_max": int(most)}

@@ -92,11 +92,11 @@ class MNISTLatency(LatencyTask):
         output that fires first. Outputs that are silent until `t_max` are driven by a current until
         they fire, see [`eventsnn.Pseudospikes`][].
 
-    With the potentials, `t_max` lies before the maximum of the response to an input spike.
-    A hidden spike then appears or vanishes at `t_max`, where it has no effect on the outputs, and
-    the loss has no jump there. With a later `t_max` spikes appear in the middle of the response,
-    and the gradient, which is exact between the jumps, does not know them: training is slower and
-    ends at lower accuracies.
+    With `readout="potential"`, `t_max` lies before the maximum of the response to an input spike.
+    Most hidden spikes then appear or vanish at `t_max`, where they have no effect on the outputs,
+    and the loss has no jump there. With a later `t_max` they appear in the middle of the
+    simulation, and the loss jumps, which the gradient does not contain. Pixels that fire after
+    `t_max`, those with p < 0.25, have no effect.
 
     The outputs receive the first `max_spikes` spikes of each hidden neuron. The metric
     `hidden_spikes_max` tells whether a neuron reaches this limit.
@@ -173,7 +173,10 @@ class MNISTLatency(LatencyTask):
         return {self.readout: response if self.readout == "potential" else -response}
 
     def network(self, model: LatencyModel) -> EventNetwork:
-        """Equivalent single network until `t_max`, hidden neurons first."""
+        """Single network until `t_max`, hidden neurons first.
+
+        It is equivalent if no hidden neuron fires more than `max_spikes` times.
+        """
         _, hidden, outputs = model.layers.layers
         outputs = eqx.tree_at(
             lambda layer: layer.pseudospikes, outputs, None, is_leaf=lambda x: x is None

@@ -43,26 +43,82 @@ of_sample = quick(gradients)
 # ------------------------------------------------------------------ parts
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize(("n_in", "k", "spikes"), [(1, 1, 1), (200, 1, 200), (60, 50, 400)])
-@pytest.mark.parametrize("close", [1, 4, 60])
-def test_the_order_of_times(dtype, n_in, k, spikes, close, rng):
-    """It is stable: ties, and up to `close` times that differ in their last bits only."""
-    size = n_in * k
-    times = rng.uniform(0, 40.0, (4, size)).astype(dtype)
-    times[0] = np.round(times[0])
-    near = times[1, ::7][:close]
-    near[:] = 30.0 * (1 + rng.integers(0, 9, near.size) * np.finfo(dtype).eps)
-    times[2, : size // 5] *= 1e-30
-    times[3, 0] = 1e30
-    for row in times:
-        row[rng.permutation(size)[spikes:]] = np.inf
-    found = jax.jit(jax.vmap(order.ordered))(jnp.asarray(times).reshape(4, n_in, k))
-    for row, sorted_times, index in zip(times, *found, strict=True):
+def uniform(rng, shape):
+    return rng.uniform(0, 40.0, shape)
+
+
+def ties(rng, shape):
+    return np.round(uniform(rng, shape))
+
+
+def almost_equal(rng, shape):
+    return 30.0 * (1 + rng.integers(0, 9, shape) * 1.2e-7)
+
+
+def very_different(rng, shape):
+    return uniform(rng, shape) * 10.0 ** rng.integers(-30, 20, shape)
+
+
+def one_late(rng, shape):
+    times = uniform(rng, shape)
+    times[0, 0] = 1e8
+    return times
+
+
+def assert_ordered(times, found, entries):
+    """Compare with NumPy's stable sort. Padding has the number of entries as its entry."""
+    flat = times.reshape(len(times), -1)
+    for row, sorted_times, index in zip(flat, found, entries, strict=True):
         n = np.sum(row < np.inf)
         np.testing.assert_array_equal(index[:n], np.argsort(row, kind="stable")[:n])
         np.testing.assert_array_equal(sorted_times, np.sort(row))
-        assert np.all(index[n:] == size)
+        assert np.all(index[n:] == flat.shape[1])
+
+
+_ordered = jax.jit(jax.vmap(order.ordered))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("draw", [uniform, ties, almost_equal, very_different, one_late])
+@pytest.mark.parametrize("size", [1, 2, 200])
+def test_the_order_of_times(dtype, draw, size, rng):
+    """It is stable, for times in any order with padding anywhere."""
+    times = draw(rng, (3, size)).astype(dtype)
+    times[1, rng.random(size) < 0.5] = np.inf
+    times[2] = np.inf
+    assert_ordered(times, *_ordered(times[..., None]))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("used", [0, 1, 50, 51, 100, 101, 200, 201, 600])
+def test_the_order_of_trains(dtype, used, rng):
+    """All sizes to which the entries are reduced; trains without spikes, and full ones."""
+    times = np.full((2, 60, 10), np.inf, dtype)
+    numbers = rng.multivariate_hypergeometric([10] * 60, used)
+    for train, n in zip(times[0], numbers, strict=True):
+        train[:n] = uniform(rng, n)
+    times[1, 7, :9] = uniform(rng, 9)
+    times[1, 7, 3] = np.inf  # padding in front of a spike
+    assert_ordered(times, *_ordered(times))
+
+
+def test_the_order_of_many_trains(rng):
+    """More entries than indices fit into a key, and one late time."""
+    times = np.full((1, 2000, 40), np.inf, np.float32)
+    times[0, :, 0] = uniform(rng, 2000)
+    times[0, 9, 1] = 1e8
+    assert_ordered(times, *_ordered(times))
+
+
+@pytest.mark.parametrize("size", [2, 10, 64, 65, 512, 3000])
+def test_the_grid_alone_gives_the_order_of_distinct_times(size, rng):
+    """No time needs to be sorted again. Times with a common factor stay apart on the grid."""
+    times = rng.permuted(np.tile(np.arange(size, dtype=np.float32), (4, 1)), axis=1)
+    times[1] *= 1e-3
+    times[2, size // 2 :] = np.inf
+    times[3] = np.inf
+    found = np.asarray(jax.jit(order._on_grid)(times))
+    np.testing.assert_array_equal(found, np.argsort(times, axis=1, kind="stable"))
 
 
 @pytest.mark.parametrize("spikes", [30, 150, 2900])

@@ -3,6 +3,7 @@
 import functools as ft
 import math
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -159,3 +160,55 @@ def test_gradients_at_equal_time_constants():
     np.testing.assert_allclose(
         d.tau_mem, 9 * math.exp(-0.3) / 2000 - 0.03 * math.exp(-0.3), rtol=1e-12
     )
+
+
+# ------------------------------------------------------------------ many input spikes
+
+
+def trains_of(rng, *numbers):
+    """Input spikes of one sample per number, in three channels, two of them at t_max and after."""
+    x = np.full((len(numbers), 3, 40), INF)
+    for sample, n in zip(x, numbers, strict=True):
+        for k, time in enumerate(rng.uniform(0.0, 0.8 * T_MAX, n)):
+            sample[k % 3, k // 3] = time
+    x[-1, 2, 38:] = T_MAX, T_MAX + 1.0
+    return jnp.asarray(x)
+
+
+def gradients_of_layer(layer, x, factors):
+    def of(weights, x):
+        found = eqx.tree_at(lambda layer: layer.weights, layer, weights).maxima(x, throw=False)
+        return jnp.sum(jnp.where(jnp.isfinite(found), factors * found, 0.0)), found
+
+    return quick(jax.value_and_grad(of, (0, 1), has_aux=True))(layer.weights, x)
+
+
+def test_maxima_of_many_input_spikes(rng):
+    """Numbers of input spikes around multiples of the size of a block, in one batch; by the event
+    loop, and with a second derivative."""
+    weights = rng.normal(0.0, 1.0, (3, 4))
+    x, factors = trains_of(rng, 0, 1, 15, 16, 17, 33, 60), jnp.asarray(rng.normal(size=(7, 4)))
+    layer = esn.EventLinear(esn.LeakyIntegrator(20.0, 5.0), weights, t_max=T_MAX)
+    (_, found), grads = gradients_of_layer(layer, x, factors)
+    by_events = esn.EventLinear(layer.neuron, weights, t_max=T_MAX, adjoint=esn.Autodiff())
+    (_, expected), right = gradients_of_layer(by_events, x, factors)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    assert np.any(found > 0, axis=1).tolist() == [False] + [True] * 6
+    for a, b in zip(grads, right, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
+    _, slope = jax.jvp(lambda x: by_events.maxima(x[:3]), (x,), (jnp.ones_like(x),))
+    np.testing.assert_allclose(jnp.sum(factors[:3] * slope), jnp.sum(right[1][:3]), rtol=1e-9)
+
+
+@pytest.mark.parametrize("invalid", [np.nan, -1.0, -INF])
+def test_an_invalid_sample_has_no_effect_on_the_gradients_of_others(invalid, rng):
+    x, factors = trains_of(rng, 20, 9), jnp.ones((2, 4))
+    layer = esn.EventLinear(
+        esn.LeakyIntegrator(20.0, 5.0), rng.normal(0.0, 1.0, (3, 4)), t_max=T_MAX
+    )
+    (_, found), grads = gradients_of_layer(layer, x.at[1, 0, 0].set(invalid), factors)
+    (_, expected), right = gradients_of_layer(layer, x[:1], factors[:1])
+    np.testing.assert_array_equal(found[:1], expected)
+    assert np.all(np.isnan(found[1]))
+    np.testing.assert_allclose(grads[0], right[0], rtol=1e-13)
+    np.testing.assert_array_equal(grads[1][0], right[1][0])

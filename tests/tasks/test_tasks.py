@@ -176,7 +176,7 @@ def test_defaults_depend_on_other_settings():
     yin_yang, latency, delays = (TASKS[name] for name in ("yin-yang", "mnist-latency", "delays"))
     assert (yin_yang().n_hidden, yin_yang(neuron="qif").n_hidden) == (200, 20)
     assert yin_yang(neuron="qif", n_hidden=7, drive=0.5).drive == 0.5
-    assert latency(dataset="mnist").dropout == 0.2
+    assert latency(dataset="mnist").dropout == 0.1
     assert latency(dataset="mnist", readout="ttfs", dropout=0.1).dropout == 0.1
     assert delays(delays="none").alpha == 3 * delays().alpha
     for task in TASKS.values():

@@ -42,7 +42,12 @@ def maxima(
     in_times: Float[Array, "inputs k"],
     t_max: float,
 ) -> Float[Array, " n"]:
-    """Maxima of the membrane potentials of one sample until `t_max`."""
+    """Maxima of the membrane potentials of one sample until `t_max`.
+
+    A sample with invalid times is computed without input spikes, so that it does not affect the
+    gradients of other samples. The caller detects it.
+    """
+    in_times = jnp.where(jnp.all(in_times >= 0), in_times, jnp.inf)
     arrays, static = eqx.partition(neuron, eqx.is_inexact_array)
     arrivals = jax.tree.map(lambda x: x[None], arrivals_of(in_times))
     return _maxima(_Problem(Static(static), t_max), (arrays, weights), arrivals)[0]
@@ -128,9 +133,10 @@ def _find(problem: _Problem, shared: PyTree, arrivals: Arrivals) -> _Top:
     def body(sweep: _Sweep) -> _Sweep:
         rows = _rows(arrivals, problem.t_max, sweep.arrived)
         starts, ends, state = _states(neuron, sweep.state, rows, weights[rows.channels])
-        last = sweep.arrived + jnp.arange(BLOCK, dtype=jnp.int32)
-        top = _of_ends(neuron, sweep.top, ends, starts, state, rows, last, number)
-        top = _of_interiors(neuron, top, starts, ends, rows, last)
+        arrival = sweep.arrived + jnp.arange(BLOCK, dtype=jnp.int32)
+        arrives = arrival[:, None, None] < number[:, None]
+        top = _of_ends(neuron, sweep.top, starts, ends, state, rows, arrival, arrives)
+        top = _of_interiors(neuron, top, starts, ends, rows, arrival)
         return _Sweep(sweep.arrived + BLOCK, rows.end[-1], state, top)
 
     state = jax.tree.map(lambda x: jnp.broadcast_to(x, shape), neuron.init_state(shape[1]))
@@ -140,8 +146,10 @@ def _find(problem: _Problem, shared: PyTree, arrivals: Arrivals) -> _Top:
     most = jnp.max(number)
     # After the last input spike there is one more segment, up to t_max.
     sweep = lax.while_loop(lambda s: s.arrived <= most, body, start)
-    last = jnp.full(batch, problem.t_max, zero.dtype)
-    return sweep.top.or_better(_top(sweep.state.v, last, number, zero))
+    end = jnp.full(batch, problem.t_max, zero.dtype)
+    top = sweep.top.or_better(_top(sweep.state.v, end, number, zero))
+    finite = jnp.isfinite(sweep.state.v)
+    return top._replace(value=jnp.where(finite, top.value, jnp.nan))
 
 
 def _number(arrivals: Arrivals, t_max: float) -> Int[Array, " batch"]:
@@ -172,41 +180,60 @@ def _states(
     return starts, ends, after
 
 
-def _of_ends(neuron, top: _Top, ends, starts, after, rows: _Rows, last, number) -> _Top:
-    """Maxima so far, including the potentials at the input spikes of a block."""
-    arrives = last[:, None, None] < number[:, None]
+def _of_ends(
+    neuron: LeakyIntegrator,
+    top: _Top,
+    starts: IntegratorState,
+    ends: IntegratorState,
+    after: IntegratorState,
+    rows: _Rows,
+    arrival: Int[Array, " rows"],
+    arrives: Bool[Array, "rows batch 1"],
+) -> _Top:
+    """Maxima so far, including the potentials at the input spikes of a block.
+
+    `arrival` is the number of the input spike at the end of each row, from 0, and `arrives` is
+    false for the rows without one.
+    """
     values = jnp.where(arrives, ends.v, -jnp.inf)
     value = jnp.max(values, axis=0)
     # Of input spikes at the same time, the last one determines the slope after the maximum.
-    row = jnp.max(jnp.where(values == value, _numbers(values), -1), axis=0)
+    row = jnp.max(jnp.where(values == value, _row_index(values), -1), axis=0)
     later = jnp.concatenate([starts.current[1:], after.current[None]])
     state = IntegratorState(value, _of_row(later, row))
     slope = neuron.vector_field(state).v
     time = _of_row(rows.end[..., None], row)
-    return top.or_as_good(_Top(value, time, last[0] + row + 1, slope))
+    return top.or_as_good(_Top(value, time, arrival[0] + row + 1, slope))
 
 
-def _of_interiors(neuron, top: _Top, starts, ends, rows: _Rows, last) -> _Top:
+def _of_interiors(
+    neuron: LeakyIntegrator,
+    top: _Top,
+    starts: IntegratorState,
+    ends: IntegratorState,
+    rows: _Rows,
+    arrival: Int[Array, " rows"],
+) -> _Top:
     """Maxima so far, including those between the input spikes of a block."""
     may = membrane.may_exceed(neuron, starts, ends, rows.dt, top.value - starts.v)
 
     def search(carry: tuple[_Top, Array]) -> tuple[_Top, Array]:
         """Search the first marked segment of every neuron, which are few."""
         top, may = carry
-        row = jnp.min(jnp.where(may, _numbers(may), BLOCK), axis=0)
+        row = jnp.min(jnp.where(may, _row_index(may), BLOCK), axis=0)
         start = jax.tree.map(lambda x: _of_row(x, row), starts)
         begin, dt = (_of_row(x, row) for x in (rows.start[..., None], rows.dt))
         _, turn, peaks = membrane.extremum(neuron, start)
         inside = (row < BLOCK) & peaks & (turn < dt)
         value = jnp.where(inside, membrane.potential(neuron, start, turn), -jnp.inf)
         time, zero = jnp.where(inside, begin + turn, 0.0), jnp.zeros_like(value)
-        top = top.or_better(_Top(value, time, last[0] + row, zero))
-        return top, may & (_numbers(may) != row)
+        top = top.or_better(_Top(value, time, arrival[0] + row, zero))
+        return top, may & (_row_index(may) != row)
 
     return lax.while_loop(lambda carry: jnp.any(carry[1]), search, (top, may))[0]
 
 
-def _numbers(table: Float[Array, "rows batch n"]) -> Int[Array, "rows batch n"]:
+def _row_index(table: Float[Array, "rows batch n"]) -> Int[Array, "rows batch n"]:
     """Number of the row of each entry. XLA vectorises comparisons with it, but not `argmax`."""
     return lax.broadcasted_iota(jnp.int32, table.shape, 0)
 

@@ -1,7 +1,8 @@
 """Order of the input spikes of a batch in time.
 
-Trains are padded, often to many times the number of their spikes. The spikes are therefore moved
-together before they are sorted, so that the cost of the sort follows their number.
+Trains are padded, often to many times the number of their spikes. If most entries come after the
+last spikes of their trains, the others are moved together before they are sorted, so that the cost
+of the sort follows the number of spikes.
 """
 
 from collections.abc import Callable
@@ -19,6 +20,8 @@ _Out = TypeVar("_Out")
 #: Largest number of bits of an index that is sorted together with a time, and number of exchanges
 #: of neighbours after it.
 _INDEX_BITS, _EXCHANGES = 16, 8
+#: Largest number of bits of an integer that float32 represents exactly.
+_EXACT_BITS = 24
 #: Number of entries from which padding is removed, and the parts of the entries that may be left.
 _MANY, _PARTS = 512, (12, 6, 3)
 
@@ -39,14 +42,14 @@ class Order(NamedTuple):
 def ordered(times: Float[Array, "inputs k"]) -> Order:
     """Sort the spikes of one sample, with times >= 0 and padding with inf at any position.
 
-    A sample with other times is not sorted, but none of them is lost.
+    A sample with other times need not be sorted, but none of them is lost.
     """
     return jax.tree.map(lambda x: x[0], _ordered((), (), times[None]))
 
 
 def _order(_: tuple, __: tuple, times: Float[Array, "batch inputs k"]) -> Order:
     """Sort the spikes of each sample."""
-    batch, _, k = times.shape
+    batch, k = len(times), times.shape[2]
     flat = times.reshape(batch, -1)
     many = flat.shape[1]
     number = jnp.arange(1, k + 1, dtype=jnp.int32)
@@ -55,19 +58,12 @@ def _order(_: tuple, __: tuple, times: Float[Array, "batch inputs k"]) -> Order:
 
     def sort(size: int) -> Order:
         if size == many:
-            return _padded(flat, _indices(flat), _quickly_increasing(flat), many)
+            return _padded(flat, _indices(flat), _increasing(flat), many)
         index = _entries(used, ends, k, size)
         found = jnp.take_along_axis(flat, index, axis=1, mode="fill", fill_value=jnp.inf)
-        return _padded(found, index, _quickly_increasing(found), many)
+        return _padded(found, index, _increasing(found), many)
 
-    order = _by_size(jnp.max(ends), many, sort)
-    if not _sorts_quickly(flat):
-        return order
-    return lax.cond(
-        _is_sorted(order.times),
-        lambda: order,
-        lambda: _padded(flat, _indices(flat), _increasing(flat), many),
-    )
+    return _by_size(jnp.max(ends), many, sort)
 
 
 def _padded(times: Array, index: Array, order: Array, many: int) -> Order:
@@ -108,37 +104,39 @@ def _entries(
 
 
 def _increasing(times: Float[Array, "batch times"]) -> Int[Array, "batch times"]:
-    """Stable order of each row."""
-    return jnp.argsort(times, axis=1).astype(jnp.int32)
-
-
-def _quickly_increasing(times: Float[Array, "batch times"]) -> Int[Array, "batch times"]:
-    """Order of each row, like `_increasing` except where many times are almost equal.
+    """Stable order of each row.
 
     XLA sorts one array of integers five times as fast as an array with its indices. In float32, a
     time rounded to a grid is therefore sorted together with its index, as one integer. Times that
-    fall on one point of the grid are then exchanged with their neighbours.
+    fall on one point of the grid are then exchanged with their neighbours. Rows with many such
+    times are sorted again.
     """
-    if not _sorts_quickly(times):
-        return _increasing(times)
+    if times.dtype != jnp.float32 or _index_bits(times) > _INDEX_BITS:
+        return _argsort(times)
+    order = _on_grid(times)
+    start = jnp.take_along_axis(times, order, axis=1), order, jnp.asarray(0, jnp.int32)
+    found, order, _ = lax.while_loop(
+        lambda carry: (carry[2] < _EXCHANGES) & ~_is_sorted(carry[0]), _exchanged, start
+    )
+    return lax.cond(_is_sorted(found), lambda: order, lambda: _argsort(times))
+
+
+def _argsort(times: Float[Array, "batch times"]) -> Int[Array, "batch times"]:
+    return jnp.argsort(times, axis=1).astype(jnp.int32)
+
+
+def _on_grid(times: Float[Array, "batch times"]) -> Int[Array, "batch times"]:
+    """Stable order of the times of each row, rounded down to a grid."""
     bits = _index_bits(times)
-    last = (1 << (32 - bits)) - 1
+    last = (1 << min(32 - bits, _EXACT_BITS)) - 1  # of padding
     spikes = times < jnp.inf
-    most = jnp.max(jnp.where(spikes, times, 0.0))
+    most = jnp.max(jnp.where(spikes, times, 0.0), axis=1, keepdims=True)
     points = jnp.where(spikes, times, 0.0) * ((last - 1) / jnp.where(most > 0, most, 1.0))
-    points = jnp.minimum(points, last - 1).astype(jnp.uint32)  # rounding may exceed the grid
+    points = jnp.minimum(points, last - 1).astype(jnp.uint32)  # the product may be rounded up
     points = jnp.where(spikes, points, jnp.uint32(last))
     keys = (points << bits) | _indices(times).astype(jnp.uint32)
     keys = jnp.sort(keys, axis=1, stable=False) & jnp.uint32((1 << bits) - 1)
-    order = keys.astype(jnp.int32)
-    start = jnp.take_along_axis(times, order, axis=1), order, jnp.asarray(0, jnp.int32)
-    return lax.while_loop(
-        lambda carry: (carry[2] < _EXCHANGES) & ~_is_sorted(carry[0]), _exchanged, start
-    )[1]
-
-
-def _sorts_quickly(times: Float[Array, "batch times"]) -> bool:
-    return times.dtype == jnp.float32 and _index_bits(times) <= _INDEX_BITS
+    return keys.astype(jnp.int32)
 
 
 def _index_bits(times: Float[Array, "batch times"]) -> int:

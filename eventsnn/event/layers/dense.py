@@ -98,7 +98,7 @@ class Dense(NamedTuple):
 
     def maxima(self, in_times: Array, throw: bool) -> Float[Array, "*batch n"]:
         """Return maxima of the potentials."""
-        if not self._is_superposition:
+        if not self._is_superposition or not isinstance(self.adjoint, EventProp):
             return self._network(in_times).maxima(self._sent(in_times), throw=throw)
 
         def one(x):
