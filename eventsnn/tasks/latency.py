@@ -2,7 +2,7 @@
 
 import abc
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import equinox as eqx
@@ -19,8 +19,21 @@ from .base import skip_nonfinite_updates
 from .images import Batch, ImageTask
 from .settings import option
 
-__all__ = ["LatencyModel", "LatencyTask", "RandomAffine", "gaussian"]
+__all__ = [
+    "DISTORTED",
+    "N_TIMES",
+    "UNDISTORTED",
+    "LatencyModel",
+    "LatencyTask",
+    "RandomAffine",
+    "gaussian",
+]
 
+#: Distortions of images in training, and no distortions.
+DISTORTED = {"rotation": 8.0, "scaling": 0.08, "shift": 1.0}
+UNDISTORTED = dict.fromkeys(DISTORTED, 0.0)
+#: Number of times at which the membrane potentials of the outputs are drawn.
+N_TIMES = 401
 # Pixels with a grey value above this one spike: at least 2 of 255.
 _BACKGROUND = 1.5 / 255
 
@@ -136,14 +149,18 @@ class LatencyTask(ImageTask[LatencyModel, Float[Array, "batch classes"]]):
         times = jax.vmap(lambda x, key: self.encode(model, x, key))(jnp.asarray(images), keys)
         return times[:, None, :, :, None]
 
+    def query(self, layers: EventSequential) -> Callable[..., Float[Array, "batch classes"]]:
+        """Query of the layers that gives the response of the outputs."""
+        return layers.maxima
+
     def simulate(
         self,
         model: LatencyModel,
         images: Float[Array, "batch h w"],
         keys: PRNGKeyArray,
     ) -> Float[Array, "batch classes"]:
-        """Compute the maximal potentials of the outputs."""
-        return model.layers.maxima(self.in_times(model, images, keys), throw=False)
+        """Compute the response of the outputs: by default, their maximal potentials."""
+        return self.query(model.layers)(self.in_times(model, images, keys), throw=False)
 
     def loss(self, model: LatencyModel, batch: Batch) -> Float[Array, ""]:
         found = self.simulate(model, batch.images, batch.keys)

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ..event import LIF, EventConv2d, EventFlatten, EventLinear, EventSequential, LeakyIntegrator
 from .epochs import snapshot_models
 from .images import N_SHOWN, ImageTask
-from .latency import LatencyModel, LatencyTask, gaussian
+from .latency import DISTORTED, N_TIMES, UNDISTORTED, LatencyModel, LatencyTask, gaussian
 from .settings import option
 
 __all__ = ["MNISTConv"]
@@ -28,8 +28,6 @@ class _Shape(NamedTuple):
 
 # Standard deviation of the initial weights of each layer, times the square root of its inputs.
 _GAINS = (5.0, 4.0, 3.0)
-# Number of times at which the membrane potentials of the outputs are drawn.
-_N_TIMES = 401
 _SHAPES = {"digits": _Shape((3, 3), (1, 2)), "mnist": _Shape((5, 5), (2, 2))}
 
 
@@ -62,9 +60,7 @@ class MNISTConv(LatencyTask):
             "learning_rate": 2e-2,
             "final_rate_fraction": 0.01,
             "dropout": 0.0,
-            "rotation": 8.0 if self.dataset == "mnist" else 0.0,
-            "scaling": 0.08 if self.dataset == "mnist" else 0.0,
-            "shift": 1.0 if self.dataset == "mnist" else 0.0,
+            **(DISTORTED if self.dataset == "mnist" else UNDISTORTED),
             "tau_syn": 20.0,
             "t_max": 20.0,
             "v_reset": 0.0,
@@ -101,7 +97,7 @@ class MNISTConv(LatencyTask):
 
         model = eqx.nn.inference_mode(result.average)
         shown, labels = data.test_images[:N_SHOWN], data.test_labels[:N_SHOWN]
-        times, target = np.linspace(0.0, self.t_max, _N_TIMES), int(labels[0])
+        times, target = np.linspace(0.0, self.t_max, N_TIMES), int(labels[0])
         trains, traces = _trains_and_potentials(self, model, jnp.asarray(shown[:1]), times)
         first = {f"layer {i}": np.asarray(x[0, ..., 0]) for i, x in enumerate(trains, 1)}
         drawn = {

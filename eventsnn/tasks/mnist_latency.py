@@ -1,7 +1,7 @@
 """Digit classification with a latency code: one spike per pixel, earlier for brighter pixels."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, NamedTuple
 
 import equinox as eqx
@@ -22,13 +22,10 @@ from ..event import (
 from ..losses import ce_ttfs
 from .epochs import snapshot_models
 from .images import N_SHOWN, Batch, ImageTask
-from .latency import LatencyModel, LatencyTask, gaussian
+from .latency import DISTORTED, N_TIMES, UNDISTORTED, LatencyModel, LatencyTask, gaussian
 from .settings import option
 
 __all__ = ["MNISTLatency"]
-
-# Number of times at which the membrane potentials of the outputs are drawn.
-_N_TIMES = 401
 
 
 class _InitialWeights(NamedTuple):
@@ -45,12 +42,11 @@ _WEIGHTS = {
     ("mnist", "potential"): _InitialWeights((0.02, 0.15), (0.2, 0.37)),
     ("mnist", "ttfs"): _InitialWeights((0.078, 0.045), (0.2, 0.5)),
 }
+# Settings of all data sets and readouts that do not choose another value.
 _COMMON = {
     "final_rate_fraction": 0.05,
     "dropout": 0.0,
-    "rotation": 0.0,
-    "scaling": 0.0,
-    "shift": 0.0,
+    **UNDISTORTED,
     "tau_syn": 5.0,
     "t_max": 40.0,
     "v_reset": 0.0,
@@ -65,9 +61,7 @@ _SETTINGS = {
         "learning_rate": 2e-2,
         "final_rate_fraction": 0.01,
         "dropout": 0.1,
-        "rotation": 8.0,
-        "scaling": 0.08,
-        "shift": 1.0,
+        **DISTORTED,
         "v_reset": -1.0,
         **_RISING,
     },
@@ -148,15 +142,8 @@ class MNISTLatency(LatencyTask):
         )
         return EventSequential([EventFlatten(), hidden, outputs])
 
-    def simulate(
-        self,
-        model: LatencyModel,
-        images: Float[Array, "batch h w"],
-        keys: PRNGKeyArray,
-    ) -> Float[Array, "batch classes"]:
-        """Compute the maximal potentials, or the first spike times (ms), of the outputs."""
-        query = model.layers.maxima if self.readout == "potential" else model.layers.ttfs
-        return query(self.in_times(model, images, keys), throw=False)
+    def query(self, layers: EventSequential) -> Callable[..., Float[Array, "batch classes"]]:
+        return layers.maxima if self.readout == "potential" else layers.ttfs
 
     def loss(self, model: LatencyModel, batch: Batch) -> Float[Array, ""]:
         if self.readout == "potential":
@@ -192,7 +179,7 @@ class MNISTLatency(LatencyTask):
         shown, labels = data.test_images[:N_SHOWN], data.test_labels[:N_SHOWN]
         net, target = self.network(model), int(labels[0])
         in_times = self.encode(model, jnp.asarray(shown[0]), jax.random.key(0)).reshape(-1, 1)
-        times = jnp.linspace(0.0, self.t_max, _N_TIMES)
+        times = jnp.linspace(0.0, self.t_max, N_TIMES)
         events, traces = _events_and_potentials(net, in_times, times)
         drawn = {
             **self.training_figures(data, result, test),
