@@ -212,3 +212,14 @@ def test_an_invalid_sample_has_no_effect_on_the_gradients_of_others(invalid, rng
     assert np.all(np.isnan(found[1]))
     np.testing.assert_allclose(grads[0], right[0], rtol=1e-13)
     np.testing.assert_array_equal(grads[1][0], right[1][0])
+
+
+def test_an_input_spike_at_t_max():
+    """A maximum at an input spike moves with it, also at t_max."""
+    neuron, weights = esn.LeakyIntegrator(20.0, 5.0), np.array([[1.0], [0.5]])
+    layer = esn.EventLinear(neuron, weights, t_max=10.0)
+    of = quick(jax.grad(lambda x: layer.maxima(x, throw=False)[0]))
+    slope = (np.exp(-8 / 5) / 5 - np.exp(-8 / 20) / 20) / 3
+    np.testing.assert_allclose(of(jnp.array([[2.0], [10.0]]))[:, 0], [-slope, slope], rtol=1e-12)
+    right = jax.grad(lambda x: layer.as_network().maxima(x, throw=False)[0])
+    np.testing.assert_allclose(right(jnp.array([[2.0], [10.0]]))[:, 0], [-slope, slope], rtol=1e-9)

@@ -1,6 +1,7 @@
 """Layers in sequence."""
 
 import itertools
+import pickle
 
 import equinox as eqx
 import jax
@@ -208,3 +209,11 @@ def test_leaves_are_saved_and_loaded(model, tmp_path):
     eqx.tree_serialise_leaves(path, model)
     blank = jax.tree.map(lambda x: jnp.zeros_like(x) if eqx.is_array(x) else x, model)
     assert eqx.tree_equal(eqx.tree_deserialise_leaves(path, blank), model)
+
+
+def test_layers_are_pickled(model, rng):
+    x = inputs(rng, 2)
+    expected = eqx.filter_jit(model.maxima)(x)
+    again = pickle.loads(pickle.dumps(model))
+    assert eqx.tree_equal(again, model)
+    np.testing.assert_array_equal(eqx.filter_jit(again.maxima)(x), expected)

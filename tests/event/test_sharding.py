@@ -51,6 +51,21 @@ eager = jax.shard_map(lambda x: network(weights).counts(x, throw=False), mesh=me
                       in_specs=P("b"), out_specs=P("b"))
 same(eager(in_times), count(in_times))
 
+def layers(weights):
+    hidden = esn.EventLinear(esn.LIF(10.0, 5.0), weights, t_max=50.0, max_spikes=20)
+    outputs = esn.EventLinear(esn.LeakyIntegrator(10.0, 5.0), weights, t_max=50.0)
+    return esn.EventSequential([hidden, outputs])
+
+def of_layers(weights, in_times):
+    run = lambda weights, x: layers(weights).maxima(x, throw=False)
+    values, transposed = jax.vjp(run, weights, in_times)
+    return values, *transposed(jnp.ones_like(values))
+
+trains, square = jnp.concatenate([in_times, 3.0 + in_times], axis=1), weights[1:]
+by_layers = jax.jit(of_layers)(square, trains)
+assert all(np.isfinite(x).all() and np.any(x) for x in by_layers)
+same(jax.jit(jax.shard_map(of_layers, mesh=mesh, **specs))(square, trains), by_layers)
+
 # A mesh with explicit axes, as `jax.make_mesh` makes it: the outputs lie as the inputs do.
 mesh = jax.make_mesh((2,), ("b",))
 placed = jax.device_put(in_times, NamedSharding(mesh, P("b")))
@@ -59,6 +74,10 @@ for adjoint in (esn.EventProp(), esn.Autodiff()):
     same(found, one)
     for x, spec in zip(found, (P("b"), P(), P("b"))):
         assert x.sharding.is_equivalent_to(NamedSharding(mesh, spec), x.ndim)
+found = jax.jit(of_layers)(square, jax.device_put(trains, NamedSharding(mesh, P("b"))))
+same(found, by_layers)
+for x, spec in zip(found, (P("b"), P(), P("b"))):
+    assert x.sharding.is_equivalent_to(NamedSharding(mesh, spec), x.ndim)
 net = network(weights)
 with jax.set_mesh(mesh):
     same(jax.jit(jax.vmap(lambda x: net.ttfs(x, throw=False)))(placed), one[0])

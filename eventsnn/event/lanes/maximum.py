@@ -154,7 +154,7 @@ def _find(problem: _Problem, shared: PyTree, arrivals: Arrivals) -> _Top:
 
 def _number(arrivals: Arrivals, t_max: float) -> Int[Array, " batch"]:
     """Number of arrivals of each sample until `t_max`."""
-    return jnp.sum(arrivals.times < t_max, axis=1, dtype=jnp.int32)
+    return jnp.sum(arrivals.times <= t_max, axis=1, dtype=jnp.int32)
 
 
 def _top(value: Array, time: Array, arrived: Array, slope: Array) -> _Top:

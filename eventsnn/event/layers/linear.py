@@ -134,6 +134,9 @@ class EventLinear(AbstractLayer):
     def as_network(self, max_events: int = 500) -> EventNetwork:
         """Return the equivalent network: the same neurons and synapses, in the event loop.
 
+        The network has no `max_spikes`: of a layer with `truncate=True`, `spikes(in_times,
+        max_spikes)` of the network are the outputs.
+
         **Arguments:**
 
         - `max_events`: maximum number of events per sample: spikes and, without delays, input

@@ -139,7 +139,8 @@ class EventSequential(eqx.Module):
     def as_network(self, max_events: int = 500) -> EventNetwork:
         """Return the equivalent network: all neurons and synapses in one event loop.
 
-        The neurons of the last layer are its outputs. Neurons are numbered layer by layer.
+        The neurons of the last layer are its outputs. Neurons are numbered layer by layer. Every
+        spike reaches the next layer, also those that a layer with `truncate=True` leaves out.
 
         **Arguments:**
 
