@@ -14,13 +14,11 @@ from jaxtyping import Array, ArrayLike, Bool, Float, PRNGKeyArray, Real
 from .. import checks
 from .adjoint import AbstractAdjoint
 from .flows import AbstractFlow
+from .init import Initializer, masked_normal, normal
 from .layers import EventLinear, EventSequential
 from .network import EventNetwork
-from .neurons import AbstractNeuron
+from .neurons import AbstractNeuron, Populations
 from .pseudospikes import Pseudospikes
-
-#: Initialiser of weights as in `jax.nn.initializers`: `init(key, shape, dtype)`.
-Initializer = Callable[..., Float[Array, "sources targets"]]
 
 
 def recurrent_mask(
@@ -75,9 +73,10 @@ def recurrent(
     inputs: int,
     hidden: int,
     outputs: int,
-    init: Initializer,
     key: PRNGKeyArray,
     t_max: float,
+    init: Initializer | None = None,
+    readout: AbstractNeuron | None = None,
     self_connections: bool = False,
     delays: Real[ArrayLike, " sources *neurons"] | Sequence | None = None,
     pseudospikes: Pseudospikes | None = None,
@@ -96,15 +95,23 @@ def recurrent(
 
     - `neuron`: neuron model. Its parameters are scalars or have shape `(hidden + outputs,)`.
     - `inputs`, `hidden`, `outputs`, `self_connections`: as for [`recurrent_mask`][].
-    - `init`: initialiser of the whole weight matrix, called as `init(key, shape, dtype)`, for
-        example `jax.nn.initializers.normal(1.0)`.
     - `key`: random key.
+    - `init`: initialiser of the whole weight matrix, called as `init(key, shape, dtype)`, for
+        example `jax.nn.initializers.normal(1.0)`. Default: None, normally distributed weights with
+        which the neurons fire, as [`eventsnn.init.normal`][].
+    - `readout`: neuron model of the outputs, for example an [`eventsnn.LeakyIntegrator`][]. Then
+        the parameters of `neuron` are scalars or have shape `(hidden,)`. Default: None, `neuron`.
     - `t_max`, `delays`, `pseudospikes`, `max_events`, `max_steps`, `queue_capacity`, `solver`,
         `dt0`, `stepsize_controller`, `adjoint`, `max_spikes`: as for [`eventsnn.EventNetwork`][].
 
     **Raises:** as [`recurrent_mask`][] and [`eventsnn.EventNetwork`][].
     """
     mask = recurrent_mask(inputs, hidden, outputs, self_connections=self_connections)
+    if readout is not None:
+        readout = checks.instance("readout", readout, AbstractNeuron, "a neuron model")
+        neuron = Populations([(neuron, hidden), (readout, outputs)])
+    if init is None:
+        init = masked_normal(neuron, mask, t_max=t_max)
     drawn = _draw(checks.function("init", init), checks.key("key", key), mask.shape)
     weights = jnp.where(mask, drawn, 0.0)
     return EventNetwork(
@@ -130,9 +137,10 @@ def feedforward(
     neuron: AbstractNeuron,
     *,
     sizes: Sequence[int],
-    init: Initializer | Sequence[Initializer],
     key: PRNGKeyArray,
     t_max: float,
+    init: Initializer | Sequence[Initializer] | None = None,
+    readout: AbstractNeuron | None = None,
     max_spikes: int | None = None,
     truncate: bool = False,
     delays: Real[ArrayLike, " sources *neurons"] | Sequence | None = None,
@@ -153,9 +161,13 @@ def feedforward(
 
     - `neuron`: neuron model. Its parameters are scalars or have shape `(sum(sizes[1:]),)`.
     - `sizes`: sizes of the layers, inputs first: `(inputs, layer, ..., outputs)`.
-    - `init`: initialiser of a layer's weights, called as `init(key, (from, to), dtype)`. Either
-        one for all layers, or one per layer.
     - `key`: random key.
+    - `init`: initialiser of a layer's weights, called as `init(key, (from, to), dtype)`. Either
+        one for all layers, or one per layer. Default: None, normally distributed weights with
+        which the neurons fire, see [`eventsnn.init.normal`][].
+    - `readout`: neuron model of the last layer, for example an [`eventsnn.LeakyIntegrator`][].
+        Then the parameters of `neuron` are scalars or have shape `(sum(sizes[1:-1]),)`. Default:
+        None, `neuron`.
     - `max_spikes`: number of spikes of each neuron that a layer returns. It must be given for two
         or more layers of neurons.
     - `delays`, `pseudospikes`: as for [`feedforward_network`][], for all neurons together.
@@ -172,14 +184,15 @@ def feedforward(
         "adjoint": adjoint,
     }
     together = {"delays": delays, "pseudospikes": pseudospikes}
-    whole = feedforward_network(neuron, sizes=sizes, init=init, key=key, **together, **options)
+    network = {"init": init, "readout": readout, "key": key, **together, **options}
+    whole = feedforward_network(neuron, sizes=sizes, **network)
     n, layers, start = whole.n_neurons, [], 0
-    source = slice(n, n + whole.n_inputs)
-    for size in _sizes(sizes)[1:]:
+    source, numbers = slice(n, n + whole.n_inputs), _sizes(sizes)[1:]
+    for size, own_neuron in zip(numbers, _by_layer(neuron, readout, numbers), strict=True):
         own = slice(start, start + size)
         d, late = whole.delays, whole.pseudospikes
         layer = EventLinear(
-            _part(neuron, own, n),
+            own_neuron,
             whole.weights[source, own],
             max_spikes=max_spikes,
             truncate=truncate,
@@ -192,6 +205,21 @@ def feedforward(
         layers.append(layer)
         source, start = own, start + size
     return EventSequential(layers)
+
+
+def _by_layer(
+    neuron: AbstractNeuron, readout: AbstractNeuron | None, layers: Sequence[int]
+) -> list[AbstractNeuron]:
+    """Neuron model of each layer, with its own parameters."""
+    neuron = checks.instance("neuron", neuron, AbstractNeuron, "a neuron model")
+    same = layers if readout is None else layers[:-1]
+    starts = np.cumsum([0, *same]).tolist()
+    neurons = [_part(neuron, slice(*own), starts[-1]) for own in itertools.pairwise(starts)]
+    if readout is None:
+        return neurons
+    if not neurons:
+        raise checks.value_error("readout", readout, "None for a single layer")
+    return [*neurons, checks.instance("readout", readout, AbstractNeuron, "a neuron model")]
 
 
 def _part(tree: Any, neurons: slice, n: int) -> Any:
@@ -207,9 +235,10 @@ def feedforward_network(
     neuron: AbstractNeuron,
     *,
     sizes: Sequence[int],
-    init: Initializer | Sequence[Initializer],
     key: PRNGKeyArray,
     t_max: float,
+    init: Initializer | Sequence[Initializer] | None = None,
+    readout: AbstractNeuron | None = None,
     delays: Real[ArrayLike, " sources *neurons"] | Sequence | None = None,
     pseudospikes: Pseudospikes | None = None,
     max_events: int = 500,
@@ -229,9 +258,13 @@ def feedforward_network(
 
     - `neuron`: neuron model. Its parameters are scalars or have shape `(sum(sizes[1:]),)`.
     - `sizes`: sizes of the layers, inputs first: `(inputs, layer, ..., outputs)`.
-    - `init`: initialiser of a layer's weights, called as `init(key, (from, to), dtype)`. Either
-        one for all layers, or one per layer.
     - `key`: random key.
+    - `init`: initialiser of a layer's weights, called as `init(key, (from, to), dtype)`. Either
+        one for all layers, or one per layer. Default: None, normally distributed weights with
+        which the neurons fire, see [`eventsnn.init.normal`][].
+    - `readout`: neuron model of the last layer, for example an [`eventsnn.LeakyIntegrator`][].
+        Then the parameters of `neuron` are scalars or have shape `(sum(sizes[1:-1]),)`. Default:
+        None, `neuron`.
     - `t_max`, `delays`, `pseudospikes`, `max_events`, `max_steps`, `queue_capacity`, `solver`,
         `dt0`, `stepsize_controller`, `adjoint`, `max_spikes`: as for [`eventsnn.EventNetwork`][].
 
@@ -239,6 +272,9 @@ def feedforward_network(
     exactly one initialiser per layer.
     """
     inputs, *layers = _sizes(sizes)
+    neurons = _by_layer(neuron, readout, layers)
+    if init is None:
+        init = [normal(one, t_max=t_max) for one in neurons]
     inits = _each(init, len(layers))
     n, starts = sum(layers), np.cumsum([0, *layers]).tolist()
     weights = jnp.zeros((n + inputs, n), _dtype())
@@ -248,7 +284,7 @@ def feedforward_network(
         shape = (row.stop - row.start, b - a)
         weights = weights.at[row, a:b].set(_draw(draw, k, shape))
     return EventNetwork(
-        neuron,
+        neuron if readout is None else Populations([(neuron, starts[-2]), (readout, layers[-1])]),
         weights,
         feedforward_mask(sizes),
         outputs=range(starts[-2], n),
