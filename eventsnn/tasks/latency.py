@@ -76,7 +76,8 @@ class LatencyModel(eqx.Module):
 class LatencyTask(ImageTask[LatencyModel, Float[Array, "batch classes"]]):
     r"""Base class of tasks in which each pixel of an image fires once.
 
-    A pixel of grey value p in (0, 1] fires at $t = (1 - p)\,20$ ms. Background pixels are silent.
+    A pixel of grey value p in (0, 1] fires at $t = (1 - p)\,t_\text{in}$. Background pixels are
+    silent.
     """
 
     trained: ClassVar[tuple[str, ...]] = ("weights",)
@@ -105,7 +106,7 @@ class LatencyTask(ImageTask[LatencyModel, Float[Array, "batch classes"]]):
         None, "potential of a hidden neuron after a spike, in units of the threshold", most=1
     )
     input_t_max: float = option(
-        20.0, "spike time of a pixel in the limit of the grey value 0, in ms", above=0
+        None, "spike time of a pixel in the limit of the grey value 0, in ms", above=0
     )
     t_max: float = option(
         None, "time limit of the simulation, without pseudospikes, in ms", above=0
@@ -113,7 +114,7 @@ class LatencyTask(ImageTask[LatencyModel, Float[Array, "batch classes"]]):
     max_spikes: int = option(None, "maximum number of spikes per hidden neuron")
 
     def defaults(self) -> Mapping[str, Any]:
-        return {**super().defaults(), "batch_size": 64}
+        return {**super().defaults(), "batch_size": 64, "input_t_max": 20.0}
 
     @abc.abstractmethod
     def layers(self, key: PRNGKeyArray, shape: tuple[int, int]) -> EventSequential:

@@ -35,7 +35,7 @@ _SHAPES = {"digits": _Shape((3, 3), (1, 2)), "mnist": _Shape((5, 5), (2, 2))}
 class MNISTConv(LatencyTask):
     r"""Digit classification by two convolutional layers of LIF neurons, in the event mode.
 
-    Each pixel fires once, at $t = (1 - p)\,20$ ms for a grey value $p$ in (0, 1]. Background pixels
+    Each pixel fires once, at $t = (1 - p)\,10$ ms for a grey value $p$ in (0, 1]. Background pixels
     are silent. The outputs are leaky integrators, which receive all spikes of the second layer. The
     predicted class is the output with the largest membrane potential over time, and the loss is the
     cross entropy of these maxima. The gradient is exact.
@@ -56,12 +56,13 @@ class MNISTConv(LatencyTask):
 
     def defaults(self) -> Mapping[str, Any]:
         chosen = {
-            "channels": 8,
-            "learning_rate": 2e-2,
+            "channels": 16 if self.dataset == "mnist" else 8,
+            "learning_rate": 1e-2 if self.dataset == "mnist" else 2e-2,
             "final_rate_fraction": 0.01,
             "dropout": 0.0,
             **(DISTORTED if self.dataset == "mnist" else UNDISTORTED),
             "tau_syn": 20.0,
+            "input_t_max": 10.0,
             "t_max": 20.0,
             "v_reset": 0.0,
             "max_spikes": 3,
