@@ -19,6 +19,11 @@ from .event import (
     AbstractLayer,
     AbstractNeuron,
     AbstractReadoutFlow,
+    Activity,
+    LayerActivity,
+    activity,
+    calibrate,
+    init,
     Autodiff,
     EventConv2d,
     EventFlatten,
@@ -50,6 +55,11 @@ from .event import (
 )
 
 __all__ = [
+    "Activity",
+    "LayerActivity",
+    "activity",
+    "calibrate",
+    "init",
     "ALIF",
     "EGRU",
     "EIF",

@@ -1,5 +1,7 @@
 """Event mode: networks with exact spike times and exact gradients."""
 
+from . import init
+from .activity import Activity, LayerActivity, activity
 from .adjoint import AbstractAdjoint, Autodiff, EventProp
 from .architectures import (
     feedforward,
@@ -8,6 +10,7 @@ from .architectures import (
     recurrent,
     recurrent_mask,
 )
+from .calibrate import calibrate
 from .flows import (
     AbstractFlow,
     AbstractLaneFlow,
@@ -49,6 +52,11 @@ from .solution import Solution, Status
 from .trainable import trainable
 
 __all__ = [
+    "Activity",
+    "LayerActivity",
+    "activity",
+    "calibrate",
+    "init",
     "ALIF",
     "EGRU",
     "EIF",

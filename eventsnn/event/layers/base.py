@@ -16,6 +16,7 @@ from ..adjoint import AbstractAdjoint
 from ..engine.batching import on_any_mesh
 from ..flows import AbstractFlow
 from ..inputs import with_inputs
+from ..lanes import Outcome
 from ..neurons import AbstractNeuron
 from ..pseudospikes import Pseudospikes
 from ..solution import Solution, raise_if_failed, status_of
@@ -177,8 +178,8 @@ class AbstractLayer(eqx.Module):
         the status of the solution reports how each sample ended.
         """
         checks.flag("throw", throw)
-        received, count = self._received(in_times, throw), self.max_spikes or 0
-        out = self._dense().outcome(received, count, self.truncate)
+        count = self.max_spikes or 0
+        out = self._dense().outcome(self._received(in_times, throw), count, self.truncate)
         spikes, batch = self._arranged(out.times, 1), out.status.shape
         inputs = jnp.asarray(in_times, spikes.dtype)
         spikes, inputs = (lax.collapse(x, -1 - self.axes, -1) for x in (spikes, inputs))
@@ -195,6 +196,14 @@ class AbstractLayer(eqx.Module):
         stats = {"events": events, "spikes": number, "steps": out.steps}
         solution = Solution(times, sources, status_of(out.status), stats)
         return raise_if_failed(solution, out.status) if throw else solution
+
+    def outcome(self, in_times: InTimes, count: int) -> Outcome:
+        """First `count` spike times and numbers of spikes of all neurons, and status codes.
+
+        Failed samples do not raise an error.
+        """
+        out = self._dense().outcome(self._received(in_times, False), count, self.truncate)
+        return out._replace(times=self._arranged(out.times, 1), counts=self._arranged(out.counts, 0))
 
     def _spikes(self, in_times: InTimes, max_spikes: int, truncate: bool, throw: bool) -> Array:
         checks.flag("throw", throw)
