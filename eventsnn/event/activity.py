@@ -49,7 +49,7 @@ class LayerActivity:
 
 @dataclasses.dataclass(frozen=True)
 class Activity:
-    """Activity of a model, layer by layer: result of [`activity`][]. `print` shows it as a table."""
+    """Activity of a model, layer by layer: result of [`activity`][]. `print` shows a table."""
 
     layers: tuple[LayerActivity, ...]
 
@@ -133,9 +133,7 @@ def activity_of(name: str, found: Responses) -> LayerActivity:
         max_spikes=int(counts.max(initial=0)),
         saturated=_mean(full),
         first_spike=(low, middle, high),
-        failed={
-            MEMBERS[code]: share for code, share in failures.items() if not is_success(code)
-        },
+        failed={MEMBERS[code]: share for code, share in failures.items() if not is_success(code)},
     )
 
 
@@ -156,7 +154,7 @@ def responses(model: Any, in_times: InTimes) -> Iterator[tuple[str, Responses]]:
                 trains = next_trains(layer, trains)
     elif isinstance(model, EventNetwork):
         yield from _of_network(model, in_times)
-    elif not model.neuron.never_reset(model.n_neurons).all():
+    elif not model.is_readout():
         yield "layer", _of_layer(model, in_times)
 
 

@@ -1,7 +1,7 @@
 """Architectures: masks of synapses, and networks with random weights."""
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import diffrax
@@ -9,7 +9,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Bool, Float, PRNGKeyArray, Real
+from jaxtyping import Array, ArrayLike, Bool, PRNGKeyArray, Real
 
 from .. import checks
 from .adjoint import AbstractAdjoint

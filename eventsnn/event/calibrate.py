@@ -119,9 +119,9 @@ def _groups(model: AbstractLayer | EventNetwork) -> list[tuple[str, np.ndarray |
 
     A group is named as in the activity, or `readout`. None: all weights.
     """
-    never = model.neuron.never_reset(model.n_neurons)
     if isinstance(model, AbstractLayer):
-        return [("readout" if never.all() else "layer", None)]
+        return [("readout" if model.is_readout() else "layer", None)]
+    never = model.neuron.never_reset(model.n_neurons)
     outputs = np.isin(np.arange(model.n_neurons), model.outputs)
     masks = {"hidden": ~never & ~outputs, "outputs": ~never & outputs, "readout": never & outputs}
     receptors = model.neuron.receptors
@@ -180,7 +180,9 @@ def _search(
             if free and error == 0:
                 break
     if not candidates:
-        raise ValueError(f"{name} must fire in {wanted.firing:.0%} of its responses for some weights.")
+        raise ValueError(
+            f"{name} must fire in {wanted.firing:.0%} of its responses for some weights."
+        )
     _, factor, shift = min(candidates)
     return factor, shift
 

@@ -30,7 +30,7 @@ MEAN, DEVIATION = 0.5, 2.0
 # Input spikes of the simulation.
 _SPIKES = 32
 # The search multiplies the drive by 4 up to 20 times, from 1e-6 to 1e6, and then bisects 10 times.
-_SMALLEST, _STEP, _ITERATIONS = 1e-6, 4.0, 30
+_SMALLEST, _LARGEST, _STEP, _ITERATIONS = 1e-6, 1.1e6, 4.0, 30
 
 
 def normal(
@@ -161,7 +161,7 @@ def _search(arrays: Any, rest: Any, t_max: float, window: float) -> Float[Array,
         # The search starts from below: a neuron with a far too large drive fires without end.
         low, high = bracket
         drive = jnp.where(high < jnp.inf, jnp.sqrt(low * high), _STEP * low)
-        fires = times(drive) <= wanted
+        fires = (times(drive) <= wanted) & (drive <= _LARGEST)
         return jnp.where(fires, low, drive), jnp.where(fires, drive, high)
 
     alone = times(jnp.zeros(n))
@@ -182,4 +182,4 @@ def _readout_drive(neuron: AbstractNeuron, n: int, t_max: float, window: float) 
 
 def _even(window: float) -> Float[Array, "1 spikes"]:
     """Input spikes that are evenly spread over the window."""
-    return (jnp.arange(_SPIKES) + 0.5)[None] * (window / _SPIKES)
+    return jnp.asarray((np.arange(_SPIKES) + 0.5)[None] * (window / _SPIKES), float)

@@ -197,13 +197,19 @@ class AbstractLayer(eqx.Module):
         solution = Solution(times, sources, status_of(out.status), stats)
         return raise_if_failed(solution, out.status) if throw else solution
 
+    def is_readout(self) -> bool:
+        """Return whether the neurons never fire, such as [`eventsnn.LeakyIntegrator`][] neurons."""
+        return bool(self.neuron.never_reset(self._dense().n).all())
+
     def outcome(self, in_times: InTimes, count: int) -> Outcome:
         """First `count` spike times and numbers of spikes of all neurons, and status codes.
 
         Failed samples do not raise an error.
         """
         out = self._dense().outcome(self._received(in_times, False), count, self.truncate)
-        return out._replace(times=self._arranged(out.times, 1), counts=self._arranged(out.counts, 0))
+        return out._replace(
+            times=self._arranged(out.times, 1), counts=self._arranged(out.counts, 0)
+        )
 
     def _spikes(self, in_times: InTimes, max_spikes: int, truncate: bool, throw: bool) -> Array:
         checks.flag("throw", throw)

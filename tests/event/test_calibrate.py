@@ -1,0 +1,154 @@
+"""Activity of the layers of a model, and calibration of their weights."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import eventsnn as esn
+
+INF = np.inf
+KEY = jax.random.key(0)
+LIF, READOUT = esn.LIF(20.0, 20.0), esn.LeakyIntegrator(20.0, 20.0)
+
+
+@pytest.fixture
+def x(rng):
+    return jnp.asarray(rng.uniform(0.0, 20.0, (40, 16, 1)))
+
+
+def scaled(model, factor):
+    spec = esn.trainable(model, *({"weights"} if not has_kernel(model) else {"weights", "kernel"}))
+    return jax.tree.map(lambda w, on: factor * w if on else w, model, spec)
+
+
+def has_kernel(model):
+    return any(isinstance(layer, esn.EventConv2d) for layer in getattr(model, "layers", ()))
+
+
+def layers(readout=READOUT, **options):
+    options = {"max_spikes": 20, "truncate": True} | options
+    return esn.feedforward(
+        LIF, sizes=(16, 30, 20, 4), key=KEY, t_max=20.0, readout=readout, **options
+    )
+
+
+def convolutional():
+    options = {"t_max": 20.0, "max_spikes": 20, "truncate": True}
+    kernel, weights = jax.random.normal(KEY, (3, 1, 2, 2)), jax.random.normal(KEY, (27, 4))
+    return esn.EventSequential(
+        [
+            lambda x: x.reshape(-1, 1, 4, 4, 1),
+            esn.EventConv2d(LIF, kernel, **options),
+            esn.EventFlatten(),
+            esn.EventLinear(LIF, weights, **options),
+        ]
+    )
+
+
+def recurrent(readout=None):
+    sizes = {"inputs": 16, "hidden": 20, "outputs": 4}
+    return esn.recurrent(LIF, **sizes, key=KEY, t_max=20.0, readout=readout, max_events=4000)
+
+
+def test_activity_by_hand():
+    """Two neurons with one input each: spikes that cross by arithmetic."""
+    neuron = esn.LIF(10.0, 10.0)
+    layer = esn.EventLinear(neuron, jnp.array([[30.0, 0.0], [0.0, 5.0]]), t_max=20.0, max_spikes=3)
+    x = jnp.array([[[0.0], [INF]], [[INF], [1.0]], [[INF], [INF]], [[0.0], [INF]]])
+    counts = np.asarray(layer.as_network().counts(x))
+    assert counts.max() > 3  # fails in two samples, which do not contribute
+    (found,) = esn.activity(layer, x)
+    assert (found.name, found.n_neurons) == ("layer", 2)
+    assert found.failed == {"max_spikes": 0.5}
+    kept = counts[[1, 2]]
+    assert found.silent == np.mean(kept == 0) and found.spikes == kept.mean()
+    assert found.dead == 0.5 and found.max_spikes == kept.max()
+    first = float(layer.as_network().ttfs(x[1])[1])
+    np.testing.assert_allclose(found.first_spike, [first] * 3, rtol=1e-12)
+    text = str(esn.activity(layer, x))
+    assert "layer: 50% of the samples failed: max_spikes" in text
+    more = esn.EventLinear(neuron, layer.weights, t_max=20.0, max_spikes=3, truncate=True)
+    (found,) = esn.activity(more, x)
+    assert found.saturated == 0.25 and not found.failed and found.max_spikes == 3
+
+
+def test_activity_of_layers_and_of_the_network(x):
+    model = layers(max_spikes=60, truncate=False)
+    net = model.as_network(max_events=4000)
+    by_layer, (hidden,) = esn.activity(model, x), esn.activity(net, x)
+    assert [layer.name for layer in by_layer] == ["layers[0]", "layers[1]"]
+    weights = np.array([30, 20]) / 50
+    for field in ("silent", "spikes", "dead"):
+        mean = sum(w * getattr(layer, field) for w, layer in zip(weights, by_layer, strict=True))
+        np.testing.assert_allclose(getattr(hidden, field), mean, rtol=1e-12)
+
+
+@pytest.mark.parametrize("factor", [1e-3, 1.0, 30.0])
+@pytest.mark.parametrize("build", [layers, convolutional, recurrent], ids=lambda f: f.__name__)
+def test_calibrated_layers_fire_as_wanted(build, factor, x):
+    model = scaled(build(), factor)
+    fitted = esn.calibrate(model, x, firing=0.4)
+    found = esn.activity(fitted, x)
+    np.testing.assert_allclose([layer.silent for layer in found], 0.6, atol=0.03)
+    # Only the weights change.
+    spec = esn.trainable(model, "weights", *(["kernel"] if has_kernel(model) else []))
+    keep = [eqx.filter(m, jax.tree.map(lambda on: not on, spec)) for m in (fitted, model)]
+    assert eqx.tree_equal(*keep)
+
+
+def test_readouts_have_the_wanted_deviation(x):
+    for model in (layers(), recurrent(READOUT)):
+        fitted = esn.calibrate(scaled(model, 1e-3), x, potential=2.0)
+        np.testing.assert_allclose(np.std(fitted.maxima(x, throw=False)), 2.0, rtol=1e-6)
+
+
+def test_numbers_and_times_of_spikes(x):
+    """Two targets at once, by a shift in addition to the factor."""
+    layer = layers()[0]
+    plain = esn.activity(esn.calibrate(layer, x), x)[0]
+    for option, value in (("spikes", 0.8), ("first_spike", 14.0)):
+        found = esn.activity(esn.calibrate(layer, x, **{option: value}), x)[0]
+        np.testing.assert_allclose(found.silent, 0.5, atol=0.03)
+        name = {"spikes": found.spikes, "first_spike": found.first_spike[1]}
+        before = {"spikes": plain.spikes, "first_spike": plain.first_spike[1]}
+        assert abs(name[option] - value) < abs(before[option] - value)
+
+
+def test_inhibitory_weights_are_shifted(x):
+    layer = eqx.tree_at(lambda m: m.weights, layers()[0], -jnp.abs(layers()[0].weights))
+    found = esn.activity(esn.calibrate(layer, x), x)[0]
+    np.testing.assert_allclose(found.silent, 0.5, atol=0.03)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"model": 3}, "model must be"),
+        ({"firing": 1.0}, "firing must be"),
+        ({"spikes": 0.0}, "spikes must be"),
+        ({"first_spike": -1.0}, "first_spike must be"),
+        ({"potential": 0.0}, "potential must be"),
+        ({"in_times": jnp.zeros((16, 1))}, "in_times must be an array with a batch axis"),
+    ],
+)
+def test_invalid_arguments(options, message, x):
+    with pytest.raises(ValueError, match=message):
+        esn.calibrate(**{"model": layers(), "in_times": x} | options)
+
+
+def test_weights_that_cannot_be_scaled(x):
+    with pytest.raises(
+        ValueError, match=r"weights of model.layers.0. must be finite and not all 0"
+    ):
+        esn.calibrate(scaled(layers(), 0.0), x)
+    positive = eqx.tree_at(lambda m: m.layers[1].weights, layers(), jnp.ones((30, 20)))
+    wrapped = esn.constrain(positive, lambda m: m.layers[1].weights)
+    with pytest.raises(ValueError, match=r"weights of model.layers.1. must not be wrapped"):
+        esn.calibrate(wrapped, x)
+
+
+def test_a_silent_layer_before(x):
+    with pytest.raises(ValueError, match=r"in_times of model.layers.0. must contain spikes"):
+        esn.calibrate(layers(), jnp.full_like(x, INF))
