@@ -12,10 +12,10 @@ from jaxtyping import Array
 
 from .. import checks
 from ..constraints import AbstractWrapper
-from .activity import Responses, next_trains, responses
 from .layers import AbstractLayer, EventConv2d, EventSequential
 from .layers.base import InTimes
 from .network import EventNetwork
+from .responses import Responses, next_trains, responses
 
 Model = TypeVar("Model", bound=AbstractLayer | EventSequential | EventNetwork)
 

@@ -81,7 +81,10 @@ def normal(
 def masked_normal(
     neuron: AbstractNeuron, mask: Bool[Array, "sources neurons"], *, t_max: float
 ) -> Initializer:
-    """Initialiser as [`normal`][] with the defaults, for neurons with the inputs in `mask`."""
+    """Initialiser as [`normal`][] with the defaults, for a network with the synapses in `mask`.
+
+    `neuron` and `t_max` are as for [`critical_drive`][].
+    """
     drive, inputs = critical_drive(neuron, t_max=t_max), jnp.sum(mask, axis=0)
 
     def init(key: PRNGKeyArray, shape: tuple[int, ...], dtype: Any = float) -> Array:

@@ -204,7 +204,7 @@ class AbstractLayer(eqx.Module):
     def outcome(self, in_times: InTimes, count: int) -> Outcome:
         """First `count` spike times and numbers of spikes of all neurons, and status codes.
 
-        Failed samples do not raise an error.
+        `in_times` is as for [`__call__`][]. Failed samples do not raise an error.
         """
         out = self._dense().outcome(self._received(in_times, False), count, self.truncate)
         return out._replace(
