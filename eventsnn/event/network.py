@@ -133,10 +133,11 @@ class EventNetwork(eqx.Module):
         self.queue_capacity = checks.count("queue_capacity", queue_capacity)
         kinds = Pseudospikes | None
         checks.instance("pseudospikes", pseudospikes, kinds, "eventsnn.Pseudospikes")
-        plain = unwrap(self.neuron)
-        self.pseudospikes = None if pseudospikes is None else pseudospikes.for_population(n, plain)
         self.outputs = checks.output_indices(outputs, n)
         self.t_max = checks.positive("t_max", t_max)
+        if pseudospikes is not None:
+            pseudospikes = pseudospikes.for_population(n, unwrap(self.neuron), self.t_max)
+        self.pseudospikes = pseudospikes
         self.max_events = checks.count("max_events", max_events)
         self.flow = choose_flow(neuron, solver, dt0, stepsize_controller)
         self._steps_per_input = 0 if max_steps is not None else _steps_per_input(self.delays)
@@ -178,7 +179,7 @@ class EventNetwork(eqx.Module):
         times, counts, status, _ = recorded_spikes(self, in_times, more, more)
         over = is_success(status) & jnp.any(counts > self.max_spikes, axis=-1)
         status = jnp.where(over, CODE["max_spikes"], status)
-        times = times[..., : self.max_spikes]
+        times = self._returned(times[..., : self.max_spikes])
         times = raise_if_failed(times, status) if throw else times
         return complete_or(status, times, jnp.nan)
 
@@ -205,7 +206,7 @@ class EventNetwork(eqx.Module):
         """
         record = self._simulate(in_times, None, throw, stop_after=1)
         out = _over(record.status, lambda r: queries.first_spikes(r, self.outputs), record)
-        return valid_or_nan(record.status, out)
+        return valid_or_nan(record.status, self._returned(out))
 
     @on_any_mesh
     def spikes(
@@ -223,7 +224,7 @@ class EventNetwork(eqx.Module):
         count = checks.count("max_spikes", max_spikes)
         record = self._simulate(in_times, None, throw, stop_after=count)
         out = _over(record.status, lambda r: queries.spikes(r, self.outputs, count), record)
-        return valid_or_nan(record.status, out)
+        return valid_or_nan(record.status, self._returned(out))
 
     @on_any_mesh
     def potentials_at(
@@ -328,6 +329,10 @@ class EventNetwork(eqx.Module):
             "steps": record.steps,
         }
         return Solution(times, sources, status_of(record.status), stats)
+
+    def _returned(self, times: Array) -> Array:
+        """Spike times as queries return them; those of pseudospikes may be limited to `t_max`."""
+        return times if self.pseudospikes is None else self.pseudospikes.returned(times, self.t_max)
 
     def _simulate(self, in_times, times, throw, stop_after=None, reading=None) -> Record:
         checks.flag("throw", throw)

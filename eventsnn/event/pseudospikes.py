@@ -2,11 +2,16 @@
 
 import equinox as eqx
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, ArrayLike, Float
 
 from .. import checks
-from .neurons import AbstractNeuron
+from .neurons import AbstractDrivable, AbstractNeuron
 from .neurons.base import drivable
+
+
+# Default duration, in units of t_max.
+_DURATION = 10.0
 
 
 class Pseudospikes(eqx.Module):
@@ -29,39 +34,70 @@ class Pseudospikes(eqx.Module):
     pseudospikes for isolated neurons.
     """
 
-    drive: Float[Array, "*neurons"]
-    duration: float = eqx.field(static=True)
+    drive: Float[Array, "*neurons"] | None
+    duration: float | None = eqx.field(static=True)
+    at_t_max: bool = eqx.field(static=True)
 
-    def __init__(self, drive: Float[ArrayLike, "*neurons"], duration: float):
+    def __init__(
+        self,
+        drive: Float[ArrayLike, "*neurons"] | None = None,
+        duration: float | None = None,
+        *,
+        at_t_max: bool = False,
+    ):
         """**Arguments:**
 
         - `drive`: current after `t_max`, a scalar or of shape `(n,)`, in the units of the neuron's
             bias. It should make a neuron at its resting potential fire. For LIF neurons this
             requires a current above the threshold. Driving only the outputs is cheaper, but then
-            silent hidden neurons remain silent.
+            silent hidden neurons remain silent. Default: None, twice the rheobase of the neurons,
+            the smallest current with which they fire.
         - `duration`: maximum simulation time after `t_max`, > 0, in units of time. Outputs that
-            are silent even then have no spike time (`inf`).
+            are silent even then have no spike time (`inf`). A longer duration costs time only in
+            samples that need it. Default: None, 10 times `t_max`, after which a LIF neuron has
+            recovered from any inhibition if `t_max` is at least its membrane time constant.
+        - `at_t_max`: whether the spikes after `t_max` are returned with a time just below `t_max`
+            instead of their own, with the gradient of their own. It is for a hidden layer before a
+            readout: a spike at `t_max` has no effect on the potentials until `t_max`, but they have
+            a gradient with respect to its time, so that silent neurons learn. Default: False.
 
         **Raises:** `ValueError` for a drive that is not finite, or a duration that is not finite
         and positive.
         """
-        self.drive = checks.parameter("drive", drive)
-        self.duration = checks.positive("duration", duration)
+        self.drive = None if drive is None else checks.parameter("drive", drive)
+        self.duration = None if duration is None else checks.positive("duration", duration)
+        self.at_t_max = checks.flag("at_t_max", at_t_max)
 
-    def for_population(self, n: int, neuron: AbstractNeuron) -> "Pseudospikes":
-        """Return the pseudospikes for `n` neurons of the model `neuron`.
+    def for_population(self, n: int, neuron: AbstractNeuron, t_max: float) -> "Pseudospikes":
+        """Return the pseudospikes for `n` neurons of the model `neuron`, with default values.
 
         **Raises:** `ValueError` for a drive of another shape, or neurons that cannot be driven.
         """
-        drive = _drive(self.drive, n)
         try:
-            drivable(neuron).with_current(jnp.zeros((), drive.dtype))
+            driven = drivable(neuron)
+            driven.with_current(jnp.zeros(()))
         except ValueError as error:
             raise ValueError(
                 f"pseudospikes must be None for neurons that cannot be driven, "
                 f"got {checks.short_repr(self)}. {error}"
             ) from None
-        return Pseudospikes(drive, self.duration)
+        drive = _default_drive(driven) if self.drive is None else _drive(self.drive, n)
+        duration = _DURATION * t_max if self.duration is None else self.duration
+        return Pseudospikes(drive, duration, at_t_max=self.at_t_max)
+
+    def returned(self, times: Float[Array, "..."], t_max: float) -> Float[Array, "..."]:
+        """Return spike times as a query returns them, see `at_t_max`."""
+        if not self.at_t_max:
+            return times
+        last = jnp.nextafter(jnp.asarray(t_max, times.dtype), jnp.zeros((), times.dtype))
+        late = (times > t_max) & (times < jnp.inf)
+        return jnp.where(late, times + lax.stop_gradient(last - times), times)
+
+
+def _default_drive(neuron: AbstractDrivable) -> Float[Array, "*neurons"]:
+    """Twice the rheobase; 0 for neurons that fire without current, or never."""
+    rheobase = neuron.rheobase()
+    return 2 * jnp.where(rheobase < jnp.inf, jnp.maximum(rheobase, 0.0), 0.0)
 
 
 def _drive(drive, n):

@@ -60,7 +60,10 @@ class Dense(NamedTuple):
     def trains(self, in_times: Array, max_spikes: int, truncate: bool, throw: bool) -> Array:
         """First `max_spikes` spike times of each neuron, of shape `(..., n, max_spikes)`."""
         out = self._simulate(in_times, max_spikes, max_spikes if truncate else max_spikes + 1)
-        return self._checked(out.times, self._limited(out, max_spikes, truncate), throw)
+        times = out.times
+        if self.pseudospikes is not None:
+            times = self.pseudospikes.returned(times, self.limits.t_max)
+        return self._checked(times, self._limited(out, max_spikes, truncate), throw)
 
     def counts(self, in_times: Array, throw: bool) -> Int[Array, "*batch n"]:
         """Number of spikes of each neuron until `t_max`."""

@@ -118,6 +118,9 @@ class ALIF(AbstractClampable, AbstractBiased):
     def observe(self, state: ALIFState) -> Array:
         return state.v
 
+    def rheobase(self) -> Array:
+        return self.threshold - self.bias
+
     def parameters_valid(self) -> Array:
         bottom = self.v_reset if self.reset_mode == "set" else jnp.zeros_like(self.threshold)
         positive = (self.tau_mem, self.tau_syn, self.tau_adapt, self.threshold - bottom)

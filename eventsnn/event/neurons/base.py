@@ -117,6 +117,16 @@ class AbstractDrivable(AbstractNeuron):
     def with_current(self, current: Float[ArrayLike, "..."]) -> "AbstractDrivable":
         """Return the neuron with a constant `current` added; it broadcasts against the state."""
 
+    def rheobase(self) -> Float[Array, "*neurons"]:
+        """Smallest constant current with which a neuron at rest fires; at most 0 if it needs none.
+
+        **Raises:** `ValueError` for a model that does not define it.
+        """
+        raise ValueError(
+            f"drive must be given for neurons of type {type(self).__name__}, which do not define "
+            "`rheobase`, got None."
+        )
+
 
 class AbstractBiased(AbstractDrivable):
     """Neuron model with a constant current as its parameter `bias`."""

@@ -135,6 +135,10 @@ class EGRU(AbstractClampable, AbstractDrivable):
     def with_current(self, current: ArrayLike) -> "EGRU":
         return eqx.tree_at(lambda unit: unit.bias_z, self, self.bias_z + current)
 
+    def rheobase(self) -> Array:
+        needed = jnp.where(self.threshold < 1, jnp.arctanh(self.threshold), jnp.inf)
+        return needed - self.bias_z
+
     def observe(self, state: EGRUState) -> Array:
         return state.c
 

@@ -116,6 +116,9 @@ class EIF(AbstractClampable, AbstractBiased):
     def observe(self, state: EIFState) -> Array:
         return state.v
 
+    def rheobase(self) -> Array:
+        return self.v_rheobase - self.v_rest - self.sharpness - self.bias
+
     def parameters_valid(self) -> Array:
         positive = [jnp.all(x > 0) for x in (self.tau_mem, self.tau_syn, self.sharpness)]
         return jnp.all(jnp.stack([*positive, jnp.all(self.threshold > self.v_reset)]))

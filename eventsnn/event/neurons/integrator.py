@@ -75,5 +75,8 @@ class LeakyIntegrator(AbstractBiased):
     def observe(self, state: IntegratorState) -> Array:
         return state.v
 
+    def rheobase(self) -> Array:
+        return jnp.full_like(self.bias, jnp.inf)
+
     def parameters_valid(self) -> Array:
         return jnp.all(self.tau_mem > 0) & jnp.all(self.tau_syn > 0)

@@ -116,5 +116,9 @@ class Izhikevich(AbstractClampable, AbstractBiased):
     def observe(self, state: IzhikevichState) -> Array:
         return state.v
 
+    def rheobase(self) -> Array:
+        # The resting points of v, with u = b v, vanish at this current.
+        return (5 - self.b) ** 2 / 0.16 - 140 - self.bias
+
     def parameters_valid(self) -> Array:
         return jnp.all(self.tau_syn > 0) & jnp.all(self.threshold > self.c)

@@ -110,6 +110,9 @@ class LIF(AbstractClampable, AbstractBiased):
     def observe(self, state: LIFState) -> Array:
         return state.v
 
+    def rheobase(self) -> Array:
+        return self.threshold - self.bias
+
     def parameters_valid(self) -> Array:
         bottom = self.v_reset if self.reset_mode == "set" else jnp.zeros_like(self.threshold)
         ordered = jnp.all(self.threshold > bottom)

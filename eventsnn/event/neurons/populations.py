@@ -97,6 +97,11 @@ class Populations(AbstractDrivable):
         own = self.rows(jnp.asarray(current))
         return self._with(self._each(lambda part, x: drivable(part).with_current(x), own))
 
+    def rheobase(self) -> Array:
+        each = self._each(lambda part: drivable(part).rheobase())
+        own = zip(each, self.sizes, strict=True)
+        return jnp.concatenate([jnp.broadcast_to(x, (size,)) for x, size in own])
+
     def for_population(self, n: int, dtype: Any) -> "Populations":
         self.init_state(n)
         sizes = list(self.sizes)

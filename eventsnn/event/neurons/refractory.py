@@ -92,6 +92,9 @@ class Refractory(AbstractClampable, AbstractDrivable):
     def with_current(self, current: ArrayLike) -> "Refractory":
         return eqx.tree_at(lambda x: x.neuron, self, drivable(self.neuron).with_current(current))
 
+    def rheobase(self) -> Array:
+        return drivable(self.neuron).rheobase()
+
     def for_population(self, n: int, dtype: Any) -> "Refractory":
         period = neuron_parameters({"period": self.period}, n, dtype)["period"]
         return Refractory(self.neuron.for_population(n, dtype), period)

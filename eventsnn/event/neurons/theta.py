@@ -99,5 +99,8 @@ class Theta(AbstractClampable, AbstractBiased):
         fired = state.y == 0  # V is infinite there, and its derivative unusable
         return jnp.where(fired, -jnp.inf, 0.5 - state.v / jnp.where(fired, 1.0, state.y))
 
+    def rheobase(self) -> Array:
+        return 0.25 - self.bias
+
     def parameters_valid(self) -> Array:
         return jnp.all(self.tau_mem > 0) & jnp.all(self.bias > 0.25)
