@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -122,5 +123,5 @@ def _row(layer: LayerActivity) -> tuple[str, ...]:
     return layer.name, str(layer.n_neurons), *shares, *spikes, f"{layer.first_spike[1]:.3g}"
 
 
-def _mean(x: np.ndarray) -> float:
-    return float(np.mean(x)) if x.size else math.nan
+def _mean(x: Any) -> float:
+    return float(np.mean(x)) if np.size(x) else math.nan

@@ -108,7 +108,7 @@ def recurrent(
     """
     mask = recurrent_mask(inputs, hidden, outputs, self_connections=self_connections)
     if readout is not None:
-        readout = checks.instance("readout", readout, AbstractNeuron, "a neuron model")
+        checks.instance("readout", readout, AbstractNeuron, "a neuron model")
         neuron = Populations([(neuron, hidden), (readout, outputs)])
     if init is None:
         init = masked_normal(neuron, mask, t_max=t_max)

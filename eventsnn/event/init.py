@@ -71,7 +71,7 @@ def normal(
 
     def init(key: PRNGKeyArray, shape: tuple[int, ...], dtype: Any = float) -> Array:
         kernel = len(shape) > 2
-        inputs = int(np.prod(shape[1:])) if kernel else shape[0]
+        inputs = int(np.prod(shape[1:] if kernel else shape[:1]))
         unit = drive.reshape(-1, 1, 1, 1) if kernel and drive.ndim else drive
         return _drawn(key, shape, dtype, unit, inputs, mean, deviation)
 

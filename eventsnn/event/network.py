@@ -133,11 +133,10 @@ class EventNetwork(eqx.Module):
         self.queue_capacity = checks.count("queue_capacity", queue_capacity)
         kinds = Pseudospikes | None
         checks.instance("pseudospikes", pseudospikes, kinds, "eventsnn.Pseudospikes")
+        plain = unwrap(self.neuron)
+        self.pseudospikes = None if pseudospikes is None else pseudospikes.for_population(n, plain)
         self.outputs = checks.output_indices(outputs, n)
         self.t_max = checks.positive("t_max", t_max)
-        if pseudospikes is not None:
-            pseudospikes = pseudospikes.for_population(n, unwrap(self.neuron), self.t_max)
-        self.pseudospikes = pseudospikes
         self.max_events = checks.count("max_events", max_events)
         self.flow = choose_flow(neuron, solver, dt0, stepsize_controller)
         self._steps_per_input = 0 if max_steps is not None else _steps_per_input(self.delays)
@@ -349,7 +348,7 @@ class EventNetwork(eqx.Module):
             t_max=self.t_max,
             max_events=self.max_events,
             max_steps=self._max_iterations(in_times, times),
-            t_end=self.t_max + (0.0 if pseudospikes is None else pseudospikes.duration),
+            t_end=self.t_max if pseudospikes is None else pseudospikes.end(self.t_max),
             stop_after=stop_after,
             capacity=self.queue_capacity,
             readout=readout,
@@ -394,7 +393,7 @@ class EventNetwork(eqx.Module):
         A leaf may have been replaced since `__init__`, by one of another dtype.
         """
         checks.precision(self.weights.dtype)
-        drive = None if pseudospikes is None else pseudospikes.drive
+        drive = None if pseudospikes is None else pseudospikes.current
         leaves = unwrap((self.neuron, self.weights, self.delays, drive))
         dtype = self.weights.dtype
         return jax.tree.map(lambda x: x.astype(dtype) if eqx.is_inexact_array(x) else x, leaves)

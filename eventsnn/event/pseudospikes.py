@@ -9,7 +9,6 @@ from .. import checks
 from .neurons import AbstractDrivable, AbstractNeuron
 from .neurons.base import drivable
 
-
 # Default duration, in units of t_max.
 _DURATION = 10.0
 
@@ -68,8 +67,19 @@ class Pseudospikes(eqx.Module):
         self.duration = None if duration is None else checks.positive("duration", duration)
         self.at_t_max = checks.flag("at_t_max", at_t_max)
 
-    def for_population(self, n: int, neuron: AbstractNeuron, t_max: float) -> "Pseudospikes":
-        """Return the pseudospikes for `n` neurons of the model `neuron`, with default values.
+    def end(self, t_max: float) -> float:
+        """Return the end of the simulation."""
+        return t_max + (_DURATION * t_max if self.duration is None else self.duration)
+
+    @property
+    def current(self) -> Float[Array, "*neurons"]:
+        """The drive, which `for_population` has set if it was not given."""
+        if self.drive is None:
+            raise ValueError("drive must be given to pseudospikes without neurons, got None.")
+        return self.drive
+
+    def for_population(self, n: int, neuron: AbstractNeuron) -> "Pseudospikes":
+        """Return the pseudospikes for `n` neurons of the model `neuron`.
 
         **Raises:** `ValueError` for a drive of another shape, or neurons that cannot be driven.
         """
@@ -82,8 +92,7 @@ class Pseudospikes(eqx.Module):
                 f"got {checks.short_repr(self)}. {error}"
             ) from None
         drive = _default_drive(driven) if self.drive is None else _drive(self.drive, n)
-        duration = _DURATION * t_max if self.duration is None else self.duration
-        return Pseudospikes(drive, duration, at_t_max=self.at_t_max)
+        return Pseudospikes(drive, self.duration, at_t_max=self.at_t_max)
 
     def returned(self, times: Float[Array, "..."], t_max: float) -> Float[Array, "..."]:
         """Return spike times as a query returns them, see `at_t_max`."""

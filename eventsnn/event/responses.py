@@ -48,7 +48,7 @@ def responses(model: Any, in_times: InTimes) -> Iterator[tuple[str, Responses]]:
                 for name, found in responses(layer, trains):
                     yield _joined(f"layers[{i}]", name), found
             if not last:
-                trains = next_trains(layer, trains)
+                trains = next_trains(layer, jnp.asarray(trains))
     elif isinstance(model, EventNetwork):
         yield from _of_network(model, in_times)
     elif not model.is_readout():

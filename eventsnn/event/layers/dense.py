@@ -169,9 +169,9 @@ class Dense(NamedTuple):
             max_spikes=count,
             stop_after=stop_after if limit is None else limit + 1,
             max_rows=rows if limits.max_steps is None else limits.max_steps + arrived,
-            t_end=limits.t_max + (0.0 if pseudospikes is None else pseudospikes.duration),
+            t_end=limits.t_max if pseudospikes is None else pseudospikes.end(limits.t_max),
         )
-        drive = None if pseudospikes is None else pseudospikes.drive
+        drive = None if pseudospikes is None else pseudospikes.current
         min_speed = self.adjoint.min_speed if isinstance(self.adjoint, EventProp) else 0.0
 
         def one(x):

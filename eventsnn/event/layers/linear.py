@@ -109,10 +109,9 @@ class EventLinear(AbstractLayer):
         self.delays = checks.delays(delays, ((n_in,), (n_in, n)), self.weights.dtype)
         kinds = Pseudospikes | None
         checks.instance("pseudospikes", pseudospikes, kinds, "eventsnn.Pseudospikes")
+        driven = unwrap(self.neuron)
+        self.pseudospikes = None if pseudospikes is None else pseudospikes.for_population(n, driven)
         self.t_max = checks.positive("t_max", t_max)
-        if pseudospikes is not None:
-            pseudospikes = pseudospikes.for_population(n, unwrap(self.neuron), self.t_max)
-        self.pseudospikes = pseudospikes
         self.max_spikes = checks.count_or_none("max_spikes", max_spikes)
         self.truncate = checks.flag("truncate", truncate)
         self.max_events = checks.count_or_none("max_events", max_events)

@@ -148,8 +148,8 @@ class EventSequential(eqx.Module):
             spikes.
 
         **Raises:** `ValueError` for layers that are not all [`eventsnn.EventLinear`][] layers with
-        one receptor, the same `t_max` and the same duration of pseudospikes, or for
-        `max_events` < 1.
+        one receptor, the same `t_max` and the same duration of pseudospikes, for pseudospikes at
+        `t_max`, or for `max_events` < 1.
         """
         return _merged(self.layers, checks.count("max_events", max_events))
 
@@ -172,10 +172,12 @@ def _merged(layers: tuple[Any, ...], max_events: int) -> EventNetwork:
     """Return the network of fully connected layers."""
     for i, layer in enumerate(layers):
         simple = isinstance(layer, EventLinear) and layer.neuron.receptors == 1
-        if not simple or _times(layer) != _times(layers[0]):
+        late = simple and layer.pseudospikes is not None and layer.pseudospikes.at_t_max
+        if not simple or late or _times(layer) != _times(layers[0]):
             raise ValueError(
-                f"layers[{i}] must be an EventLinear with one receptor, and t_max and the duration "
-                f"of pseudospikes must be those of layers[0], got {checks.short_repr(layer)}."
+                f"layers[{i}] must be an EventLinear with one receptor and without pseudospikes at "
+                "t_max, and t_max and the duration of pseudospikes must be those of layers[0], "
+                f"got {checks.short_repr(layer)}."
             )
     parts = [layer._dense() for layer in layers]
     sizes = [part.n for part in parts]
@@ -215,7 +217,7 @@ def _merged(layers: tuple[Any, ...], max_events: int) -> EventNetwork:
 
 def _times(layer: EventLinear) -> tuple[float, float | None]:
     """Time limit, and duration of the pseudospikes."""
-    return layer.t_max, None if layer.pseudospikes is None else layer.pseudospikes.duration
+    return layer.t_max, layer.pseudospikes and layer.pseudospikes.end(layer.t_max)
 
 
 def _pseudospikes(parts: list[Dense]) -> Pseudospikes | None:
@@ -223,5 +225,5 @@ def _pseudospikes(parts: list[Dense]) -> Pseudospikes | None:
     found = [(p.pseudospikes, p.n) for p in parts if p.pseudospikes is not None]
     if not found:
         return None
-    drive = jnp.concatenate([jnp.broadcast_to(one.drive, (n,)) for one, n in found])
+    drive = jnp.concatenate([jnp.broadcast_to(one.current, (n,)) for one, n in found])
     return Pseudospikes(drive, found[0][0].duration)
