@@ -65,7 +65,7 @@ ENGINE["event.engine.solve"] = {
 EVENT = {
     "event.doubles": set(),
     "event.solution": {"checks"},
-    "event.trainable": {"checks"},
+    "event.trainable": {"checks", "event.flows", "event.neurons", "event.pseudospikes"},
     "event.neurons": {"checks"},
     "event.flows": {"checks", "event.doubles", "event.neurons"},
     "event.adjoint": ADJOINT,
@@ -143,7 +143,7 @@ MAY_IMPORT = {
     "losses": {"checks"},
     "data": {"checks"},
     "plots": {"checks"},
-    "train": {"checks", "cpu", "event", "event.solution"},
+    "train": {"checks", "cpu", "event", "event.solution", "event.trainable"},
     "tasks.figures": {"plots"},
     "tasks": {"constraints", "data", "discrete", "event", "event.architectures", "losses", "plots"}
     | {"event.trainable", "tasks.figures", "train"},

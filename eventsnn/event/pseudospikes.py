@@ -95,7 +95,7 @@ class Pseudospikes(eqx.Module):
         return Pseudospikes(drive, self.duration, at_t_max=self.at_t_max)
 
     def returned(self, times: Float[Array, "..."], t_max: float) -> Float[Array, "..."]:
-        """Return spike times as a query returns them, see `at_t_max`."""
+        """Return the spike times `times` as a query returns them, see `at_t_max`."""
         if not self.at_t_max:
             return times
         last = jnp.nextafter(jnp.asarray(t_max, times.dtype), jnp.zeros((), times.dtype))

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, PyTree
 
 from .. import checks
-from ..event import EventNetwork, Status
+from ..event import AbstractLayer, EventNetwork, Status
 from ..event.solution import MEMBERS
 from .wording import grouped, is_floating, percent
 
@@ -55,8 +55,10 @@ def no_evidence(error: Exception) -> Evidence:
 
 
 def has_network(model: PyTree) -> bool:
-    """Return whether a pytree contains an event network."""
-    return bool(_nets(model))
+    """Return whether a pytree contains an event network or a layer of one."""
+    kinds = EventNetwork | AbstractLayer
+    leaves = jax.tree.leaves(model, is_leaf=lambda x: isinstance(x, kinds))
+    return any(isinstance(x, kinds) for x in leaves)
 
 
 def event_evidence(model: PyTree, batch: PyTree) -> Evidence | None:

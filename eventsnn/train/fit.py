@@ -29,6 +29,7 @@ from .step import (
     device_list,
     gradient_step,
     mesh_for,
+    resolved_filter,
     scalar,
     trained_part,
     with_key,
@@ -71,7 +72,7 @@ def fit(
     steps: int,
     key: PRNGKeyArray | None = None,
     steps_per_dispatch: int = 20,
-    filter_spec: PyTree = eqx.is_inexact_array,
+    filter_spec: PyTree = None,
     devices: Sequence[jax.Device] | None = None,
     snapshot: Callable[[Any], PyTree] | None = None,
     snapshot_every: int | None = None,
@@ -175,7 +176,8 @@ def _start(model, loss_fn, optimizer, filter_spec, mesh, key, history, average, 
     key = jax.device_put(key, sharding)
 
     def trained_parameters(arrays):
-        return eqx.filter(eqx.combine(arrays, static)[0], filter_spec)
+        model = eqx.combine(arrays, static)[0]
+        return eqx.filter(model, resolved_filter(model, filter_spec))
 
     history.take_snapshot(model, 0)
     parameter_sum = None if average is None else jax.tree.map(jnp.zeros_like, trained)

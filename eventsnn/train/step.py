@@ -13,6 +13,8 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, PyTree
 
 from .. import checks
+from ..event import trainable
+from .evidence import has_network
 from .wording import path_name
 
 #: Function `(model, batch)` or, with a random key, `(model, batch, key)`.
@@ -30,7 +32,7 @@ def make_step(
     loss_fn: LossFn,
     optimizer: optax.GradientTransformation,
     *,
-    filter_spec: PyTree = eqx.is_inexact_array,
+    filter_spec: PyTree = None,
     devices: Sequence[jax.Device] | None = None,
 ) -> Step:
     """Make the function of one gradient step, for your own training loop.
@@ -47,7 +49,8 @@ def make_step(
     - `optimizer`: any Optax optimiser. Its initial state is
         `optimizer.init(eqx.filter(model, filter_spec))`.
     - `filter_spec`: selection of the trained parameters, as for `equinox.partition`: a pytree of
-        booleans or a function of a leaf. Default: every floating-point array.
+        booleans or a function of a leaf. Default: None, `eventsnn.trainable(model)` if the model
+        contains event networks or layers, and otherwise every floating-point array.
     - `devices`: the devices that share a batch. Default: None, the largest number of local devices
         that divides the batch evenly.
 
@@ -80,7 +83,7 @@ def gradient_step(loss_fn, optimizer, filter_spec, devices):
         raise checks.value_error("optimizer", optimizer, "an optax.GradientTransformation")
 
     def local(model, batch, key):
-        trained, fixed = eqx.partition(model, filter_spec)
+        trained, fixed = eqx.partition(model, resolved_filter(model, filter_spec))
 
         def loss_of(trained):
             return loss_fn(eqx.combine(trained, fixed), batch, key)
@@ -145,8 +148,16 @@ def _accepts(fn, n_arguments):
     return True
 
 
+def resolved_filter(model: Any, filter_spec: PyTree) -> PyTree:
+    """Return the filter, or the default one for None."""
+    if filter_spec is not None:
+        return filter_spec
+    return trainable(model) if has_network(model) else eqx.is_inexact_array
+
+
 def trained_part(model: Any, filter_spec: PyTree) -> PyTree:
     """Trained parameters: the model with None in place of everything else."""
+    filter_spec = resolved_filter(model, filter_spec)
     try:
         trained = eqx.filter(model, filter_spec)
     except (TypeError, ValueError) as error:

@@ -5,6 +5,7 @@ The reference replaces its neurons at t_max by neurons with a larger bias.
 
 import functools as ft
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -245,3 +246,113 @@ def test_a_drive_has_one_value_per_neuron():
         esn.EventNetwork(
             esn.LIF(10.0, 5.0), np.zeros((2, 1)), outputs=(0,), t_max=9.0, pseudospikes=2.0
         )
+
+
+# ------------------------------------------------------------------ default values
+
+RHEOBASES = {
+    "lif": esn.LIF(10.0, 5.0, threshold=2.0, bias=0.5),
+    "alif": esn.ALIF(10.0, 5.0, 30.0, 0.1),
+    "qif": esn.QIF(10.0, 5.0, bias=-1.0),
+    "eif": esn.EIF(10.0, 5.0, sharpness=0.2, threshold=2.0),
+    "izhikevich": esn.Izhikevich(5.0),
+    "egru": esn.EGRU(10.0, 5.0),
+    "refractory": esn.Refractory(esn.LIF(10.0, 5.0), 2.0),
+}
+
+
+@pytest.mark.parametrize("name", RHEOBASES)
+def test_a_neuron_fires_with_more_than_its_rheobase(name):
+    """From rest, after a long time; Izhikevich's neuron may also fire at the onset of less."""
+    neuron = RHEOBASES[name]
+    rheobase = neuron.rheobase()
+    fires = []
+    for factor in (0.97, 1.03):
+        driven = neuron.with_current(factor * rheobase)
+        net = esn.EventNetwork(driven, jnp.zeros((2, neuron.receptors)), outputs=(0,), t_max=900.0)
+        fires.append(bool(jnp.isfinite(net.ttfs(jnp.full((1, 1), jnp.inf), throw=False))[0]))
+    assert fires == [name == "izhikevich" and fires[0], True]
+
+
+def test_the_default_drive_is_twice_the_rheobase():
+    parts = [(esn.LIF(10.0, 5.0, threshold=2.0, bias=0.5), 1), (esn.LeakyIntegrator(10.0, 5.0), 1)]
+    net = esn.EventNetwork(
+        esn.Populations(parts),
+        jnp.zeros((3, 2)),
+        outputs=(0,),
+        t_max=T_MAX,
+        pseudospikes=esn.Pseudospikes(),
+    )
+    np.testing.assert_array_equal(net.pseudospikes.drive, [3.0, 0.0])
+    expected = T_MAX + 10 * np.log((3.5 - 0.5 * (1 - np.exp(-T_MAX / 10))) / 1.5)
+    np.testing.assert_allclose(net.ttfs(jnp.full((1, 1), jnp.inf)), [expected], rtol=1e-12)
+
+
+class WithoutRheobase(esn.LeakyIntegrator):
+    def rheobase(self):
+        return esn.AbstractDrivable.rheobase(self)
+
+
+def test_a_model_without_rheobase_needs_a_drive():
+    neuron, weights = WithoutRheobase(10.0, 5.0), np.zeros((2, 1))
+    with pytest.raises(ValueError, match=r"drive must be given for .*WithoutRheobase"):
+        esn.EventLinear(neuron, weights, t_max=9.0, pseudospikes=esn.Pseudospikes())
+    esn.EventLinear(neuron, weights, t_max=9.0, pseudospikes=esn.Pseudospikes(1.0))
+
+
+# ------------------------------------------------------------------ spikes at t_max
+
+
+@pytest.mark.parametrize("kind", ["layer", "network"])
+def test_spikes_at_t_max_have_the_gradients_of_pseudospikes(kind):
+    """Of three neurons, one fires before t_max, one after it, and one is not reached in time."""
+    weights = jnp.array([[60.0, 1.0, -4e9]])
+    x = jnp.array([[1.0]])
+
+    def times(weights, at_t_max):
+        pseudospikes = esn.Pseudospikes(2.0, 60.0, at_t_max=at_t_max)
+        layer = esn.EventLinear(
+            esn.LIF(10.0, 5.0),
+            weights,
+            t_max=T_MAX,
+            max_spikes=1,
+            truncate=True,
+            pseudospikes=pseudospikes,
+        )
+        return (layer if kind == "layer" else layer.as_network()).ttfs(x)
+
+    own, limited = times(weights, False), times(weights, True)
+    assert own[0] < T_MAX < own[1] < own[2] == jnp.inf
+    np.testing.assert_array_equal(limited, [own[0], np.nextafter(T_MAX, 0.0), jnp.inf])
+    finite = jnp.array([1.0, 1.0, 0.0])
+
+    def loss(weights, at_t_max):
+        return jnp.sum(jnp.where(finite > 0, times(weights, at_t_max), 0.0))
+
+    grads = [jax.grad(loss)(weights, at_t_max) for at_t_max in (False, True)]
+    np.testing.assert_array_equal(*grads)
+    assert grads[0][0, 1] != 0
+
+
+def test_silent_hidden_neurons_before_a_readout_have_a_gradient():
+    def model(at_t_max):
+        hidden = esn.EventLinear(
+            esn.LIF(20.0, 20.0),
+            jnp.full((3, 4), 0.01),
+            t_max=T_MAX,
+            max_spikes=2,
+            truncate=True,
+            pseudospikes=esn.Pseudospikes(at_t_max=True) if at_t_max else None,
+        )
+        readout = esn.EventLinear(esn.LeakyIntegrator(20.0, 20.0), jnp.ones((4, 2)), t_max=T_MAX)
+        return esn.EventSequential([hidden, readout])
+
+    x = jnp.array([[0.0], [1.0], [3.0]])
+    with_late, without = model(True), model(False)
+    np.testing.assert_allclose(with_late.maxima(x), without.maxima(x), atol=1e-12)
+    grads = [
+        eqx.filter_grad(lambda m: jnp.sum(m.maxima(x)))(m)[0].weights for m in (with_late, without)
+    ]
+    assert np.all(grads[0] > 0) and np.all(grads[1] == 0)
+    with pytest.raises(ValueError, match=r"layers\[0\] must be .* without pseudospikes at t_max"):
+        with_late.as_network()

@@ -57,5 +57,24 @@ def test_the_filter_splits_the_model():
 def test_an_unknown_name_is_refused_with_those_that_exist():
     with pytest.raises(ValueError, match=r"^names must be among .*, tau_mem, .*, got 'tau'\.$"):
         esn.trainable(network(), "weights", "tau")
-    with pytest.raises(ValueError, match=r"^names must be at least one of .*, got none\.$"):
-        esn.trainable(network())
+    with pytest.raises(ValueError, match=r"^model must be a tree with floating-point arrays"):
+        esn.trainable({"number": 3})
+
+
+def test_by_default_weights_biases_and_delays_train():
+    net = network()
+    net = esn.constrain(net, lambda net: net.delays)
+    late = esn.EventLinear(
+        esn.LIF(10.0, 5.0), jnp.ones((1, 2)), t_max=20.0, pseudospikes=esn.Pseudospikes(2.0, 9.0)
+    )
+    model = {"net": net, "layer": late, "linear": eqx.nn.Linear(2, 3, key=jax.random.key(0))}
+    assert selected(model) == [
+        "['layer'].neuron.bias",
+        "['layer'].weights",
+        "['linear'].weight",
+        "['linear'].bias",
+        "['net'].neuron.parts[0].bias",
+        "['net'].neuron.parts[1].neuron.bias",
+        "['net'].weights",
+        "['net'].delays.raw",
+    ]

@@ -118,7 +118,9 @@ class AbstractDrivable(AbstractNeuron):
         """Return the neuron with a constant `current` added; it broadcasts against the state."""
 
     def rheobase(self) -> Float[Array, "*neurons"]:
-        """Smallest constant current with which a neuron at rest fires; at most 0 if it needs none.
+        """Smallest constant current without a stable resting state: with more, the neuron fires.
+
+        It is at most 0 for a neuron that fires without input, and inf for one that never fires.
 
         **Raises:** `ValueError` for a model that does not define it.
         """

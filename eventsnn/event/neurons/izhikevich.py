@@ -117,8 +117,10 @@ class Izhikevich(AbstractClampable, AbstractBiased):
         return state.v
 
     def rheobase(self) -> Array:
-        # The resting points of v, with u = b v, vanish at this current.
-        return (5 - self.b) ** 2 / 0.16 - 140 - self.bias
+        # Resting points have u = b v. The stable one ends at the v where it vanishes, or where the
+        # trace of the Jacobian changes its sign.
+        v = (jnp.minimum(self.a, self.b) - 5) / 0.08
+        return -(0.04 * v**2 + (5 - self.b) * v + 140) - self.bias
 
     def parameters_valid(self) -> Array:
         return jnp.all(self.tau_syn > 0) & jnp.all(self.threshold > self.c)
