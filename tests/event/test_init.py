@@ -66,21 +66,19 @@ def test_moments_of_the_weights():
     assert esn.init.normal(neuron, t_max=T_MAX)(key, (3, 2), jnp.float32).dtype == jnp.float32
 
 
-@pytest.mark.parametrize("neuron", [esn.LIF(20.0, 20.0), esn.QIF(20.0, 20.0)], ids=["lif", "qif"])
-def test_default_weights_make_about_half_of_the_neurons_fire(neuron, rng):
+@pytest.mark.parametrize("kind", ["lif", "qif", "recurrent"])
+def test_default_weights_make_about_half_of_the_neurons_fire(kind, rng):
     x = jnp.asarray(rng.uniform(0.0, 10.0, (50, 64, 1)))
     options = {"key": jax.random.key(1), "t_max": 20.0}
-    model = esn.feedforward(neuron, sizes=(64, 100, 30), max_spikes=20, truncate=True, **options)
-    net = esn.recurrent(
-        neuron,
-        inputs=64,
-        hidden=50,
-        outputs=5,
-        max_events=5000,
-        **options,
-        readout=esn.LeakyIntegrator(20.0, 20.0),
-    )
-    for layer in (*esn.activity(model, x), *esn.activity(net, x)):
+    lif, qif = esn.LIF(20.0, 20.0), esn.QIF(20.0, 20.0)
+    if kind == "recurrent":
+        sizes = {"inputs": 64, "hidden": 50, "outputs": 5}
+        model = esn.recurrent(lif, **sizes, max_events=5000, **options)
+    else:
+        neuron = lif if kind == "lif" else qif
+        sizes = (64, 100, 30)
+        model = esn.feedforward(neuron, sizes=sizes, max_spikes=20, truncate=True, **options)
+    for layer in esn.activity(model, x):
         assert 0.25 < layer.silent < 0.75 and not layer.failed
 
 
