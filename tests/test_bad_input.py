@@ -20,6 +20,7 @@ from helpers.bad_calls import NO_ROW, ROWS
 PACKAGE = pathlib.Path(esn.__file__).parent
 #: Modules whose public names are their own definitions, or their exports.
 DEFINING = {
+    "init": esn.init,
     **{f"data.{name}": module for name, module in vars(data).items() if inspect.ismodule(module)},
 }
 EXPORTING = {

@@ -10,7 +10,7 @@ import numpy as np
 from .layers import AbstractLayer, EventSequential
 from .layers.base import InTimes
 from .network import EventNetwork
-from .responses import Responses, responses
+from .responses import Responses, batch_for, responses
 from .solution import MEMBERS, is_success
 
 
@@ -93,7 +93,8 @@ def activity(model: AbstractLayer | EventSequential | EventNetwork, in_times: In
 
     **Raises:** `ValueError` for another model, or `in_times` of another shape.
     """
-    return Activity(tuple(_activity_of(*found) for found in responses(model, in_times)))
+    found = responses(model, batch_for(model, in_times))
+    return Activity(tuple(_activity_of(*each) for each in found))
 
 
 def _activity_of(name: str, found: Responses) -> LayerActivity:

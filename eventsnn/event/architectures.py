@@ -9,12 +9,12 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Bool, PRNGKeyArray, Real
+from jaxtyping import Array, ArrayLike, Bool, Float, PRNGKeyArray, Real
 
 from .. import checks
 from .adjoint import AbstractAdjoint
 from .flows import AbstractFlow
-from .init import Initializer, masked_normal, normal
+from .init import MEAN, Initializer, critical_drive, normal
 from .layers import EventLinear, EventSequential
 from .network import EventNetwork
 from .neurons import AbstractNeuron, Populations
@@ -110,9 +110,11 @@ def recurrent(
     if readout is not None:
         checks.instance("readout", readout, AbstractNeuron, "a neuron model")
         neuron = Populations([(neuron, hidden), (readout, outputs)])
+    key = checks.key("key", key)
     if init is None:
-        init = masked_normal(neuron, mask, t_max=t_max)
-    drawn = _draw(checks.function("init", init), checks.key("key", key), mask.shape)
+        drawn = _recurrent_weights(neuron, mask, key, t_max)
+    else:
+        drawn = _draw(checks.function("init", init), key, mask.shape)
     weights = jnp.where(mask, drawn, 0.0)
     return EventNetwork(
         neuron,
@@ -131,6 +133,16 @@ def recurrent(
         adjoint=adjoint,
         max_spikes=max_spikes,
     )
+
+
+def _recurrent_weights(
+    neuron: AbstractNeuron, mask: Bool[Array, "sources neurons"], key: PRNGKeyArray, t_max: float
+) -> Float[Array, "sources columns"]:
+    """Draw default weights, whose distribution depends on the number of inputs of each neuron."""
+    drive, inputs = critical_drive(neuron, t_max=t_max), jnp.sum(mask, axis=0, dtype=_dtype())
+    mean = MEAN * drive / inputs
+    drawn = _draw(normal(neuron, t_max=t_max, mean=0.0), key, mask.shape)
+    return mean + jnp.sqrt(len(mask) / inputs) * drawn
 
 
 def feedforward(

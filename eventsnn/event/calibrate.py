@@ -15,7 +15,7 @@ from ..constraints import AbstractWrapper
 from .layers import AbstractLayer, EventConv2d, EventSequential
 from .layers.base import InTimes
 from .network import EventNetwork
-from .responses import Responses, next_trains, responses
+from .responses import Responses, batch_for, next_trains, responses
 
 Model = TypeVar("Model", bound=AbstractLayer | EventSequential | EventNetwork)
 
@@ -69,15 +69,14 @@ def calibrate(
     [`eventsnn.constrain`][] or all zero, a layer without input spikes, or a layer that does not
     fire as wanted with any weights.
     """
-    kinds = AbstractLayer | EventSequential | EventNetwork
-    checks.instance("model", model, kinds, "a layer, an EventSequential or an EventNetwork")
+    in_times = batch_for(model, in_times)
     wanted = _Wanted(
         checks.number("firing", firing, "between 0 and 1", lambda x: 0 < x < 1),
         None if spikes is None else checks.positive("spikes", spikes),
         None if first_spike is None else checks.positive("first_spike", first_spike),
         checks.positive("potential", potential),
     )
-    return _calibrated(model, jnp.asarray(in_times), wanted, "model")
+    return _calibrated(model, in_times, wanted, "model")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,7 +119,7 @@ def _groups(model: AbstractLayer | EventNetwork) -> list[tuple[str, np.ndarray |
     A group is named as in the activity, or `readout`. None: all weights.
     """
     if isinstance(model, AbstractLayer):
-        return [("readout" if model.is_readout() else "layer", None)]
+        return [("readout" if model._is_readout() else "layer", None)]
     never = model.neuron.never_reset(model.n_neurons)
     outputs = np.isin(np.arange(model.n_neurons), model.outputs)
     masks = {"hidden": ~never & ~outputs, "outputs": ~never & outputs, "readout": never & outputs}

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from .. import checks
 from .layers import EventLinear
@@ -73,33 +73,11 @@ def normal(
         kernel = len(shape) > 2
         inputs = int(np.prod(shape[1:] if kernel else shape[:1]))
         unit = drive.reshape(-1, 1, 1, 1) if kernel and drive.ndim else drive
-        return _drawn(key, shape, dtype, unit, inputs, mean, deviation)
+        draws = jax.random.normal(key, shape, dtype)
+        scale = unit.astype(draws.dtype) / max(inputs, 1)
+        return scale * (mean + deviation * inputs**0.5 * draws)
 
     return init
-
-
-def masked_normal(
-    neuron: AbstractNeuron, mask: Bool[Array, "sources neurons"], *, t_max: float
-) -> Initializer:
-    """Initialiser as [`normal`][] with the defaults, for a network with the synapses in `mask`.
-
-    `neuron` and `t_max` are as for [`critical_drive`][].
-    """
-    drive, inputs = critical_drive(neuron, t_max=t_max), jnp.sum(mask, axis=0)
-
-    def init(key: PRNGKeyArray, shape: tuple[int, ...], dtype: Any = float) -> Array:
-        columns = jnp.tile(inputs, shape[-1] // len(inputs))
-        unit = jnp.tile(drive, len(columns) // drive.size) if drive.ndim else drive
-        return _drawn(key, shape, dtype, unit, columns, MEAN, DEVIATION)
-
-    return init
-
-
-def _drawn(key, shape, dtype, unit, inputs, mean, deviation) -> Array:
-    """Draw weights; `unit` is the critical drive, and `inputs` the number of inputs."""
-    draws = jax.random.normal(key, shape, dtype)
-    inputs = jnp.maximum(jnp.asarray(inputs, draws.dtype), 1)
-    return unit.astype(draws.dtype) * (mean / inputs + deviation / jnp.sqrt(inputs) * draws)
 
 
 def critical_drive(

@@ -34,12 +34,19 @@ class Responses:
         return np.asarray(is_success(jnp.asarray(self.status)))
 
 
-def responses(model: Any, in_times: InTimes) -> Iterator[tuple[str, Responses]]:
-    """Simulate a model layer by layer. Yield the name and the responses of each layer."""
+def batch_for(model: Any, in_times: InTimes) -> Array:
+    """Return the input spikes of a batch. Raise for a model without layers, or invalid times."""
     kinds = AbstractLayer | EventSequential | EventNetwork
     checks.instance("model", model, kinds, "a layer, an EventSequential or an EventNetwork")
-    if np.ndim(in_times) < 3:
-        raise checks.value_error("in_times", in_times, "an array with a batch axis")
+    expected = "spike times >= 0, padded with inf, with a batch axis"
+    times = jnp.asarray(checks.numbers("in_times", in_times, expected))
+    if times.ndim < 3 or not bool(jnp.all(times >= 0)):
+        raise checks.value_error("in_times", in_times, expected)
+    return times
+
+
+def responses(model: Any, in_times: Array) -> Iterator[tuple[str, Responses]]:
+    """Simulate a model layer by layer. Yield the name and the responses of each layer."""
     if isinstance(model, EventSequential):
         trains = in_times
         for i, layer in enumerate(model.layers):
@@ -48,10 +55,10 @@ def responses(model: Any, in_times: InTimes) -> Iterator[tuple[str, Responses]]:
                 for name, found in responses(layer, trains):
                     yield _joined(f"layers[{i}]", name), found
             if not last:
-                trains = next_trains(layer, jnp.asarray(trains))
+                trains = next_trains(layer, trains)
     elif isinstance(model, EventNetwork):
         yield from _of_network(model, in_times)
-    elif not model.is_readout():
+    elif not model._is_readout():
         yield "layer", _of_layer(model, in_times)
 
 
@@ -63,9 +70,9 @@ def next_trains(layer: Any, in_times: Array) -> Array:
     return layer(in_times)
 
 
-def _of_layer(layer: AbstractLayer, in_times: InTimes) -> Responses:
+def _of_layer(layer: AbstractLayer, in_times: Array) -> Responses:
     count = _COUNTED if layer.max_spikes is None else layer.max_spikes
-    times, counts, status = _outcome(layer, jnp.asarray(in_times), count)
+    times, counts, status = _outcome(layer, in_times, count)
     flat = np.asarray(times[..., 0]).reshape(status.size, -1)
     late = flat > layer.t_max  # a pseudospike
     return Responses(
@@ -79,12 +86,12 @@ def _of_layer(layer: AbstractLayer, in_times: InTimes) -> Responses:
 @eqx.filter_jit
 def _outcome(layer: AbstractLayer, in_times: Array, count: int) -> tuple[Array, Array, Array]:
     """First spikes, numbers of spikes until t_max, and status codes."""
-    out = layer.outcome(in_times, count)
+    out = layer._outcome(in_times, count)
     return out.times, out.counts, out.status
 
 
-def _of_network(net: EventNetwork, in_times: InTimes) -> Iterator[tuple[str, Responses]]:
-    times, sources, code = (np.asarray(x) for x in _events(net, jnp.asarray(in_times)))
+def _of_network(net: EventNetwork, in_times: Array) -> Iterator[tuple[str, Responses]]:
+    times, sources, code = (np.asarray(x) for x in _events(net, in_times))
     width, n = times.shape[-1], net.n_neurons
     times, sources = times.reshape(-1, width), sources.reshape(-1, width)
     first, counts = np.full((len(times), n), np.inf), np.zeros((len(times), n), int)

@@ -127,7 +127,7 @@ def test_inhibitory_weights_are_shifted(x):
         ({"spikes": 0.0}, "spikes must be"),
         ({"first_spike": -1.0}, "first_spike must be"),
         ({"potential": 0.0}, "potential must be"),
-        ({"in_times": jnp.zeros((16, 1))}, "in_times must be an array with a batch axis"),
+        ({"in_times": jnp.zeros((16, 1))}, "in_times must be spike times >= 0"),
     ],
 )
 def test_invalid_arguments(options, message, x):

@@ -159,8 +159,9 @@ LATENCY = {
 }
 ARCHITECTURE = {
     "neuron": (LIF, NEURON),
-    "init": (lambda key, shape, dtype: jnp.ones(shape, dtype), INIT),
+    "init": (lambda key, shape, dtype: jnp.ones(shape, dtype), optional(INIT)),
     "key": (KEY_, KEY),
+    "readout": (None, optional(NEURON)),
     "t_max": (20.0, POSITIVE),
     "delays": (None, (*DELAYS, np.ones((9, 9)))),
     "pseudospikes": (None, PSEUDOSPIKES),
@@ -251,7 +252,12 @@ NEURONS = {
         neuron=(LIF, (*NEURON, esn.Populations([(LIF, 1)]))),
         period=(2.0, (*PARAMETER, -1.0)),
     ),
-    "Pseudospikes": row(esn.Pseudospikes, drive=(2.0, PARAMETER), duration=(5.0, POSITIVE)),
+    "Pseudospikes": row(
+        esn.Pseudospikes,
+        drive=(2.0, optional(PARAMETER)),
+        duration=(5.0, optional(POSITIVE)),
+        at_t_max=(False, FLAG),
+    ),
     "Positive": row(esn.Positive, value=(2.0, (*VALUES, True, 0.0, -1.0))),
     "Bounded": row(
         esn.Bounded,
@@ -343,10 +349,20 @@ LAYERS = {
     ),
 }
 
+DRIVE = {
+    "neuron": (LIF, NEURON),
+    "t_max": (20.0, POSITIVE),
+    "window": (10.0, (*optional(POSITIVE), 21.0)),
+}
+ON_DATA = {"model": (LAYER, INSTANCE), "in_times": (np.ones((2, 1, 1)), IN_TIMES)}
 NETWORKS = {
     "EventNetwork": row(
         esn.EventNetwork,
-        **{name: arg for name, arg in ARCHITECTURE.items() if name not in ("init", "key")},
+        **{
+            name: arg
+            for name, arg in ARCHITECTURE.items()
+            if name not in ("init", "key", "readout")
+        },
         weights=(
             WEIGHTS,
             MATRIX,
@@ -381,7 +397,24 @@ NETWORKS = {
     "trainable": row(
         lambda model, names: esn.trainable(model, *names),
         model=(NET, ()),
-        names=(("weights",), ((), *([name] for name in CHOICE), ["flow"])),
+        names=(("weights",), (*([name] for name in CHOICE), ["flow"])),
+    ),
+    "init.normal": row(
+        esn.init.normal,
+        **DRIVE,
+        mean=(0.5, NUMBER),
+        deviation=(2.0, NOT_NEGATIVE),
+    ),
+    "init.critical_drive": row(esn.init.critical_drive, **DRIVE),
+    "activity": row(esn.activity, None, **ON_DATA),
+    "calibrate": row(
+        esn.calibrate,
+        None,
+        **ON_DATA,
+        firing=(0.5, (*NUMBER, 0.0, 1.0)),
+        spikes=(None, optional(POSITIVE)),
+        first_spike=(None, optional(POSITIVE)),
+        potential=(1.0, POSITIVE),
     ),
     "EventNetwork.ttfs": row(NET.ttfs, None, **NETWORK),
     "EventNetwork.spikes": row(NET.spikes, None, max_spikes=(2, COUNT), **NETWORK),
@@ -1101,11 +1134,13 @@ NO_ROW = {
     "AbstractNeuron",
     "AbstractReadoutFlow",
     "AbstractWrapper",
+    "Activity",
     "Autodiff",
     "Discretised",
     "ExactIntegrator",
     "ExactLIF",
     "ExactTheta",
+    "LayerActivity",
     "Solution",
     "Status",
     "data.heidelberg.SpikeTrains",

@@ -197,11 +197,11 @@ class AbstractLayer(eqx.Module):
         solution = Solution(times, sources, status_of(out.status), stats)
         return raise_if_failed(solution, out.status) if throw else solution
 
-    def is_readout(self) -> bool:
+    def _is_readout(self) -> bool:
         """Return whether the neurons never fire, such as [`eventsnn.LeakyIntegrator`][] neurons."""
         return bool(self.neuron.never_reset(self._dense().n).all())
 
-    def outcome(self, in_times: InTimes, count: int) -> Outcome:
+    def _outcome(self, in_times: InTimes, count: int) -> Outcome:
         """First `count` spike times and numbers of spikes of all neurons, and status codes.
 
         `in_times` is as for [`__call__`][]. Failed samples do not raise an error.
