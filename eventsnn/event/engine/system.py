@@ -129,7 +129,7 @@ def gap_and_speed(neuron: AbstractNeuron, state: State, velocity: State) -> tupl
 
 def reaches(
     neuron: AbstractNeuron, state: State, velocity: State, gap: Array, speed: Array
-) -> Bool[Array, "n batch"]:
+) -> Bool[Array, "*lanes"]:
     r"""Mask of the neurons that are about to cross their thresholds, or are past them and rising.
 
     The gap must be small. To second order, the gap after a time $t$ is

@@ -128,7 +128,7 @@ def fall(neuron: LeakyMembrane, state: MembraneState, t: Array) -> Array:
 
 def extremum(
     neuron: LeakyMembrane, state: MembraneState
-) -> tuple[Float[Array, "n batch"], Float[Array, "n batch"], Bool[Array, "n batch"]]:
+) -> tuple[Float[Array, "*lanes"], Float[Array, "*lanes"], Bool[Array, "*lanes"]]:
     r"""Time from which V may rise, time of its interior extremum, and whether this is a maximum.
 
     $\dot V = 0$ at $t = \tau_s\, c\, \log(1 + z)/z$ with $c = \tau_m \dot V(0) / I_0$ and
