@@ -14,7 +14,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, PRNGKeyArray, Real
 from .. import checks
 from .adjoint import AbstractAdjoint
 from .flows import AbstractFlow
-from .init import MEAN, Initializer, critical_drive, normal
+from .init import DEVIATION, MEAN, Initializer, critical_drive, normal
 from .layers import EventLinear, EventSequential
 from .network import EventNetwork
 from .neurons import AbstractNeuron, Populations
@@ -140,9 +140,8 @@ def _recurrent_weights(
 ) -> Float[Array, "sources columns"]:
     """Draw default weights, whose distribution depends on the number of inputs of each neuron."""
     drive, inputs = critical_drive(neuron, t_max=t_max), jnp.sum(mask, axis=0, dtype=_dtype())
-    mean = MEAN * drive / inputs
-    drawn = _draw(normal(neuron, t_max=t_max, mean=0.0), key, mask.shape)
-    return mean + jnp.sqrt(len(mask) / inputs) * drawn
+    draws = jax.random.normal(key, mask.shape, _dtype())
+    return drive * (MEAN / inputs + DEVIATION / jnp.sqrt(inputs) * draws)
 
 
 def feedforward(

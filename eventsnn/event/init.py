@@ -48,10 +48,9 @@ def normal(
 
     with the [`critical_drive`][] $W$ of the neuron and the number $n$ of its inputs. If all inputs
     fire once within the window, the drive of a neuron has the mean `mean` and the standard
-    deviation `deviation`, in units of $W$. With the defaults, about half of the neurons fire. The
-    large deviation makes neurons respond to different inputs: firing driven by fluctuations
-    (Rossbroich, Gygax & Zenke, Neuromorphic Computing and Engineering 2:044016, 2022,
-    arXiv:2206.10226).
+    deviation `deviation`, in units of $W$. With a deviation larger than the mean, neurons respond
+    to different inputs: firing is driven by fluctuations (Rossbroich, Gygax & Zenke, Neuromorphic
+    Computing and Engineering 2:044016, 2022, arXiv:2206.10226).
 
     **Arguments:**
 

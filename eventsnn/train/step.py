@@ -47,7 +47,8 @@ def make_step(
     - `loss_fn`: function `loss_fn(model, batch) -> scalar`, a mean over the batch. If the step is
         given a key, `loss_fn(model, batch, key)`.
     - `optimizer`: any Optax optimiser. Its initial state is
-        `optimizer.init(eqx.filter(model, filter_spec))`.
+        `optimizer.init(eqx.filter(model, filter_spec))`; without `filter_spec`, for a model with
+        event networks or layers, `optimizer.init(eqx.filter(model, eventsnn.trainable(model)))`.
     - `filter_spec`: selection of the trained parameters, as for `equinox.partition`: a pytree of
         booleans or a function of a leaf. Default: None, `eventsnn.trainable(model)` if the model
         contains event networks or layers, and otherwise every floating-point array.
