@@ -42,8 +42,8 @@ def load(dataset: str, *, data_dir: str | os.PathLike[str] | None = None) -> Ima
 
     - `"digits"`: 1797 images of 8 x 8 pixels, bundled with scikit-learn (the test set of
         Alpaydin & Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning
-        Repository, 1998). The last fifth of each class is the test set: 1442 training and 355 test
-        images.
+        Repository, 1998). A fifth of each class, drawn at random once and for all, is the test set:
+        1442 training and 355 test images.
     - `"mnist"`: 60000 training and 10000 test images of 28 x 28 pixels (LeCun, Bottou, Bengio &
         Haffner, Proceedings of the IEEE 86:2278, 1998), from local files or downloaded once, see
         [`eventsnn.data.mnist.read`][].
@@ -157,10 +157,10 @@ def _digits():
 
     digits: Any = load_digits()
     images, labels = digits.images, digits.target
-    test = np.zeros(len(labels), bool)
+    test, random = np.zeros(len(labels), bool), np.random.RandomState(0)  # its stream is frozen
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
-        test[members[len(members) - len(members) // 5 :]] = True
+        test[random.permutation(members)[: len(members) // 5]] = True
     return _scaled(images[~test], labels[~test], images[test], labels[test], white=16)
 
 

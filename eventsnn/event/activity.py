@@ -11,7 +11,6 @@ from .layers import AbstractLayer, EventSequential
 from .layers.base import InTimes
 from .network import EventNetwork
 from .responses import Responses, batch_for, responses
-from .solution import MEMBERS, is_success
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +37,7 @@ class LayerActivity:
     first_spike: tuple[float, float, float]
     """Quantiles 0.05, 0.5 and 0.95 of the time to first spike; NaN without a spike."""
     failed: dict[str, float]
-    """Fraction of the samples that failed, by the name of their status."""
+    """Fraction of the samples that failed in this layer, by the name of their status."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,7 +103,6 @@ def _activity_of(name: str, found: Responses) -> LayerActivity:
     times = first[fired] if fired.any() else np.array([np.nan])
     low, middle, high = (float(x) for x in np.quantile(times, (0.05, 0.5, 0.95)))
     full = np.zeros(1, bool) if found.limit is None else counts >= found.limit
-    failures = {code: float(np.mean(found.status == code)) for code in np.unique(found.status)}
     return LayerActivity(
         name=name,
         n_neurons=counts.shape[1],
@@ -114,7 +112,7 @@ def _activity_of(name: str, found: Responses) -> LayerActivity:
         max_spikes=int(counts.max(initial=0)),
         saturated=_mean(full),
         first_spike=(low, middle, high),
-        failed={MEMBERS[code]: share for code, share in failures.items() if not is_success(code)},
+        failed=found.failures(),
     )
 
 

@@ -22,7 +22,9 @@ Model = TypeVar("Model", bound=AbstractLayer | EventSequential | EventNetwork)
 # The search doubles or halves the factor of the weights at most 60 times, and then bisects.
 _DOUBLINGS, _BISECTIONS = 60, 8
 # Tried shifts of the weights, in units of their root mean square.
-_SHIFTS = (0.0, 0.25, -0.25, 0.5, -0.5, 1.0, -1.0, 2.0)
+_SHIFTS = (0.0, 0.5, -0.5, 1.0, -1.0, 2.0)
+# Steps by which the best of them is then changed as long as the error decreases.
+_STEPS = (0.25, 0.125, 0.0625, 0.03125)
 # Error of a batch in which all samples fail.
 _FAILURE = 100.0
 
@@ -170,20 +172,29 @@ def _search(
 ) -> tuple[float, float]:
     """Factor and shift of the weights with which the neurons fire as wanted."""
     free = wanted.spikes is None and wanted.first_spike is None
-    candidates = []
-    for shift in _SHIFTS:
-        factor = _factor(lambda factor, shift=shift: _firing(found(factor, shift)), wanted.firing)
+    tried: dict[float, tuple[float, float]] = {}  # error and factor, by shift
+
+    def attempt(shift: float) -> None:
+        factor = _factor(lambda factor: _firing(found(factor, shift)), wanted.firing)
         if factor is not None:
-            error = wanted.error(found(factor, shift))
-            candidates.append((error, factor, shift))
-            if free and error == 0:
-                break
-    if not candidates:
+            tried[shift] = wanted.error(found(factor, shift)), factor
+
+    def best() -> float:
+        return min(tried, key=lambda shift: tried[shift])
+
+    for shift in _SHIFTS:
+        attempt(shift)
+        if free and tried and tried[best()][0] == 0:
+            break
+    if not tried:
         raise ValueError(
             f"{name} must fire in {wanted.firing:.0%} of its responses for some weights."
         )
-    _, factor, shift = min(candidates)
-    return factor, shift
+    for step in () if free else _STEPS:
+        middle = best()
+        attempt(middle - step)
+        attempt(middle + step)
+    return tried[best()][1], best()
 
 
 def _factor(share: Callable[[float], float], firing: float) -> float | None:

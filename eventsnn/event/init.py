@@ -25,7 +25,7 @@ from .neurons import AbstractNeuron, Populations
 Initializer = Callable[..., Float[Array, "..."]]
 
 #: Default mean and standard deviation of the drive, in units of the critical drive.
-MEAN, DEVIATION = 0.5, 2.0
+MEAN, DEVIATION = 1.0, 1.0
 
 # Input spikes of the simulation.
 _SPIKES = 32
@@ -48,15 +48,15 @@ def normal(
 
     with the [`critical_drive`][] $W$ of the neuron and the number $n$ of its inputs. If all inputs
     fire once within the window, the drive of a neuron has the mean `mean` and the standard
-    deviation `deviation`, in units of $W$. With a deviation larger than the mean, neurons respond
+    deviation `deviation`, in units of $W$. With a deviation of at least the mean, neurons respond
     to different inputs: firing is driven by fluctuations (Rossbroich, Gygax & Zenke, Neuromorphic
     Computing and Engineering 2:044016, 2022, arXiv:2206.10226).
 
     **Arguments:**
 
     - `neuron`, `t_max`, `window`: as for [`critical_drive`][].
-    - `mean`, `deviation`: mean and standard deviation of the drive, dimensionless. Defaults: 0.5
-        and 2.
+    - `mean`, `deviation`: mean and standard deviation of the drive, dimensionless. Both are 1
+        by default.
 
     **Returns:** an initialiser as in `jax.nn.initializers`, `init(key, shape, dtype)`. `shape` is
     `(inputs, neurons)`, or `(channels_out, channels_in, height, width)` for the kernel of an

@@ -7,7 +7,7 @@ from typing import Any
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from .. import checks
 from .layers import AbstractLayer, EventSequential
@@ -27,11 +27,24 @@ class Responses:
     counts: Int[np.ndarray, "samples n"]
     status: Int[np.ndarray, " samples"]
     limit: int | None
+    outputs: Bool[np.ndarray, " outputs"] | None
+    """Mask of those outputs of the model that have a column here, in order; None for a hidden
+    layer."""
+    received: Bool[np.ndarray, "#samples"] = dataclasses.field(
+        default_factory=lambda: np.ones(1, bool)
+    )
+    """Mask of the samples that reached the layer: they failed in none of the layers before it."""
 
     @property
-    def good(self) -> np.ndarray:
-        """Mask of the samples that did not fail."""
-        return np.asarray(is_success(jnp.asarray(self.status)))
+    def good(self) -> Bool[np.ndarray, " samples"]:
+        """Mask of the samples that did not fail, neither here nor in the layers before."""
+        return self.received & np.asarray(is_success(jnp.asarray(self.status)))
+
+    def failures(self) -> dict[str, float]:
+        """Fraction of the samples that failed in this layer, by the name of their status."""
+        failed = self.received & ~self.good
+        codes = np.unique(self.status[failed])
+        return {MEMBERS[code]: float(np.mean(failed & (self.status == code))) for code in codes}
 
 
 def batch_for(model: Any, in_times: InTimes) -> Array:
@@ -48,12 +61,16 @@ def batch_for(model: Any, in_times: InTimes) -> Array:
 def responses(model: Any, in_times: Array) -> Iterator[tuple[str, Responses]]:
     """Simulate a model layer by layer. Yield the name and the responses of each layer."""
     if isinstance(model, EventSequential):
-        trains = in_times
+        trains, received = in_times, np.ones(1, bool)
         for i, layer in enumerate(model.layers):
             last = i == len(model) - 1
             if isinstance(layer, AbstractLayer | EventSequential | EventNetwork):
                 for name, found in responses(layer, trains):
+                    outputs = found.outputs if last else None
+                    known = {"received": found.received & received}
+                    found = dataclasses.replace(found, outputs=outputs, **known)
                     yield _joined(f"layers[{i}]", name), found
+                    received = found.good
             if not last:
                 trains = next_trains(layer, trains)
     elif isinstance(model, EventNetwork):
@@ -80,6 +97,7 @@ def _of_layer(layer: AbstractLayer, in_times: Array) -> Responses:
         counts=np.asarray(counts).reshape(flat.shape),
         status=np.asarray(status).reshape(-1),
         limit=layer.max_spikes,
+        outputs=np.ones(flat.shape[1], bool),
     )
 
 
@@ -99,12 +117,14 @@ def _of_network(net: EventNetwork, in_times: Array) -> Iterator[tuple[str, Respo
     neurons = sources[sample, event]
     np.minimum.at(first, (sample, neurons), times[sample, event])
     np.add.at(counts, (sample, neurons), 1)
-    fires = ~net.neuron.never_reset(n)
-    outputs = np.isin(np.arange(n), net.outputs)
-    for name, mask in (("hidden", fires & ~outputs), ("outputs", fires & outputs)):
-        if mask.any():
-            limit = net.max_spikes if name == "outputs" else None
-            yield name, Responses(first[:, mask], counts[:, mask], code.reshape(-1), limit)
+    fires, outputs = ~net.neuron.never_reset(n), np.asarray(net.outputs)
+    hidden = np.setdiff1d(np.flatnonzero(fires), outputs)
+    if hidden.size:
+        yield "hidden", Responses(first[:, hidden], counts[:, hidden], code.reshape(-1), None, None)
+    if fires[outputs].any():
+        firing = outputs[fires[outputs]]
+        spikes = first[:, firing], counts[:, firing], code.reshape(-1)
+        yield "outputs", Responses(*spikes, net.max_spikes, fires[outputs])
 
 
 @eqx.filter_jit

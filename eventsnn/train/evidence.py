@@ -1,6 +1,6 @@
 """Activity of the outputs in a batch, as evidence for a diagnosis."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -9,15 +9,18 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, PyTree
 
 from .. import checks
-from ..event import AbstractLayer, EventNetwork, Status
-from ..event.solution import MEMBERS
+from ..event import AbstractLayer, EventNetwork, EventSequential
+from ..event.responses import responses
 from .wording import grouped, is_floating, percent
 
-# Arguments of `EventNetwork` that set a limit, by the status of a sample that exceeds it.
+_EventModel = EventNetwork | AbstractLayer | EventSequential
+
+# Advice by the status of a sample that exceeds a limit.
 _LIMITS = {
-    "max_events": "max_events",
-    "max_steps": "max_steps",
-    "queue_overflow": "queue_capacity",
+    "max_events": "a larger max_events",
+    "max_steps": "a larger max_steps",
+    "queue_overflow": "a larger queue_capacity",
+    "max_spikes": "a larger max_spikes or truncate=True",
 }
 
 
@@ -56,70 +59,84 @@ def no_evidence(error: Exception) -> Evidence:
 
 def has_network(model: PyTree) -> bool:
     """Return whether a pytree contains an event network or a layer of one."""
-    kinds = EventNetwork | AbstractLayer
-    leaves = jax.tree.leaves(model, is_leaf=lambda x: isinstance(x, kinds))
-    return any(isinstance(x, kinds) for x in leaves)
+    return bool(_event_models(model))
 
 
 def event_evidence(model: PyTree, batch: PyTree) -> Evidence | None:
-    """Simulate the event network of `model` on its input in the batch. Return the evidence.
+    """Simulate the event network or the layers of `model` on their input in the batch.
 
-    The input is the first floating-point array of shape (batch, n_inputs, k). None unless `model`
-    contains exactly one event network, and the batch its input.
+    The input is the first floating-point array in the batch that has the right shape. None unless
+    `model` contains exactly one network, layer or sequence of layers, and the batch its input.
     """
-    nets = _nets(model)
-    if len(nets) != 1:
-        return None
-    (net,) = nets
-    for x in jax.tree.leaves(batch):
-        if np.ndim(x) == 3 and x.shape[1] == net.n_inputs and is_floating(x):
-            if net.pseudospikes is not None:  # an output with a pseudospike has a time
-                return evidence_of(_first_spikes(net, jnp.asarray(x)))
-            return _simulated(net, x)
+    models = _event_models(model)
+    for x in jax.tree.leaves(batch) if len(models) == 1 else ():
+        if is_floating(x) and _takes(models[0], x):
+            return _simulated(models[0], jnp.asarray(x))
     return None
 
 
 def output_gradients(grads: PyTree) -> Bool[Array, " outputs"]:
     """Mask of the outputs whose incoming weights have a non-zero gradient.
 
-    Empty unless the pytree of gradients contains exactly one event network, and its weights train.
+    Empty unless the pytree of gradients contains exactly one network, layer or sequence of layers,
+    and the weights of its outputs train.
     """
-    nets = _nets(grads)
-    weights = jax.tree.leaves(nets[0].weights) if len(nets) == 1 else []
+    models = _event_models(grads)
+    last = _last(models[0]) if len(models) == 1 else None
+    weights = jax.tree.leaves(getattr(last, "weights", None))
     if len(weights) != 1 or weights[0].ndim != 2:
         return jnp.zeros(0, bool)
-    received = weights[0].reshape(len(weights[0]), nets[0].neuron.receptors, -1)
-    return jnp.any(received[..., list(nets[0].outputs)] != 0, axis=(0, 1))
+    received = weights[0].reshape(len(weights[0]), last.neuron.receptors, -1)
+    outputs = list(last.outputs) if isinstance(last, EventNetwork) else slice(None)
+    return jnp.any(received[..., outputs] != 0, axis=(0, 1))
 
 
-def _simulated(net, in_times):
-    solution = _simulate(net, jnp.asarray(in_times))
-    sources = np.asarray(solution.sources)[..., None]
-    silent = ~np.any(sources == np.asarray(net.outputs), axis=1)
-    silent &= ~net.neuron.never_reset(net.n_neurons)[list(net.outputs)]  # a readout never fires
-    completed = np.asarray(solution.status == Status.completed)
-    # In a failed sample, an output without a spike does not count as silent.
-    causes, advice = [], []
-    for name in MEMBERS[1:]:
-        failed = np.asarray(solution.status == getattr(Status, name)) & silent.any(axis=1)
-        if failed.any():
-            causes.append(f"{percent(failed.mean())} of the samples end with the status {name}")
-            advice += [f"a larger {_LIMITS[name]}"] if name in _LIMITS else []
-    return Evidence(silent & completed[:, None], True, tuple(causes), tuple(advice))
+def _simulated(model: _EventModel, in_times: Array) -> Evidence:
+    """Evidence from the spikes of all neurons: silent outputs, silent layers, failed samples."""
+    last = _last(model)
+    late = last is not None and last.pseudospikes is not None
+    silent, causes, advice = np.zeros((len(in_times), 0), bool), [], []
+    for name, found in responses(model, in_times):
+        for status, share in found.failures().items():
+            where = "" if isinstance(model, EventNetwork) else f" in {name}"
+            causes.append(f"{percent(share)} of the samples end with the status {status}{where}")
+            advice += [_LIMITS[status]] if status in _LIMITS else []
+        missing = found.good[:, None] & (found.counts == 0)
+        if found.outputs is not None and late:  # an output with a pseudospike has a time
+            silent = np.isposinf(_first_spikes(model, in_times))
+        elif found.outputs is not None:
+            # In a failed sample, an output without a spike does not count as silent.
+            silent = np.zeros((len(in_times), len(found.outputs)), bool)
+            silent[:, found.outputs] = missing
+        elif found.good.any() and missing[found.good].all():
+            causes.append(f"all neurons of {name} are silent")
+    return Evidence(silent, True, tuple(causes), tuple(advice))
 
 
 @eqx.filter_jit
-def _first_spikes(net, in_times):
-    return net.ttfs(in_times, throw=False)
+def _first_spikes(model: _EventModel, in_times: Array) -> Array:
+    return model.ttfs(in_times, throw=False)
 
 
-@eqx.filter_jit
-def _simulate(net, in_times):
-    return net.simulate(in_times, throw=False)
+def _event_models(tree: PyTree) -> list[_EventModel]:
+    """Networks and layers of a pytree. A sequence of layers counts as one."""
+    leaves = jax.tree.leaves(tree, is_leaf=lambda x: isinstance(x, _EventModel))
+    return [x for x in leaves if isinstance(x, _EventModel)]
 
 
-def _nets(tree: PyTree) -> list[EventNetwork]:
-    def is_net(x):
-        return isinstance(x, EventNetwork)
+def _last(model: _EventModel) -> Any:
+    """Return the network or the layer that contains the outputs, or None."""
+    while isinstance(model, EventSequential):
+        model = model.layers[-1]
+    return model if isinstance(model, EventNetwork | AbstractLayer) else None
 
-    return [x for x in jax.tree.leaves(tree, is_leaf=is_net) if is_net(x)]
+
+def _takes(model: _EventModel, x: ArrayLike) -> bool:
+    """Return whether an array has the shape of a batch of input spikes."""
+    if isinstance(model, EventNetwork):
+        return np.ndim(x) == 3 and np.shape(x)[1] == model.n_inputs
+    try:
+        eqx.filter_eval_shape(lambda model, x: model.simulate(x, throw=False), model, x)
+    except (TypeError, ValueError):
+        return False
+    return np.ndim(x) >= 3

@@ -61,14 +61,16 @@ def test_moments_of_the_weights():
     np.testing.assert_allclose(weights.std(axis=0), 2 * drive / 200, rtol=0.02)
     kernel = esn.init.normal(neuron, t_max=T_MAX, mean=0.0)(key, (2, 8, 50, 50))
     np.testing.assert_allclose(
-        kernel.reshape(2, -1).std(axis=1), 2 * drive / np.sqrt(20000), rtol=0.02
+        kernel.reshape(2, -1).std(axis=1), drive / np.sqrt(20000), rtol=0.02
     )
     assert esn.init.normal(neuron, t_max=T_MAX)(key, (3, 2), jnp.float32).dtype == jnp.float32
 
 
+@pytest.mark.parametrize("active", [0.5, 1.0])
 @pytest.mark.parametrize("kind", ["lif", "qif", "recurrent"])
-def test_default_weights_make_about_half_of_the_neurons_fire(kind, rng):
-    x = jnp.asarray(rng.uniform(0.0, 10.0, (50, 64, 1)))
+def test_default_weights_make_some_of_the_neurons_fire(kind, active, rng):
+    x = rng.uniform(0.0, 10.0, (50, 64, 1))
+    x = jnp.asarray(np.where(rng.uniform(size=x.shape) < active, x, np.inf))
     options = {"key": jax.random.key(1), "t_max": 20.0}
     lif, qif = esn.LIF(20.0, 20.0), esn.QIF(20.0, 20.0)
     if kind == "recurrent":
@@ -79,7 +81,7 @@ def test_default_weights_make_about_half_of_the_neurons_fire(kind, rng):
         sizes = (64, 100, 30)
         model = esn.feedforward(neuron, sizes=sizes, max_spikes=20, truncate=True, **options)
     for layer in esn.activity(model, x):
-        assert 0.25 < layer.silent < 0.75 and not layer.failed
+        assert 0.15 < layer.silent < 0.85 and not layer.failed
 
 
 def test_weights_under_transformations():

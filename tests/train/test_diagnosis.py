@@ -371,3 +371,67 @@ def test_diagnose_refuses_other_shapes(given, message):
 def test_diagnose_refuses_traced_values():
     with pytest.raises(ValueError, match="loss must have concrete values, got traced ones"):
         jax.jit(lambda x: diagnose(loss=x).silent)(1.0)
+
+
+# ------------------------------------------------------------------ layers
+
+
+def two_layers(first, *, max_spikes=3):
+    """Two inputs, three hidden neurons and two outputs; the weights onto a layer are equal."""
+    lif = esn.LIF(20.0, 5.0)
+    hidden = esn.EventLinear(lif, jnp.full((2, 3), first), t_max=T_MAX, max_spikes=max_spikes)
+    return esn.EventSequential([hidden, esn.EventLinear(lif, jnp.full((3, 2), 9.0), t_max=T_MAX)])
+
+
+def test_silent_outputs_of_layers_are_named():
+    batches = [event_batch((0, 0)), event_batch((1, 3))]
+    found = event_evidence(two_layers(9.0), batches[1])
+    np.testing.assert_array_equal(found.silent, [[True, True]] + [[False, False]] * 3)
+    message = r"the loss is inf at step 2 of 3: outputs 0 and 1 are silent in 25 % of the samples"
+    with pytest.raises(FloatingPointError, match=message):
+        fit(two_layers(9.0), [*batches, batches[0]], square_of_times, optax.sgd(1e-4), **EVENT)
+
+
+def test_a_silent_hidden_layer_is_named():
+    found = event_evidence(two_layers(0.1), event_batch((0, 0)))
+    assert found.causes == ("all neurons of layers[0] are silent",)
+    message = r"all gradients are exactly 0 at step 1 of 3: all neurons of layers\[0\] are silent"
+    with pytest.warns(UserWarning, match=message):
+        fit(two_layers(0.1), [event_batch((0, 0))] * 3, square_within, optax.sgd(1e-3), **EVENT)
+
+
+def test_samples_that_fail_in_a_layer_are_named_once():
+    times = np.full((4, 2, 3), np.inf)
+    times[:, 0, 0], times[:1, 0, 1:] = 1.0, [5.0, 10.0]
+    found = event_evidence(two_layers(40.0, max_spikes=1), (times,))
+    (cause,) = found.causes
+    assert cause == "100 % of the samples end with the status max_spikes in layers[0]"
+    assert found.advice == ("a larger max_spikes or truncate=True",)
+    assert not found.silent.any()
+
+
+def test_the_input_of_layers_may_be_an_image():
+    kernel, lif = jnp.full((1, 1, 2, 2), 9.0), esn.LIF(20.0, 5.0)
+    layers = [esn.EventConv2d(lif, kernel, t_max=T_MAX, max_spikes=9), esn.EventFlatten()]
+    outputs = esn.EventLinear(esn.LeakyIntegrator(20.0, 5.0), jnp.ones((4, 2)), t_max=T_MAX)
+    model = esn.EventSequential([*layers, outputs])
+    times = np.ones((5, 1, 3, 3, 1))
+    found = event_evidence((model, None), {"labels": np.ones(5), "times": times})
+    assert found.silent.shape == (5, 0) and not found.causes
+    assert event_evidence(model, (np.ones((5, 3)),)) is None
+    silent = event_evidence(model, (np.full_like(times, np.inf),))
+    assert silent.causes == ("all neurons of layers[0] are silent",)
+
+
+def test_an_output_of_layers_that_stays_silent_is_reported():
+    model = two_layers(9.0)
+    model = eqx.tree_at(lambda m: m.layers[1].weights, model, jnp.array([[9.0, -9.0]] * 3))
+    with pytest.warns(UserWarning, match="no gradient for output 1 since step 1: output 1 is sil"):
+        fit(
+            model,
+            [event_batch((0, 0))] * 20,
+            square_within,
+            optax.sgd(1e-4),
+            steps=20,
+            progress=False,
+        )
