@@ -14,6 +14,7 @@ from eventsnn.tasks import DataError
 
 from .discrete import benchmark as discrete
 from .event import benchmark as event
+from .first_network import benchmark as first_network
 from .harness import machine, report
 from .harness.benchmark import Benchmark
 from .harness.worker import WorkerError
@@ -25,6 +26,7 @@ from .scaling import benchmark as scaling
 BENCHMARKS = {
     **event.BENCHMARKS,
     **discrete.BENCHMARKS,
+    "first-network": first_network.BENCHMARK,
     "layers": layers.BENCHMARK,
     "scaling": scaling.BENCHMARK,
     "quality": quality.BENCHMARK,

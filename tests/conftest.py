@@ -129,3 +129,11 @@ def pytest_terminal_summary(terminalreporter, config):
     peak, limit = config.stash[MEMORY].peak, limit_gb(config)
     line = f"peak memory of all processes: {peak:.2f} GB (at most {limit} GB)"
     terminalreporter.write_line(line, red=peak > limit)
+
+
+@pytest.fixture
+def as_users_do():
+    """Default settings of a user: float32, with JAX's own promotion (needed by Adam's bias
+    correction)."""
+    with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"):
+        yield

@@ -9,9 +9,11 @@ from dataclasses import asdict, replace
 from subprocess import CalledProcessError
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import eventsnn as esn
 from benchmarks import __main__ as cli
 from benchmarks.discrete import data, tasks
 from benchmarks.discrete import problem as discrete_problem
@@ -19,6 +21,8 @@ from benchmarks.discrete.library import curve_errors
 from benchmarks.discrete.ours import Commands as Eventsnn
 from benchmarks.event import benchmark as event
 from benchmarks.event import tasks as event_tasks
+from benchmarks.first_network import benchmark as first_network
+from benchmarks.first_network.training import Case, Spikes
 from benchmarks.harness import environments, machine, mnist, report, speed
 from benchmarks.harness.worker import Worker, WorkerError, worker_environment
 from benchmarks.layers import benchmark as layers
@@ -63,7 +67,15 @@ def test_list_names_every_benchmark(capsys):
     assert cli.main(["list"]) == 0
     out = capsys.readouterr().out
     assert all(
-        name in out for name in ("ttfs-regression", "yin-yang", "layers", "scaling", *tasks.TASKS)
+        name in out
+        for name in (
+            "ttfs-regression",
+            "yin-yang",
+            "first-network",
+            "layers",
+            "scaling",
+            *tasks.TASKS,
+        )
     )
 
 
@@ -500,6 +512,27 @@ def test_the_figures_of_all_seeds():
         ["test_accuracy", "3", "0.7"],
         ["test_accuracy_last_step", "3", "0.35"],
     ]
+
+
+@pytest.mark.parametrize("recurrent", [False, True])
+def test_first_networks_start_fully_active_or_silent(recurrent, monkeypatch, rng):
+    times = rng.uniform(0.0, 20.0, (40, 6, 1)).astype(np.float32)
+    labels = np.arange(40, dtype=np.int32) % 3
+    spikes = Spikes(times, labels, times[:20], labels[:20])
+    case = Case(esn.LIF, "digits", 8, 1, recurrent=recurrent, batch_size=10)
+    for start, firing in (("default", True), ("silent, calibrated", True), ("silent", False)):
+        model = first_network.build(case, spikes, 0, start)
+        assert (esn.activity(model, jnp.asarray(times))[0].silent < 1) == firing
+    monkeypatch.setattr(first_network, "CASES", {"tiny": case, "other": case})
+    monkeypatch.setattr(first_network, "load", lambda case, folder: spikes)
+    monkeypatch.setattr(first_network, "prepare_cpu", lambda: None)
+    options = first_network.Options(seeds=2, steps=3, only=("tiny",), starts=("default",))
+    with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"):
+        found = first_network.run(options)
+    (row,) = found["results"]
+    assert (row["case"], row["start"], len(row["runs"])) == ("tiny", "default", 2)
+    line = first_network.describe(found).splitlines()[-1].split()
+    assert line[:3] == ["tiny", "default", "2"]
 
 
 class Commands:

@@ -19,10 +19,22 @@ def run(example):
 
 
 def test_there_are_examples():
-    assert len(EXAMPLES) == 5
+    assert len(EXAMPLES) == 7
 
 
-@pytest.mark.parametrize("example", [0, 2], ids=["first", "custom-neuron"])
+def test_first_network(capsys, as_users_do):
+    names: dict = {}
+    exec(compile(EXAMPLES[0].replace("900", "400"), "README.md", "exec"), names)
+    assert names["accuracy"] > 0.95
+    assert capsys.readouterr().out == f"test accuracy: {names['accuracy']:.1%}\n"
+    assert sum(bool(line) for line in EXAMPLES[0].splitlines()) < 25
+    exec(compile(EXAMPLES[1].replace("900", "100"), "README.md", "exec"), names)
+    digits = names["digits"]
+    found = names["scores"](names["trained"], digits.test_images).argmax(-1)
+    assert (found == digits.test_labels).mean() > 0.8
+
+
+@pytest.mark.parametrize("example", [2, 4], ids=["first", "custom-neuron"])
 def test_example_of_the_event_mode(example, capsys):
     names = run(example)
     assert capsys.readouterr().out
@@ -30,21 +42,21 @@ def test_example_of_the_event_mode(example, capsys):
 
 
 def test_example_of_layers(capsys):
-    names = run(1)
+    names = run(3)
     shapes = "[(32, 4, 6, 6, 4), (32, 4, 3, 3, 16), (32, 36, 16), (32, 20, 8)]"
     assert capsys.readouterr().out == f"(32, 3)\n{shapes}\n"
     assert jnp.all(names["model"].maxima(names["in_times"]) > 0)
 
 
 def test_example_of_delays():
-    names = run(3)
+    names = run(5)
     net, in_times = names["net"], names["in_times"]
     assert net.delays.shape == (10, 8)
     assert (net.maxima(in_times) > 0.1).all()
 
 
 def test_example_of_the_discrete_mode():
-    names = run(4)
+    names = run(6)
     grads, trained = names["grads"], names["trained"]
     for of in (lambda m: m.layers[0].weight, lambda m: m.layers[1].feedback.weight):
         assert jnp.any(of(grads) != 0)

@@ -30,10 +30,13 @@ class Case:
     @property
     def metric(self) -> str:
         """Name of the main metric. The names of the other metrics begin with it."""
+        if self.arguments.startswith("ttfs"):
+            return "test_mae"
         return "relative_error" if self.arguments.startswith("membrane") else "test_accuracy"
 
 
 CASES = {
+    "ttfs-regression": Case("ttfs-regression", 10),
     "yin-yang, LIF": Case("yin-yang", 10),
     "yin-yang, QIF": Case("yin-yang --neuron qif", 5),
     "delays, learnt": Case("delays", 5),

@@ -48,10 +48,10 @@ class MNISTConv(LatencyTask):
 
     Each pixel fires once, at $t = (1 - p)\,10$ ms for a grey value $p$ in (0, 1]. Background pixels
     are silent. For MNIST, the spikes of the first convolution are pooled in windows of 2 x 2
-    neurons, and the second convolution has stride 2. The outputs are leaky integrators, which receive all
-    spikes of the second layer. The predicted class is the output with the largest membrane
-    potential averaged over time, and the loss is the cross entropy of these potentials, times 3
-    (Nowotny, Turner & Knight, arXiv:2212.01232, use the integral). The gradient is exact.
+    neurons, and the second convolution has stride 2. The outputs are leaky integrators, which
+    receive all spikes of the second layer. The predicted class is the output with the largest
+    membrane potential averaged over time, and the loss is the cross entropy of these averages,
+    times 3 (Nowotny, Turner & Knight, arXiv:2212.01232, use the integral). The gradient is exact.
 
     A neuron of the first layer fires once, a neuron of the second layer at most `max_spikes` times:
     the layers are defined to return the first spikes.
@@ -87,18 +87,19 @@ class MNISTConv(LatencyTask):
         keys = jax.random.split(key, 3)
         constants, side, pooled, stride = (self.tau_mem, self.tau_syn), *_SHAPES[self.dataset]
 
-        def convolution(i: int, channels: int, **options: int) -> EventConv2d:
+        def convolution(i: int, channels: int, stride: int, max_spikes: int) -> EventConv2d:
             n, inputs = self.channels << i, channels * side**2
             return EventConv2d(
                 LIF(*constants, v_reset=self.v_reset, v_init=0.0),
                 _initial(keys[i], (n, channels, side, side), inputs, _GAINS[i]),
+                stride=stride,
                 t_max=self.t_max,
+                max_spikes=max_spikes,
                 truncate=True,
-                **options,
             )
 
-        first = convolution(0, 1, max_spikes=1)
-        second = convolution(1, self.channels, stride=stride, max_spikes=self.max_spikes)
+        first = convolution(0, 1, 1, max_spikes=1)
+        second = convolution(1, self.channels, stride, max_spikes=self.max_spikes)
         extent = ((np.asarray(shape) - side + 1) // pooled - side) // stride + 1
         inputs = 2 * self.channels * int(np.prod(extent))
         weights = _initial(keys[2], (inputs, 10), inputs, _GAINS[2])

@@ -84,7 +84,7 @@ def output_gradients(grads: PyTree) -> Bool[Array, " outputs"]:
     models = _event_models(grads)
     last = _last(models[0]) if len(models) == 1 else None
     weights = jax.tree.leaves(getattr(last, "weights", None))
-    if len(weights) != 1 or weights[0].ndim != 2:
+    if last is None or len(weights) != 1 or weights[0].ndim != 2:
         return jnp.zeros(0, bool)
     received = weights[0].reshape(len(weights[0]), last.neuron.receptors, -1)
     outputs = list(last.outputs) if isinstance(last, EventNetwork) else slice(None)
@@ -94,7 +94,7 @@ def output_gradients(grads: PyTree) -> Bool[Array, " outputs"]:
 def _simulated(model: _EventModel, in_times: Array) -> Evidence:
     """Evidence from the spikes of all neurons: silent outputs, silent layers, failed samples."""
     last = _last(model)
-    late = last is not None and last.pseudospikes is not None
+    late = getattr(last, "pseudospikes", None) is not None
     silent, causes, advice = np.zeros((len(in_times), 0), bool), [], []
     for name, found in responses(model, in_times):
         for status, share in found.failures().items():
@@ -124,10 +124,10 @@ def _event_models(tree: PyTree) -> list[_EventModel]:
     return [x for x in leaves if isinstance(x, _EventModel)]
 
 
-def _last(model: _EventModel) -> Any:
+def _last(model: Any) -> EventNetwork | AbstractLayer | None:
     """Return the network or the layer that contains the outputs, or None."""
-    while isinstance(model, EventSequential):
-        model = model.layers[-1]
+    if isinstance(model, EventSequential):
+        return _last(model.layers[-1])
     return model if isinstance(model, EventNetwork | AbstractLayer) else None
 
 

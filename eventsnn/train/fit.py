@@ -206,7 +206,7 @@ def _train(run, batches, bar):
             following = next(batches, (None, 0))
         finally:
             run.finish(launched)
-        bar.set_postfix_str(f"loss {run.history.last_loss():.3g}", refresh=False)
+        bar.set_postfix_str(run.progress(), refresh=False)
         bar.update(count)
         batch, count = following
 

@@ -44,6 +44,7 @@ class TrainingRun:
         self._outputs = outputs
         self._trained_parameters = trained_parameters
         self._devices = devices
+        self._has_gradient = np.ones(0, bool)
         n_outputs = len(output_gradients(trained_parameters(state.arrays)))
         self._zero_gradients = ZeroGradients(history.steps, n_outputs)
 
@@ -66,9 +67,18 @@ class TrainingRun:
         if not records.finite:
             self._stop(dispatch, records)
         before = self.state
+        self._has_gradient = records.outputs_with_gradient[int(records.n_steps) - 1]
         self._accept(dispatch.arrays, dispatch.parameter_sum, records, dispatch.start)
         self._warn_of_zeros(before, dispatch.batch, records)
         self._warn_of_outputs(before, dispatch.batch, records)
+
+    def progress(self):
+        """Loss of the last step, and the share of the event outputs without a gradient in it."""
+        text = f"loss {self.history.last_loss():.3g}"
+        has_gradient = self._has_gradient
+        if not has_gradient.all():
+            text += f", {np.mean(~has_gradient):.0%} of the outputs without gradient"
+        return text
 
     @property
     def n_devices(self):

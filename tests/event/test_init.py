@@ -60,9 +60,7 @@ def test_moments_of_the_weights():
     weights = esn.init.normal(neuron, t_max=T_MAX, mean=3.0, deviation=2.0)(key, (40000, 2))
     np.testing.assert_allclose(weights.std(axis=0), 2 * drive / 200, rtol=0.02)
     kernel = esn.init.normal(neuron, t_max=T_MAX, mean=0.0)(key, (2, 8, 50, 50))
-    np.testing.assert_allclose(
-        kernel.reshape(2, -1).std(axis=1), drive / np.sqrt(20000), rtol=0.02
-    )
+    np.testing.assert_allclose(kernel.reshape(2, -1).std(axis=1), drive / np.sqrt(20000), rtol=0.02)
     assert esn.init.normal(neuron, t_max=T_MAX)(key, (3, 2), jnp.float32).dtype == jnp.float32
 
 

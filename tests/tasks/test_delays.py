@@ -13,12 +13,7 @@ from eventsnn.tasks.epochs import snapshot_models
 KEY = jax.random.key(0)
 
 
-@pytest.fixture(autouse=True)
-def as_users_do():
-    """Default settings of a user: float32, with JAX's own promotion (needed by Adam's bias
-    correction)."""
-    with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"):
-        yield
+pytestmark = pytest.mark.usefixtures("as_users_do")
 
 
 @pytest.fixture(scope="module")

@@ -18,14 +18,6 @@ OF_CONVOLUTIONS = OF_LATENCIES - {"raster"} | {"first_spikes"}
 OF_CURVES = {"before", "after", "loss", "raster"}
 
 
-@pytest.fixture
-def as_users_do():
-    """Default settings of a user: float32, with JAX's own promotion (needed by Adam's bias
-    correction)."""
-    with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"):
-        yield
-
-
 def small(**options):
     return MNISTLatency(**{"n_hidden": 40, "dropout": 0.0, **options})
 

@@ -25,12 +25,7 @@ ACCURACIES = {"test_accuracy", "test_accuracy_fresh", "validation_accuracy", "gr
 ACCURACY = {"test_accuracy", "test_accuracy_last_step", "gradient_steps", "steps_per_epoch"}
 
 
-@pytest.fixture(autouse=True)
-def as_users_do():
-    """Default settings of a user: float32, with JAX's own promotion (needed by Adam's bias
-    correction)."""
-    with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"):
-        yield
+pytestmark = pytest.mark.usefixtures("as_users_do")
 
 
 def quick(name, **options):

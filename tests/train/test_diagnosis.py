@@ -435,3 +435,12 @@ def test_an_output_of_layers_that_stays_silent_is_reported():
             steps=20,
             progress=False,
         )
+
+
+def test_the_progress_bar_shows_the_share_of_outputs_without_gradient(capsys):
+    options = EVENT | {"progress": True}
+    with pytest.warns(UserWarning, match="no gradient for output 1"):
+        fit(event_net(), [event_batch((0, 4))] * 3, square_within, optax.sgd(1e-4), **options)
+    assert "50% of the outputs without gradient" in capsys.readouterr().err
+    fit(event_net(), [event_batch((0, 0))] * 3, square_within, optax.sgd(1e-4), **options)
+    assert "without gradient" not in capsys.readouterr().err

@@ -1,0 +1,86 @@
+"""Accuracy of a first network: default weights, a readout of potentials, and Adam.
+
+Each model also starts with its weights divided by 100, so that all neurons are silent: once after
+`eventsnn.calibrate`, and once with pseudospikes, without calibration.
+"""
+
+import time
+from dataclasses import dataclass
+from statistics import mean, stdev
+from typing import Any
+
+import eventsnn as esn
+from eventsnn.cpu import prepare_cpu
+
+from ..harness import mnist
+from ..harness.benchmark import Benchmark, count, option
+from ..harness.report import log, table
+from .training import Case, accuracy, build, load, train
+
+CASES = {
+    "digits, LIF": Case(esn.LIF, "digits", 100, 20, learning_rate=0.05),
+    "digits, QIF": Case(esn.QIF, "digits", 100, 20, t_max=40.0, learning_rate=0.3),
+    "digits, recurrent LIF": Case(esn.LIF, "digits", 100, 20, recurrent=True),
+    "yin-yang, LIF": Case(esn.LIF, "yin-yang", 100, 60, learning_rate=0.05),
+    "mnist, LIF": Case(esn.LIF, "mnist", 100, 3, batch_size=64),
+}
+STARTS = ("default", "silent, calibrated", "silent")
+
+
+@dataclass(frozen=True)
+class Options:
+    """Selection of cases and starts, and the number of seeds."""
+
+    seeds: int = count(3, "number of seeds; default: 3")
+    steps: int | None = count(None, "number of gradient steps; default: as for each case")
+    data_dir: str | None = option(None, mnist.HELP, metavar="DIR")
+    only: tuple[str, ...] = option(
+        (), "run only cases whose names contain one of these texts", nargs="+", metavar="TEXT"
+    )
+    starts: tuple[str, ...] = option(STARTS, "initial weights", nargs="+")
+
+
+def run(options: Options) -> dict[str, Any]:
+    """Train all selected models sequentially."""
+    prepare_cpu()
+    found = []
+    for name, case in CASES.items():
+        if options.only and not any(part in name for part in options.only):
+            continue
+        folder = mnist.folder_of(options.data_dir) if case.data == "mnist" else None
+        spikes = load(case, folder)
+        for start in options.starts:
+            runs = []
+            for seed in range(options.seeds):
+                begin = time.perf_counter()
+                model = build(case, spikes, seed, start)
+                result = train(case, spikes, model, seed, steps=options.steps)
+                reached = accuracy(result.model, spikes.test, spikes.test_labels)
+                runs.append({"accuracy": reached, "seconds": time.perf_counter() - begin})
+                log(f"{name}, {start}, seed {seed}: {reached:.4f}")
+            found.append({"case": name, "start": start, "runs": runs})
+    return {"results": found}
+
+
+def describe(result: dict[str, Any]) -> str:
+    """Format one line per model and start."""
+    rows = []
+    for row in result["results"]:
+        values = [run["accuracy"] for run in row["runs"]]
+        sd = stdev(values) if len(values) > 1 else None
+        seconds = mean(run["seconds"] for run in row["runs"])
+        rows.append(
+            (row["case"], row["start"], len(values), mean(values), sd, min(values), seconds)
+        )
+    header = ("model", "initial weights", "seeds", "accuracy", "sd", "lowest", "seconds per run")
+    return table(header, rows)
+
+
+BENCHMARK = Benchmark(
+    "accuracy of a first network, with default weights and with silent ones",
+    run,
+    describe,
+    full=Options(),
+    quick=Options(seeds=1, steps=20, only=("digits",)),
+    choices={"starts": STARTS},
+)
