@@ -34,7 +34,7 @@ class Spikes(NamedTuple):
 class Case:
     """Network, data set, time limit (ms) and settings of Adam."""
 
-    neuron: type[esn.AbstractNeuron]
+    neuron: Callable[[float, float], esn.AbstractNeuron]
     data: str
     hidden: int
     epochs: int
