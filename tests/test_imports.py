@@ -143,7 +143,7 @@ MAY_IMPORT = {
     "losses": {"checks"},
     "data": {"checks"},
     "plots": {"checks"},
-    "train": {"checks", "cpu", "event", "event.solution", "event.trainable"},
+    "train": {"checks", "cpu", "event", "event.responses", "event.trainable"},
     "tasks.figures": {"plots"},
     "tasks": {"constraints", "data", "discrete", "event", "event.architectures", "losses", "plots"}
     | {"event.trainable", "tasks.figures", "train"},

@@ -15,7 +15,7 @@ from eventsnn.cpu import prepare_cpu
 from ..harness import mnist
 from ..harness.benchmark import Benchmark, count, option
 from ..harness.report import log, table
-from .training import Case, accuracy, build, load, train
+from .training import Case, build, load, train
 
 CASES = {
     "digits, LIF": Case(esn.LIF, "digits", 100, 20, learning_rate=0.05),
@@ -54,8 +54,7 @@ def run(options: Options) -> dict[str, Any]:
             for seed in range(options.seeds):
                 begin = time.perf_counter()
                 model = build(case, spikes, seed, start)
-                result = train(case, spikes, model, seed, steps=options.steps)
-                reached = accuracy(result.model, spikes.test, spikes.test_labels)
+                _, reached = train(case, start, spikes, model, seed, steps=options.steps)
                 runs.append({"accuracy": reached, "seconds": time.perf_counter() - begin})
                 log(f"{name}, {start}, seed {seed}: {reached:.4f}")
             found.append({"case": name, "start": start, "runs": runs})

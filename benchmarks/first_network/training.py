@@ -13,6 +13,7 @@ import optax
 import eventsnn as esn
 from eventsnn import encoders
 from eventsnn.data import images, yin_yang
+from eventsnn.data.images import padded_batches
 from eventsnn.train import fit
 
 # Time constants and latest input spike, in ms.
@@ -86,32 +87,32 @@ def build(case: Case, spikes: Spikes, seed: int, start: str = "default") -> Any:
     return model if start == "silent" else esn.calibrate(model, jnp.asarray(spikes.train[:100]))
 
 
-def loss_of(case: Case) -> Callable[[Any, Any], Any]:
-    """Make the loss: the cross entropy of the membrane potentials averaged over time."""
+def scores(case: Case, start: str, model: Any, in_times: Any) -> Any:
+    """Score of each class: the membrane potential, averaged over time.
+
+    For hidden neurons with pseudospikes, the potential at `t_max`: their spikes at `t_max` have a
+    gradient in it, but not in the average.
+    """
+    if start == "silent":
+        return model.potentials_at(in_times, jnp.array([case.t_max]), throw=False)[..., 0]
+    return model.integrals(in_times, throw=False) / case.t_max
+
+
+def train(
+    case: Case, start: str, spikes: Spikes, model: Any, seed: int, *, steps: int | None = None
+) -> tuple[Any, float]:
+    """Train the model. Return it, and the fraction of test samples that it classifies correctly."""
 
     def loss(model, batch):
-        in_times, labels = batch
-        scores = model.integrals(in_times, throw=False) / case.t_max
-        return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(scores, labels))
+        found = scores(case, start, model, batch[0])
+        return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(found, batch[1]))
 
-    return loss
-
-
-def train(case: Case, spikes: Spikes, model: Any, seed: int, *, steps: int | None = None) -> Any:
-    """Train the model."""
     steps = steps or len(spikes.train) // case.batch_size * case.epochs
     optimizer = optax.adam(optax.cosine_decay_schedule(case.learning_rate, steps))
     batches = images.batches(seed, spikes.train, spikes.train_labels, batch_size=case.batch_size)
-    return fit(model, batches, loss_of(case), optimizer, steps=steps, progress=False)
-
-
-def accuracy(model: Any, in_times: np.ndarray, labels: np.ndarray, batch: int = 500) -> float:
-    """Fraction of samples whose class has the largest mean membrane potential."""
-    starts = range(0, len(labels), batch)
-    right = [_right(model, in_times[i : i + batch], labels[i : i + batch]) for i in starts]
-    return float(np.mean(np.concatenate(right)))
-
-
-@eqx.filter_jit
-def _right(model, in_times, labels):
-    return jnp.argmax(model.integrals(jnp.asarray(in_times), throw=False), axis=-1) == labels
+    model = fit(model, batches, loss, optimizer, steps=steps, progress=False).model
+    predict = eqx.filter_jit(lambda model, x: jnp.argmax(scores(case, start, model, x), axis=-1))
+    correct = []
+    for (x, labels), valid in padded_batches([spikes.test, spikes.test_labels], batch_size=500):
+        correct.append((np.asarray(predict(model, jnp.asarray(x))) == labels)[valid])
+    return model, float(np.mean(np.concatenate(correct)))

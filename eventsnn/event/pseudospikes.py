@@ -57,8 +57,9 @@ class Pseudospikes(eqx.Module):
             recovered from any inhibition if `t_max` is at least its membrane time constant.
         - `at_t_max`: whether the spikes after `t_max` are returned with a time just below `t_max`
             instead of their own, with the gradient of their own. It is for a hidden layer before a
-            readout: a spike at `t_max` has no effect on the potentials until `t_max`, but they have
-            a gradient with respect to its time, so that silent neurons learn. Default: False.
+            readout: a spike at `t_max` has no effect on the potentials until `t_max`, but the
+            potentials at `t_max` have a gradient with respect to its time, so that silent neurons
+            learn. The integrals of the potentials have no such gradient. Default: False.
 
         **Raises:** `ValueError` for a drive that is not finite, or a duration that is not finite
         and positive.

@@ -100,7 +100,7 @@ def test_the_seed_determines_the_network_and_its_batches(name):
 
     found, first = [], []
     for seed in (3, 3, 4):
-        task = quick(name, seed=seed, batch_size=8)
+        task = quick(name, seed=seed, batch_size=64)
         data = task.load()
         arrays, rest = eqx.partition(task.build(jax.random.key(seed), (8, 8)), eqx.is_array)
         batch = images.Batch(*next(task.batches(data, "train")))
