@@ -13,7 +13,6 @@ import optax
 import eventsnn as esn
 from eventsnn import encoders
 from eventsnn.data import images, yin_yang
-from eventsnn.data.images import padded_batches
 from eventsnn.train import fit
 
 # Time constants and latest input spike, in ms.
@@ -113,6 +112,6 @@ def train(
     model = fit(model, batches, loss, optimizer, steps=steps, progress=False).model
     predict = eqx.filter_jit(lambda model, x: jnp.argmax(scores(case, start, model, x), axis=-1))
     correct = []
-    for (x, labels), valid in padded_batches([spikes.test, spikes.test_labels], batch_size=500):
+    for x, labels, valid in images.test_batches(spikes.test, spikes.test_labels, batch_size=500):
         correct.append((np.asarray(predict(model, jnp.asarray(x))) == labels)[valid])
     return model, float(np.mean(np.concatenate(correct)))
