@@ -58,11 +58,15 @@ def check_a_discrete_run():
 
 
 def check_the_examples_of_the_readme():
-    examples = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
-    assert examples
-    for example in examples:
-        with contextlib.redirect_stdout(io.StringIO()):
-            exec(compile(example, "README.md", "exec"), {})
+    """An example may use the names of the examples before it in its section."""
+    sections = re.split(r"^#+ ", README.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    examples = [re.findall(r"```python\n(.*?)```", section, re.DOTALL) for section in sections]
+    assert any(examples)
+    for section in examples:
+        names: dict = {}
+        for example in section:
+            with contextlib.redirect_stdout(io.StringIO()):
+                exec(compile(example, "README.md", "exec"), names)
 
 
 def check_the_list_of_tasks():
