@@ -18,7 +18,8 @@ from ..engine.system import (
     Plan,
     add_batch_axis,
     apply_drive,
-    gap_and_speed,
+    bounded_speed,
+    gap_scale,
     initial_state,
     jump,
     received,
@@ -127,6 +128,7 @@ def _replay(arrays: PyTree, arrivals: Arrivals, rows: Row, *, problem: Problem):
     plan, network = problem.plan, problem.build(arrays)
     batch, dtype = rows.dt.shape[-1], rows.dt.dtype
     initial, shifts = initial_state(network.neuron, plan.n, batch), _shift(arrivals.times)
+    scale = gap_scale(network.neuron, plan.n)[:, None]
     network = network._replace(neuron=add_batch_axis(network.neuron))
     transport = _transport(plan, network, arrivals, rows)
 
@@ -135,7 +137,7 @@ def _replay(arrays: PyTree, arrivals: Arrivals, rows: Row, *, problem: Problem):
         at = jnp.take_along_axis(shifts, replay.n_arrived[:, None], axis=1, mode="clip")[:, 0]
         start = replay._replace(n_arrived=replay.n_arrived + prescribed.astype(jnp.int32))
         until = jnp.where(prescribed, at, replay.time)
-        return _replay_row(plan, network, transport, initial, start, row, until)
+        return _replay_row(plan, network, transport, initial, scale, start, row, until)
 
     zero, none = jnp.zeros(batch, dtype), jnp.zeros(batch, jnp.int32)
     number, crossings = jnp.asarray(0, jnp.int32), jnp.zeros((plan.n, batch), dtype)
@@ -149,20 +151,24 @@ def _replay_row(
     network: Network,
     transport: _Immediate | _Delayed,
     initial: State,
+    scale: Float[Array, "n 1"],
     replay: _Replay,
     row: Row,
     until: Float[Array, " batch"],
 ) -> tuple[_Replay, tuple[Array, Array]]:
     """Replay one row; `until` is the shift of its end, unless a spike or a delayed arrival ends it.
 
-    Returns the carry, the shift of the end, and the readout. `initial` is the state at time 0.
+    Returns the carry, the shift of the end, and the readout. `initial` is the state at time 0, and
+    `scale` the scale of each gap.
     """
     network, spiked = apply_drive(network, row.past_t_max), spiking(plan.n, row.source)
     state, time, inbound = replay.state, replay.time, transport.inbound(replay, row)
     split = inbound.split(network, state, row.dt)
     within = inbound.triggered(network, split)
     crosses = (row.dt > 0) | within.carried | replay.carried
-    crossing = _crossing(network, split, lambda late: inbound.split(network, state, row.dt + late))
+    crossing = _crossing(
+        network, scale, split, lambda late: inbound.split(network, state, row.dt + late)
+    )
     crossings = jnp.where(crosses, time + crossing, replay.crossings)
 
     # The end of the segment: a spike, or the first arrival that makes a neuron fire.
@@ -197,17 +203,21 @@ def _shift(x: Array) -> Array:
 
 
 def _crossing(
-    network: Network, split: SplitSegment, lengthened: Callable[[Array], SplitSegment]
+    network: Network,
+    scale: Float[Array, "n 1"],
+    split: SplitSegment,
+    lengthened: Callable[[Array], SplitSegment],
 ) -> Array:
     """Shift of each neuron's crossing time, if it crosses at the end of the segment `split`.
 
     `lengthened(shift)` is the same segment, whose end is later by `shift` of each neuron. The
     crossing time is an implicit function: the zero of the gap. Starting from the known zero, each
     step of Newton's method with a constant slope makes one more order of derivatives correct.
+    `scale` is the scale of each gap.
     """
     neuron = network.neuron
     velocity = network.flow.velocity(neuron, split.start, split.dt, split.end)
-    _, speed = lax.stop_gradient(gap_and_speed(neuron, split.end, velocity))
+    _, speed = lax.stop_gradient(bounded_speed(neuron, split.end, velocity, scale))
     closing = speed > jnp.finfo(speed.dtype).tiny ** (1 / _ORDERS)  # else 1 / speed^3 overflows
 
     def newton_step(_, shift):

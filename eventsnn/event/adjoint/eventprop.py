@@ -13,7 +13,7 @@ from ... import checks
 from ..engine.batching import BatchNative, reverse_only
 from ..engine.checkpoints import CHECKPOINT_EVERY, read_state, state_table, write_state
 from ..engine.record import Arrivals
-from ..engine.system import Plan, add_batch_axis, initial_state, received
+from ..engine.system import Plan, add_batch_axis, gap_scale, initial_state, received
 from ..neurons import AbstractNeuron
 from .base import AbstractAdjoint, Problem, Row, forget, recording
 from .messages import transpose_of
@@ -36,9 +36,10 @@ class EventProp(AbstractAdjoint):
     of the flow per segment and one division per spike, for any neuron model.
 
     The derivative of a spike time is unbounded where the membrane potential barely reaches the
-    threshold, $-\nabla g \cdot \dot x \to 0$. By default it is returned unchanged. A positive
-    `min_speed` bounds it: where the closing speed is lower, $D$ is divided by `min_speed` instead,
-    and the gradient is no longer exact.
+    threshold, $-\nabla g \cdot \dot x \to 0$. A positive `min_speed` bounds it: where the closing
+    speed is lower, $D$ is divided by `min_speed` instead, and the gradient is no longer exact. With
+    0, the default, the bound is the speed that a rounding error of the gap can produce; in double
+    precision, about $10^{-8}$ of the usual speeds, and in single precision $3 \cdot 10^{-4}$.
 
     Neurons that cross at the same time do not influence each other's spike times. The cotangent of
     each crossing is divided by the closing speed before any of these spikes.
@@ -54,7 +55,8 @@ class EventProp(AbstractAdjoint):
 
         - `min_speed`: lower bound of the divisor $-\nabla g \cdot \dot x$, >= 0, in units of the
             gap per unit of time. For most neuron models, the units of the gap are the units of the
-            membrane potential. With 0, the default, all gradients are exact.
+            membrane potential. With 0, the default, all gradients are exact, except of spikes
+            whose existence depends on rounding errors.
 
         **Raises:** `ValueError` for a `min_speed` that is not finite and >= 0.
         """
@@ -95,6 +97,7 @@ def _backward(static: tuple[Problem, tuple[bool, ...], float], arrays: PyTree, b
         network=network,
         transport=transport,
         **_parameters(network.neuron, active.neuron, rows.d_time.shape[-1]),
+        gap_scale=gap_scale(network.neuron, plan.n)[:, None],
         min_speed=min_speed,
     )
     sweep = _walk(context, rows, states)

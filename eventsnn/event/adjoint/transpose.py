@@ -14,7 +14,7 @@ from ..engine.system import (
     Network,
     Plan,
     apply_drive,
-    gap_and_speed,
+    bounded_speed,
     jump,
     received,
     spiking,
@@ -37,6 +37,7 @@ class Context(NamedTuple):
     transport: ImmediateTranspose | DelayedTranspose
     learnt: PyTree[Float[Array, "n batch"]]  # None for every other parameter
     fixed: AbstractNeuron  # None for every learnt parameter
+    gap_scale: Float[Array, "n 1"]
     min_speed: float
 
     def at(self, learnt: PyTree, row: Row) -> Network:
@@ -112,7 +113,6 @@ def transpose_row(context: Context, sweep: Sweep, rows: Rows, start: State, end:
     d_end = _add(jumped.end, seen.end)
 
     velocity = network.flow.velocity(network.neuron, split.start, split.dt, end)
-    _, speed = gap_and_speed(network.neuron, end, velocity)
     # D_k: subtract the pending cotangents of tied neurons, except of the neurons that an arrival
     # pushed over their thresholds.
     tied = jnp.where(by_event.at_once | within.at_once, 0.0, sweep.pending)
@@ -121,7 +121,8 @@ def transpose_row(context: Context, sweep: Sweep, rows: Rows, start: State, end:
     # Divide by the closing speeds in the row in which the neurons crossed. For tied neurons it is
     # an earlier row than the one in which they fire.
     crosses = (row.dt > 0) | within.carried
-    crossed = _transpose_crossings(context, row, end, speed, jnp.where(crosses, pending, 0.0))
+    crossing = jnp.where(crosses, pending, 0.0)
+    crossed = _transpose_crossings(context, row, end, velocity, crossing)
 
     args = (context.learnt, start, inbound)
     _, segment_t = jax.vjp(lambda p, x, i: context.segment(p, row, x, i), *args)
@@ -151,20 +152,19 @@ class _Crossed(NamedTuple):
 
 
 def _transpose_crossings(
-    context: Context, row: Row, state: State, speed: Array, pending: Array
+    context: Context, row: Row, state: State, velocity: State, pending: Array
 ) -> _Crossed:
     """Transpose the crossings of neurons whose spike times have the cotangents `pending`.
 
-    `state` is the state at the crossings, and `speed` the closing speed there.
+    `state` is the state at the crossings, and `velocity` its velocity there.
     """
-    bounded = jnp.maximum(speed, context.min_speed) if context.min_speed > 0 else speed
-    divides = pending != 0
+    neuron = context.at(context.learnt, row).neuron
+    speed, bounded = bounded_speed(neuron, state, velocity, context.gap_scale, context.min_speed)
+    divides = (pending != 0) & (bounded > 0)
     d_gap = jnp.where(divides, pending / jnp.where(divides, bounded, 1.0), 0.0)
     _, gap_t = jax.vjp(
         lambda p, x: context.at(p, row).neuron.threshold_gap(x), context.learnt, state
     )
-    if context.min_speed == 0:
-        return _Crossed(*gap_t(d_gap), time=jnp.zeros_like(row.dt))
     # With bounded speeds b_j, the state gets only the share s_j / b_j of D_j. The rest is
     # subtracted from T, so that the cotangent of the segment's length remains 0.
     rest = pending - d_gap * jnp.where(divides, speed, 0.0)
@@ -185,9 +185,9 @@ def _transpose_carried(
         network, spiked = context.at(context.learnt, row), spiking(context.plan.n, row.source)
         after = context.jump(context.learnt, row, end, received(network, row.source))
         found = triggered_by_event(network, end, after, spiked)
-        _, speed = gap_and_speed(network.neuron, after, network.neuron.vector_field(after))
+        velocity = network.neuron.vector_field(after)
         carried = jnp.where(found.carried, sweep.pending, 0.0)
-        crossed = _transpose_crossings(context, row, after, speed, carried)
+        crossed = _transpose_crossings(context, row, after, velocity, carried)
         sweep = sweep._replace(
             state=_add(sweep.state, crossed.state),
             time=sweep.time - crossed.time,

@@ -127,6 +127,22 @@ def gap_and_speed(neuron: AbstractNeuron, state: State, velocity: State) -> tupl
     return gap, -rate
 
 
+def bounded_speed(
+    neuron: AbstractNeuron, state: State, velocity: State, scale: Array, min_speed: float = 0.0
+) -> tuple[Array, Array]:
+    r"""Speed $s$ at which the gap closes at a crossing, and its lower bound applied to it.
+
+    The bound is `min_speed` or, if it is larger, the speed that the rounding error
+    $\delta$ of the gap can produce, $\sqrt{2 |a| \delta}$ with the deceleration $a$. Whether a
+    slower neuron crosses its threshold at all depends on rounding errors: if its gap were larger by
+    $\delta$, it would not.
+    """
+    _, speed = gap_and_speed(neuron, state, velocity)
+    rounding = jnp.finfo(speed.dtype).eps * scale
+    slowest = jnp.sqrt(2 * jnp.abs(_deceleration(neuron, state, velocity)) * rounding)
+    return speed, jnp.maximum(speed, jnp.maximum(slowest, min_speed))
+
+
 def reaches(
     neuron: AbstractNeuron, state: State, velocity: State, gap: Array, speed: Array
 ) -> Bool[Array, "*lanes"]:
@@ -137,14 +153,19 @@ def reaches(
     zero if and only if $2 a g \le s^2$. This excludes a potential that approaches its threshold
     and never reaches it, $g \propto e^{-t/\tau}$, for which $a g = s^2$.
     """
+    deceleration = _deceleration(neuron, state, velocity)
+    rises = speed > 0
+    # As a ratio: squares could overflow.
+    return rises & ((gap <= 0) | (2 * gap * (deceleration / jnp.where(rises, speed, 1.0)) <= speed))
+
+
+def _deceleration(neuron: AbstractNeuron, state: State, velocity: State) -> Array:
+    """Second derivative of the gap with respect to time."""
 
     def rate(state):
         return jax.jvp(neuron.threshold_gap, (state,), (neuron.vector_field(state),))[1]
 
-    deceleration = jax.jvp(rate, (state,), (velocity,))[1]
-    rises = speed > 0
-    # As a ratio: squares could overflow.
-    return rises & ((gap <= 0) | (2 * gap * (deceleration / jnp.where(rises, speed, 1.0)) <= speed))
+    return jax.jvp(rate, (state,), (velocity,))[1]
 
 
 def spiking(n: int, source: Int[Array, " batch"]) -> Bool[Array, "n batch"]:

@@ -25,7 +25,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int, PyTree
 
-from ..engine.system import gap_and_speed
+from ..engine.system import bounded_speed
 from ..neurons import AbstractNeuron
 from ..neurons.base import State
 from .compact import marked, pack, total
@@ -270,7 +270,7 @@ def _fired(context: _Context, carry: _Carry, words, start: State, d_end: State, 
 def _pieces(context: _Context, row: Array, lanes: Lanes, start: State, d_end: State, left: Array):
     """Transpose a row in the lanes that fire in it, from its end to its start."""
     rows, spikes, flow = context.rows, context.spikes, context.layer.flow
-    learnt = context.at(row).of(lanes)
+    learnt, scale = context.at(row).of(lanes), context.layer.scale_of(lanes)
 
     def advance(p, x, dt):
         return flow.advance(learnt.neuron(p), x, dt)
@@ -294,11 +294,10 @@ def _pieces(context: _Context, row: Array, lanes: Lanes, start: State, d_end: St
 
         neuron = learnt.neuron(learnt.parameters)
         velocity = neuron.vector_field(before)
-        _, speed = gap_and_speed(neuron, before, velocity)
+        _, speed = bounded_speed(neuron, before, velocity, scale, context.min_speed)
         d_event = d_time + _inner(d_before, velocity) - _inner(d_after, neuron.vector_field(after))
-        speed = jnp.maximum(speed, context.min_speed) if context.min_speed > 0 else speed
         # A lane at or above its threshold at time 0 fires there, whatever its state.
-        divides = (d_event != 0) & (time > 0)
+        divides = (d_event != 0) & (time > 0) & (speed > 0)
         d_gap = jnp.where(divides, d_event / jnp.where(divides, speed, 1.0), 0.0)
         _, gap_t = jax.vjp(
             lambda p, x: learnt.neuron(p).threshold_gap(x), learnt.parameters, before

@@ -322,8 +322,7 @@ def _crosses_at(layer, neuron, lanes, start: State, dt: Array, end: State) -> Bo
     """Mask of the lanes that cross at the end of a row, to rounding error, as in the event loop."""
     velocity = layer.flow.velocity(neuron, start, dt, end)
     gap, speed = gap_and_speed(neuron, end, velocity)
-    scale = jnp.broadcast_to(layer.gap_scale, layer.weights.shape[1:])[lanes.neuron]
-    close = gap <= tie_tolerance(dt, speed, scale)
+    close = gap <= tie_tolerance(dt, speed, layer.scale_of(lanes))
     return close & layer.flow.passes(neuron, end) & reaches(neuron, end, velocity, gap, speed)
 
 

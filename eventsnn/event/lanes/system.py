@@ -80,6 +80,10 @@ class Layer(NamedTuple):
     gap_scale: Float[Array, " n"]  # to which the rounding error of each gap is relative
     drive: Float[Array, "*n"] | None  # pseudospikes: constant current after t_max
 
+    def scale_of(self, lanes: "Lanes") -> Float[Array, " lanes"]:
+        """Gather the scales of the gaps of the lanes."""
+        return jnp.broadcast_to(self.gap_scale, self.weights.shape[1:])[lanes.neuron]
+
     def current(self, past: Bool[Array, " batch"]) -> Float[Array, "batch n"] | None:
         """Return the current of pseudospikes; `past` marks the samples after t_max."""
         if self.drive is None:
