@@ -22,7 +22,7 @@ MODULES = {
 # the parts within it that have their own entry.
 ENGINE = {
     "event.engine.record": set(),
-    "event.engine.batching": set(),
+    "event.engine.batching": {"event.models"},
     "event.engine.instants": {"event.doubles"},
     "event.engine.queue": {"event.engine.instants"},
     "event.engine.checkpoints": {"event.neurons"},
@@ -51,9 +51,9 @@ ENGINE = {
         "event.neurons",
     },
 }
-LOOP = {"event.flows", "event.neurons", "event.solution", *ENGINE}
+LOOP = {"event.flows", "event.models", "event.neurons", "event.solution", *ENGINE}
 # The adjoint gets the event loop as an argument and never imports it.
-ADJOINT = {"checks", "event.neurons", *ENGINE}
+ADJOINT = {"checks", "event.models", "event.neurons", *ENGINE}
 ENGINE["event.engine.loop"] = LOOP - {"event.engine.batching", "event.engine.queue"}
 ENGINE["event.engine.solve"] = {
     "event.adjoint",
@@ -64,10 +64,11 @@ ENGINE["event.engine.solve"] = {
 }
 EVENT = {
     "event.doubles": set(),
+    "event.models": set(),
     "event.solution": {"checks"},
     "event.trainable": {"checks", "event.flows", "event.neurons", "event.pseudospikes"},
     "event.neurons": {"checks"},
-    "event.flows": {"checks", "event.doubles", "event.neurons"},
+    "event.flows": {"checks", "event.doubles", "event.models", "event.neurons"},
     "event.adjoint": ADJOINT,
     "event.inputs": {"event.engine.record", "event.engine.system"},
     "event.queries": {"event.engine.record"},
@@ -91,6 +92,7 @@ EVENT = {
         "event.engine.system",
         "event.flows",
         "event.inputs",
+        "event.models",
         "event.neurons",
         "event.solution",
     },

@@ -30,7 +30,7 @@ def layer_weights(value: Any, receptors: int = 1) -> Any:
     Wrapped weights stay wrapped.
     """
     columns = "n" if receptors == 1 else f"{receptors} n"
-    expected = f"have shape (n_in, {columns}), rows are input channels"
+    expected = f"have shape (n_in, {columns}) with sizes >= 1, rows are input channels"
     return _matrix(value, expected, receptors, lambda rows, n: rows > 0)
 
 
@@ -71,8 +71,9 @@ def delays(value: Any, shapes: tuple[tuple[int, ...], ...], dtype) -> Any:
         return None
     d = numbers("delays", unwrapped(value))
     if d.shape not in shapes:
-        wanted = " (axonal) or ".join(map(str, shapes))
-        raise ValueError(f"delays must have shape {wanted} (synaptic), got shape {d.shape}.")
+        names = (" (axonal)", " (synaptic)") if len(shapes) > 1 else ("",)
+        wanted = " or ".join(f"{shape}{name}" for shape, name in zip(shapes, names, strict=True))
+        raise ValueError(f"delays must have shape {wanted}, got shape {d.shape}.")
     check_elements("delays", d, lambda v: (v >= 0) & np.isfinite(v), "finite and >= 0")
     return own_arrays(value, dtype) if isinstance(value, Wrapped) else jnp.array(d, dtype)
 
@@ -90,7 +91,7 @@ def neuron_parameters(neuron: PyTree, n: int, dtype) -> PyTree:
             name = jax.tree_util.keystr(path, simple=True, separator=".").removesuffix(".raw")
             raise ValueError(
                 f"neuron parameter {name} must be a scalar or have shape ({n},), one value for "
-                f"each column of weights, got shape {x.shape}."
+                f"each neuron (or output channel), got shape {x.shape}."
             )
         return jnp.array(x, dtype)
 
@@ -139,7 +140,7 @@ def kernel(name: str, value: Any) -> Any:
 
     A wrapped kernel stays wrapped.
     """
-    expected = "have shape (c_out, c_in, kh, kw)"
+    expected = "have shape (c_out, c_in, kh, kw) with sizes >= 1"
     w = numbers(name, unwrapped(value), f"real numbers and {expected}")
     if w.ndim != 4 or 0 in w.shape:
         raise ValueError(f"{name} must {expected}, got shape {w.shape}.")

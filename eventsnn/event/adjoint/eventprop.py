@@ -14,6 +14,7 @@ from ..engine.batching import BatchNative, reverse_only
 from ..engine.checkpoints import CHECKPOINT_EVERY, read_state, state_table, write_state
 from ..engine.record import Arrivals
 from ..engine.system import Plan, add_batch_axis, gap_scale, initial_state, received
+from ..models import largest
 from ..neurons import AbstractNeuron
 from .base import AbstractAdjoint, Problem, Row, forget, recording
 from .messages import transpose_of
@@ -157,10 +158,10 @@ def _walk(context: Context, rows: Rows, states: Array) -> Sweep:
         return lax.while_loop(lambda s: s.row >= first, body, sweep)
 
     used = (rows.row.source != plan.n_sources) | (rows.row.dt > 0)
-    last = plan.max_steps - 1 - jnp.argmax(jnp.any(used, axis=1)[::-1]).astype(jnp.int32)
+    numbers = jnp.arange(plan.max_steps, dtype=jnp.int32)[:, None]
     like = rows.d_time[0]
     sweep = Sweep(
-        row=jnp.where(jnp.any(used), last, -1),
+        row=largest(jnp.where(used, numbers, -1)),
         state=zero,
         time=jnp.zeros_like(like),
         pending=jnp.zeros((plan.n, batch), like.dtype),

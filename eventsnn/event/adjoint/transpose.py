@@ -19,6 +19,7 @@ from ..engine.system import (
     received,
     spiking,
 )
+from ..models import anywhere
 from ..neurons import AbstractNeuron
 from ..neurons.base import State
 from .base import Row
@@ -199,7 +200,7 @@ def _transpose_carried(
     def unchanged(sweep: Sweep) -> tuple[Sweep, Triggered]:
         return sweep, Triggered.none(*sweep.pending.shape)
 
-    return lax.cond(jnp.any(sweep.pending != 0), transposed, unchanged, sweep)
+    return lax.cond(anywhere(sweep.pending != 0), transposed, unchanged, sweep)
 
 
 class _Jumped(NamedTuple):

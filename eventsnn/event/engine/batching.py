@@ -13,7 +13,7 @@ This is the only module of the package that uses JAX's extension interface.
 """
 
 import functools as ft
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, ParamSpec, TypeVar
 
 import equinox as eqx
@@ -24,6 +24,8 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import PyTree
+
+from ..models import over_models
 
 #: Number of compiled programs in the cache for calls outside `jax.jit`; about 10 MB per program.
 PROGRAMS = 32
@@ -86,8 +88,11 @@ class BatchNative:
     outputs have the leading batch axis. With `sums=True` some outputs may be sums over the batch
     instead, as cotangents of `shared` are.
 
-    `vmap` of a call merges the new axis into the batch. If `shared` is mapped too (several
-    models), or with `sums=True`, it loops over the new axis instead.
+    `vmap` of a call merges the new axis into the batch. If `shared` is mapped too (several models),
+    or with `sums=True`, the new axis becomes an axis of models: `fn` is called once, within a
+    `jax.vmap` over the models, whose loops run until all models are finished, see
+    `event/models.py`. `models` marks the leaves that have this axis, as the first;
+    None: there is one model.
 
     `derivative(static, shared, batch)` is differentiated instead of `fn`. Its `static` is a pair:
     the `static` of `fn`, and a tuple of booleans that marks the leaves of `(shared, batch)` that
@@ -116,16 +121,20 @@ class BatchNative:
     def __call__(self, static: Hashable, shared: PyTree, batch: PyTree) -> PyTree:
         leaves, tree = jax.tree.flatten((shared, batch))
         n_shared = len(jax.tree.leaves(shared))
-        kw = dict(static=static, tree=tree, n_shared=n_shared)
+        kw = dict(static=static, tree=tree, n_shared=n_shared, models=None)
         leaves = varying(leaves, leaves)
         out = self._primitive.bind(*leaves, **kw)
         return jax.tree.unflatten(self._shapes(leaves, **kw)[1], out)
 
-    def _flat(self, *leaves, static, tree, n_shared):
-        kw = dict(static=static, tree=tree, n_shared=n_shared)
-        if _is_empty(leaves, n_shared):
+    def _flat(self, *leaves, static, tree, n_shared, models):
+        kw = dict(static=static, tree=tree, n_shared=n_shared, models=models)
+        if _is_empty(leaves, n_shared, models):
             return [jnp.zeros(shape, dtype) for shape, dtype in self._shapes(leaves, **kw)[0]]
-        return jax.tree.leaves(self._fn(static, *jax.tree.unflatten(tree, leaves)))
+
+        def fn(*leaves):
+            return jax.tree.leaves(self._fn(static, *jax.tree.unflatten(tree, leaves)))
+
+        return over_models(fn, models)(*leaves)
 
     def _lower(self, ctx, *args, **kw):
         """Lower the primitive without mesh information.
@@ -138,9 +147,17 @@ class BatchNative:
     def _avals(self, *leaves, **kw):
         return [_aval(*x, leaves[0]) for x in self._shapes(leaves, **kw)[0]]
 
-    def _shapes(self, leaves, **kw):
+    def _shapes(self, leaves, *, models, **kw):
         """Shapes and dtypes of the outputs, and their structure."""
         avals = tuple((x.shape, jnp.dtype(x.dtype)) for x in leaves)
+        if models is not None:
+            number = _mapped_size(leaves, models)
+            one = [
+                jax.ShapeDtypeStruct(shape[1:] if has else shape, dtype)
+                for (shape, dtype), has in zip(avals, models, strict=True)
+            ]
+            shapes, structure = self._shapes(one, models=None, **kw)
+            return tuple(((number, *shape), dtype) for shape, dtype in shapes), structure
         if not _is_empty(leaves, kw["n_shared"]):
             return self._cached_shapes(avals, **kw)
         # The batch axis is the one whose size differs between one sample and two samples.
@@ -157,46 +174,76 @@ class BatchNative:
         out = jax.eval_shape(ft.partial(self._fn, static), *args)
         return tuple((x.shape, x.dtype) for x in jax.tree.leaves(out)), jax.tree.structure(out)
 
-    def _batch(self, leaves, dims, **kw):
-        size = next(x.shape[d] for x, d in zip(leaves, dims, strict=True) if d is not None)
-        front = [
+    def _batch(self, leaves, dims, *, n_shared, models, **kw):
+        """Make a new axis an axis of samples or of models."""
+        mapped = tuple(d is not None for d in dims)
+        leaves = [
             x if d is None else jnp.moveaxis(x, d, 0) for x, d in zip(leaves, dims, strict=True)
         ]
-        n_shared = kw["n_shared"]
-        if self._sums or any(d is not None for d in dims[:n_shared]):
-            out = self._map(front, [d is not None for d in dims], kw)
+        size = _mapped_size(leaves, mapped)
+        kw |= dict(n_shared=n_shared)
+        if not self._sums and not any(mapped[:n_shared]):
+            out = self._bind_samples(leaves, mapped, size, models=models, **kw)
+        elif models is None:
+            out = self._primitive.bind(*leaves, models=mapped, **kw)
         else:
-            shared, batch = front[:n_shared], front[n_shared:]
-            batch = [
-                jnp.broadcast_to(x, (size, *x.shape)) if d is None else x
-                for x, d in zip(batch, dims[n_shared:], strict=True)
-            ]
-            merged = [x.reshape((x.shape[0] * x.shape[1], *x.shape[2:])) for x in batch]
-            out = self._primitive.bind(*shared, *merged, **kw)
-            out = [x.reshape((*batch[0].shape[:2], *x.shape[1:])) for x in out]
+            out = self._bind_models(leaves, mapped, size, models=models, **kw)
         return out, [0] * len(out)
 
-    def _map(self, leaves, mapped, kw):
-        def one(mapped_leaves):
-            rest = iter(mapped_leaves)
-            return self._primitive.bind(
-                *[next(rest) if m else x for x, m in zip(leaves, mapped, strict=True)], **kw
-            )
+    def _bind_samples(self, leaves, mapped, size, *, n_shared, models, **kw):
+        """Merge a new first axis of the leaves in `mapped` into the batch."""
+        axes = [int(has) for has in models or [False] * len(leaves)]  # of the batch
 
-        return jax.lax.map(one, [x for x, m in zip(leaves, mapped, strict=True) if m])
+        def merged(x, axis, has):
+            x = x if has else jnp.broadcast_to(x, (size, *x.shape))
+            x = jnp.moveaxis(x, 0, axis)
+            return x.reshape(*x.shape[:axis], size * x.shape[axis + 1], *x.shape[axis + 2 :])
 
-    def _jvp(self, primals, tangents, *, static, tree, n_shared):
-        kw = dict(static=static, tree=tree, n_shared=n_shared)
-        if _is_empty(primals, n_shared):
+        batch = [
+            merged(*x)
+            for x in zip(leaves[n_shared:], axes[n_shared:], mapped[n_shared:], strict=True)
+        ]
+        many = leaves[n_shared].shape[axes[n_shared] + int(mapped[n_shared])]
+        out = self._primitive.bind(
+            *leaves[:n_shared], *batch, n_shared=n_shared, models=models, **kw
+        )
+        axis = 0 if models is None else 1
+        out = [x.reshape(*x.shape[:axis], size, many, *x.shape[axis + 1 :]) for x in out]
+        return [jnp.moveaxis(x, axis, 0) for x in out]
+
+    def _bind_models(self, leaves, mapped, size, *, models, **kw):
+        """Merge a new first axis of the leaves in `mapped` into the axis of models."""
+        axes = zip(leaves, mapped, models, strict=True)
+        number = next(x.shape[int(new)] for x, new, old in axes if old)
+
+        def merged(x, new, old):
+            x = x if new else jnp.broadcast_to(x, (size, *x.shape))
+            x = x if old else jnp.broadcast_to(x[:, None], (size, number, *x.shape[1:]))
+            return x.reshape(size * number, *x.shape[2:])
+
+        both = tuple(new or old for new, old in zip(mapped, models, strict=True))
+        leaves = [
+            merged(x, new, old) if new or old else x
+            for x, new, old in zip(leaves, mapped, models, strict=True)
+        ]
+        out = self._primitive.bind(*leaves, models=both, **kw)
+        return [x.reshape(size, number, *x.shape[1:]) for x in out]
+
+    def _jvp(self, primals, tangents, *, static, tree, n_shared, models):
+        kw = dict(static=static, tree=tree, n_shared=n_shared, models=models)
+        if _is_empty(primals, n_shared, models):
             out = self._primitive.bind(*primals, **kw)
             return out, [_zero(x) for x in out]
         active = tuple(not isinstance(t, ad.Zero) for t in tangents)
 
+        def fn(*leaves):
+            shared, batch = jax.tree.unflatten(tree, leaves)
+            return tuple(jax.tree.leaves(self._derivative((static, active), shared, batch)))
+
         def of_active(*xs):
             rest = iter(xs)
             leaves = [next(rest) if a else p for p, a in zip(primals, active, strict=True)]
-            shared, batch = jax.tree.unflatten(tree, leaves)
-            return tuple(jax.tree.leaves(self._derivative((static, active), shared, batch)))
+            return over_models(fn, models)(*leaves)
 
         out, dout = jax.jvp(
             of_active,
@@ -261,9 +308,16 @@ def _zero(x) -> ad.Zero:
     return ad.Zero(jax.typeof(x).to_tangent_aval())
 
 
-def _is_empty(leaves, n_shared: int) -> bool:
-    """Return whether the batch has no samples."""
-    return leaves[n_shared].shape[0] == 0
+def _mapped_size(leaves, models: Sequence[bool]) -> int:
+    return next(x.shape[0] for x, has in zip(leaves, models, strict=True) if has)
+
+
+def _is_empty(leaves, n_shared: int, models: tuple[bool, ...] | None = None) -> bool:
+    """Return whether there are no samples, or no models."""
+    shape = leaves[n_shared].shape
+    if models is None:
+        return shape[0] == 0
+    return _mapped_size(leaves, models) == 0 or shape[int(models[n_shared])] == 0
 
 
 def _resized(avals, size: int, n_shared: int):

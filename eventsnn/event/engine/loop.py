@@ -15,6 +15,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from ..flows import Segment
+from ..models import anywhere
 from ..neurons.base import State
 from ..solution import CODE, RUNNING
 from .checkpoints import CHECKPOINT_EVERY, n_checkpoints, state_table, write_state
@@ -119,7 +120,7 @@ def run(plan: Plan, network: Network, arrivals: Arrivals) -> Record:
     )
 
     def more(state: _State):
-        return (state.step < plan.max_steps) & jnp.any(state.status == RUNNING)
+        return (state.step < plan.max_steps) & anywhere(state.status == RUNNING)
 
     def body(state: _State):
         checked = _check(context, state)

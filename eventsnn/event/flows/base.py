@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
+from ..models import anywhere
 from ..neurons import AbstractNeuron
 from ..neurons.base import State
 
@@ -276,7 +277,7 @@ def newton(
         return jnp.where(moves, new, t), low, high, moves, k + 1
 
     def more(carry):
-        return jnp.any(carry[3]) & (carry[4] < max_steps)
+        return anywhere(carry[3]) & (carry[4] < max_steps)
 
     start = (guess, low, high, high > low, jnp.asarray(0, jnp.int32))
     return lax.while_loop(more, body, start)[0]

@@ -15,6 +15,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
+from ..models import anywhere
+
 #: Position of the check within a piece between two nodes: the golden section, so that no
 #: oscillation of the gap is in phase with the nodes.
 _CHECK = 0.5 * (3.0 - 5.0**0.5)
@@ -295,7 +297,7 @@ def first_roots(
         return search.moved(eps * (2 * size + eps * length), following)
 
     def more(search: _Search):
-        return jnp.any(search.active) & (search.iterations < _MAX_ITERATIONS)
+        return anywhere(search.active) & (search.iterations < _MAX_ITERATIONS)
 
     zero = jnp.zeros_like(length)
     at, none = after(zero - 1), zero < 0

@@ -26,6 +26,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int, PyTree
 
 from ..engine.system import bounded_speed
+from ..models import anywhere, largest
 from ..neurons import AbstractNeuron
 from ..neurons.base import State
 from .compact import marked, pack, total
@@ -99,7 +100,7 @@ def transpose(
     zero = jax.tree.map(lambda x: jnp.zeros((batch, n), x.dtype), zero)
     left = jnp.sum(spikes.row >= 0, axis=2, dtype=jnp.int32)
     carry = _Carry(
-        row=jnp.max(swept.steps) - 1,
+        row=largest(swept.steps) - 1,
         state=zero,
         left=left,
         last=_row_of(spikes, left),
@@ -331,7 +332,7 @@ def _pieces(context: _Context, row: Array, lanes: Lanes, start: State, d_end: St
         learnt=jax.tree.map(jnp.zeros_like, learnt.parameters),
         active=lanes.found,
     )
-    piece = lax.while_loop(lambda p: jnp.any(p.active), one, piece)
+    piece = lax.while_loop(lambda p: anywhere(p.active), one, piece)
     dt = piece.end - lanes.of_sample(rows.end[row] - rows.dt[row])
     _, flow_t = jax.vjp(lambda p, x: advance(p, x, dt), learnt.parameters, lanes.of(start))
     d_flow, d_start = flow_t(piece.state)

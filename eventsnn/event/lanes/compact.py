@@ -9,6 +9,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Int, UInt32
 
+from ..models import largest
+
 WORD = 32
 
 
@@ -41,8 +43,8 @@ def marked(
 
 
 def total(words: UInt32[Array, " words"]) -> Int[Array, ""]:
-    """Number of marked lanes."""
-    return jnp.sum(lax.population_count(words), dtype=jnp.int32)
+    """Number of marked lanes; of several models, the largest."""
+    return largest(jnp.sum(lax.population_count(words), dtype=jnp.int32))
 
 
 def _position(word: UInt32[Array, " size"], rank: Int[Array, " size"]) -> Int[Array, " size"]:

@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ..engine.instants import Instant
 from ..engine.system import gap_and_speed, reaches, tie_tolerance
+from ..models import anywhere
 from ..neurons.base import State
 from ..solution import CODE, RUNNING
 from .compact import marked, pack, total
@@ -76,7 +77,7 @@ def sweep(setting: Setting, layer: Layer, arrivals: Arrivals) -> Sweep:
 
     def more(carry: tuple[_State, _Proposal]):
         state, _ = carry
-        return (state.row < setting.max_rows) & jnp.any(state.running)
+        return (state.row < setting.max_rows) & anywhere(state.running)
 
     def body(carry: tuple[_State, _Proposal]):
         state = _row(setting, layer, *carry)
@@ -255,7 +256,7 @@ def _fire(
         )
         last = lanes.of_sample(proposal.time)
         chunk = lax.while_loop(
-            lambda chunk: jnp.any(chunk.active),
+            lambda chunk: anywhere(chunk.active),
             lambda chunk: _next_spikes(setting, layer, neuron, state.row, lanes, last, chunk),
             chunk,
         )

@@ -29,6 +29,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 from ..engine.batching import BatchNative, reverse_only
 from ..engine.solve import Static
 from ..flows import ExactIntegrator, membrane
+from ..models import anywhere, largest
 from ..neurons import IntegratorState, LeakyIntegrator
 from .integrator import response, rest
 from .system import BLOCK, Arrivals, arrivals_of
@@ -143,7 +144,7 @@ def _find(problem: _Problem, shared: PyTree, arrivals: Arrivals) -> _Top:
     zero = jnp.zeros_like(state.v)
     top = _Top(state.v, zero, jnp.zeros(shape, jnp.int32), zero)
     start = _Sweep(jnp.asarray(0, jnp.int32), jnp.zeros(batch, zero.dtype), state, top)
-    most = jnp.max(number)
+    most = largest(number)
     # After the last input spike there is one more segment, up to t_max.
     sweep = lax.while_loop(lambda s: s.arrived <= most, body, start)
     end = jnp.full(batch, problem.t_max, zero.dtype)
@@ -230,7 +231,7 @@ def _of_interiors(
         top = top.or_better(_Top(value, time, arrival[0] + row, zero))
         return top, may & (_row_index(may) != row)
 
-    return lax.while_loop(lambda carry: jnp.any(carry[1]), search, (top, may))[0]
+    return lax.while_loop(lambda carry: anywhere(carry[1]), search, (top, may))[0]
 
 
 def _row_index(table: Float[Array, "rows batch n"]) -> Int[Array, "rows batch n"]:
@@ -326,7 +327,7 @@ def _transpose(problem: _Problem, shared: PyTree, batch: tuple):
     many = arrivals.times.shape[1]
     blocks = -(-many // BLOCK)
     d_times = jnp.zeros((blocks * BLOCK, len(d_value)), weights.dtype)
-    last = (jnp.max(_number(arrivals, problem.t_max)) - 1) // BLOCK * BLOCK
+    last = (largest(_number(arrivals, problem.t_max)) - 1) // BLOCK * BLOCK
     carry = last, zero, jnp.zeros_like(weights), d_times
     _, _, d_weights, d_times = lax.while_loop(lambda c: c[0] >= 0, body, carry)
 

@@ -14,6 +14,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from ..engine.batching import BatchNative, reverse_only
+from ..models import anywhere, largest
 
 _Out = TypeVar("_Out")
 
@@ -63,7 +64,7 @@ def _order(_: tuple, __: tuple, times: Float[Array, "batch inputs k"]) -> Order:
         found = jnp.take_along_axis(flat, index, axis=1, mode="fill", fill_value=jnp.inf)
         return _padded(found, index, _increasing(found), many)
 
-    return _by_size(jnp.max(ends), many, sort)
+    return _by_size(largest(ends), many, sort)
 
 
 def _padded(times: Array, index: Array, order: Array, many: int) -> Order:
@@ -144,7 +145,7 @@ def _index_bits(times: Float[Array, "batch times"]) -> int:
 
 
 def _is_sorted(times: Float[Array, "batch times"]) -> Bool[Array, ""]:
-    return ~jnp.any(times[:, :-1] > times[:, 1:])
+    return ~anywhere(times[:, :-1] > times[:, 1:])
 
 
 def _exchanged(carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
@@ -184,7 +185,7 @@ def _transpose(shape: tuple[int, int], _: tuple, batch: tuple) -> Float[Array, "
         at = jnp.zeros_like(d_times).at[rows, index[:, :size]]
         return at.set(d_times[:, :size], mode="drop", unique_indices=True)
 
-    entries = jnp.max(jnp.sum(index < many, axis=1, dtype=jnp.int32))
+    entries = largest(jnp.sum(index < many, axis=1, dtype=jnp.int32))
     return _by_size(entries, many, scatter).reshape(-1, *shape)
 
 

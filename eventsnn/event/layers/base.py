@@ -19,7 +19,7 @@ from ..inputs import with_inputs
 from ..lanes import Outcome
 from ..neurons import AbstractNeuron
 from ..pseudospikes import Pseudospikes
-from ..solution import Solution, raise_if_failed, status_of
+from ..solution import CODE, Solution, raise_if_failed, status_of
 from .dense import Dense, Limits
 
 #: Spike times of each input channel, in any order, padded with inf.
@@ -89,9 +89,7 @@ class AbstractLayer(eqx.Module):
         `throw=True`, `ValueError` for NaN, -inf or negative times, and `RuntimeError` if a sample
         fails; under `jit` it is an Equinox runtime error.
         """
-        if self.max_spikes is None:
-            raise ValueError("max_spikes must be given to a layer that is called, got None.")
-        return self._spikes(in_times, self.max_spikes, self.truncate, throw)
+        return self._spikes(in_times, self._called_spikes(), self.truncate, throw)
 
     @on_any_mesh
     def spikes(
@@ -171,6 +169,9 @@ class AbstractLayer(eqx.Module):
     def simulate(self, in_times: InTimes, *, throw: bool = True) -> Solution:
         """Simulate until `t_max` and return all events: spikes and input spikes.
 
+        With `truncate=True` only the first `max_spikes` spikes of each neuron are events, and
+        pseudospikes are none. A sample with an invalid input or parameter has no events.
+
         The sources are numbered as in an [`eventsnn.EventNetwork`][]: neurons first, then input
         channels, each in the order of the flattened axes. With delays, the time of an input spike
         is the time at which it is sent. There are `n_neurons * max_spikes` slots for spikes and one
@@ -178,8 +179,9 @@ class AbstractLayer(eqx.Module):
         the status of the solution reports how each sample ended.
         """
         checks.flag("throw", throw)
-        count = self.max_spikes or 0
-        out = self._dense().outcome(self._received(in_times, throw), count, self.truncate)
+        count = 0 if self.max_spikes is None and self._is_readout() else self._called_spikes()
+        dense = self._dense()._replace(pseudospikes=None)
+        out = dense.outcome(self._received(in_times, throw), count, self.truncate)
         spikes, batch = self._arranged(out.times, 1), out.status.shape
         inputs = jnp.asarray(in_times, spikes.dtype)
         spikes, inputs = (lax.collapse(x, -1 - self.axes, -1) for x in (spikes, inputs))
@@ -190,12 +192,20 @@ class AbstractLayer(eqx.Module):
         order = jnp.argsort(lax.stop_gradient(times), axis=-1)
         times, sources = (jnp.take_along_axis(x, order, axis=-1) for x in (times, sources))
         number = jnp.sum(sources >= 0, axis=-1, dtype=jnp.int32)
-        until = jnp.full((*batch, 1), self.t_max, times.dtype)
+        invalid = [CODE[x] for x in ("invalid_input", "invalid_parameters", "not_finite")]
+        started = ~jnp.isin(out.status, jnp.array(invalid, out.status.dtype))[..., None]
+        until = jnp.where(started, jnp.asarray(self.t_max, times.dtype), -jnp.inf)
         times, sources = with_inputs(inputs, times, sources, until, n)
         events = jnp.sum(sources >= 0, axis=-1, dtype=jnp.int32)
         stats = {"events": events, "spikes": number, "steps": out.steps}
         solution = Solution(times, sources, status_of(out.status), stats)
         return raise_if_failed(solution, out.status) if throw else solution
+
+    def _called_spikes(self) -> int:
+        """Return `max_spikes`, which a call needs."""
+        if self.max_spikes is None:
+            raise ValueError("max_spikes must be given to a layer that is called, got None.")
+        return self.max_spikes
 
     def _is_readout(self) -> bool:
         """Return whether the neurons never fire, such as [`eventsnn.LeakyIntegrator`][] neurons."""

@@ -15,6 +15,7 @@ from ...constraints import unwrap
 from ..adjoint import AbstractAdjoint
 from ..flows import AbstractFlow
 from ..neurons import AbstractNeuron
+from ..pseudospikes import Pseudospikes
 from .base import AbstractLayer, InTimes, dense_of
 from .dense import Dense
 from .linear import EventLinear
@@ -40,6 +41,7 @@ class EventConv2d(AbstractLayer):
     kernel: Float[Array, "out in kh kw"]
     mask: Bool[Array, "out in kh kw"] | None
     delays: Float[Array, "out in kh kw"] | None
+    pseudospikes: Pseudospikes | None
     flow: AbstractFlow
     adjoint: AbstractAdjoint = eqx.field(static=True)
     t_max: float = eqx.field(static=True)
@@ -63,6 +65,7 @@ class EventConv2d(AbstractLayer):
         max_spikes: int | None = None,
         truncate: bool = False,
         delays: Real[ArrayLike, "out in kh kw"] | Sequence | None = None,
+        pseudospikes: Pseudospikes | None = None,
         max_events: int | None = None,
         max_steps: int | None = None,
         solver: diffrax.AbstractSolver | AbstractFlow | None = None,
@@ -81,8 +84,8 @@ class EventConv2d(AbstractLayer):
             default.
         - `padding`: number of silent rows and columns that are added to the image on each side, one
             integer or two; 0 by default.
-        - `t_max`, `max_spikes`, `truncate`, `max_events`, `max_steps`, `solver`, `dt0`,
-            `stepsize_controller`, `adjoint`: as for [`eventsnn.EventLinear`][].
+        - `t_max`, `max_spikes`, `truncate`, `pseudospikes`, `max_events`, `max_steps`, `solver`,
+            `dt0`, `stepsize_controller`, `adjoint`: as for [`eventsnn.EventLinear`][].
 
         **Raises:** `ValueError` for a stride < 1, a padding < 0, a kernel without four axes, a
         neuron with several receptors, and as [`eventsnn.EventLinear`][].
@@ -104,6 +107,7 @@ class EventConv2d(AbstractLayer):
             t_max=t_max,
             max_spikes=max_spikes,
             truncate=truncate,
+            pseudospikes=pseudospikes,
             max_events=max_events,
             max_steps=max_steps,
             solver=solver,
@@ -112,6 +116,7 @@ class EventConv2d(AbstractLayer):
             adjoint=adjoint,
         )
         self.neuron, self.flow, self.adjoint = linear.neuron, linear.flow, linear.adjoint
+        self.pseudospikes = linear.pseudospikes
         self.t_max, self.max_spikes, self.truncate = (
             linear.t_max,
             linear.max_spikes,
@@ -125,7 +130,7 @@ class EventConv2d(AbstractLayer):
         mask, kernel, delays = jax.tree.map(
             lambda x: x.reshape(len(x), -1).T, (self.mask, kernel, delays)
         )
-        return dense_of(self, kernel, mask, delays, positions=2)
+        return dense_of(self, kernel, mask, delays, self.pseudospikes, positions=2)
 
     def _received(
         self, in_times: InTimes, throw: bool

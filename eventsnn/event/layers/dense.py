@@ -1,7 +1,7 @@
 """Simulation of a fully connected layer, by lanes or by the event loop."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -81,7 +81,7 @@ class Dense(NamedTuple):
     def potentials_at(self, in_times: Array, times: Array, throw: bool) -> Array:
         """Return potentials, of shape `(..., n, times)`."""
         if not self._is_superposition:
-            return self._network(in_times).potentials_at(self._sent(in_times), times, throw=throw)
+            return self._in_loop("potentials_at", in_times, throw, times)
 
         def one(x):
             return integrator.potentials(self._integrator, self._synapses, x, times)
@@ -92,7 +92,7 @@ class Dense(NamedTuple):
     def integrals(self, in_times: Array, throw: bool) -> Float[Array, "*batch n"]:
         """Return integrals of the potentials."""
         if not self._is_superposition:
-            return self._network(in_times).integrals(self._sent(in_times), throw=throw)
+            return self._in_loop("integrals", in_times, throw)
 
         def one(x):
             return integrator.integrals(self._integrator, self._synapses, x, self.limits.t_max)
@@ -102,7 +102,7 @@ class Dense(NamedTuple):
     def maxima(self, in_times: Array, throw: bool) -> Float[Array, "*batch n"]:
         """Return maxima of the potentials."""
         if not self._is_superposition or not isinstance(self.adjoint, EventProp):
-            return self._network(in_times).maxima(self._sent(in_times), throw=throw)
+            return self._in_loop("maxima", in_times, throw)
 
         def one(x):
             return maxima(self._integrator, self._synapses, x, self.limits.t_max)
@@ -211,12 +211,20 @@ class Dense(NamedTuple):
         events = in_times.shape[-2] * in_times.shape[-1] + spikes
         return layer.network(self.limits.max_events or events)
 
+    def _in_loop(self, query: str, in_times: Array, throw: bool, *args: Any) -> Array:
+        """Return the result of a query that the event loop answers."""
+        out = getattr(self._network(in_times), query)(self._sent(in_times), *args, throw=throw)
+        if self.delays is None or self.delays.ndim > 1:
+            return out
+        codes = jnp.full(in_times.shape[:-2], CODE["completed"], jnp.int32)
+        return self._checked(out, codes, throw)
+
     def _sent(self, in_times: Array) -> Array:
-        """Input spikes after axonal delays."""
+        """Input spikes after axonal delays. Invalid times stay invalid, `_status` checks delays."""
         if self.delays is None or self.delays.ndim > 1:
             return in_times
-        delays = jnp.where(self.delays >= 0, self.delays, jnp.nan)
-        return in_times + delays[:, None]
+        delays = jnp.where(self.delays >= 0, self.delays, 0.0)[:, None]
+        return jnp.where(in_times >= 0, in_times + delays, in_times)
 
     @property
     def _is_superposition(self) -> bool:
@@ -233,9 +241,14 @@ class Dense(NamedTuple):
         raise TypeError(f"neuron must be a LeakyIntegrator, got {type(neuron).__name__}.")
 
     def _superposed(self, one: Callable[[Array], Array], in_times: Array, throw: bool) -> Array:
-        """Apply `one` to the arriving spikes of each sample, and check the result."""
+        """Apply `one` to the arriving spikes of each sample, and check the result.
+
+        Invalid samples are computed without spikes, so that they do not affect the gradients of
+        other samples.
+        """
         sent = self._sent(in_times)
-        out = _over_batch(one, sent)
+        valid = jnp.all(sent >= 0, axis=(-2, -1), keepdims=True)
+        out = _over_batch(one, jnp.where(valid, sent, jnp.inf))
 
         def status(x, out):
             code = lanes.initial_status(self.neuron, self._synapses, x.reshape(1, -1))[0]

@@ -1,6 +1,7 @@
 """Layers in sequence."""
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -62,6 +63,7 @@ class EventSequential(eqx.Module):
         - `in_times`: spike times of the input channels of the first layer, see the layer.
         - `throw`: whether to raise an error if a sample fails in a layer. With False, the outputs
             of a failed sample are NaN: spikes that are NaN are an invalid input of the next layer.
+            Functions are called without `throw`.
 
         **Raises:** as the layers.
         """
@@ -74,8 +76,9 @@ class EventSequential(eqx.Module):
         A last layer without spikes, such as a readout, cannot be called; use `model[:-1].trains`.
         """
         out: list[Any] = []
-        for layer in self.layers:
-            out.append(_call(layer, out[-1] if out else in_times, throw))
+        for i, layer in enumerate(self.layers):
+            with _named(i):
+                out.append(_call(layer, out[-1] if out else in_times, throw))
         return out
 
     def ttfs(self, in_times: InTimes, *, throw: bool = True) -> Float[Array, "..."]:
@@ -148,8 +151,9 @@ class EventSequential(eqx.Module):
             spikes.
 
         **Raises:** `ValueError` for layers that are not all [`eventsnn.EventLinear`][] layers with
-        one receptor, the same `t_max` and the same duration of pseudospikes, for pseudospikes at
-        `t_max`, or for `max_events` < 1.
+        one receptor, without `max_steps`, and with the same adjoint, `t_max` and duration of
+        pseudospikes; for pseudospikes at `t_max`; for numbers of inputs and neurons that do not fit
+        each other; or for `max_events` < 1.
         """
         return _merged(self.layers, checks.count("max_events", max_events))
 
@@ -159,7 +163,18 @@ class EventSequential(eqx.Module):
         if not hasattr(last, query):
             raise ValueError(f"layers[-1] must have the query {query}, got {type(last).__name__}.")
         trains = self[:-1](in_times, throw=throw) if len(self) > 1 else in_times
-        return getattr(last, query)(trains, *args, throw=throw)
+        with _named(len(self) - 1):
+            return getattr(last, query)(trains, *args, throw=throw)
+
+
+@contextlib.contextmanager
+def _named(i: int) -> Iterator[None]:
+    """Add the name of a layer to an error."""
+    try:
+        yield
+    except (TypeError, ValueError, RuntimeError) as error:
+        error.add_note(f"This error is from layers[{i}] of an EventSequential.")
+        raise
 
 
 def _call(layer: Callable[..., Any], in_times: Any, throw: bool) -> Any:
@@ -173,11 +188,16 @@ def _merged(layers: tuple[Any, ...], max_events: int) -> EventNetwork:
     for i, layer in enumerate(layers):
         simple = isinstance(layer, EventLinear) and layer.neuron.receptors == 1
         late = simple and layer.pseudospikes is not None and layer.pseudospikes.at_t_max
-        if not simple or late or _times(layer) != _times(layers[0]):
+        if not simple or late or layer.max_steps or _common(layer) != _common(layers[0]):
             raise ValueError(
-                f"layers[{i}] must be an EventLinear with one receptor and without pseudospikes at "
-                "t_max, and t_max and the duration of pseudospikes must be those of layers[0], "
-                f"got {checks.short_repr(layer)}."
+                f"layers[{i}] must be an EventLinear with one receptor, without max_steps and "
+                "without pseudospikes at t_max, and its adjoint, t_max and duration of "
+                f"pseudospikes must be those of layers[0], got {checks.short_repr(layer)}."
+            )
+        if i > 0 and layer.n_inputs != layers[i - 1].n_neurons:
+            raise ValueError(
+                f"layers[{i}] must have an input channel for each of the "
+                f"{layers[i - 1].n_neurons} neurons of layers[{i - 1}], got {layer.n_inputs}."
             )
     parts = [layer._dense() for layer in layers]
     sizes = [part.n for part in parts]
@@ -215,9 +235,10 @@ def _merged(layers: tuple[Any, ...], max_events: int) -> EventNetwork:
     )
 
 
-def _times(layer: EventLinear) -> tuple[float, float | None]:
-    """Time limit, and duration of the pseudospikes."""
-    return layer.t_max, layer.pseudospikes and layer.pseudospikes.end(layer.t_max)
+def _common(layer: EventLinear) -> tuple[Any, ...]:
+    """Options that must be equal in all layers of a network."""
+    late = layer.pseudospikes and layer.pseudospikes.end(layer.t_max)
+    return layer.t_max, late, layer.adjoint
 
 
 def _pseudospikes(parts: list[Dense]) -> Pseudospikes | None:

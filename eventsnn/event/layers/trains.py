@@ -57,7 +57,7 @@ class EventPool2d(eqx.Module):
         - `in_times`: spike times of shape `(..., c, h, w, k)`, in any order, padded with inf.
 
         **Returns:** the `max_spikes` earliest times in ascending order or, without `max_spikes`,
-        all `kh * kw * k` times of each window in the order of its channels.
+        all `kh * kw * k` times of each window, row by row.
 
         **Raises:** `ValueError` for fewer than four axes, or an image smaller than the windows.
         """
@@ -66,10 +66,10 @@ class EventPool2d(eqx.Module):
         x = lax.collapse(x, -3)
         if self.max_spikes is None:
             return x
-        if self.max_spikes == 1:  # of equal times, the first one passes
-            return jnp.take_along_axis(x, jnp.argmin(x, axis=-1, keepdims=True), axis=-1)
         missing = max(self.max_spikes - x.shape[-1], 0)
         x = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, missing)], constant_values=jnp.inf)
+        if self.max_spikes == 1:  # of equal times, the first one passes
+            return jnp.take_along_axis(x, jnp.argmin(x, axis=-1, keepdims=True), axis=-1)
         invalid = jnp.any(jnp.isnan(x), axis=-1, keepdims=True)  # sorted after inf
         return jnp.where(invalid, jnp.nan, jnp.sort(x, axis=-1)[..., : self.max_spikes])
 
@@ -105,10 +105,12 @@ def merge(trains: Sequence[Real[ArrayLike, "*channels _"]]) -> Float[Array, "*ch
 
     **Raises:** `ValueError` if `trains` is empty, or its shapes differ before the last axis.
     """
-    expected = "at least one array of spike times, of equal shapes up to the last axis"
+    expected = (
+        "a sequence of at least one array of spike times, of equal shapes before the last axis"
+    )
     if not isinstance(trains, Sequence):
         raise checks.value_error("trains", trains, expected)
-    parts = [checks.numbers("trains", x, expected) for x in trains]
+    parts = [checks.as_floating(checks.numbers("trains", x, expected)) for x in trains]
     if not parts or any(x.ndim < 2 or x.shape[:-1] != parts[0].shape[:-1] for x in parts):
         shapes = ", ".join(str(x.shape) for x in parts)
         raise ValueError(f"trains must be {expected}, got shapes [{shapes}].")
