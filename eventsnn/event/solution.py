@@ -20,7 +20,7 @@ class Status(eqx.Enumeration):
     completed = "Simulated to t_max."
     outputs_fired = "Stopped early: every output neuron had fired as often as the query requires."
     max_events = "Reached max_events. Raise `max_events`, or lower `t_max` or the activity."
-    max_steps = "Reached max_steps segments. Raise `max_steps`, or, with a solver, its step size."
+    max_steps = "Reached max_steps. Raise `max_steps`, or, with a solver, its step size."
     queue_overflow = "More spikes were in transit than queue_capacity. Raise `queue_capacity`."
     not_finite = "A parameter, a weight or the state is NaN or infinite."
     invalid_input = "An input time is NaN, -inf or negative."

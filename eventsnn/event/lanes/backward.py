@@ -10,7 +10,8 @@ $$D = g + \langle \lambda^-, f(x^-) \rangle - \langle \lambda^+, f(x^+) \rangle,
 with the vector field $f$, and the cotangent $g$ of a spike time that the layer returns. The time
 of an arrival receives $D$, summed over all neurons. The time of a spike is the zero of the gap
 $\gamma$ to the threshold, and
-$\lambda^- \mathrel{+}= D / (-\nabla \gamma \cdot f)\, \nabla \gamma$.
+$\lambda^- \mathrel{+}= D / (-\nabla \gamma \cdot f)\, \nabla \gamma$. If the reset sets the
+potential to a constant, $\lambda^- = J^T \lambda^+$ has no component along it.
 
 If the flow is affine in the state, and no parameter of the neuron is differentiated, the states of
 the rows cancel, and only those at the spikes are needed.
@@ -31,7 +32,7 @@ from ..neurons import AbstractNeuron
 from ..neurons.base import State
 from .compact import marked, pack, total
 from .forward import Sweep
-from .system import BLOCK, Arrivals, Lanes, Layer, Rows, Setting, Spikes, driven
+from .system import BLOCK, CHUNK, Arrivals, Lanes, Layer, Rows, Setting, Spikes, driven
 
 
 class Learnt(NamedTuple):
@@ -58,7 +59,7 @@ class _Carry(NamedTuple):
     row: Int[Array, ""]
     state: State  # cotangent of the state after the row
     left: Int[Array, "batch n"]  # number of spikes not yet transposed
-    last: Int[Array, "batch n"]  # row of the last of them, -1 for none
+    spike_row: Int[Array, "batch n"]  # row of the last of them, -1 for none
     weights: Float[Array, "sources n"] | None
     times: Float[Array, "rows batch"]  # cotangents of the time of the arrival at each row
     learnt: PyTree
@@ -103,7 +104,7 @@ def transpose(
         row=largest(swept.steps) - 1,
         state=zero,
         left=left,
-        last=_row_of(spikes, left),
+        spike_row=_row_of(spikes, left),
         weights=jnp.zeros_like(layer.weights) if learns_weights else None,
         times=jnp.zeros_like(rows.dt),
         learnt=jax.tree.map(jnp.zeros_like, learnt.parameters),
@@ -226,7 +227,7 @@ def _row(context: _Context, carry: _Carry, start: State, end: State) -> _Carry:
     if weights is not None:
         weights = weights.at[source].add(d_weights)
 
-    fired = carry.last == carry.row
+    fired = carry.spike_row == carry.row
     silent = jax.tree.map(lambda x: jnp.where(fired, 0.0, x), state)
     _, flow_t = jax.vjp(
         lambda p, x: flow.advance(learnt.neuron(p), x, dt[:, None]), learnt.parameters, start
@@ -245,8 +246,8 @@ def _fired(context: _Context, carry: _Carry, words, start: State, d_end: State, 
     setting, many = context.setting, total(words)
 
     def body(c):
-        first, d_start, left, last, learnt = c
-        index, found = marked(words, first, setting.chunk)
+        first, d_start, left, spike_row, learnt = c
+        index, found = marked(words, first, CHUNK)
         lanes = Lanes(index // setting.n, index % setting.n, found)
         d_own, own_left, d_learnt = _pieces(context, carry.row, lanes, start, d_end, left)
         row = jnp.where(
@@ -256,16 +257,17 @@ def _fired(context: _Context, carry: _Carry, words, start: State, d_end: State, 
             lambda table, x: lanes.put(table, lanes.of(table) + x), learnt, d_learnt
         )
         return (
-            first + setting.chunk,
+            first + CHUNK,
             lanes.put(d_start, d_own),
             lanes.put(left, own_left),
-            lanes.put(last, row),
+            lanes.put(spike_row, row),
             learnt,
         )
 
-    init = (jnp.asarray(0, jnp.int32), d_start, carry.left, carry.last, carry.learnt)
-    _, d_start, left, last, learnt = lax.while_loop(lambda c: c[0] < many, body, init)
-    return carry._replace(row=carry.row - 1, state=d_start, left=left, last=last, learnt=learnt)
+    init = (jnp.asarray(0, jnp.int32), d_start, carry.left, carry.spike_row, carry.learnt)
+    _, d_start, left, spike_row, learnt = lax.while_loop(lambda c: c[0] < many, body, init)
+    carry = carry._replace(left=left, spike_row=spike_row, learnt=learnt)
+    return carry._replace(row=carry.row - 1, state=d_start)
 
 
 def _pieces(context: _Context, row: Array, lanes: Lanes, start: State, d_end: State, left: Array):
@@ -278,9 +280,9 @@ def _pieces(context: _Context, row: Array, lanes: Lanes, start: State, d_end: St
 
     def one(piece: _Piece) -> _Piece:
         at = piece.left - 1
-        time, before, d_time, _ = jax.tree.map(
+        time, before, d_time = jax.tree.map(
             lambda t: t[lanes.sample, lanes.neuron, jnp.maximum(at, 0)],
-            (spikes.times, spikes.before, context.d_times, spikes.row),
+            (spikes.times, spikes.before, context.d_times),
         )
 
         def jump(p, x):

@@ -3,6 +3,9 @@
 The states of all lanes advance from arrival to arrival, as if no lane fired. A cheap test marks the
 lanes that may have fired in between. Only for these the spikes are computed, and their states
 corrected.
+
+The next row is proposed at the end of an iteration, and completed in the next one. Within one
+iteration XLA would compute the mask of the marked lanes without vector instructions.
 """
 
 from typing import Any, NamedTuple
@@ -18,7 +21,18 @@ from ..models import anywhere
 from ..neurons.base import State
 from ..solution import CODE, RUNNING
 from .compact import marked, pack, total
-from .system import BLOCK, Arrivals, Lanes, Layer, Rows, Setting, Spikes, driven, initial_status
+from .system import (
+    BLOCK,
+    CHUNK,
+    Arrivals,
+    Lanes,
+    Layer,
+    Rows,
+    Setting,
+    Spikes,
+    driven,
+    initial_status,
+)
 
 
 class Sweep(NamedTuple):
@@ -39,7 +53,7 @@ class _Proposal(NamedTuple):
     time: Float[Array, " batch"]  # end of the row
     arrives: Bool[Array, " batch"]  # whether the row ends with an arrival
     channel: Int[Array, " batch"]
-    last: Bool[Array, " batch"]  # whether the row ends at t_max
+    is_final: Bool[Array, " batch"]  # whether the simulation ends with the row
     end: State  # of lanes that do not fire
     may: Bool[Array, "batch n"]  # lanes that may fire
 
@@ -81,8 +95,6 @@ def sweep(setting: Setting, layer: Layer, arrivals: Arrivals) -> Sweep:
 
     def body(carry: tuple[_State, _Proposal]):
         state = _row(setting, layer, *carry)
-        # The proposal is carried to the next iteration. Within one iteration XLA would compute the
-        # mask of the lanes that may fire within the compaction, without vector instructions.
         return state, _propose(setting, layer, arrivals, state)
 
     end, _ = lax.while_loop(more, body, _start(setting, layer, arrivals))
@@ -151,7 +163,7 @@ def _propose(setting: Setting, layer: Layer, arrivals: Arrivals, state: _State) 
         time=jnp.where(whole, stop, state.time + dt),
         arrives=whole & arrives,
         channel=channel,
-        last=whole & ~arrives & (limit >= setting.t_end),
+        is_final=whole & ~arrives & (limit >= setting.t_end),
         end=end,
         may=may & _fires_on(setting, state.n_spikes) & state.running[:, None],
     )
@@ -162,24 +174,25 @@ def _past(setting: Setting, state: _State) -> Bool[Array, " batch"]:
     return state.time >= setting.t_max
 
 
-def _row(setting: Setting, layer: Layer, state: _State, row: _Proposal) -> _State:
+def _row(setting: Setting, layer: Layer, state: _State, proposal: _Proposal) -> _State:
     """Complete the proposed row: its spikes, and the arrival at its end."""
     neuron, past = layer.neuron, _past(setting, state)
-    end, count, unfinished, spikes = _fire(setting, layer, state, row)
-    source = jnp.where(row.arrives, row.channel, setting.n_in)
+    end, count, unfinished, spikes = _fire(setting, layer, state, proposal)
+    source = jnp.where(proposal.arrives, proposal.channel, setting.n_in)
+    row = Rows(proposal.dt, proposal.time, source, state.arrived, past)
     after = neuron.normalise(neuron.receive(end, layer.weights[source]))
     return state._replace(
         row=state.row + 1,
         neurons=after,
-        time=row.time,
-        arrived=state.arrived + row.arrives.astype(jnp.int32),
+        time=proposal.time,
+        arrived=state.arrived + proposal.arrives.astype(jnp.int32),
         n_spikes=count,
         until_t_max=_until_t_max(state, past, count),
         unfinished=unfinished,
         spikes=spikes,
-        rows=_write(state.rows, Rows(row.dt, row.time, source, state.arrived, past), state.row),
+        rows=_write(state.rows, row, state.row),
         checkpoints=_checkpoint(state),
-        running=state.running & ~row.last & (unfinished > 0),
+        running=state.running & ~proposal.is_final & (unfinished > 0),
     )
 
 
@@ -241,7 +254,7 @@ def _fire(
 
     def body(carry):
         first, end, count, unfinished, spikes = carry
-        index, found = marked(words, first, setting.chunk)
+        index, found = marked(words, first, CHUNK)
         lanes = Lanes(index // setting.n, index % setting.n, found)
         neuron, start = lanes.parameters(whole), lanes.of(state.neurons)
         at_start = found & (state.row == 0) & (neuron.threshold_gap(start) <= 0)
@@ -254,17 +267,17 @@ def _fire(
             active=found,
             spikes=spikes,
         )
-        last = lanes.of_sample(proposal.time)
+        end_time = lanes.of_sample(proposal.time)
         chunk = lax.while_loop(
             lambda chunk: anywhere(chunk.active),
-            lambda chunk: _next_spikes(setting, layer, neuron, state.row, lanes, last, chunk),
+            lambda chunk: _next_spikes(setting, layer, neuron, state.row, lanes, end_time, chunk),
             chunk,
         )
         if setting.stops:
             finished = found & (chunk.n_spikes == setting.stop_after)
             unfinished = unfinished.at[lanes.sample].add(-finished.astype(jnp.int32), mode="drop")
         return (
-            first + setting.chunk,
+            first + CHUNK,
             lanes.put(end, chunk.neurons),
             lanes.put(count, chunk.n_spikes),
             unfinished,
@@ -282,20 +295,22 @@ def _fire(
     return lax.while_loop(lambda carry: carry[0] < many, body, start)[1:]
 
 
-def _next_spikes(setting, layer, neuron, row, lanes: Lanes, last, chunk: _Chunk) -> _Chunk:
+def _next_spikes(setting, layer, neuron, row, lanes: Lanes, end_time, chunk: _Chunk) -> _Chunk:
     """Compute the next spike of each active lane within the row, or its state at the end.
 
-    `last` is the time of the end of the row.
+    A lane fires at once if it is above its threshold, at its next crossing, or at the end of the
+    row, at `end_time`, if it is at its threshold there to rounding error. After the last case no
+    time is left.
     """
     flow, start = layer.flow, chunk.neurons
-    wait, rest = flow.crossing(neuron, start, chunk.left)
+    wait, remainder = flow.crossing(neuron, start, chunk.left)
     crosses = wait < jnp.inf
     wait = jnp.where(chunk.due, 0.0, jnp.where(crosses, wait, chunk.left))
     before = flow.advance(neuron, start, wait)
     at_end = ~crosses & _crosses_at(layer, neuron, lanes, start, wait, before)
     fires = chunk.active & (chunk.due | crosses | at_end)
-    when = chunk.time.after(wait, jnp.where(crosses & ~chunk.due, rest, 0.0))
-    when = Instant.at(last).where(at_end & ~chunk.due, when)
+    when = chunk.time.after(wait, jnp.where(crosses & ~chunk.due, remainder, 0.0))
+    when = Instant.at(end_time).where(at_end & ~chunk.due, when)
     spikes = _record(setting, chunk.spikes, row, lanes, chunk.n_spikes, when.high, before, fires)
 
     count = chunk.n_spikes + fires.astype(jnp.int32)

@@ -28,7 +28,7 @@ def potentials(
 
     def at(time):
         sums = _sum(neuron, weights, lambda neuron, t: response(neuron, t), time - in_times)
-        return rest(neuron, time) + sums
+        return without_input(neuron, time) + sums
 
     return jax.vmap(at, out_axes=1)(times)
 
@@ -48,11 +48,11 @@ def integrals(
         return jnp.where(t > 0, charged - neuron.tau_mem * response(neuron, t), 0.0)
 
     fallen = -neuron.tau_mem * jnp.expm1(-t_max / neuron.tau_mem)
-    rest = neuron.bias * t_max + (neuron.v_init - neuron.bias) * fallen
-    return rest + _sum(neuron, weights, charge, t_max - in_times)
+    silent = neuron.bias * t_max + (neuron.v_init - neuron.bias) * fallen
+    return silent + _sum(neuron, weights, charge, t_max - in_times)
 
 
-def rest(neuron: LeakyIntegrator, time: Array) -> Array:
+def without_input(neuron: LeakyIntegrator, time: Array) -> Array:
     """Potential without input."""
     return neuron.bias + (neuron.v_init - neuron.bias) * jnp.exp(-time / neuron.tau_mem)
 

@@ -31,8 +31,8 @@ from ..engine.solve import Static
 from ..flows import ExactIntegrator, membrane
 from ..models import anywhere, largest
 from ..neurons import IntegratorState, LeakyIntegrator
-from .integrator import response, rest
-from .system import BLOCK, Arrivals, arrivals_of
+from .integrator import response, without_input
+from .system import BLOCK, Arrivals, arrivals_of, summed
 
 _FLOW = ExactIntegrator()
 
@@ -284,7 +284,7 @@ def _superposed(problem: _Problem, shared: PyTree, arrivals: Arrivals) -> Float[
         since = jnp.where(arrived, time[:, None] - arrivals.times, -jnp.inf)
         one = jax.tree.map(lambda x: x[:, None] if eqx.is_array(x) and x.ndim else x, neuron)
         responses = response(one, since) * weights[arrivals.channels].T
-        return rest(neuron, time) + jnp.sum(responses, axis=1)
+        return without_input(neuron, time) + jnp.sum(responses, axis=1)
 
     return jax.vmap(sample)(arrivals, top)
 
@@ -336,14 +336,9 @@ def _transpose(problem: _Problem, shared: PyTree, batch: tuple):
     d = eqx.tree_at(
         lambda d: (d.v_init, d.bias),
         d,
-        (_summed(d_value * left, d.v_init), _summed(d_value * (1 - left), d.bias)),
+        (summed(d_value * left, d.v_init), summed(d_value * (1 - left), d.bias)),
     )
     return (d, d_weights), d_times[:many].T
-
-
-def _summed(cotangents: Float[Array, "batch n"], like: Array) -> Array:
-    """Sum over the batch and, for a scalar parameter, over the neurons."""
-    return jnp.sum(cotangents, axis=None if like.ndim == 0 else 0)
 
 
 _found = BatchNative("eventsnn_integrator_found", _find)

@@ -23,7 +23,8 @@ _Out = TypeVar("_Out")
 _INDEX_BITS, _EXCHANGES = 16, 8
 #: Largest number of bits of an integer that float32 represents exactly.
 _EXACT_BITS = 24
-#: Number of entries from which padding is removed, and the parts of the entries that may be left.
+#: Number of entries n from which padding is removed: the smallest of n / 12, n / 6, n / 3 and n
+#: entries that hold all spikes are sorted.
 _MANY, _PARTS = 512, (12, 6, 3)
 
 
@@ -109,8 +110,8 @@ def _increasing(times: Float[Array, "batch times"]) -> Int[Array, "batch times"]
 
     XLA sorts one array of integers five times as fast as an array with its indices. In float32, a
     time rounded to a grid is therefore sorted together with its index, as one integer. Times that
-    fall on one point of the grid are then exchanged with their neighbours. Rows with many such
-    times are sorted again.
+    fall on one point of the grid are then exchanged with their neighbours. If a sample is still not
+    in order, the batch is sorted again.
     """
     if times.dtype != jnp.float32 or _index_bits(times) > _INDEX_BITS:
         return _argsort(times)

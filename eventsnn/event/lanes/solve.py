@@ -16,7 +16,7 @@ from ..neurons import AbstractNeuron
 from .backward import Learnt, transpose
 from .forward import Sweep, sweep
 from .groups import in_groups
-from .system import Arrivals, Layer, Setting
+from .system import Arrivals, Layer, Setting, summed
 
 
 class Outcome(NamedTuple):
@@ -51,8 +51,8 @@ class _Problem(NamedTuple):
 
     def build(self, parameters: _Parameters) -> Layer:
         """Return the layer with these parameters."""
-        flow, rest = self.static.tree
-        neuron = eqx.combine(parameters.neuron, rest)
+        flow, static = self.static.tree
+        neuron = eqx.combine(parameters.neuron, static)
         weights = jnp.pad(parameters.weights, ((0, 1), (0, 0)))
         return Layer(flow, neuron, weights, gap_scale(neuron, self.setting.n), parameters.drive)
 
@@ -67,8 +67,8 @@ def solve(
     arrivals: Arrivals,
 ) -> Outcome:
     """Simulate one sample, differentiably. Under `jax.vmap` one sweep simulates the batch."""
-    arrays, rest = eqx.partition(neuron, eqx.is_inexact_array)
-    problem = _Problem(setting, Static((flow, rest)), min_speed)
+    arrays, static = eqx.partition(neuron, eqx.is_inexact_array)
+    problem = _Problem(setting, Static((flow, static)), min_speed)
     one = jax.tree.map(lambda x: x[None], arrivals)
     out = _simulate(problem, _Parameters(arrays, weights, drive), one)
     return jax.tree.map(lambda x: x[0], out)
@@ -124,7 +124,11 @@ def _differentiated(static: tuple[_Problem, tuple[bool, ...]], parameters, arriv
 
 
 def _transpose(static: tuple[_Problem, Static], parameters: _Parameters, batch: Any):
-    """Cotangents of the parameters (summed over the batch) and of the arrival times."""
+    """Cotangents of the parameters (summed over the batch) and of the arrival times.
+
+    Differentiated parameters of the neuron are repeated for every lane, so that their cotangents
+    are elementwise. They are summed at the end.
+    """
     problem, active = static[0], static[1].tree
     n, layer = problem.setting.n, problem.build(parameters)
     zero = jax.tree.map(jnp.zeros_like, parameters)
@@ -151,7 +155,7 @@ def _transpose(static: tuple[_Problem, Static], parameters: _Parameters, batch: 
             d_times,
         )
         neuron = jax.tree.map(
-            lambda x, on, g: _summed(g, x) if on else x,
+            lambda x, on, g: summed(g, x) if on else x,
             zero.neuron,
             active.neuron,
             eqx.combine(d.learnt, zero.neuron),
@@ -163,11 +167,7 @@ def _transpose(static: tuple[_Problem, Static], parameters: _Parameters, batch: 
     return d_parameters, d_arrivals
 
 
-def _summed(cotangents: Float[Array, "batch n"], like: Array) -> Array:
-    """Sum over the batch and, for a scalar parameter, over the neurons."""
-    return jnp.sum(cotangents, axis=None if like.ndim == 0 else 0)
-
-
+# `_simulate` is differentiated: by `_recorded`, and backwards by `_transposed`.
 _loop = BatchNative("eventsnn_lanes", _run)
 _recorded = BatchNative("eventsnn_lanes_recorded", _sweep)
 _transposed = BatchNative("eventsnn_lanes_transpose", _transpose, sums=True)

@@ -17,6 +17,8 @@ from .order import ordered
 
 #: Number of rows in a block: the state at its first row is stored for a backward pass.
 BLOCK = 16
+#: Number of lanes that are computed together.
+CHUNK = 128
 
 
 class Setting(NamedTuple):
@@ -26,7 +28,9 @@ class Setting(NamedTuple):
     n_in: int
     t_max: float
     max_spikes: int  # number of spikes of each lane that are returned
-    stop_after: int | None  # spikes after which a lane is not simulated further; None: no limit
+    # Spikes after which a lane is not simulated further; None: no limit. With `max_spikes + 1`, a
+    # lane that fires more often than `max_spikes` is detected.
+    stop_after: int | None
     max_rows: int
     t_end: float  # end of the simulation: t_max, or later with pseudospikes
     keep: Literal["nothing", "spikes", "states"] = "nothing"  # for a backward pass
@@ -35,11 +39,6 @@ class Setting(NamedTuple):
     def stops(self) -> bool:
         """True if a sample ends when every lane has fired as often as needed."""
         return self.stop_after == self.max_spikes
-
-    @property
-    def chunk(self) -> int:
-        """Number of lanes that are computed together."""
-        return 128
 
 
 class Arrivals(NamedTuple):
@@ -152,9 +151,9 @@ class Lanes(NamedTuple):
 
         return jax.tree.map(one, neuron)
 
-    def put(self, table: Any, values: Any, where: Array | None = None) -> Any:
-        """Return the table with the values of the lanes, of those in `where` if it is given."""
-        sample = self._rows(table, where)
+    def put(self, table: Any, values: Any) -> Any:
+        """Return the table with the values of the lanes."""
+        sample = self._rows(table, self.found)
 
         def one(table, value):
             at = table.at[sample, self.neuron]
@@ -163,8 +162,8 @@ class Lanes(NamedTuple):
         return jax.tree.map(one, table, values)
 
     def put_at(self, table: Any, index: Array, values: Any, where: Array) -> Any:
-        """Like `put`, for tables with a third axis, at the lanes' own index along it."""
-        sample = self._rows(table, where)
+        """Like `put`, for the lanes in `where`, at the entry `index` of the table's third axis."""
+        sample = self._rows(table, self.found & where)
 
         def one(table, value):
             at = table.at[sample, self.neuron, index]
@@ -172,7 +171,11 @@ class Lanes(NamedTuple):
 
         return jax.tree.map(one, table, values)
 
-    def _rows(self, table: Any, where: Array | None) -> Array:
-        batch = jax.tree.leaves(table)[0].shape[0]
-        valid = self.found if where is None else self.found & where
-        return jnp.where(valid, self.sample, batch)
+    def _rows(self, table: Any, valid: Array) -> Array:
+        """First index of each lane in the table; out of bounds for the others."""
+        return jnp.where(valid, self.sample, jax.tree.leaves(table)[0].shape[0])
+
+
+def summed(cotangents: Float[Array, "batch n"], like: Array) -> Array:
+    """Sum over the batch and, for a scalar parameter, over the neurons."""
+    return jnp.sum(cotangents, axis=None if like.ndim == 0 else 0)

@@ -26,13 +26,13 @@ class EventLinear(AbstractLayer):
     synapses, see [`as_network`][].
 
     With the exact flow of [`eventsnn.LIF`][] or [`eventsnn.QIF`][] neurons, all neurons advance
-    from one input spike to the next in closed form. A certified test marks those that may fire in
-    between, and only their spike times are computed. The computation time is proportional to the
-    number of input spikes times the number of neurons, and the memory of a backward pass to the
-    number of spikes; if a parameter of the neuron is trained, or for QIF neurons, it also contains
-    the states at every 16th input spike. The readouts of a [`eventsnn.LeakyIntegrator`][] are sums
-    over the input spikes. All other models, and layers with synaptic delays or
-    [`eventsnn.Autodiff`][], are simulated by the event loop.
+    from one input spike to the next in closed form. A test that never misses a spike marks those
+    that may fire in between, and only their spike times are computed. The computation time is
+    proportional to the number of input spikes times the number of neurons, and the memory of a
+    backward pass to the number of spikes; if a parameter of the neuron is trained, or for QIF
+    neurons, it also contains the states at every 16th input spike. The readouts of a
+    [`eventsnn.LeakyIntegrator`][] are sums over the input spikes. All other models, and layers with
+    synaptic delays or [`eventsnn.Autodiff`][], are simulated by the event loop.
     """
 
     neuron: AbstractNeuron
@@ -79,7 +79,7 @@ class EventLinear(AbstractLayer):
         - `t_max`: duration of the simulation, > 0, in the units of the time constants.
         - `max_spikes`: number of spike times per neuron that a call of the layer returns. If a
             neuron fires more often until `t_max`, the sample fails. None (the default): the layer
-            cannot be called, as is sufficient for a readout.
+            cannot be called; a readout does not need it.
         - `truncate`: whether a call of the layer returns the first `max_spikes` spikes of each
             neuron and ignores the following spikes; False by default.
         - `delays`: transmission delays, >= 0, in the units of the time constants. Axonal delays
@@ -95,7 +95,7 @@ class EventLinear(AbstractLayer):
             (the default): a number that depends on the flow.
         - `solver`, `dt0`, `stepsize_controller`, `adjoint`: as for [`eventsnn.EventNetwork`][].
 
-        A leaf that is wrapped by `eventsnn.constrain` stays wrapped.
+        A parameter that is wrapped by `eventsnn.constrain` is stored as it is.
 
         **Raises:** `ValueError` for shapes that do not fit each other, `t_max` that is not finite
         and positive, a delay that is not finite and >= 0, a flow of another neuron model, or
