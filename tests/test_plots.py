@@ -380,6 +380,28 @@ def test_pictures_of_events():
     np.testing.assert_allclose(axes.lines[2].get_ydata(), 1 + 0.9 * traces[1])
 
 
+def test_activity():
+    """Two layers. In layer a, neuron 1 is dead, and neuron 0 fires in two of three samples."""
+    counts = {"a": np.array([[2, 0], [1, 0], [0, 0]]), "b": np.zeros((3, 1), int)}
+    first = {"a": np.array([[3.0, np.inf], [5.0, np.inf], [np.inf, np.inf]])}
+    first["b"] = np.full((3, 1), np.inf)
+    figure = drawn(plots.activity(counts, first, title="before training"))
+    assert figure.get_suptitle() == "before training"
+    spikes, times, active, silent, no_times, dead = figure.axes
+    assert [axes.get_title(loc="left") for axes in (spikes, silent)] == [
+        "a, 2 neurons",
+        "b, 1 neuron",
+    ]
+    np.testing.assert_allclose([bar.get_height() for bar in spikes.patches], [4 / 6, 1 / 6, 1 / 6])
+    assert colours_of(spikes.patches) == [plots.TARGET, plots.MODEL, plots.MODEL]
+    heights = [bar.get_height() for bar in times.patches]
+    np.testing.assert_allclose((heights[0], heights[-1], sum(heights)), (1 / 6, 1 / 6, 2 / 6))
+    assert texts(spikes) == ["silent"] and texts(active) == [" dead"] == texts(dead)
+    assert texts(no_times) == ["no spikes"]
+    path = active.collections[0].get_paths()[0].vertices
+    assert path[:, 1].max() == pytest.approx(2 / 3)
+
+
 def test_histories():
     (axes,) = drawn(plots.loss_curve(np.linspace(2, 1, 200))).axes
     assert axes.get_yscale() == "log" and len(axes.lines) == 2

@@ -1,4 +1,4 @@
-"""The README's examples run and give the stated results."""
+"""The examples of the README and of the documentation run and give the stated results."""
 
 import pathlib
 import re
@@ -8,8 +8,15 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-README = (pathlib.Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+def examples(path):
+    """Code of the examples of a document."""
+    return re.findall(r"```python\n(.*?)```", (ROOT / path).read_text(encoding="utf-8"), re.DOTALL)
+
+
+EXAMPLES = examples("README.md")
 
 
 def run(example):
@@ -65,3 +72,20 @@ def test_example_of_the_discrete_mode():
     after = jax.tree.map(lambda p, g: p - 0.01 * g, trained, grads)
     loss = eqx.filter_jit(names["loss"])
     assert loss(after, names["fixed"]) < loss(trained, names["fixed"])
+
+
+def test_example_of_sweeps(capsys, as_users_do):
+    (example,) = examples("docs/sweeps.md")
+    names: dict = {}
+    exec(compile(example.replace("STEPS = 150", "STEPS = 40"), "sweeps.md", "exec"), names)
+    assert names["accuracies"].shape == (2, 2)
+    assert (names["accuracies"][:, 1] > 0.75).all()  # of the higher rate
+
+
+def test_example_of_a_silent_network(capsys):
+    example = examples("docs/silent_networks.md")[1]
+    exec(compile(example, "silent_networks.md", "exec"), {})
+    tables = capsys.readouterr().out.split("\n")
+    (before, after) = (line.split() for line in tables if line.lstrip().startswith("layers[0]"))
+    assert before[2] == "100%"
+    assert int(after[2].rstrip("%")) < 70

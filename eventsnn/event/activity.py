@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float, Int
 
 from .layers import AbstractLayer, EventSequential
 from .layers.base import InTimes
@@ -38,6 +39,12 @@ class LayerActivity:
     """Quantiles 0.05, 0.5 and 0.95 of the time to first spike; NaN without a spike."""
     failed: dict[str, float]
     """Fraction of the samples that failed in this layer, by the name of their status."""
+    counts: Int[np.ndarray, "samples neurons"] = dataclasses.field(repr=False, compare=False)
+    """Number of spikes of each response."""
+    first_spikes: Float[np.ndarray, "samples neurons"] = dataclasses.field(
+        repr=False, compare=False
+    )
+    """Time to first spike of each response, inf without a spike."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +53,16 @@ class Activity:
 
     layers: tuple[LayerActivity, ...]
     """Activity of each layer, in order."""
+
+    @property
+    def counts(self) -> dict[str, Int[np.ndarray, "samples neurons"]]:
+        """Number of spikes of each response, by the name of the layer."""
+        return {layer.name: layer.counts for layer in self.layers}
+
+    @property
+    def first_spikes(self) -> dict[str, Float[np.ndarray, "samples neurons"]]:
+        """Time to first spike of each response, by the name of the layer."""
+        return {layer.name: layer.first_spikes for layer in self.layers}
 
     def __iter__(self) -> Iterator[LayerActivity]:
         return iter(self.layers)
@@ -77,6 +94,8 @@ def activity(model: AbstractLayer | EventSequential | EventNetwork, in_times: In
     #     layer  neurons  silent  dead  spikes  max  saturated  first spike
     # layers[0]      100     54%    8%    1.54   10         0%          7.2
     ```
+
+    [`eventsnn.plots.activity`][] shows the same as a figure.
 
     Of each layer it reports the share of silent neurons, the number of spikes, the times of the
     first spikes, and the samples that fail. Readouts, which never fire, are left out. A failed
@@ -113,6 +132,8 @@ def _activity_of(name: str, found: Responses) -> LayerActivity:
         saturated=_mean(full),
         first_spike=(low, middle, high),
         failed=found.failures(),
+        counts=counts,
+        first_spikes=first,
     )
 
 

@@ -14,7 +14,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, PRNGKeyArray, Real
 from .. import checks
 from .adjoint import AbstractAdjoint
 from .flows import AbstractFlow
-from .init import DEVIATION, MEAN, Initializer, critical_drive, normal
+from .init import DEVIATION, MEAN, RECURRENT, Initializer, critical_drive, normal
 from .layers import EventLinear, EventSequential
 from .network import EventNetwork
 from .neurons import AbstractNeuron, Populations
@@ -138,10 +138,20 @@ def recurrent(
 def _recurrent_weights(
     neuron: AbstractNeuron, mask: Bool[Array, "sources neurons"], key: PRNGKeyArray, t_max: float
 ) -> Float[Array, "sources columns"]:
-    """Draw default weights, whose distribution depends on the number of inputs of each neuron."""
-    drive, inputs = critical_drive(neuron, t_max=t_max), jnp.sum(mask, axis=0, dtype=_dtype())
+    """Draw default weights, whose distribution depends on the number of inputs of each neuron.
+
+    Neurons with input channels have the drive of a layer from them. Their recurrent synapses have
+    mean 0 and add `RECURRENT` of the variance, so that activity does not amplify itself.
+    """
+    n, drive = mask.shape[1], critical_drive(neuron, t_max=t_max)
+    outer, inner = mask.at[:n].set(False), mask.at[n:].set(False)
+    driven = jnp.any(outer, axis=0)  # the others receive only spikes of neurons
+    main = jnp.where(driven, outer, inner)
+    many, rest = (jnp.sum(x, axis=0, dtype=_dtype()) for x in (main, inner))
+    mean = jnp.where(main, MEAN / many, 0.0)
+    variance = jnp.where(main, 1 / many, RECURRENT / rest)
     draws = jax.random.normal(key, mask.shape, _dtype())
-    return drive * (MEAN / inputs + DEVIATION / jnp.sqrt(inputs) * draws)
+    return drive * (mean + DEVIATION * jnp.sqrt(variance) * draws)
 
 
 def feedforward(

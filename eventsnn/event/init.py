@@ -26,6 +26,8 @@ Initializer = Callable[..., Float[Array, "..."]]
 
 #: Default mean and standard deviation of the drive, in units of the critical drive.
 MEAN, DEVIATION = 1.0, 1.0
+#: Variance of the drive by recurrent synapses, relative to the variance of the drive by inputs.
+RECURRENT = 0.1
 
 # Input spikes of the simulation.
 _SPIKES = 32

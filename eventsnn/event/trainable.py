@@ -20,8 +20,9 @@ def trainable(model: Model, *names: str) -> Model:
     Without names, the filter is true for every array except the other parameters of neuron models
     (thresholds, time constants, ...) and the drive of pseudospikes. A name selects every array that
     is stored under it, in the network itself and in its neuron model, including the parts of a
-    mixture. A wrapped parameter ([`eventsnn.constrain`][]) is selected by its own name. The filter
-    is for `equinox.partition` and [`eventsnn.train.fit`][].
+    mixture. A wrapped parameter ([`eventsnn.constrain`][]) is selected by its own name. A scalar
+    parameter is one trained number for all neurons: for one bias per neuron, pass
+    `bias=jnp.zeros(n)`. The filter is for `equinox.partition` and [`eventsnn.train.fit`][].
 
     ```python
     esn.trainable(net)  # weights, bias, delays

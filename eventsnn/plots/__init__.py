@@ -3,6 +3,7 @@
 The figures do not use pyplot. They need no display and leave no global state.
 """
 
+from .activity import activity
 from .errors import convergence
 from .events import membranes, phase, prediction, raster
 from .movies import animation, count_animation, frames, save_gif
@@ -17,6 +18,7 @@ __all__ = [
     "MODEL",
     "MUTED",
     "TARGET",
+    "activity",
     "animation",
     "confusion",
     "convergence",

@@ -849,11 +849,21 @@ DATA = {
 
 STEPS = np.array([1, 2, 3])
 CURVE = np.array([1.0, 2.0, 3.0])
+LAYER = np.array([[1.0, 0.0], [2.0, 0.0]])
 VECTOR = like(STEPS, np.ones((0,)))
 NAMES = ("a", 1, THING, ["a"], [THING] * C)
 FIGURE_TARGET = (*optional(NUMBER), -1, C, 1.5)
 NUMBER_OR_NONE = (*optional(NUMBER),)
 PLOTS = {
+    "plots.activity": row(
+        plots.activity,
+        counts=({"a": LAYER}, (*INSTANCE[:5], {}, {1: LAYER}, {"b": LAYER}, {"a": "b"}, {"a": 1})),
+        first_spikes=(
+            {"a": LAYER},
+            (*INSTANCE[:5], {}, {1: LAYER}, {"b": LAYER}, {"a": "b"}, {"a": CURVE}),
+        ),
+        title=("", TEXT),
+    ),
     "plots.convergence": row(
         plots.convergence,
         dts=(
