@@ -101,12 +101,15 @@ def raster(
     figure = new_figure(6.4, 1.6 + 0.13 * (n_neurons + n_inputs))
     axes = figure.subplots()
     for name, (chosen, colour) in kinds.items():
+        if not chosen.any():
+            continue
         axes.vlines(
             times[chosen], rows[chosen] - 0.4, rows[chosen] + 0.4, colour, linewidth=1.4, label=name
         )
     axes.axhline(-0.5, color=MUTED, linewidth=0.6)
     target_line(axes, target)
-    axes.legend(frameon=False, ncols=4, loc="lower left", bbox_to_anchor=(0, 1))
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(frameon=False, ncols=4, loc="lower left", bbox_to_anchor=(0, 1))
     axes.set(xlim=(-0.01 * t_max, t_max), ylim=(-n_inputs - 0.7, n_neurons))
     axes.set_yticks(np.arange(0, n_neurons, max(1, n_neurons // 5)))
     axis_labels(axes, "time (ms)", "neuron")

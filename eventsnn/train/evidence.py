@@ -136,7 +136,7 @@ def _takes(model: _EventModel, x: ArrayLike) -> bool:
     if isinstance(model, EventNetwork):
         return np.ndim(x) == 3 and np.shape(x)[1] == model.n_inputs
     try:
-        eqx.filter_eval_shape(lambda model, x: model.simulate(x, throw=False), model, x)
+        eqx.filter_eval_shape(lambda model, x: model.counts(x, throw=False), model, x)
     except (TypeError, ValueError):
         return False
     return np.ndim(x) >= 3

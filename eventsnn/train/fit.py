@@ -127,7 +127,8 @@ def fit(
 
     A `UserWarning` with the same contents is issued once if all gradients are exactly 0 and the
     loss is not. It is also issued once for each output of an event network that is silent and has
-    had no gradient for 20 steps, or for all steps of a shorter run.
+    had no gradient for 20 steps, or for all steps of a shorter run, and once if this holds for the
+    weights of all outputs, for example of a readout whose input is silent.
 
     An exception that ends the training, including `KeyboardInterrupt`, has an attribute `result`: a
     [`FitResult`][] of the completed steps. Its model is the one before the bad step, or the one

@@ -149,6 +149,11 @@ class TrainingRun:
                 found = self._diagnose(None, None, None, evidence, sample)
                 names = outputs_named(outputs)
                 _warn(f"no gradient for {names} since step {since + 1}: {found.message()}")
+            elif len(outputs) == len(self._has_gradient):  # for example of a readout
+                message = self._diagnose(None, None, None, evidence, sample).message()
+                message = message or "all neurons of a layer may be silent."
+                hint = "Call eventsnn.activity(model, in_times) to see which layers are silent."
+                _warn(f"no gradient for any output since step {since + 1}: {message} {hint}")
 
     def _diagnose(self, *findings):
         has_networks = has_network(self._model(self.state.arrays))

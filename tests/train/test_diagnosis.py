@@ -437,6 +437,26 @@ def test_an_output_of_layers_that_stays_silent_is_reported():
         )
 
 
+@pytest.mark.parametrize("encoded", [True, False])
+def test_a_readout_of_silent_neurons_is_reported(encoded):
+    """Also if rounding errors of the shared bias prevent that all gradients are exactly 0, and if
+    the batch does not contain the spikes."""
+    lif, readout = esn.LIF(20.0, 20.0), esn.LeakyIntegrator(20.0, 20.0)
+    hidden = esn.EventLinear(lif, jnp.full((2, 4), 1e-3), t_max=T_MAX, max_spikes=3)
+    outputs = esn.EventLinear(readout, jnp.ones((4, 3)), t_max=T_MAX)
+    model = esn.EventSequential([hidden, outputs])
+
+    def loss(model, batch):
+        times = batch if encoded else jnp.swapaxes(batch, 1, 2)
+        found = model.integrals(times, throw=False)
+        return jnp.sum(found[:, 0]) + 1e-9 * model.layers[1].neuron.bias
+
+    batch = np.ones((3, 2, 1)) if encoded else np.ones((3, 1, 2))
+    cause = "all neurons of layers.0. are silent" if encoded else "all neurons of a layer may be"
+    with pytest.warns(UserWarning, match=f"for any output since step 1: {cause}.*activity"):
+        fit(model, [batch] * 20, loss, optax.sgd(1e-4), steps=20, progress=False)
+
+
 def test_the_progress_bar_shows_the_share_of_outputs_without_gradient(capsys):
     options = EVENT | {"progress": True}
     with pytest.warns(UserWarning, match="no gradient for output 1"):
