@@ -11,8 +11,8 @@ import pathlib
 import platform
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from typing import NoReturn
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NoReturn
 
 from . import __version__
 from .results import METRICS, Folder
@@ -261,11 +261,28 @@ def _files(metrics, result) -> Iterator[tuple[str, Callable[[pathlib.Path], obje
     text = json.dumps(metrics, indent=2) + "\n"
     yield METRICS, lambda path: path.write_text(text)
     for name, figure in result.figures.items():
+        own = figure.get_suptitle()
+        title = f"{_title(metrics)}\n{own}" if own else _title(metrics)
+        figure.suptitle(title, x=0.01, horizontalalignment="left", fontsize=10)
         yield f"{name}.png", figure.savefig
     for name, animation in result.animations.items():
         from .plots import save_gif
 
         yield f"{name}.gif", functools.partial(save_gif, animation)
+
+
+#: Main results of the tasks, and how they are written in a title.
+_RESULTS = {
+    "test_accuracy": "test accuracy {:.1%}",
+    "test_mae": "test error {:.3g} ms",
+    "relative_error": "relative error {:.3g}",
+}
+
+
+def _title(metrics: Mapping[str, Any]) -> str:
+    """Title of all figures: task, seed and result."""
+    results = [text.format(metrics[name]) for name, text in _RESULTS.items() if name in metrics]
+    return ", ".join([metrics["task"], f"seed {metrics['seed']}", *results])
 
 
 def _print(text: str) -> None:

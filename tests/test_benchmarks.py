@@ -22,6 +22,7 @@ from benchmarks.discrete.ours import Commands as Eventsnn
 from benchmarks.event import benchmark as event
 from benchmarks.event import tasks as event_tasks
 from benchmarks.first_network import benchmark as first_network
+from benchmarks.first_network import initialisers
 from benchmarks.first_network.training import Case, Spikes
 from benchmarks.harness import environments, machine, mnist, report, speed
 from benchmarks.harness.worker import Worker, WorkerError, worker_environment
@@ -533,6 +534,28 @@ def test_first_networks_start_fully_active_or_silent(recurrent, monkeypatch, rng
     assert (row["case"], row["start"], len(row["runs"])) == ("tiny", "default", 2)
     line = first_network.describe(found).splitlines()[-1].split()
     assert line[:3] == ["tiny", "default", "2"]
+
+
+def test_initialisers_of_first_networks(monkeypatch, rng):
+    times = rng.uniform(0.0, 20.0, (40, 6, 1)).astype(np.float32)
+    labels = np.arange(40, dtype=np.int32) % 3
+    spikes = Spikes(times, labels, times[:20], labels[:20])
+    case = Case(esn.LIF, "digits", 8, 1, batch_size=10)
+    kinds = {name: initialisers.INITIALISERS[name] for name in ("glorot", "glorot, calibrated")}
+    monkeypatch.setattr(initialisers, "INITIALISERS", kinds)
+    monkeypatch.setattr(first_network, "INITIALISERS", kinds)
+    monkeypatch.setattr(first_network, "CASES", {"tiny": case})
+    monkeypatch.setattr(first_network, "load", lambda case, folder: spikes)
+    monkeypatch.setattr(first_network, "prepare_cpu", lambda: None)
+    options = first_network.Options(seeds=1, steps=2, initialisers=True)
+    with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"):
+        found = first_network.run(options)
+    glorot, calibrated = found["results"]
+    assert glorot["runs"][0]["silent"] > calibrated["runs"][0]["silent"]
+    assert 0 <= calibrated["runs"][0]["accuracy"] <= 1
+    glorot["runs"][0]["accuracy"] = None
+    lines = first_network.describe(found).splitlines()[2:]
+    assert [line.split()[-1] for line in lines] == ["1", "0"]
 
 
 class Commands:

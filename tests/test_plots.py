@@ -13,6 +13,7 @@ from matplotlib._pylab_helpers import Gcf
 from PIL import Image
 
 from eventsnn import plots
+from eventsnn.plots import style
 
 T, N = 12, 5
 
@@ -407,3 +408,57 @@ def test_histories():
     assert axes.get_yscale() == "log" and len(axes.lines) == 2
     figure = plots.parameter_history(np.arange(3), np.ones((3, 4)), np.zeros((3, 2)))
     assert [axes.get_ylabel() for axes in drawn(figure).axes] == ["weight (all 4)", "bias (all 2)"]
+
+
+# ------------------------------------------------------------------ colours
+
+# Colours as seen with each kind of colour blindness, in linear RGB. Machado, Oliveira & Fernandes,
+# IEEE Transactions on Visualization and Computer Graphics 15:1291, 2009, for a severity of 1.
+COLOUR_BLIND = {
+    "none": np.eye(3),
+    "protanopia": np.array(
+        [
+            [0.152286, 1.052583, -0.204868],
+            [0.114503, 0.786281, 0.099216],
+            [-0.003882, -0.048116, 1.051998],
+        ]
+    ),
+    "deuteranopia": np.array(
+        [
+            [0.367322, 0.860646, -0.227968],
+            [0.280085, 0.672501, 0.047413],
+            [-0.011820, 0.042940, 0.968881],
+        ]
+    ),
+    "tritanopia": np.array(
+        [
+            [1.255528, -0.076749, -0.178779],
+            [-0.078411, 0.930809, 0.147602],
+            [0.004733, 0.691367, 0.303900],
+        ]
+    ),
+}
+XYZ = np.array(
+    [
+        [0.4124564, 0.3575761, 0.1804375],
+        [0.2126729, 0.7151522, 0.0721750],
+        [0.0193339, 0.1191920, 0.9503041],
+    ]
+)
+
+
+def lab(colour, seen):
+    """CIE L*a*b* coordinates of a colour (white point D65) as seen through a matrix."""
+    rgb = np.array(matplotlib.colors.to_rgb(colour))
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    x = XYZ @ np.clip(seen @ linear, 0, 1) / [0.95047, 1.0, 1.08883]
+    f = np.where(x > 0.008856, np.cbrt(x), 7.787 * x + 16 / 116)
+    return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
+
+
+@pytest.mark.parametrize("kind", COLOUR_BLIND)
+def test_colours_differ_for_colour_blind_readers(kind):
+    """A difference of 2.3 is just noticeable."""
+    for a, b in itertools.combinations(style.PALETTE, 2):
+        apart = np.linalg.norm(lab(a, COLOUR_BLIND[kind]) - lab(b, COLOUR_BLIND[kind]))
+        assert apart > 15, (a, b, apart)

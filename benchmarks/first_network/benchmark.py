@@ -15,7 +15,8 @@ from eventsnn.cpu import prepare_cpu
 from ..harness import mnist
 from ..harness.benchmark import Benchmark, count, option
 from ..harness.report import log, table
-from .training import Case, build, load, train
+from .initialisers import INITIALISERS, measure
+from .training import Case, Spikes, build, load, train
 
 CASES = {
     "digits, LIF": Case(esn.LIF, "digits", 100, 20, learning_rate=0.05),
@@ -38,6 +39,9 @@ class Options:
         (), "run only cases whose names contain one of these texts", nargs="+", metavar="TEXT"
     )
     starts: tuple[str, ...] = option(STARTS, "initial weights", nargs="+")
+    initialisers: bool = option(
+        False, "compare initialisers instead, with 5 epochs of each model", action="store_true"
+    )
 
 
 def run(options: Options) -> dict[str, Any]:
@@ -49,6 +53,9 @@ def run(options: Options) -> dict[str, Any]:
             continue
         folder = mnist.folder_of(options.data_dir) if case.data == "mnist" else None
         spikes = load(case, folder)
+        if options.initialisers:
+            found += _initialisers(name, case, spikes, options)
+            continue
         for start in options.starts:
             runs = []
             for seed in range(options.seeds):
@@ -61,8 +68,35 @@ def run(options: Options) -> dict[str, Any]:
     return {"results": found}
 
 
+def _initialisers(name: str, case: Case, spikes: Spikes, options: Options) -> list[dict[str, Any]]:
+    """Measure all initialisers with one model."""
+    found = []
+    for which in INITIALISERS:
+        seeds = range(options.seeds)
+        runs = [measure(case, spikes, which, seed, options.steps) for seed in seeds]
+        found.append({"case": name, "initialiser": which, "runs": runs})
+        log(f"{name}, {which}: {runs}")
+    return found
+
+
+def _describe_initialisers(result: dict[str, Any]) -> str:
+    rows = []
+    for row in result["results"]:
+        reached = [run["accuracy"] for run in row["runs"] if run["accuracy"] is not None]
+        silent, stopped = (
+            mean(run["silent"] for run in row["runs"]),
+            len(row["runs"]) - len(reached),
+        )
+        accuracy = (mean(reached), min(reached)) if reached else (None, None)
+        rows.append((row["case"], row["initialiser"], len(row["runs"]), silent, *accuracy, stopped))
+    header = ("model", "initialiser", "seeds", "silent", "accuracy", "lowest", "loss not finite")
+    return table(header, rows)
+
+
 def describe(result: dict[str, Any]) -> str:
     """Format one line per model and start."""
+    if "initialiser" in result["results"][0]:
+        return _describe_initialisers(result)
     rows = []
     for row in result["results"]:
         values = [run["accuracy"] for run in row["runs"]]

@@ -63,15 +63,15 @@ def _latencies(x: np.ndarray) -> np.ndarray:
     return np.asarray(times).reshape(len(x), -1, 1)
 
 
-def build(case: Case, spikes: Spikes, seed: int, start: str = "default") -> Any:
-    """Build the network with the default weights.
+def build(case: Case, spikes: Spikes, seed: int, start: str = "default", init: Any = None) -> Any:
+    """Build the network, with the default weights or with those of an initialiser.
 
     The start `silent` divides them by 100, `silent, calibrated` then calibrates them on 100 samples
     of the training set. A hidden layer that starts silent without calibration has pseudospikes.
     """
     neuron, readout = case.neuron(TAU, TAU), esn.LeakyIntegrator(TAU, TAU)
     inputs, outputs = spikes.train.shape[1], int(spikes.train_labels.max()) + 1
-    options = {"readout": readout, "key": jax.random.key(seed), "t_max": case.t_max}
+    options = {"readout": readout, "key": jax.random.key(seed), "t_max": case.t_max, "init": init}
     late = esn.Pseudospikes(at_t_max=True) if start == "silent" else None
     if case.recurrent:
         options |= {"max_events": 3000}

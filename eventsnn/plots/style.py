@@ -16,8 +16,8 @@ INK = "#22303c"
 MUTED = "#8a97a3"
 TARGET = "#e4572e"
 MODEL = "#17659c"
-INPUT = "#2a9d63"
-PALETTE = (MODEL, TARGET, INPUT, "#8b5fbf", "#c9922e", INK)
+INPUT = "#2fa98a"
+PALETTE = (MODEL, TARGET, INPUT, "#b07fe0", "#f0b43c", INK)
 
 
 def new_figure(width: float, height: float) -> Figure:

@@ -58,8 +58,8 @@ def skip_nonfinite_updates(
 ) -> optax.GradientTransformation:
     """Wrap an optimiser so that it skips updates with gradients that are not finite.
 
-    The derivative of a spike time is unbounded if the membrane potential only just reaches the
-    threshold. In float32 this makes a gradient infinite about once in several thousand steps.
+    The derivative of a spike time is large if the membrane potential only just reaches the
+    threshold. In long chains of such spikes a gradient can exceed the range of float32.
 
     **Arguments:**
 
