@@ -548,7 +548,8 @@ def test_initialisers_of_first_networks(monkeypatch, rng):
     monkeypatch.setattr(first_network, "load", lambda case, folder: spikes)
     monkeypatch.setattr(first_network, "prepare_cpu", lambda: None)
     options = first_network.Options(seeds=1, steps=2, initialisers=True)
-    with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"):
+    silent = pytest.warns(UserWarning, match="no gradient for any output")
+    with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"), silent:
         found = first_network.run(options)
     glorot, calibrated = found["results"]
     assert glorot["runs"][0]["silent"] > calibrated["runs"][0]["silent"]

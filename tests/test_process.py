@@ -30,6 +30,12 @@ TASK = """
 from eventsnn.tasks import TASKS, LazyFigures, TaskResult
 
 class Figure:
+    def get_suptitle(self):
+        return ""
+
+    def suptitle(self, text, **_):
+        pass
+
     def savefig(self, path):
         path.write_text("drawn")
         hook("writing")

@@ -31,14 +31,14 @@ def test_there_are_examples():
 
 def test_first_network(capsys, as_users_do):
     names: dict = {}
-    exec(compile(EXAMPLES[0].replace("900", "400"), "README.md", "exec"), names)
-    assert names["accuracy"] > 0.95
+    exec(compile(EXAMPLES[0].replace("900", "250"), "README.md", "exec"), names)
+    assert names["accuracy"] > 0.94
     assert capsys.readouterr().out == f"test accuracy: {names['accuracy']:.1%}\n"
     assert sum(bool(line) for line in EXAMPLES[0].splitlines()) < 25
-    exec(compile(EXAMPLES[1].replace("900", "100"), "README.md", "exec"), names)
+    exec(compile(EXAMPLES[1].replace("900", "40"), "README.md", "exec"), names)
     digits = names["digits"]
     found = names["scores"](names["trained"], digits.test_images).argmax(-1)
-    assert (found == digits.test_labels).mean() > 0.8
+    assert (found == digits.test_labels).mean() > 0.7
 
 
 @pytest.mark.parametrize("example", [2, 4], ids=["first", "custom-neuron"])

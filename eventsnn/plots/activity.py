@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 import numpy as np
-from jaxtyping import ArrayLike, Float, Int
+from jaxtyping import ArrayLike, Real
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -26,8 +26,8 @@ _BARS = 20
 
 
 def activity(
-    counts: Mapping[str, Int[ArrayLike, "samples neurons"]],
-    first_spikes: Mapping[str, Float[ArrayLike, "samples neurons"]],
+    counts: Mapping[str, Real[ArrayLike, "samples neurons"]],
+    first_spikes: Mapping[str, Real[ArrayLike, "samples neurons"]],
     *,
     title: str = "",
 ) -> Figure:

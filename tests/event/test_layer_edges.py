@@ -113,9 +113,6 @@ def test_errors():
     other = linear(np.ones((4, 1)), max_spikes=2, adjoint=esn.EventProp(min_speed=0.1))
     with pytest.raises(ValueError, match="its adjoint"):
         esn.EventSequential([a, other]).as_network()
-    limited = linear(np.ones((4, 1)), max_spikes=2, max_steps=3)
-    with pytest.raises(ValueError, match="without max_steps"):
-        esn.EventSequential([a, limited]).as_network()
     with pytest.raises(ValueError, match="max_spikes must be given"):
         linear(np.ones((2, 4))).simulate(jnp.ones((2, 1)))
     with pytest.raises(ValueError, match=r"delays must have shape \(2, 1, 3, 3\), got"):

@@ -295,6 +295,7 @@ LAYERS = {
         delays=(None, optional(like(OF_KERNEL, -OF_KERNEL, OF_KERNEL * NAN, 1.0))),
         stride=(1, NOT_ZERO),
         padding=(0, PAIR),
+        pseudospikes=(None, PSEUDOSPIKES),
         **OF_LAYER,
     ),
     "EventPool2d": row(

@@ -272,7 +272,7 @@ _guard = Primitive("eventsnn_reverse_only")
 _guard.def_impl(_identity)
 _guard.def_abstract_eval(lambda x, **_: x)
 mlir.register_lowering(_guard, mlir.lower_fun(_identity, multiple_results=False))
-batching.primitive_batchers[_guard] = lambda xs, dims, **kw: (_identity(*xs, **kw), *dims)
+batching.primitive_batchers[_guard] = lambda xs, dims, **kw: (_guard.bind(*xs, **kw), *dims)
 ad.primitive_jvps[_guard] = _identity_jvp
 ad.primitive_transposes[_guard] = lambda cotangent, x, **_: [cotangent]
 

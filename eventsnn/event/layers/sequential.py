@@ -143,7 +143,8 @@ class EventSequential(eqx.Module):
         """Return the equivalent network: all neurons and synapses in one event loop.
 
         The neurons of the last layer are its outputs. Neurons are numbered layer by layer. Every
-        spike reaches the next layer, also those that a layer with `truncate=True` leaves out.
+        spike reaches the next layer, also those that a layer with `truncate=True` leaves out. The
+        limits of the layers, `max_steps` and `max_events`, do not apply.
 
         **Arguments:**
 
@@ -151,9 +152,9 @@ class EventSequential(eqx.Module):
             spikes.
 
         **Raises:** `ValueError` for layers that are not all [`eventsnn.EventLinear`][] layers with
-        one receptor, without `max_steps`, and with the same adjoint, `t_max` and duration of
-        pseudospikes; for pseudospikes at `t_max`; for numbers of inputs and neurons that do not fit
-        each other; or for `max_events` < 1.
+        one receptor, and with the same adjoint, `t_max` and duration of pseudospikes; for
+        pseudospikes at `t_max`; for numbers of inputs and neurons that do not fit each other; or
+        for `max_events` < 1.
         """
         return _merged(self.layers, checks.count("max_events", max_events))
 
@@ -188,11 +189,11 @@ def _merged(layers: tuple[Any, ...], max_events: int) -> EventNetwork:
     for i, layer in enumerate(layers):
         simple = isinstance(layer, EventLinear) and layer.neuron.receptors == 1
         late = simple and layer.pseudospikes is not None and layer.pseudospikes.at_t_max
-        if not simple or late or layer.max_steps or _common(layer) != _common(layers[0]):
+        if not simple or late or _common(layer) != _common(layers[0]):
             raise ValueError(
-                f"layers[{i}] must be an EventLinear with one receptor, without max_steps and "
-                "without pseudospikes at t_max, and its adjoint, t_max and duration of "
-                f"pseudospikes must be those of layers[0], got {checks.short_repr(layer)}."
+                f"layers[{i}] must be an EventLinear with one receptor and without pseudospikes at "
+                "t_max, and its adjoint, t_max and duration of pseudospikes must be those of "
+                f"layers[0], got {checks.short_repr(layer)}."
             )
         if i > 0 and layer.n_inputs != layers[i - 1].n_neurons:
             raise ValueError(
