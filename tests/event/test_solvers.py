@@ -132,17 +132,16 @@ def assert_gradients_equal_differences(**options):
     assert jumps <= (2 if "stepsize_controller" in options else 0)
 
 
-@pytest.mark.parametrize("name", SOLVERS)
+# An implicit solver takes several seconds to compile: each is tested with one kind of steps only.
+# With coarse tolerances, failures of Newton's method set the steps of Kvaerno5.
+@pytest.mark.parametrize("name", [*EXPLICIT, "Kvaerno5"])
 def test_gradients_equal_differences_by_constant_steps(name):
     assert_gradients_equal_differences(solver=SOLVERS[name], dt0=0.5)
 
 
-@pytest.mark.parametrize("name", [name for name in SOLVERS if name != "Euler"])
+@pytest.mark.parametrize("name", [name for name in SOLVERS if name not in ("Euler", "Kvaerno5")])
 def test_gradients_equal_differences_by_adaptive_steps(name):
-    control = CONTROL
-    if name == "Kvaerno5":  # for coarse tolerances, failures of Newton's method set its steps
-        control = dfx.PIDController(rtol=1e-6, atol=1e-7)
-    assert_gradients_equal_differences(solver=SOLVERS[name], stepsize_controller=control)
+    assert_gradients_equal_differences(solver=SOLVERS[name], stepsize_controller=CONTROL)
 
 
 def test_gradients_by_autodiff_equal_differences_for_an_implicit_solver():
