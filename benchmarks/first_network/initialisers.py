@@ -30,8 +30,8 @@ def _normal(mean: float, deviation: float) -> Callable[[Case], Any]:
 
 
 #: Initialisers by name; None: the default weights of each layer. `fluctuations` are weights of mean
-#: 0, as in Rossbroich, Gygax & Zenke (2022); `mean` are nearly equal weights, as with EventProp's
-#: and DelGrad's recipes, whose weights are all positive in the mean.
+#: 0, as in Rossbroich, Gygax & Zenke (2022); `mean` are weights with a positive mean and a small
+#: spread, similar to those of the networks of EventProp and DelGrad.
 INITIALISERS: dict[str, Callable[[Case], Any]] = {
     "default": lambda case: None,
     "glorot": lambda case: jax.nn.initializers.glorot_normal(),

@@ -130,7 +130,7 @@ def gap_and_speed(neuron: AbstractNeuron, state: State, velocity: State) -> tupl
 def bounded_speed(
     neuron: AbstractNeuron, state: State, velocity: State, scale: Array, min_speed: float = 0.0
 ) -> tuple[Array, Array]:
-    r"""Speed $s$ at which the gap closes at a crossing, and its lower bound applied to it.
+    r"""Speed at which the gap closes at a crossing: as computed, and bounded from below.
 
     The bound is `min_speed` or, if it is larger, the speed that the rounding error
     $\delta$ of the gap can produce, $\sqrt{2 |a| \delta}$ with the deceleration $a$. Whether a
