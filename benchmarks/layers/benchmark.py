@@ -35,19 +35,23 @@ from ..workers import files
 
 #: Last revision without layers.
 REVISION = "fd10090"
-#: Settings of `mnist-latency --dataset mnist` in the earlier revision that differ from today's.
-EARLIER = [
-    "--tau-syn=5",
-    "--t-max=40",
-    "--learning-rate=0.02",
-    "--final-rate-fraction=0.05",
-    "--dropout=0.2",
-    "--rotation=0",
-    "--scaling=0",
-    "--shift=0",
-    "--v-reset=0",
-    "--max-spikes=5",
-]
+#: Settings of the tasks in the earlier revision that differ from today's. Those of `mnist-latency`
+#: apply to `--dataset mnist`.
+EARLIER = {
+    "mnist-latency": [
+        "--tau-syn=5",
+        "--t-max=40",
+        "--learning-rate=0.02",
+        "--final-rate-fraction=0.05",
+        "--dropout=0.2",
+        "--rotation=0",
+        "--scaling=0",
+        "--shift=0",
+        "--v-reset=0",
+        "--max-spikes=5",
+    ],
+    "yin-yang": ["--clip-norm=0"],
+}
 #: Command line of `eventsnn`, in both revisions.
 PROGRAM = "import sys; from eventsnn.cli import main; sys.exit(main(sys.argv[1:]))"
 BATCH, HIDDEN, INPUT_T_MAX = 64, 350, 20.0
@@ -79,7 +83,8 @@ def speeds(options: Options, folder: Path) -> dict[str, Any]:
         rates: dict[str, list[float]] = {name: [] for name in trees}
         for _ in range(options.rounds):
             for name, tree in trees.items():
-                settings = EARLIER if images and (name, task) == ("ours", "mnist-latency") else []
+                same = name == "ours" and (images or task != "mnist-latency")
+                settings = EARLIER[task] if same else []
                 rates[name].append(rate(tree, folder, [task, "--steps", *arguments, *settings]))
                 log(f"{task}, {name}: {rates[name][-1]:.1f} steps/s")
         ours, peer = (median(rates[name]) for name in ("ours", "peer"))
