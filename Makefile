@@ -6,6 +6,8 @@
 #                          (numpy 2.0 and scikit-learn 1.5 exist only for Python 3.11 and 3.12)
 #   make smoke PYTHON=python3.13                  build, install and test the wheel
 #   make lint              check style, format and types
+#   make docs              build the documentation in build/site
+#   make notebooks NOTEBOOKS="delays layers"      run notebooks and store their outputs
 #   make bench BENCH="ttfs-regression --peer eventax"                run a benchmark
 #   make clean             remove all generated files
 #
@@ -23,7 +25,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check \
     $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS))
 
-.PHONY: demo test test-newest test-lowest smoke lint bench clean
+.PHONY: demo test test-newest test-lowest smoke lint docs notebooks bench clean
 
 demo: $(VENV)/.base
 	$(BIN)/eventsnn run ttfs-regression
@@ -55,11 +57,20 @@ lint: $(VENV)/.test $(VENV)/.lint
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
+# The pages of the notebooks show stored outputs; nothing is executed. Warnings are errors.
+docs: $(VENV)/.docs
+	$(BIN)/python tools/notebooks.py
+	PATH="$(abspath $(BIN)):$$PATH" NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+# Without NOTEBOOKS, all notebooks run, in about a quarter of an hour.
+notebooks: $(VENV)/.docs
+	$(BIN)/python tools/run_notebooks.py $(NOTEBOOKS)
+
 bench: $(VENV)/.base
 	$(BIN)/python -m benchmarks $(BENCH)
 
 clean:
-	rm -rf .venv .venv-* .bench-venvs runs build dist .pytest_cache .ruff_cache
+	rm -rf .venv .venv-* .bench-venvs runs build dist .cache docs/notebooks .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Each stamp file marks one set of installed packages; it is updated when the package lists change.
@@ -83,4 +94,8 @@ $(VENV)/.test: $(VENV)/.base
 
 $(VENV)/.lint: $(VENV)/.base
 	$(PIP) --editable '.[lint]'
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.base
+	$(PIP) --editable '.[docs]'
 	@touch $@

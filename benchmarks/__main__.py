@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 from eventsnn.tasks import DataError
 
+from .balanced import benchmark as balanced
 from .discrete import benchmark as discrete
 from .event import benchmark as event
 from .first_network import benchmark as first_network
@@ -19,6 +20,7 @@ from .harness import machine, report
 from .harness.benchmark import Benchmark
 from .harness.worker import WorkerError
 from .layers import benchmark as layers
+from .long_sequences import benchmark as long_sequences
 from .parity import benchmark as parity
 from .quality import benchmark as quality
 from .scaling import benchmark as scaling
@@ -28,7 +30,9 @@ BENCHMARKS = {
     **discrete.BENCHMARKS,
     "first-network": first_network.BENCHMARK,
     "layers": layers.BENCHMARK,
+    "balanced": balanced.BENCHMARK,
     "scaling": scaling.BENCHMARK,
+    "long-sequences": long_sequences.BENCHMARK,
     "quality": quality.BENCHMARK,
     "parity": parity.BENCHMARK,
 }

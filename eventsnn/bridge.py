@@ -151,7 +151,7 @@ def discretise(
     out of range or not finite, for `dt` outside (0, `t_max`], and for a neuron whose initial
     potential is not below its threshold.
     """
-    net = unwrap(checks.instance("net", net, EventNetwork, "an EventNetwork"))
+    net = unwrap(checks.instance("net", net, EventNetwork, "an EventNetwork")).as_dense()
     neuron, dt = _neuron(net), checks.positive("dt", dt)
     if dt > net.t_max:
         raise ValueError(f"dt must be at most t_max = {net.t_max}, got {dt}.")
@@ -161,13 +161,14 @@ def discretise(
     gain = jnp.broadcast_to(1 - beta, (n,))
     offset = gain * (neuron.bias - v_reset)
     charge = (1 - alpha) * neuron.tau_syn / dt
-    mask = jnp.ones(net.weights.shape, bool) if net.mask is None else net.mask
-    weights, mask = (gain * charge * jnp.where(mask, net.weights, 0)).T, mask.T
+    mask = jnp.ones(net.matrix.shape, bool) if net.mask is None else net.mask
+    weights, mask = (gain * charge * jnp.where(mask, net.matrix, 0)).T, mask.T
     cell = RSynaptic(
         alpha,
         beta,
         MaskedLinear(weights[:, :n], mask[:, :n]),
         threshold=neuron.threshold - v_reset,
+        v_reset=jnp.zeros((), net.matrix.dtype),
         surrogate=ATan() if surrogate is None else surrogate,
     )
     # The bias is part of the input layer.
@@ -194,8 +195,8 @@ def _neuron(net: EventNetwork) -> LIF:
         least = 0 if name.startswith("tau") else -jnp.inf
         ok = (value > least) & jnp.isfinite(value)
         checks.raise_if(name, value, ~ok, "must be finite" + (" and > 0" if least == 0 else ""))
-    bad = ~jnp.isfinite(net.weights) & (True if net.mask is None else net.mask)
-    checks.raise_if("weights", net.weights, bad, "must be finite")
+    bad = ~jnp.isfinite(net.matrix) & (True if net.mask is None else net.mask)
+    checks.raise_if("weights", net.matrix, bad, "must be finite")
     # In the event mode such a neuron would fire at time 0, before the first step.
     over = ~(neuron.v_init < neuron.threshold)
     checks.raise_if("v_init", neuron.v_init, over, "must be below threshold")

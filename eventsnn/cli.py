@@ -23,8 +23,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     - 0: success.
     - 1: training failed, or a result could not be written.
-    - 2: invalid option or value, a folder that cannot be written or is in use by another run, data
-        that cannot be read, or JAX without the requested devices.
+    - 2: invalid option or value, a folder that cannot be written, is in use by another run or has
+        an unfinished one, data that cannot be read, or JAX without the requested devices.
     - 130: Ctrl-C.
 
     **Raises:** `SystemExit` with code 2 for an invalid option or value, if `argv` is given.
@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             return _run(argv)
         except KeyboardInterrupt:
-            return _print_line("interrupted", 130)
+            return _print_line(_interrupted(), 130)
     _open_streams()
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not if it is ignored
         signal.signal(signal.SIGINT, _stop)
@@ -42,6 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = _run(sys.argv[1:])
     except SystemExit as stop:  # of argparse
         code = stop.code if isinstance(stop.code, int) else 0
+    except KeyboardInterrupt:  # after the steps during which `_stop` was called
+        code = _print_line(_interrupted(), 130)
     code = _flush(code)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Nothing is left to interrupt.
     return code
@@ -63,27 +65,52 @@ def _run(argv):
 
 def _print_line(message, code):
     """Print a one-line message on stderr and return the exit code."""
-    line = " ".join(message.split())
-    line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
-    print(f"eventsnn: {line}", file=sys.stderr)
+    print(f"eventsnn: {_as_line(message)}", file=sys.stderr)
     return code
+
+
+def _as_line(message):
+    line = " ".join(message.split())
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
+
+
+def _interruption():
+    """Interruption of the commands, None before they are imported."""
+    return getattr(sys.modules.get(f"{__package__}.commands"), "interruption", None)
+
+
+def _interrupted():
+    """Message after Ctrl-C."""
+    interruption = _interruption()
+    return "interrupted" if interruption is None else interruption.message()
 
 
 def _stop(signum, frame):
     """Handler of Ctrl-C, which ends the process without raising an exception.
 
     An exception in the middle of an import ends in a traceback or a crash. In a callback of the
-    garbage collector it is lost.
+    garbage collector it is lost. During training, the first Ctrl-C only requests a stop after the
+    current steps, so that a checkpoint is written.
     """
+    pending = _interruption()
+    if pending is not None and pending.active and not pending.requested:
+        pending.requested = True
+        text = "stopping after these steps, for --resume; Ctrl-C again to stop at once"
+        os.write(2, f"{_line_end()}eventsnn: {text}\n".encode())
+        return
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         discard = getattr(sys.modules.get(f"{__package__}.results"), "discard", None)
         if discard is not None:
             discard()
-        before = sys.stderr.line_end() if isinstance(sys.stderr, _Stderr) else ""
-        os.write(2, f"{before}eventsnn: interrupted\n".encode())
+        os.write(2, f"{_line_end()}eventsnn: {_as_line(_interrupted())}\n".encode())
     finally:
         os._exit(130)
+
+
+def _line_end():
+    """Text that ends the line of the progress bar."""
+    return sys.stderr.line_end() if isinstance(sys.stderr, _Stderr) else ""
 
 
 def _open_streams():

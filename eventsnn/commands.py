@@ -1,25 +1,25 @@
-"""Commands of the command line: `eventsnn run TASK` and `eventsnn tasks`."""
+"""Commands of the command line: `eventsnn run TASK`, `eventsnn tasks` and `eventsnn info`."""
 
 import argparse
 import dataclasses
 import functools
-import importlib.metadata
 import itertools
 import json
-import os
 import pathlib
 import platform
+import shlex
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
-from . import __version__
+from . import __version__, earlier
 from .results import METRICS, Folder
-from .tasks import TASKS, DataError, Task, TaskResult, settings
+from .tasks import TASKS, DataError, Task, TaskResult, saved, settings
+from .tasks.settings import flag
+from .versions import versions
 
 _METAVARS = {int: "N", float: "X", str: "PATH"}
-_VERSIONS = ("eventsnn", "jax", "jaxlib", "equinox", "optax", "diffrax")
 
 
 class Failure(Exception):
@@ -32,6 +32,39 @@ class Failure(Exception):
 
 class WrongUsage(Failure):
     """Invalid option, or invalid value of an option."""
+
+
+class Interruption:
+    """Request to stop the training after the current steps, so that a checkpoint is written.
+
+    A callback of `fit`. Before the first steps, and after the training, it is not `active`.
+    """
+
+    def __init__(self):
+        self.active = self.requested = False
+        self._out, self._argv = None, ()
+
+    def begin(self, out: pathlib.Path | None, argv: Sequence[str] = ()) -> None:
+        """Note the results folder and the arguments of a run; None: there is no run."""
+        self._out, self._argv = out, tuple(argv)
+
+    def message(self) -> str:
+        """Message at the end: the step of the last checkpoint, and the command that continues."""
+        step = None if self._out is None else earlier.step(self._out)
+        if step is None:
+            return "interrupted"
+        given = [word for word in self._argv if word != "--resume"]
+        command = shlex.join(["eventsnn", *given, "--resume"])
+        return f"interrupted; to continue from step {step}: {command}"
+
+    def __call__(self, progress: Any) -> None:
+        """Raise `KeyboardInterrupt` after the steps in `progress`, if a stop is requested."""
+        self.active = progress.step < progress.steps
+        if self.requested:
+            raise KeyboardInterrupt
+
+
+interruption = Interruption()
 
 
 class _Parser(argparse.ArgumentParser):
@@ -56,16 +89,67 @@ def run(argv: Sequence[str]) -> int:
 
     **Raises:** [`Failure`][] if the command fails. `SystemExit` with code 0 after `--help`.
     """
+    interruption.begin(None)
     options = _parse(argv)
     if options.command == "tasks":
         width = max(map(len, TASKS))
         _print("\n".join(f"{name:<{width}}  {task.summary}" for name, task in TASKS.items()))
         return 0
+    if options.command == "info":
+        _info(as_json=options.json)
+        return 0
     task = _task(options)
     with _folder(options) as folder:
-        _prepare(x64=options.x64)
-        _report(task, _result(task), folder)
+        own = {"task": task.name, "dtype": _dtype(x64=options.x64), **dataclasses.asdict(task)}
+        complete = _check_earlier(folder.path, own, resume=options.resume)
+        if complete is not None:
+            _report_complete(task, complete, folder.path)
+            return 0
+        _prepare()
+        checkpoint = _begin(folder.path, own)
+        interruption.begin(folder.path, argv)
+        result = _result(task, checkpoint=checkpoint, resume=options.resume)
+        _report(task, result, folder)
     return 0
+
+
+def _info(*, as_json: bool) -> None:
+    """Print the report on the installation.
+
+    **Raises:** `Failure` after the report if JAX has no devices.
+    """
+    from . import info
+
+    report = info.facts()
+    _print(json.dumps(report) if as_json else info.text(report))
+    if report["error"] is not None:
+        raise Failure(report["error"], 2)
+
+
+def _check_earlier(
+    out: pathlib.Path, own: earlier.Settings, *, resume: bool
+) -> earlier.Settings | None:
+    """Require that the earlier run in a folder, if any, can be resumed or replaced.
+
+    **Returns:** the metrics of a complete run that would be resumed, or else None.
+    """
+    try:
+        earlier.check(out, own, resume=resume)
+        return earlier.complete(out, own) if resume else None
+    except ValueError as error:
+        raise WrongUsage(f"argument {'--resume' if resume else '--out'}: {error}", 2) from None
+
+
+def _begin(out: pathlib.Path, own: earlier.Settings) -> pathlib.Path:
+    """Create the folder of the checkpoints, and return its path."""
+    try:
+        return earlier.begin(out, own)
+    except OSError as error:
+        raise _not_writable(out / earlier.CHECKPOINTS, error) from None
+
+
+def _not_writable(out: pathlib.Path, error: Exception) -> WrongUsage:
+    return WrongUsage(f"argument --out: cannot write to '{out}': {_reason(error)}", 2)
 
 
 def _parse(argv):
@@ -83,6 +167,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("tasks", help="list all tasks", allow_abbrev=False)
+    info = commands.add_parser(
+        "info", help="show versions, devices, precision and data sets", allow_abbrev=False
+    )
+    info.add_argument("--json", action="store_true", help="print one line of JSON")
     run = commands.add_parser("run", help="train and test a network on a task", allow_abbrev=False)
     tasks = run.add_subparsers(dest="task", required=True, metavar="TASK")
     for name, task in TASKS.items():
@@ -97,14 +185,21 @@ def _add_options(parser: argparse.ArgumentParser, task: type[Task]) -> None:
         "--out",
         type=_text,
         metavar="PATH",
-        help=f"folder for the metrics and pictures (default: runs/{task.name})",
+        help=f"folder for the metrics, the network and the pictures (default: runs/{task.name})",
     )
-    quick = ", ".join(f"{_flag(name)} {value}" for name, value in task.quick_settings.items())
+    quick = ", ".join(f"{flag(name)} {value}" for name, value in task.quick_settings.items())
     parser.add_argument(
         "--quick", action="store_true", help=f"short run to check that the task works: {quick}"
     )
     parser.add_argument(
         "--x64", action="store_true", help="compute in float64 instead of float32 (default: no)"
+    )
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="continue the interrupted run in the folder, which must have the same settings, from "
+        "its last checkpoint, at most a minute before its end; if the run is complete, only print "
+        "its metrics; if there is no run, start a new one",
     )
     group = parser.add_argument_group("settings of the task")
     for name, setting in task.options().items():
@@ -112,7 +207,7 @@ def _add_options(parser: argparse.ArgumentParser, task: type[Task]) -> None:
         metavar = f"{{{','.join(choices)}}}" if choices else _METAVARS[settings.kind(setting)]
         text = f"{setting.metadata['help']} (default: {default_text(task, name)})"
         group.add_argument(
-            _flag(name),
+            flag(name),
             type=functools.partial(_value, setting),
             metavar=metavar,
             help=text.replace("%", "%%"),  # argparse formats it
@@ -142,10 +237,6 @@ def default_text(task: type[Task], name: str) -> str:
     return ", ".join(f"{value} for {' and '.join(chosen)}" for chosen, value in values.items())
 
 
-def _flag(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
-
-
 def _text(text: str) -> str:
     if not text:
         raise argparse.ArgumentTypeError("must be text, got ''")
@@ -171,11 +262,11 @@ def _folder(options: argparse.Namespace) -> Folder:
     out = pathlib.Path(options.out or pathlib.Path("runs", options.task))
     pictures = {name for task in TASKS.values() for name in task.pictures}
     try:
-        folder = Folder(out, sorted(pictures))
+        folder = Folder(out, sorted({saved.MODEL, *pictures}))
     except BlockingIOError:
         raise WrongUsage(f"argument --out: '{out}' is in use by another run", 2) from None
     except (OSError, ValueError) as error:
-        raise WrongUsage(f"argument --out: cannot write to '{out}': {_reason(error)}", 2) from None
+        raise _not_writable(out, error) from None
     if not folder.locked:
         print(
             f"eventsnn: '{out}' cannot be locked: a second run in it would not be noticed",
@@ -184,32 +275,37 @@ def _folder(options: argparse.Namespace) -> Folder:
     return folder
 
 
-def _prepare(*, x64: bool) -> None:
-    """Configure JAX, open its devices, and import matplotlib, so that failures come early."""
+def _dtype(*, x64: bool) -> str:
+    """Set the precision, and return the name of its type."""
     import jax
-
-    from .cpu import prepare_cpu
 
     if x64:
         jax.config.update("jax_enable_x64", True)
+    return str(jax.dtypes.canonicalize_dtype(float))
+
+
+def _prepare() -> None:
+    """Open the devices of JAX, and import matplotlib, so that failures come early."""
+    from . import devices
+    from .cpu import prepare_cpu
+
     prepare_cpu()
     try:
-        jax.devices()
-    except Exception as error:  # an assertion without a message, if JAX lacks CUDA
-        platforms = os.environ.get("JAX_PLATFORMS")
-        setting = f" with JAX_PLATFORMS={platforms}" if platforms else ""
-        raise Failure(f"JAX cannot start{setting}: {str(error) or 'no such device'}", 2) from None
+        devices.opened()
+    except RuntimeError as error:
+        raise Failure(str(error), 2) from None
     try:
         from . import plots as plots
     except (ImportError, ValueError) as error:
         raise Failure(f"matplotlib cannot be imported: {error}", 2) from None
 
 
-def _result(task: Task) -> TaskResult:
+def _result(task: Task, **options: Any) -> TaskResult:
+    """Train and test, with options of `fit`."""
     import jax
 
     try:
-        return task.run(progress=True)
+        return task.run(callbacks=[interruption], **options)
     except DataError as error:
         raise Failure(str(error), 2) from None
     except ValueError as error:
@@ -220,6 +316,8 @@ def _result(task: Task) -> TaskResult:
         raise Failure(str(error)) from None
     except (MemoryError, jax.errors.JaxRuntimeError) as error:
         raise Failure(f"training failed: {_reason(error).splitlines()[0]}") from None
+    finally:
+        interruption.active = interruption.requested = False
 
 
 def _is_own(error: Exception) -> bool:
@@ -229,7 +327,7 @@ def _is_own(error: Exception) -> bool:
 
 
 def _report(task: Task, result: TaskResult, folder: Folder) -> None:
-    """Print and write the metrics, then draw and write the figures."""
+    """Print the metrics, write all files, figures last, and remove the checkpoints."""
     metrics = {
         "task": task.name,
         **result.metrics,
@@ -243,7 +341,7 @@ def _report(task: Task, result: TaskResult, folder: Folder) -> None:
         not_printed = failure
     written = []
     try:
-        for name, save in _files(metrics, result):
+        for name, save in _files(metrics, task, result):
             folder.write(name, save)
             written.append(name)
     except (OSError, MemoryError) as error:
@@ -251,15 +349,26 @@ def _report(task: Task, result: TaskResult, folder: Folder) -> None:
             f"cannot write all results to '{folder.path}' (written: "
             f"{', '.join(written) or 'nothing'}): {_reason(error)}"
         ) from None
+    earlier.end(folder.path)
     print(f"Wrote {', '.join(written)} to {folder.path}", file=sys.stderr)
     if not_printed is not None:
         raise not_printed
 
 
-def _files(metrics, result) -> Iterator[tuple[str, Callable[[pathlib.Path], object]]]:
-    """Yield the name of each file and the function that saves it. Metrics come before figures."""
+def _report_complete(task: Task, metrics: Mapping[str, Any], out: pathlib.Path) -> None:
+    """Print the metrics of a complete run, and the files that it left."""
+    _print(json.dumps(metrics))
+    left = [name for name in (METRICS, saved.MODEL, *task.pictures) if (out / name).exists()]
+    text = f"the run in '{out}' is complete and is left as it is: {', '.join(left)}"
+    print(f"eventsnn: {text}", file=sys.stderr)
+
+
+def _files(metrics, task, result) -> Iterator[tuple[str, Callable[[pathlib.Path], object]]]:
+    """Yield the name of each file and the function that saves it: metrics, network, figures."""
     text = json.dumps(metrics, indent=2) + "\n"
     yield METRICS, lambda path: path.write_text(text)
+    if result.model is not None:
+        yield saved.MODEL, lambda path: saved.write(path, task, result)
     for name, figure in result.figures.items():
         own = figure.get_suptitle()
         title = f"{_title(metrics)}\n{own}" if own else _title(metrics)
@@ -304,18 +413,10 @@ def _machine() -> dict[str, object]:
     import jax
 
     device = jax.devices()[0]
-    versions = {name: _version(name) for name in _VERSIONS}
     return {
         "dtype": str(jax.numpy.result_type(float)),
         "platform": device.platform,
         "device": platform.machine() if device.platform == "cpu" else device.device_kind,
         "device_count": jax.device_count(),
-        "versions": {"python": platform.python_version(), **versions},
+        "versions": versions(),
     }
-
-
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"  # eventsnn itself, run from its source folder

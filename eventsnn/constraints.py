@@ -1,6 +1,7 @@
 """Constrained parameters: wrappers that keep a parameter in its range during training."""
 
 import abc
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
@@ -71,11 +72,8 @@ class Bounded(AbstractWrapper):
     r"""Parameter between two bounds, $x = l + (u - l) / (1 + e^{-r})$. The optimiser updates $r$.
 
     Near a bound, the change of $x$ is proportional to its distance from the bound. The default
-    bounds 0 and 1 suit decay rates (`beta`, `alpha`) and probabilities. For other bounds:
-
-    ```python
-    esn.constrain(net, where, functools.partial(esn.Bounded, lower=5.0, upper=20.0))
-    ```
+    bounds 0 and 1 suit decay rates (`beta`, `alpha`) and probabilities.
+    `esn.constrain(net, where, (5.0, 20.0))` wraps parameters with other bounds.
     """
 
     raw: Float[Array, "..."]
@@ -114,17 +112,22 @@ class Bounded(AbstractWrapper):
 def constrain(
     tree: Tree,
     where: Callable[[Tree], Any],
-    wrapper: Callable[[Array], AbstractWrapper] = Positive,
+    wrapper: Callable[[Array], AbstractWrapper] | tuple[float, float] = Positive,
 ) -> Tree:
     """Wrap selected leaves of a pytree, so that they stay in their range during training.
+
+    ```python
+    net = esn.constrain(net, lambda net: net.neuron.tau_mem)  # positive
+    model = esn.constrain(model, lambda model: model.layers[1].beta, (0.0, 1.0))
+    ```
 
     **Arguments:**
 
     - `tree`: a pytree, such as an event network or a discrete-time model.
     - `where`: function that selects one or several leaves, as for `equinox.tree_at`:
         `lambda net: (net.delays, net.neuron.tau_mem)`, or `lambda model: model.layers[1].beta`.
-    - `wrapper`: function from a leaf to a wrapped leaf. Default: [`Positive`][]. Use [`Bounded`][]
-        for two bounds.
+    - `wrapper`: an interval `(lower, upper)`, within which [`Bounded`][] keeps the leaves, or a
+        function from a leaf to a wrapped leaf. Default: [`Positive`][].
 
     **Returns:** a copy of the tree with the selected leaves wrapped.
 
@@ -132,7 +135,7 @@ def constrain(
     anything but floating-point leaves of the tree.
     """
     checks.function("where", where)
-    checks.function("wrapper", wrapper, "a function that returns an eventsnn.AbstractWrapper")
+    wrap = _wrapper(wrapper)
     selected = jax.tree.leaves(where(tree), is_leaf=_is_wrapper)
     leaves, ids = {id(x) for x in jax.tree.leaves(tree)}, {id(x) for x in selected}
     good = all(eqx.is_inexact_array(x) for x in selected) and ids <= leaves
@@ -143,14 +146,29 @@ def constrain(
     def flat(tree):
         return jax.tree.leaves(where(tree))
 
-    return eqx.tree_at(flat, tree, replace_fn=partial(_wrapped, wrapper))
+    return eqx.tree_at(flat, tree, replace_fn=partial(_wrapped, wrap))
+
+
+_EXPECTED = (
+    "an interval (lower, upper) with lower < upper, or a function that returns an "
+    "eventsnn.AbstractWrapper"
+)
+
+
+def _wrapper(value: Any) -> Callable[[Array], Any]:
+    """Convert an interval to a function that wraps a leaf."""
+    if not isinstance(value, tuple | list):
+        return checks.function("wrapper", value, _EXPECTED)
+    numbers = len(value) == 2 and all(map(checks.is_real_scalar, value))
+    if not numbers or not -math.inf < value[0] < value[1] < math.inf:
+        raise checks.value_error("wrapper", value, _EXPECTED)
+    return partial(Bounded, lower=value[0], upper=value[1])
 
 
 def _wrapped(wrapper: Callable[[Array], Any], leaf: Array) -> AbstractWrapper:
     out = wrapper(leaf)
-    expected = "a function that returns an eventsnn.AbstractWrapper"
     if not isinstance(out, AbstractWrapper):
-        raise checks.value_error("wrapper", wrapper, expected)
+        raise checks.value_error("wrapper", wrapper, _EXPECTED)
     return out
 
 

@@ -1,8 +1,8 @@
 """XLA settings for event loops on a CPU."""
 
-import contextlib
 import functools
 import os
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,7 +18,8 @@ _ONE_FUNCTION_BYTES = 100_000_000
 def prepare_cpu(devices: int | None = None) -> None:
     """Configure JAX for event loops on a CPU. Call it before JAX computes anything.
 
-    Calling it later has no effect. It makes two settings:
+    Calling it later has no effect, except for a `UserWarning` if the settings have not been made
+    already. It makes two settings:
 
     - One host device per core. A single event loop uses a single core, so
       [`eventsnn.train.fit`][] or your own `jax.shard_map` splits each batch across the devices.
@@ -38,15 +39,45 @@ def prepare_cpu(devices: int | None = None) -> None:
         devices = checks.count("devices", devices)
     flags = os.environ.get("XLA_FLAGS", "")
     chosen = "JAX_NUM_CPU_DEVICES" in os.environ or "host_platform_device_count" in flags
-    if devices is not None or not chosen:
-        # JAX raises if its devices have already been initialised.
-        with contextlib.suppress(RuntimeError):
-            jax.config.update("jax_num_cpu_devices", devices or _cores())
+    wanted = devices or (None if chosen else cores())
     # XLA ends the process if it does not know a flag. The flag xla_backend_extra_options is as old
     # as XLA's backends, and unknown options in it that begin with xla_ are ignored.
-    if "xla_backend_extra_options" not in flags:
+    has_options = "xla_backend_extra_options" in flags
+    if _has_devices():
+        _warn_if_late(wanted, has_options)
+        return
+    if wanted is not None:
+        jax.config.update("jax_num_cpu_devices", wanted)
+    if not has_options:
         option = f"xla_cpu_small_while_loop_byte_threshold={_ONE_FUNCTION_BYTES}"
         os.environ["XLA_FLAGS"] = f"{flags} --xla_backend_extra_options={option}".strip()
+
+
+def _has_devices() -> bool:
+    """Return whether JAX has opened its devices. Their number cannot be changed afterwards."""
+    name = "jax_num_cpu_devices"
+    before = getattr(jax.config, name)
+    try:
+        jax.config.update(name, before + 1)
+    except RuntimeError:
+        return True
+    jax.config.update(name, before)
+    return False
+
+
+def _warn_if_late(wanted: int | None, has_options: bool) -> None:
+    """Warn unless the settings have been made already, for example by an earlier call."""
+    try:
+        found = len(jax.local_devices(backend="cpu"))
+    except RuntimeError:  # JAX does not use the CPU
+        return
+    if wanted not in (None, found) or not has_options:
+        number = "1 device" if found == 1 else f"{found} devices"
+        warnings.warn(
+            f"prepare_cpu has no effect, since JAX has already opened its devices ({number} on the "
+            "CPU). Call it at the start of the program, before jax.devices() and the first array.",
+            stacklevel=3,
+        )
 
 
 def compiler_options() -> Any:
@@ -82,7 +113,8 @@ def _is_known(name: str, value: Any) -> bool:
     return True
 
 
-def _cores() -> int:
+def cores() -> int:
+    """Number of CPUs that are available to this process."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -1,8 +1,8 @@
 """Results folder of a run: locked for one run at a time, with complete files of one run only.
 
-The metrics are written first. When their file is complete, the figures of an earlier run are
-removed and its metrics replaced. The new figures follow one by one. At any time, also after a
-crash, the folder contains the metrics of one run with none, some or all of its figures.
+The metrics are written first. When their file is complete, the other files of an earlier run are
+removed and its metrics replaced. The other new files follow one by one. At any time, also after a
+crash, the folder contains the metrics of one run with none, some or all of its other files.
 """
 
 import os
@@ -10,17 +10,13 @@ import pathlib
 import tempfile
 from collections.abc import Callable, Collection
 
-try:
-    import fcntl
-except ImportError:  # on Windows
-    fcntl = None
+from . import files
 
 METRICS = "metrics.json"
 
 SPACE = 16 * 2**20
 """Required free space in bytes: several times the size of the results of the largest task."""
 
-_PARTIAL = ".partial-"
 _folders: set["Folder"] = set()
 
 
@@ -32,7 +28,7 @@ class Folder:
     **Arguments:**
 
     - `path`: path of the folder.
-    - `pictures`: names of the files that a run may write besides the metrics.
+    - `others`: names of the files that a run may write besides the metrics.
 
     **Attributes:** `locked` is false on a file system without locks.
 
@@ -40,12 +36,12 @@ class Folder:
     written or has less than `SPACE` bytes of free space. `ValueError` for a path with a zero byte.
     """
 
-    def __init__(self, path: pathlib.Path, pictures: Collection[str] = ()):
-        self.path, self._pictures = path, tuple(pictures)
+    def __init__(self, path: pathlib.Path, others: Collection[str] = ()):
+        self.path, self._others = path, tuple(others)
         path.mkdir(parents=True, exist_ok=True)
-        self._descriptor = os.open(path, os.O_RDONLY) if fcntl else None
+        self._lock = files.Lock(path)
         try:
-            self.locked = _lock(self._descriptor)
+            self.locked = self._lock.held
             self.discard()
             self._check()
         except BaseException:
@@ -62,12 +58,10 @@ class Folder:
     def close(self):
         """Release the lock of the folder."""
         _folders.discard(self)
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
+        self._lock.release()
 
     def write(self, name: str, save: Callable[[pathlib.Path], object]):
-        """Write one file atomically. Writing the metrics removes the figures of an earlier run.
+        """Write one file atomically. Writing the metrics removes the other files of an earlier run.
 
         **Arguments:**
 
@@ -76,25 +70,20 @@ class Folder:
 
         **Raises:** `OSError` if the file cannot be written, and all errors of `save`.
         """
-        partial = self.path / f"{_PARTIAL}{name}"
-        try:
-            save(partial)
-            with open(partial, "rb+") as file:
-                os.fsync(file.fileno())
-            if name == METRICS:
-                for picture in self._pictures:
-                    (self.path / picture).unlink(missing_ok=True)
-            os.replace(partial, self.path / name)
-        finally:
-            partial.unlink(missing_ok=True)
+        earlier = self._others if name == METRICS else ()
+
+        def remove():
+            for other in earlier:
+                (self.path / other).unlink(missing_ok=True)
+
+        files.write(self.path / name, save, before=remove)
 
     def discard(self):
         """Remove incomplete files."""
-        for partial in self.path.glob(f"{_PARTIAL}*"):
-            partial.unlink(missing_ok=True)
+        files.discard_partial(self.path)
 
     def _check(self):
-        for name in (METRICS, *self._pictures):
+        for name in (METRICS, *self._others):
             if (self.path / name).is_dir():
                 raise IsADirectoryError(f"'{name}' in it is a folder")
         with tempfile.TemporaryFile(dir=self.path) as file:
@@ -107,15 +96,3 @@ def discard():
     """Remove the incomplete files of this process, before it ends."""
     for folder in _folders:
         folder.discard()
-
-
-def _lock(descriptor):
-    if fcntl is None:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise
-    except OSError:  # for example, a network file system
-        return False
-    return True

@@ -25,12 +25,14 @@ for name in ("jax_include_full_tracebacks_in_locations", "jax_traceback_in_locat
     os.environ[name.upper()] = "0"
 
 # JAX creates many small objects during tracing, and scanning them all takes a tenth of the time of
-# the tests; garbage is collected after each file instead.
+# the tests; garbage is collected only when programs are dropped.
 gc.set_threshold(200_000, 50, 1000)
 
 GB_PER_WORKER = 2  # maximum
-GB_OF_PROGRAMS = 1.2  # programs and all other memory of a worker; above it, programs are dropped
+GB_OF_PROGRAMS = 1.1  # programs and all other memory of a worker; above it, programs are dropped
+GB_OF_NEW_PROGRAMS = 0.3  # since programs were last dropped, which takes a second; likewise
 MEMORY = pytest.StashKey["Memory"]()
+REMAINING = pytest.StashKey[float]()  # GB after programs were last dropped
 
 
 @pytest.fixture
@@ -52,17 +54,19 @@ def getkey():
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_runtest_teardown(item, nextitem):
-    """Drop all compiled programs after the last test of a file, or when a worker uses much memory.
+def pytest_runtest_teardown(item):
+    """Drop all compiled programs when a worker uses much memory.
 
     Their memory is returned to the system explicitly, because glibc does not do so by itself.
     """
-    if nextitem and nextitem.path == item.path and resident_gb(psutil.Process()) < GB_OF_PROGRAMS:
+    process, stash = psutil.Process(), item.config.stash
+    if resident_gb(process) < max(GB_OF_PROGRAMS, stash.get(REMAINING, 0.0) + GB_OF_NEW_PROGRAMS):
         return
     jax.clear_caches()
     gc.collect()
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").malloc_trim(0)
+    stash[REMAINING] = resident_gb(process)
 
 
 def pytest_configure(config):

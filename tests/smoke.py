@@ -57,21 +57,26 @@ def check_a_discrete_run():
     np.testing.assert_array_equal(run.spikes, expected > 1)
 
 
-def check_the_examples_of_the_readme():
-    """An example may use the names of the examples before it in its section."""
+def check_the_quickstart_of_the_readme():
+    """The second example uses the names of the first."""
     sections = re.split(r"^#+ ", README.read_text(encoding="utf-8"), flags=re.MULTILINE)
-    examples = [re.findall(r"```python\n(.*?)```", section, re.DOTALL) for section in sections]
-    assert any(examples)
-    for section in examples:
-        names: dict = {}
-        for example in section:
-            with contextlib.redirect_stdout(io.StringIO()):
-                exec(compile(example, "README.md", "exec"), names)
+    (quickstart,) = (section for section in sections if section.startswith("Quickstart"))
+    examples = re.findall(r"```python\n(.*?)```", quickstart, re.DOTALL)
+    assert len(examples) == 2
+    names: dict = {}
+    for example in examples:
+        with contextlib.redirect_stdout(io.StringIO()):
+            exec(compile(example.replace("900", "60"), "README.md", "exec"), names)
 
 
 def check_the_list_of_tasks():
     listed = command("tasks").splitlines()
     assert [line.split()[0] for line in listed] == list(TASKS)
+
+
+def check_the_report_on_the_installation():
+    report = json.loads(command("info", "--json"))
+    assert report["versions"]["eventsnn"] == esn.__version__ and report["devices"]
 
 
 def check_a_training_run():
@@ -82,6 +87,8 @@ def check_a_training_run():
         )
         assert metrics == json.loads((out / "metrics.json").read_text())
         assert math.isfinite(metrics["final_loss"])
+        task, model = esn.tasks.load(out)
+        assert jnp.all(jnp.isfinite(task.predict(model, jnp.array([2.0, 5.0]))))
         assert (out / "loss.png").read_bytes().startswith(b"\x89PNG")
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import eventsnn as esn
-from eventsnn import data, discrete, encoders, losses, plots, surrogates, train
+from eventsnn import connect, data, discrete, encoders, losses, plots, surrogates, train
 from helpers.bad_calls import NO_ROW, ROWS
 
 PACKAGE = pathlib.Path(esn.__file__).parent
@@ -25,7 +25,7 @@ DEFINING = {
 }
 EXPORTING = {
     **{"": esn, "losses": losses, "encoders": encoders, "plots": plots},
-    **{"discrete": discrete, "surrogates": surrogates, "train": train},
+    **{"connect": connect, "discrete": discrete, "surrogates": surrogates, "train": train},
 }
 SHORT = ("losses", "encoders")  # table rows have the bare name
 
@@ -40,7 +40,7 @@ def public():
             if ours and (place in EXPORTING or value.__module__ == module.__name__):
                 yield name if place in ("", *SHORT) else f"{place}.{name}"
     layers = esn.AbstractLayer, esn.EventLinear, esn.EventConv2d, esn.EventSequential
-    for kind in (esn.EventNetwork, esn.Discretised, *layers):
+    for kind in (esn.EventNetwork, esn.Discretised, esn.Synapses, *layers):
         methods = (name for name, value in vars(kind).items() if inspect.isfunction(value))
         yield from (f"{kind.__name__}.{name}" for name in methods if not name.startswith("_"))
 

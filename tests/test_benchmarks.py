@@ -27,6 +27,7 @@ from benchmarks.first_network.training import Case, Spikes
 from benchmarks.harness import environments, machine, mnist, report, speed
 from benchmarks.harness.worker import Worker, WorkerError, worker_environment
 from benchmarks.layers import benchmark as layers
+from benchmarks.long_sequences import benchmark as long_sequences
 from benchmarks.parity import benchmark as parity
 from benchmarks.parity import cases, networks
 from benchmarks.quality import benchmark as quality
@@ -74,7 +75,9 @@ def test_list_names_every_benchmark(capsys):
             "yin-yang",
             "first-network",
             "layers",
+            "balanced",
             "scaling",
+            "long-sequences",
             *tasks.TASKS,
         )
     )
@@ -200,6 +203,15 @@ def test_growth_compares_the_smallest_size_with_the_largest():
     assert many["temporary_mb"] == pytest.approx(201 / 51)
     by_events = {line["events"]: line["ms"] for line in scaling.growth(rows, "n")}
     assert by_events == {50: 1.5, 100: 1.5, 200: 1.5}
+
+
+def test_a_long_sequence_is_compared_with_the_run_that_stores_all_steps():
+    whole = {"cell": "leaky", "every": None, "temporary_mb": 8.0, "ms": 3.0, "compile_seconds": 1.0}
+    found = whole | {"every": 7, "temporary_mb": 2.0, "ms": 6.0}
+    rows = [row | long_sequences.relative(row, whole) for row in (whole, found)]
+    assert (rows[1]["memory"], rows[1]["time"]) == (0.25, 2.0)
+    *_, last = long_sequences.describe({"rows": rows}).splitlines()
+    assert last.split() == ["leaky", "7", "2", "0.25", "6", "2", "1"]
 
 
 def test_layers_are_measured_in_turns_with_the_earlier_revision(monkeypatch, tmp_path):
@@ -417,6 +429,7 @@ def test_errors_of_a_curve_leave_out_its_first_step():
 
 
 @pytest.mark.parametrize("name", tasks.TASKS)
+@pytest.mark.filterwarnings("ignore:prepare_cpu has no effect")  # in this process
 @jax.enable_x64(False)
 @jax.numpy_dtype_promotion("standard")  # for Adam's bias correction, inside Optax
 def test_our_worker_trains_each_task(name, tmp_path):
@@ -469,7 +482,7 @@ def test_requirements_are_names_and_versions_only():
     assert {file.stem for file in files} == peers
     for line in "".join(file.read_text() for file in files).splitlines():
         name, version = line.split("==")
-        assert name.isidentifier()
+        assert name.replace("-", "_").isidentifier()
         assert version.replace(".", "").isdigit()
 
 
@@ -521,9 +534,15 @@ def test_first_networks_start_fully_active_or_silent(recurrent, monkeypatch, rng
     labels = np.arange(40, dtype=np.int32) % 3
     spikes = Spikes(times, labels, times[:20], labels[:20])
     case = Case(esn.LIF, "digits", 8, 1, recurrent=recurrent, batch_size=10)
-    for start, firing in (("default", True), ("silent, calibrated", True), ("silent", False)):
+    found = {}
+    for start in first_network.STARTS + first_network.MORE_STARTS:
         model = first_network.build(case, spikes, 0, start)
-        assert (esn.activity(model, jnp.asarray(times))[0].silent < 1) == firing
+        found[start] = esn.activity(model, jnp.asarray(times))[0]
+    silent, normal = {start for start, own in found.items() if own.silent == 1}, found["default"]
+    assert silent == {"silent"}
+    half = found["half silent"].counts
+    assert half[:, ::2].any() and not half[:, 1::2].any()
+    assert found["bursting"].spikes > 2 * normal.spikes
     monkeypatch.setattr(first_network, "CASES", {"tiny": case, "other": case})
     monkeypatch.setattr(first_network, "load", lambda case, folder: spikes)
     monkeypatch.setattr(first_network, "prepare_cpu", lambda: None)

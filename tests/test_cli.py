@@ -8,16 +8,19 @@ import json
 import os
 import re
 import resource
+import shlex
 import subprocess
 import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from eventsnn import LIF, plots
+from eventsnn import LIF, plots, tasks
 from eventsnn.cli import main
 from eventsnn.commands import default_text
+from eventsnn.data import spike_time_regression
 from eventsnn.results import SPACE, Folder
 from eventsnn.tasks import TASKS, DataError, LazyFigures, TaskResult, settings
 
@@ -35,6 +38,7 @@ CHOSEN = {  # settings of each task with text or choices, none of them the defau
     },
     "membrane-regression": {"steps": 7, "seed": 5, "mode": "linear"},
     "membrane-event": {"steps": 7, "seed": 5, "mode": "linear", "time_constants": "fixed"},
+    "spiking-lstm": {"steps": 7, "seed": 5, "objective": "time"},
     "leaky-classification": {"steps": 7, "seed": 5, "epochs": 2},
     "rleaky-classification": {
         "steps": 7,
@@ -127,12 +131,22 @@ def test_a_run_ends_with_its_metrics_as_one_json_line(quick):
 
 def test_a_run_draws_its_pictures(quick):
     _, out = quick
-    assert {path.name for path in out.iterdir()} == {"metrics.json"} | {
-        f"{n}.png" for n in PICTURES
-    }
+    pictures = {f"{n}.png" for n in PICTURES}
+    assert {path.name for path in out.iterdir()} == {"metrics.json", "model.eqx"} | pictures
     assert set(TASKS["ttfs-regression"].pictures) == {f"{n}.png" for n in PICTURES}
     for name in PICTURES:
         assert (out / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_run_leaves_its_trained_network(quick, as_users_do):
+    """The network that is loaded in another process has the test error of the metrics."""
+    run, out = quick
+    task, model = tasks.load(out)
+    assert (task.steps, task.seed) == (12, 3)
+    x = spike_time_regression.grid(task.n_test)
+    found = np.minimum(task.predict(model, x)[:, 0], task.t_max)
+    error = np.abs(found - np.asarray(spike_time_regression.target(x))).mean()
+    np.testing.assert_allclose(error, json.loads(run.stdout)["test_mae"], rtol=1e-4)
 
 
 def test_a_run_shows_its_progress_on_stderr(quick):
@@ -140,7 +154,7 @@ def test_a_run_shows_its_progress_on_stderr(quick):
     assert "12/12" in run.stderr
     assert "loss" in run.stderr
     assert "step/s" in run.stderr
-    assert "Wrote metrics.json, " in run.stderr
+    assert "Wrote metrics.json, model.eqx, " in run.stderr
 
 
 def test_tasks_are_listed(capsys):
@@ -306,7 +320,7 @@ def test_every_bad_value_of_every_option_is_one_line(name, option, monkeypatch, 
 def test_the_ends_of_every_range_are_accepted(name, in_process, monkeypatch):
     seen = []
 
-    def run(self, *, progress):
+    def run(self, **_):
         seen.append(self)
         return TaskResult({}, {})
 
@@ -439,7 +453,7 @@ def test_a_default_that_depends_on_a_choice_is_shown_for_each():
 def test_options_reach_the_task_and_the_metrics(name, in_process, monkeypatch, tmp_path, capsys):
     seen = []
 
-    def run(self, *, progress):
+    def run(self, **_):
         seen.append(self)
         return TaskResult({"test_accuracy": 0.5}, {})
 
@@ -459,17 +473,20 @@ def test_options_reach_the_task_and_the_metrics(name, in_process, monkeypatch, t
 
 @pytest.mark.parametrize("name", TASKS)
 def test_the_metrics_record_all_settings_with_their_defaults(name, in_process, monkeypatch, capsys):
-    monkeypatch.setattr(TASKS[name], "run", lambda self, progress: TaskResult({}, {}))
+    monkeypatch.setattr(TASKS[name], "run", lambda self, **_: TaskResult({}, {}))
     assert in_process(name, "--quick", "--x64") == 0
     metrics, task = json.loads(capsys.readouterr().out), TASKS[name](**TASKS[name].quick_settings)
     assert dataclasses.asdict(task).items() <= metrics.items()
     assert metrics["dtype"] == "float64"
 
 
+OLD_FILES = ("metrics.json", "model.eqx", "loss.png", "regions.png", "sample.gif", "mine.png")
+
+
 def old_results(out):
     """Results folder of an earlier run of another task."""
     out.mkdir()
-    for name in ("metrics.json", "loss.png", "regions.png", "sample.gif", "mine.png"):
+    for name in OLD_FILES:
         (out / name).write_text("old")
 
 
@@ -480,7 +497,7 @@ def test_a_disk_that_is_full_at_the_end_loses_no_metrics(
     old_results(tmp_path / "out")
     pictures = {"counts": plots.spike_counts(np.arange(3))}
 
-    def run(self, *, progress):
+    def run(self, **_):
         limit(room)
         return TaskResult({"test_accuracy": 0.5}, pictures)
 
@@ -491,11 +508,10 @@ def test_a_disk_that_is_full_at_the_end_loses_no_metrics(
     assert shown.err.count("\n") == 1
     assert shown.err.startswith(f"eventsnn: error: cannot write all results to '{tmp_path / 'out'}")
     assert f"(written: {', '.join(written) or 'nothing'}): {os.strerror(errno.EFBIG)}" in shown.err
-    left = {path.name: path.read_text() for path in (tmp_path / "out").iterdir()}
+    kept = [path for path in (tmp_path / "out").iterdir() if path.name != "checkpoints"]
+    left = {path.name: path.read_text() for path in kept}
     if not written:  # all files of the earlier run, and nothing else
-        assert left == dict.fromkeys(
-            ["metrics.json", "loss.png", "regions.png", "sample.gif", "mine.png"], "old"
-        )
+        assert left == dict.fromkeys(OLD_FILES, "old")
     else:
         assert set(left) == {"metrics.json", "mine.png"}
         assert json.loads(left["metrics.json"]) == json.loads(shown.out)
@@ -510,12 +526,13 @@ def test_metrics_are_written_before_figures_are_drawn(
 
     def make_figures():
         left = {path.name for path in out.iterdir()}
-        assert left == {"metrics.json", "mine.png"}  # and none of the old pictures
+        # None of the old pictures, and the checkpoints of this run.
+        assert left == {"metrics.json", "mine.png", "checkpoints"}
         assert json.loads((out / "metrics.json").read_text())["test_accuracy"] == 0.5
         raise error
 
     result = TaskResult({"test_accuracy": 0.5}, LazyFigures(make_figures))
-    monkeypatch.setattr(TASKS["yin-yang"], "run", lambda self, progress: result)
+    monkeypatch.setattr(TASKS["yin-yang"], "run", lambda self, **_: result)
     assert in_process("yin-yang") == (130 if isinstance(error, KeyboardInterrupt) else 1)
     shown = capsys.readouterr()
     assert json.loads(shown.out)["test_accuracy"] == 0.5
@@ -525,7 +542,7 @@ def test_metrics_are_written_before_figures_are_drawn(
 
 def test_files_are_written_although_stdout_is_not(in_process, monkeypatch, tmp_path, capsys):
     result = TaskResult({"test_accuracy": 0.5}, {"counts": plots.spike_counts(np.arange(3))})
-    monkeypatch.setattr(TASKS["yin-yang"], "run", lambda self, progress: result)
+    monkeypatch.setattr(TASKS["yin-yang"], "run", lambda self, **_: result)
     monkeypatch.setattr(sys, "stdout", Full())
     assert in_process("yin-yang") == 1
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"metrics.json", "counts.png"}
@@ -560,14 +577,16 @@ def test_pictures_and_animations_are_written(in_process, monkeypatch, tmp_path, 
         {"test_accuracy": 0.5},
         {"counts": plots.spike_counts(np.arange(3))},
         {"sample": plots.animation(frames)},
+        model=jnp.ones(3),
     )
-    monkeypatch.setattr(TASKS["moving-mnist"], "run", lambda self, progress: result)
+    monkeypatch.setattr(TASKS["moving-mnist"], "run", lambda self, **_: result)
     assert in_process("moving-mnist") == 0
     out = tmp_path / "out"
-    assert {path.name for path in out.iterdir()} == {"metrics.json", "counts.png", "sample.gif"}
+    written = ["metrics.json", "model.eqx", "counts.png", "sample.gif"]
+    assert {path.name for path in out.iterdir()} == set(written)
     assert (out / "counts.png").read_bytes().startswith(b"\x89PNG")
     assert (out / "sample.gif").read_bytes().startswith(b"GIF")
-    assert "Wrote metrics.json, counts.png, sample.gif to" in capsys.readouterr().err
+    assert f"Wrote {', '.join(written)} to" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -581,7 +600,7 @@ def test_pictures_and_animations_are_written(in_process, monkeypatch, tmp_path, 
     ],
 )
 def test_a_run_that_fails_is_one_line(error, code, shown, in_process, monkeypatch, capsys):
-    def run(self, *, progress):
+    def run(self, **_):
         raise error
 
     monkeypatch.setattr(TASKS["leaky-classification"], "run", run)
@@ -592,7 +611,7 @@ def test_a_run_that_fails_is_one_line(error, code, shown, in_process, monkeypatc
 
 
 def test_a_value_error_about_a_setting_is_one_line(in_process, monkeypatch, capsys):
-    def run(self, *, progress):
+    def run(self, **_):
         LIF(-1.0, 5.0)
 
     monkeypatch.setattr(TASKS["leaky-classification"], "run", run)
@@ -601,7 +620,7 @@ def test_a_value_error_about_a_setting_is_one_line(in_process, monkeypatch, caps
 
 
 def test_any_other_value_error_keeps_its_traceback(in_process, monkeypatch):
-    def run(self, *, progress):
+    def run(self, **_):
         np.zeros(2).reshape(3)
 
     monkeypatch.setattr(TASKS["leaky-classification"], "run", run)
@@ -699,3 +718,109 @@ def test_the_folder_may_be_named_by_the_environment(mnist, in_process, monkeypat
     file = swapped(mnist)
     assert in_process("leaky-classification", "--dataset=mnist") == 2
     assert file in capsys.readouterr().err
+
+
+# -------------------------------------------------------------------------------- resuming
+
+
+def metrics_of(argv, capsys):
+    """Metrics of a run, without times."""
+    assert main(argv) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    return {name: x for name, x in found.items() if "seconds" not in name and "per_s" not in name}
+
+
+REFUSED = {  # options of a second run in the folder of an unfinished one, and the message
+    (): "argument --out: '{0}' has an unfinished run with a checkpoint of step 40: add --resume to "
+    "continue it, or choose another --out, or delete '{0}/checkpoints'",
+    ("--learning-rate=0.5",): "argument --out: '{0}' has an unfinished run",
+    ("--resume", "--learning-rate=0.5"): "argument --resume: the unfinished run has "
+    "--learning-rate 0.6, got 0.5",
+}
+
+
+def test_an_interrupted_run_is_resumed(tmp_path, capsys, monkeypatch, as_users_do):
+    monkeypatch.setattr("eventsnn.commands._prepare", lambda **_: None)
+    monkeypatch.setattr("eventsnn.train.checkpoints._SECONDS", 0.0)
+    argv = ["run", "ttfs-regression", "--quick", "--steps", "60", "--out"]
+    expected = metrics_of([*argv, str(tmp_path / "whole")], capsys)
+    assert not (tmp_path / "whole" / "checkpoints").exists()
+
+    def interrupt(self, progress):
+        if progress.step >= 40:
+            raise KeyboardInterrupt
+
+    out = [*argv, str(tmp_path / "out")]
+    with monkeypatch.context() as patch:
+        patch.setattr("eventsnn.train.callbacks.Callbacks.call", interrupt)
+        assert main(out) == 130
+    command = shlex.join(["eventsnn", *out, "--resume"])
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last == f"eventsnn: interrupted; to continue from step 40: {command}"
+    folder = tmp_path / "out" / "checkpoints"
+    left = {path: path.read_bytes() for path in folder.iterdir()}
+    for options, message in REFUSED.items():
+        with pytest.raises(SystemExit, match="2"):
+            main([*out, *options])
+        shown = capsys.readouterr().err
+        assert shown.startswith(f"eventsnn: error: {message.format(tmp_path / 'out')}")
+        assert shown.count("\n") == 1
+    assert left == {path: path.read_bytes() for path in folder.iterdir()}
+    steps = []
+    monkeypatch.setattr(
+        "eventsnn.train.callbacks.Callbacks.call", lambda self, progress: steps.append(progress)
+    )
+    assert metrics_of([*out, "--resume"], capsys) == expected
+    assert steps[0].step == 40
+    assert not (tmp_path / "out" / "checkpoints").exists()
+
+
+def test_a_complete_run_is_not_resumed(quick, monkeypatch, capsys, as_users_do):
+    monkeypatch.setattr("eventsnn.commands._prepare", lambda: pytest.fail("it was started"))
+    run, out = quick
+    before = {path: path.read_bytes() for path in out.iterdir()}
+    argv = ["run", "ttfs-regression", "--quick", "--steps", "12", "--out", str(out), "--resume"]
+    assert main([*argv, "--seed", "3"]) == 0
+    shown = capsys.readouterr()
+    assert shown.out == run.stdout
+    listed = ["metrics.json", "model.eqx", *TASKS["ttfs-regression"].pictures]
+    text = f"the run in '{out}' is complete and is left as it is: {', '.join(listed)}"
+    assert shown.err == f"eventsnn: {text}\n"
+    with pytest.raises(SystemExit, match="2"):
+        main(argv)
+    message = "argument --resume: the complete run has --seed 3, got 0"
+    assert capsys.readouterr().err == f"eventsnn: error: {message}\n"
+    assert before == {path: path.read_bytes() for path in out.iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "argument --resume: '{0}/checkpoints/settings.json' is damaged"),
+        ("[1]", "argument --resume: '{0}/checkpoints/settings.json' is damaged"),
+        ('{"task": "delays"}', "argument --resume: the unfinished run has task delays, got yin-y"),
+        (
+            '{"task": "yin-yang", "dtype": "float16"}',
+            "argument --resume: the unfinished run has dtype float16, got float64",
+        ),
+    ],
+)
+def test_only_the_same_run_is_resumed(content, message, in_process, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(TASKS["yin-yang"], "run", lambda *_, **__: pytest.fail("it was accepted"))
+    folder = tmp_path / "out" / "checkpoints"
+    folder.mkdir(parents=True)
+    (folder / "settings.json").write_text(content)
+    with pytest.raises(SystemExit, match="2"):
+        in_process("yin-yang", "--x64", "--resume")
+    shown = capsys.readouterr().err
+    assert shown.startswith(f"eventsnn: error: {message.format(tmp_path / 'out')}")
+
+
+def test_a_run_without_checkpoints_may_be_repeated(in_process, monkeypatch, tmp_path):
+    """A run that was interrupted before its first step leaves nothing to lose."""
+    monkeypatch.setattr(TASKS["yin-yang"], "run", lambda *_, **__: TaskResult({}, {}))
+    folder = tmp_path / "out" / "checkpoints"
+    folder.mkdir(parents=True)
+    (folder / "settings.json").write_text('{"task": "delays"}')
+    assert in_process("yin-yang") == 0
+    assert not folder.exists()

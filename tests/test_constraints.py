@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import eventsnn as esn
+from eventsnn import discrete
 
 IN_TIMES = jnp.array([[1.0, 9.0], [4.0, 6.0]])
 
@@ -98,3 +99,65 @@ def test_a_wrapped_leaf_can_be_passed_to_another_network():
     ):
         assert isinstance(leaf, esn.Positive)
         np.testing.assert_allclose(leaf.unwrap(), value, rtol=1e-14)
+
+
+# ------------------------------------------------------------------ intervals
+
+
+def trained(model, loss, steps=25, rate=0.5):
+    """Parameters after steps of constant size against the gradient."""
+
+    @eqx.filter_jit
+    def step(model):
+        grads = eqx.filter_grad(loss)(model)
+        return eqx.apply_updates(model, jax.tree.map(lambda g: -rate * jnp.sign(g), grads))
+
+    for _ in range(steps):
+        model = step(model)
+    return model
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_rates_of_cells_stay_in_an_interval(sign):
+    """The loss pulls all rates up or down. Without the interval they leave it at once."""
+    cells = [
+        discrete.ALIF(jnp.array([0.3, 0.7]), 0.9, 0.2, threshold=0.5),
+        discrete.Synaptic(0.5, jnp.array([0.2, 0.95])),
+        discrete.DelayedLinear(eqx.nn.Linear(2, 1, key=jax.random.key(0)), 1.5, max_delay=3),
+        discrete.LeakyIntegrator(0.8),
+    ]
+    rates = lambda cells: [cells[0].beta, cells[1].alpha, cells[1].beta, cells[3].beta]  # noqa: E731
+    wrapped = esn.constrain(cells, rates, (0.0, 1.0))
+    wrapped = esn.constrain(wrapped, lambda cells: cells[2].delays, (1.0, 2.0))
+    xs = jnp.ones((5, 2))
+
+    def loss(cells):
+        runs = [discrete.run(cell, xs) for cell in cells]
+        states = [out.spikes if out.membranes is None else out.membranes for out in runs]
+        slide = esn.unwrap(cells[2].delays)
+        return -sign * (sum(jnp.sum(states[k]) for k in (0, 1, 3)) + slide)
+
+    found = esn.unwrap(trained(wrapped, loss))
+    for value in rates(found):
+        assert jnp.all((value > 0) & (value < 1))
+        assert jnp.all(value > 0.99 if sign > 0 else value < 0.01)
+    assert 1 < found[2].delays < 2 and abs(found[2].delays - 1.5) > 0.49
+    plain = trained(cells, loss, steps=2)
+    assert any(jnp.any((value <= 0) | (value >= 1)) for value in rates(plain))
+
+
+def test_time_constants_of_a_network_stay_in_an_interval():
+    net = esn.constrain(network(), lambda net: net.neuron.tau_mem, (8.0, 15.0))
+    np.testing.assert_allclose(esn.unwrap(net).neuron.tau_mem, [10.0, 12.0], rtol=1e-14)
+
+    spec = eqx.tree_at(lambda net: net.neuron.tau_mem, jax.tree.map(lambda _: False, net), True)
+    moving, fixed = eqx.partition(net, spec)
+    # The first spikes are earlier for smaller time constants.
+    found = trained(moving, lambda part: jnp.sum(eqx.combine(part, fixed).ttfs(IN_TIMES)))
+    tau = esn.unwrap(found).neuron.tau_mem
+    assert jnp.all((tau > 8) & (tau < 8.01))
+
+
+def test_a_value_outside_the_interval_is_refused():
+    with pytest.raises(ValueError, match=r"^value must lie between 0\.0 and 1\.0, got 1\.0"):
+        esn.constrain(discrete.Leaky(1.0), lambda cell: cell.beta, (0.0, 1.0))

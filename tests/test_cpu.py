@@ -34,13 +34,14 @@ assert "xla_cpu_small_while_loop_byte_threshold" in os.environ["XLA_FLAGS"]
 os.environ["XLA_FLAGS"] += ",xla_cpu_no_such_option=1"
 assert jax.jit(lambda x: x + 1.0)(1.0) == 2.0
 assert jax.local_device_count() == 2
+eventsnn.prepare_cpu(2)  # in time, and once more
 """
 
 
 def test_an_extra_option_that_xla_does_not_know_is_ignored():
     environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
     run = subprocess.run(
-        [sys.executable, "-c", PREPARED],
+        [sys.executable, "-W", "error", "-c", PREPARED],
         env=environment,
         capture_output=True,
         text=True,
@@ -48,6 +49,23 @@ def test_an_extra_option_that_xla_does_not_know_is_ignored():
         check=False,
     )
     assert run.returncode == 0, run.stderr
+
+
+def test_a_call_that_comes_too_late_warns(monkeypatch):
+    monkeypatch.delenv("XLA_FLAGS", raising=False)
+    devices = len(jax.devices("cpu"))
+    shown = (
+        rf"prepare_cpu has no effect, .* \({devices} devices? on the CPU\)\. Call it at the start"
+    )
+    for wanted in (devices, devices + 1):
+        with pytest.warns(UserWarning, match=shown) as caught:
+            esn.prepare_cpu(wanted)
+        assert caught[0].filename == __file__
+    assert "XLA_FLAGS" not in os.environ and len(jax.devices("cpu")) == devices
+    monkeypatch.setenv("XLA_FLAGS", "--xla_backend_extra_options=xla_cpu_something=1")
+    with pytest.warns(UserWarning, match=shown):
+        esn.prepare_cpu(devices + 1)
+    esn.prepare_cpu(devices)  # as it is
 
 
 @pytest.mark.parametrize("devices", [0, -1, 1.5, "2"])

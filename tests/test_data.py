@@ -14,7 +14,7 @@ import pooch
 import pytest
 import requests
 
-from eventsnn.data import idx, images, membrane, mnist, moving_mnist
+from eventsnn.data import arrays, idx, images, membrane, mnist, moving_mnist
 from eventsnn.tasks import TASKS, DataError
 
 CODES = {"u1": 0x08, "i1": 0x09, "i2": 0x0B, "i4": 0x0C, "f4": 0x0D, "f8": 0x0E}
@@ -398,7 +398,7 @@ Y = np.arange(11, dtype=np.int32)
 def in_order(*args, **options):
     """Numbers of the samples, batch by batch; checks that each image has its own label."""
     out = []
-    for x, y in images.batches(*args, X, Y, **options):
+    for x, y in arrays.batches(*args, X, Y, **options):
         assert x.dtype == np.float32 and y.dtype == np.int32 and x.shape == (len(y), 2, 3)
         np.testing.assert_array_equal(x, X[y])
         out.append(y.tolist())
@@ -425,53 +425,53 @@ def test_the_order_is_that_of_the_key(getkey):
 
 
 def test_batches_without_end():
-    found = images.batches(0, X, Y, batch_size=11)
+    found = arrays.batches(0, X, Y, batch_size=11)
     assert all(sorted(next(found)[1]) == Y.tolist() for _ in range(5))
 
 
-def test_test_batches_see_all_once():
-    found = list(images.test_batches(X, Y, batch_size=4))
-    assert all(x.shape == (4, 2, 3) and x.dtype == X.dtype for x, _, _ in found)
-    assert all(y.shape == valid.shape == (4,) and valid.dtype == bool for _, y, valid in found)
-    np.testing.assert_array_equal(np.concatenate([x[v] for x, _, v in found]), X)
-    np.testing.assert_array_equal(np.concatenate([y[v] for _, y, v in found]), Y)
-    x, y, valid = found[-1]
+def test_padded_batches_contain_all_once():
+    found = list(arrays.padded_batches(X, Y, batch_size=4))
+    assert all(x.shape == (4, 2, 3) and x.dtype == X.dtype for (x, _), _ in found)
+    assert all(y.shape == valid.shape == (4,) and valid.dtype == bool for (_, y), valid in found)
+    np.testing.assert_array_equal(np.concatenate([x[v] for (x, _), v in found]), X)
+    np.testing.assert_array_equal(np.concatenate([y[v] for (_, y), v in found]), Y)
+    (x, y), valid = found[-1]
     assert valid.tolist() == [True, True, True, False] and not x[3].any() and y[3] == 0
-    assert all(valid.all() for _, _, valid in images.test_batches(X, Y, batch_size=11))
-    assert len(list(images.test_batches(X, Y, batch_size=20))) == 1
+    assert all(valid.all() for _, valid in arrays.padded_batches(X, Y, batch_size=11))
+    assert len(list(arrays.padded_batches(X, Y, batch_size=20))) == 1
 
 
 def test_padded_batches_of_any_number_of_arrays():
-    for arrays in ((X,), (X, Y, Y.astype(np.uint8))):
-        found = list(images.padded_batches(arrays, batch_size=4))
+    for several in ((X,), (X, Y, Y.astype(np.uint8))):
+        found = list(arrays.padded_batches(*several, batch_size=4))
         assert [valid.sum() for _, valid in found] == [4, 4, 3]
-        for i, whole in enumerate(arrays):
+        for i, whole in enumerate(several):
             parts = [batch[i][valid] for batch, valid in found]
             np.testing.assert_array_equal(np.concatenate(parts), whole)
             assert parts[0].dtype == whole.dtype
             assert not np.any(found[-1][0][i][3])  # the padding
     for wrong in ((), (X, Y[:10]), (X[:0],), (np.float32(1),)):
-        with pytest.raises(ValueError, match=r"^arrays must be .* same number of rows, .*, got"):
-            images.padded_batches(wrong, batch_size=4)
+        with pytest.raises(ValueError, match=r"^arrays must be .* one row per sample, .*, got"):
+            arrays.padded_batches(*wrong, batch_size=4)
 
 
 def test_batches_refuse():
     with pytest.raises(ValueError, match=r"batch_size must be at most 11, .*, got 12"):
-        images.batches(0, X, Y, batch_size=12)
-    assert len(list(images.batches(0, X, Y, batch_size=12, epochs=1, drop_last=False))) == 1
+        arrays.batches(0, X, Y, batch_size=12)
+    assert len(list(arrays.batches(0, X, Y, batch_size=12, epochs=1, drop_last=False))) == 1
     for bad in (0, -1, 2.0):
         for function in (
-            lambda *xs: images.test_batches(*xs[:2], batch_size=xs[2]),
-            lambda *xs: images.batches(0, *xs[:2], batch_size=xs[2]),
+            lambda *xs: arrays.padded_batches(*xs[:2], batch_size=xs[2]),
+            lambda *xs: arrays.batches(0, *xs[:2], batch_size=xs[2]),
         ):
             with pytest.raises(ValueError, match=f"batch_size must be an integer >= 1, got {bad}"):
                 function(X, Y, bad)
-    with pytest.raises(ValueError, match=r"one row per sample.*\(11, 2, 3\) and \(10,\)"):
-        images.batches(0, X, Y[:10], batch_size=2)
+    with pytest.raises(ValueError, match=r"one row per sample.*\(11, 2, 3\), \(10,\)"):
+        arrays.batches(0, X, Y[:10], batch_size=2)
     with pytest.raises(ValueError, match="at least one"):
-        images.test_batches(X[:0], Y[:0], batch_size=2)
+        arrays.padded_batches(X[:0], Y[:0], batch_size=2)
     with pytest.raises(ValueError, match=r"key must be a jax\.random key or a seed >= 0, got -1"):
-        images.batches(-1, X, Y, batch_size=2)
+        arrays.batches(-1, X, Y, batch_size=2)
 
 
 # ------------------------------------------------------------------ moving digits

@@ -22,7 +22,8 @@ MODULES = {
 # the parts within it that have their own entry.
 ENGINE = {
     "event.engine.record": set(),
-    "event.engine.batching": {"event.models"},
+    "event.engine.programs": set(),
+    "event.engine.batching": {"event.engine.programs", "event.models"},
     "event.engine.instants": {"event.doubles"},
     "event.engine.queue": {"event.engine.instants"},
     "event.engine.checkpoints": {"event.neurons"},
@@ -54,11 +55,16 @@ ENGINE = {
 LOOP = {"event.flows", "event.models", "event.neurons", "event.solution", *ENGINE}
 # The adjoint gets the event loop as an argument and never imports it.
 ADJOINT = {"checks", "event.models", "event.neurons", *ENGINE}
-ENGINE["event.engine.loop"] = LOOP - {"event.engine.batching", "event.engine.queue"}
+ENGINE["event.engine.loop"] = LOOP - {
+    "event.engine.batching",
+    "event.engine.programs",
+    "event.engine.queue",
+}
 ENGINE["event.engine.solve"] = {
     "event.adjoint",
     "event.engine.batching",
     "event.engine.loop",
+    "event.engine.programs",
     "event.engine.record",
     "event.engine.system",
 }
@@ -66,8 +72,11 @@ EVENT = {
     "event.doubles": set(),
     "event.models": set(),
     "event.solution": {"checks"},
-    "event.trainable": {"checks", "event.flows", "event.neurons", "event.pseudospikes"},
+    "event.selection": {"checks", "event.flows", "event.neurons", "event.pseudospikes"},
     "event.neurons": {"checks"},
+    "event.connect": {"checks"},
+    "event.connectivity": {"checks"},
+    "event.synapses": {"checks", "event.connectivity"},
     "event.flows": {"checks", "event.doubles", "event.models", "event.neurons"},
     "event.adjoint": ADJOINT,
     "event.inputs": {"event.engine.record", "event.engine.system"},
@@ -84,10 +93,13 @@ EVENT = {
         "event.queries",
         "event.solution",
         *ENGINE,
+        "event.sparse",
+        "event.synapses",
     },
     "event.lanes": {
         "event.engine.batching",
         "event.engine.instants",
+        "event.engine.programs",
         "event.engine.solve",
         "event.engine.system",
         "event.flows",
@@ -96,11 +108,28 @@ EVENT = {
         "event.neurons",
         "event.solution",
     },
+    "event.sparse": {
+        "checks",
+        "constraints",
+        "event.adjoint",
+        "event.engine.batching",
+        "event.engine.instants",
+        "event.engine.programs",
+        "event.engine.record",
+        "event.engine.system",
+        "event.flows",
+        "event.inputs",
+        "event.lanes",
+        "event.neurons",
+        "event.solution",
+        "event.synapses",
+    },
     "event.layers": {
         "checks",
         "constraints",
         "event.adjoint",
         "event.engine.batching",
+        "event.engine.programs",
         "event.flows",
         "event.inputs",
         "event.lanes",
@@ -111,8 +140,8 @@ EVENT = {
     },
     "event.init": {"checks", "event.layers", "event.neurons"},
     "event.responses": {"checks", "event.layers", "event.network", "event.solution"},
-    "event.activity": {"event.layers", "event.network", "event.responses", "event.solution"},
-    "event.calibrate": {
+    "event.statistics": {"event.layers", "event.network", "event.responses", "event.solution"},
+    "event.calibration": {
         "checks",
         "constraints",
         "event.layers",
@@ -131,6 +160,7 @@ EVENT = {
     },
 }
 MAY_IMPORT = {
+    "axes": set(),
     "checks": set(),
     "constraints": {"checks"},
     "cpu": {"checks"},
@@ -138,22 +168,50 @@ MAY_IMPORT = {
     **EVENT,
     "event": {*EVENT},
     # The discrete-time mode does not import the event mode; the bridge imports both.
-    "discrete": {"checks", "constraints"},
+    "discrete": {"axes", "checks", "constraints"},
     "surrogates": {"discrete"},
     "bridge": {"checks", "constraints", "discrete", "event"},
+    "exchange": {"checks", "constraints", "discrete", "encoders", "event"},
     "encoders": {"checks"},
     "losses": {"checks"},
-    "data": {"checks"},
+    "data": {"checks", "encoders"},
     "plots": {"checks"},
-    "train": {"checks", "cpu", "event", "event.responses", "event.trainable"},
+    "train": {"axes", "checks", "cpu", "discrete", "event", "event.responses", "event.selection"}
+    | {"files"},
     "tasks.figures": {"plots"},
-    "tasks": {"constraints", "data", "discrete", "event", "event.architectures", "losses", "plots"}
-    | {"event.trainable", "tasks.figures", "train"},
-    "results": set(),
-    "_api": {"bridge", "constraints", "cpu", "data", "discrete", "encoders", "event", "losses"}
-    | {"event.activity", "event.calibrate", "event.init", "event.trainable", "surrogates"},
+    "tasks": {
+        "checks",
+        "constraints",
+        "data",
+        "discrete",
+        "event",
+        "event.architectures",
+        "losses",
+        "plots",
+    }
+    | {"event.selection", "tasks.figures", "train", "versions"},
+    "files": set(),
+    "versions": set(),
+    "devices": set(),
+    "info": {"cpu", "data", "devices", "versions"},
+    "results": {"files"},
+    "earlier": {"files", "results", "tasks", "train"},
+    "measures": {"checks", "constraints", "discrete", "event", "event.responses"}
+    | {"event.selection", "event.solution"},
+    "_api": {"bridge", "constraints", "cpu", "data", "discrete", "encoders", "event", "exchange"}
+    | {
+        "losses",
+        "measures",
+        "event.statistics",
+        "event.calibration",
+        "event.connect",
+        "event.init",
+        "event.selection",
+        "surrogates",
+    },
     "__init__": {"_api"},
-    "commands": {"__init__", "cpu", "plots", "results", "tasks"},
+    "commands": {"__init__", "cpu", "devices", "earlier", "info", "plots"}
+    | {"results", "tasks", "versions"},
     "cli": {"commands"},
     "__main__": {"cli"},
 }
@@ -313,6 +371,19 @@ def test_a_package_lists_its_public_names(package):
     public = {name for name in vars(module) if not name.startswith("_")}
     modules = {name for name in public if isinstance(vars(module)[name], types.ModuleType)}
     assert set(module.__all__) == public - modules
+
+
+def test_no_module_has_the_name_of_a_public_function():
+    """The name of a package's function must not be ambiguous, for readers and for the reference."""
+    found = []
+    for name, path in MODULES.items():
+        if path.name == "__init__.py":
+            package = importlib.import_module(f"eventsnn.{name}".removesuffix(".__init__"))
+            for member in getattr(package, "__all__", ()):
+                is_module = isinstance(getattr(package, member), types.ModuleType)
+                if not is_module and (path.parent / f"{member}.py").exists():
+                    found.append(f"{package.__name__}.{member}")
+    assert not found
 
 
 def defined(module):

@@ -99,6 +99,29 @@ def test_raster_of_events_in_chosen_rows():
     assert found == {"input": [(1.0, -1.0)], "output": [(3.0, 1.0)], "neuron": [(4.0, 0.0)]}
 
 
+def test_outputs_of_a_raster_have_names():
+    """The rows of the two outputs are named, and that of the correct class is emphasised."""
+    options = {"n_neurons": 12, "outputs": (10, 11), "labels": ("yin", "yang"), "correct": 1}
+    (axes,) = drawn(plots.raster([1.0, 2.0], [11, 12], t_max=9.0, **options)).axes
+    ticks = dict(zip(axes.get_yticks().tolist(), axes.get_yticklabels(), strict=True))
+    assert {row: text.get_text() for row, text in ticks.items()} == {
+        **{row: str(row) for row in (0, 2, 4, 6, 8)},
+        **{10: "yin", 11: "yang"},
+    }
+    weights = [ticks[row].get_fontweight() for row in (0, 10, 11)]
+    assert weights == ["normal", "normal", "bold"]
+    shown = plots.raster([1.0], [11], t_max=9.0, shown=(3, 11), **options)
+    assert [text.get_text() for text in drawn(shown).axes[0].get_yticklabels()] == ["yang"]
+
+
+def test_parameters_without_negative_values_have_colours_from_zero():
+    for low, name, least in ((0.0, "Reds", 0.0), (-1.0, "RdBu_r", -2.0)):
+        values = {"w": np.array([[low, 1.0], [2.0, 0.5]])}
+        image = plots.weights(values, values).axes[0].images[0]
+        assert image.get_cmap().name == name
+        np.testing.assert_allclose(image.get_clim(), (least, 2.0), atol=0.02)
+
+
 def test_membrane_traces(spikes):
     membranes = np.random.default_rng(2).normal(size=(T, N))
     figure = drawn(plots.membrane_traces(membranes, spikes, threshold=[1, 1, 1, 1, 7.0]))

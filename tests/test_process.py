@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 
@@ -43,7 +44,7 @@ class Figure:
 def draw():
     return {"loss": Figure(), "raster": Figure()}
 
-def run(self, *, progress):
+def run(self, **_):
     from tqdm import tqdm
     with tqdm(total=2) as bar:
         bar.update()
@@ -82,9 +83,10 @@ MAIN = "from eventsnn.cli import main; sys.exit(main())"
 MOMENTS = {  # and the remaining files, None for no folder
     "first import": (AT_IMPORT.format(module="jax"), None),
     "last import": (AT_IMPORT.format(module="eventsnn.tasks.yin_yang"), None),
-    "compiling": (TASK + TRACED, []),
-    "training": (TASK + COLLECTED, []),
-    "writing": (TASK + AT_WRITING, ["metrics.json"]),
+    "compiling": (TASK + TRACED, ["checkpoints"]),
+    "training": (TASK + COLLECTED, ["checkpoints"]),
+    "resumed training": (TASK + COLLECTED, ["checkpoints"]),
+    "writing": (TASK + AT_WRITING, ["checkpoints", "metrics.json"]),
 }
 
 
@@ -92,19 +94,55 @@ MOMENTS = {  # and the remaining files, None for no folder
 def test_ctrl_c_is_one_line_at_any_moment(moment, tmp_path):
     code, files = MOMENTS[moment]
     out = tmp_path / "out"
-    program = INTERRUPT + code + MAIN
+    program, argv = INTERRUPT + code + MAIN, ["run", "yin-yang", "--out", str(out)]
+    expected = "eventsnn: interrupted"
+    if moment == "resumed training":
+        (out / "checkpoints").mkdir(parents=True)
+        (out / "checkpoints" / "checkpoint-0000000060.npz").touch()
+        argv += ["--seed", "7", "--steps", "7", "--resume"]
+        expected += f"; to continue from step 60: {shlex.join(['eventsnn', *argv])}"
     run = subprocess.run(
-        [sys.executable, "-c", program, "run", "yin-yang", "--out", str(out)],
+        [sys.executable, "-c", program, *argv],
         capture_output=True,
         text=True,
         timeout=120,
         check=False,
     )
     *bar, last = run.stderr.splitlines()
-    assert last == "eventsnn: interrupted" and run.returncode == 130
+    assert last == expected and run.returncode == 130
     assert all("/2 [" in line or not line for line in bar)
-    assert ([path.name for path in out.iterdir()] if out.exists() else None) == files
-    assert bool(run.stdout) == bool(files)
+    assert (sorted(path.name for path in out.iterdir()) if out.exists() else None) == files
+    assert bool(run.stdout) == ("metrics.json" in (files or ()))
+
+
+DURING_TRAINING = """
+from eventsnn.train import callbacks
+
+def call(self, progress, original=callbacks.Callbacks.call):
+    original(self, progress)
+    if progress.step == 40:
+        interrupt()
+
+callbacks.Callbacks.call = call
+"""
+
+
+def test_ctrl_c_during_training_writes_a_checkpoint(tmp_path):
+    """It stops after the steps that are running, which are the next ones."""
+    out = tmp_path / "out"
+    program = INTERRUPT + DURING_TRAINING + MAIN
+    options = ["ttfs-regression", "--quick", "--steps", "200", "--out", str(out)]
+    run = subprocess.run(
+        [sys.executable, "-c", program, "run", *options], capture_output=True, text=True
+    )
+    lines = [line for line in run.stderr.splitlines() if line.startswith("eventsnn: ")]
+    assert lines[0].startswith("eventsnn: stopping after these steps, for --resume")
+    command = shlex.join(["eventsnn", "run", *options, "--resume"])
+    assert lines[1:] == [f"eventsnn: interrupted; to continue from step 60: {command}"]
+    assert run.returncode == 130
+    assert run.stdout == ""
+    kept = sorted(path.name for path in (out / "checkpoints").iterdir())
+    assert kept == ["checkpoint-0000000060.npz", "settings.json"]
 
 
 @pytest.mark.parametrize(("streams", "code"), [("<&- >&- 2>&-", 0), (">/dev/full 2>/dev/full", 1)])

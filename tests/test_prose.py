@@ -17,9 +17,16 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[1]
 PACKAGE = ROOT / "eventsnn"
 SOURCES = sorted(
-    path for folder in ("eventsnn", "benchmarks", "tests") for path in (ROOT / folder).rglob("*.py")
+    path
+    for folder in ("eventsnn", "benchmarks", "tests", "tools")
+    for path in (ROOT / folder).rglob("*.py")
 )
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCS = ROOT / "docs"  # without the pages that are made from the notebooks
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    *sorted(path for path in DOCS.rglob("*.md") if DOCS / "notebooks" not in path.parents),
+]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 # A docstring opens with a noun phrase or an imperative.

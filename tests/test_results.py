@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from eventsnn import results
+from eventsnn import files, results
 from eventsnn.results import METRICS, Folder
 
 OLD = {METRICS: "old", "loss.png": "old", "mine.png": "mine"}
@@ -87,7 +87,7 @@ def test_a_file_system_without_locks_is_reported(out, monkeypatch):
     def flock(*_):
         raise OSError("no locks here")
 
-    monkeypatch.setattr(results.fcntl, "flock", flock)
+    monkeypatch.setattr(files.fcntl, "flock", flock)
     with Folder(out) as first, Folder(out) as second:
         assert not first.locked and not second.locked
 

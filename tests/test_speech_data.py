@@ -118,9 +118,9 @@ def test_speakers_that_are_not_some_of_all_are_refused(speakers):
 
 
 def test_missing_files_are_named_with_their_source(tmp_path, monkeypatch):
-    expected = "shd_train.h5.*https://zenkelab.org/datasets/"
+    expected = "shd_train.h5.* from https://zenkelab.org/datasets/"
     for data_dir, match in (
-        (None, f"data_dir must be the folder with {expected}.*{folders.VARIABLE}.*, got None"),
+        (None, f"^{expected} is missing; give its folder as data_dir .*{folders.VARIABLE}"),
         (tmp_path / "no", "data_dir must be an existing folder, got '.*no'"),
         (tmp_path, rf"data_dir must be a folder with {expected}, got '{tmp_path}' without it"),
     ):
@@ -274,17 +274,18 @@ def test_the_uci_files_are_read(tmp_path, rng):
 
 
 def test_missing_vowels_are_named_with_their_source(tmp_path, rng, monkeypatch):
-    named = r"a folder with JapaneseVowels_TRAIN.ts and .*, or ae.train and ae.test"
-    match = rf"data_dir must be {named}.*got None.*pip install 'eventsnn\[data\]'"
+    named = r"JapaneseVowels_TRAIN.ts and .*, or ae.train and ae.test"
+    match = rf"^{named} are missing; .*pip install 'eventsnn\[data\]'"
     for value in ("", str(tmp_path)):  # a folder without such a file
         monkeypatch.setenv(folders.VARIABLE, value)
         with pytest.raises(FileNotFoundError, match=match) as error:
             japanese_vowels.read()
         one_line(error)
-    with pytest.raises(FileNotFoundError, match=f"data_dir must be {named}, got '{tmp_path}'"):
+    with pytest.raises(FileNotFoundError, match=f"must be a folder with {named}, got '{tmp_path}'"):
         japanese_vowels.read(tmp_path)
     write_uci(tmp_path, "ae.train", utterances(rng, 1))
-    with pytest.raises(FileNotFoundError, match=f"{folders.VARIABLE} must be {named}"):
+    match = f"{folders.VARIABLE} must be a folder with {named}"
+    with pytest.raises(FileNotFoundError, match=match):
         japanese_vowels.read()
 
 

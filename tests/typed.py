@@ -11,8 +11,9 @@ import traceback
 from beartype import BeartypeConf, beartype
 from jaxtyping import install_import_hook
 
-#: Names of figures and data sets. They take NumPy arrays and concrete random keys, and are run.
-UNTRACED = ("plots.", "data.")
+#: Names of figures, data sets and connections. They take NumPy arrays and concrete random keys, and
+#: are run.
+UNTRACED = ("plots.", "data.", "connect.")
 
 #: As in Python's type system, an int is accepted where a float is expected.
 check = beartype(conf=BeartypeConf(is_pep484_tower=True))
@@ -30,7 +31,7 @@ if __name__ == "__main__":
 
     import eventsnn as esn
     from helpers.bad_calls import ROWS
-    from helpers.registry import CASES, CELLS, EXACT, FURTHER, N_IN, N, network, problem
+    from helpers.registry import CASES, CELLS, EXACT, FURTHER, N_IN, N, modules, network, problem
 
     def cases():
         """Names of calls, and the calls, which are traced."""
@@ -49,11 +50,14 @@ if __name__ == "__main__":
         yield "Autodiff", lambda: queries(EXACT[0], True, adjoint=esn.Autodiff())
         drive = {"pseudospikes": esn.Pseudospikes(2.0, 9.0)}
         yield "Pseudospikes", lambda: queries(EXACT[0], True, **drive)
+        rng = np.random.default_rng(0)
+        yield "discrete modules", lambda: esn.discrete.run(modules(rng), jnp.ones((4, N)))
+        options = {"lengths": jnp.array(3), "checkpoint_every": 2, "truncate_every": 3}
         for name, cell in CELLS.items():
             yield (
                 f"discrete {name}",
                 lambda cell=cell: esn.discrete.run(
-                    cell(np.random.default_rng(0)), jnp.ones((4, N))
+                    cell(np.random.default_rng(0)), jnp.ones((4, N)), **options
                 ),
             )
 

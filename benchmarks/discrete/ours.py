@@ -11,7 +11,7 @@ import numpy as np
 
 from eventsnn import discrete, losses, tasks
 from eventsnn.cpu import prepare_cpu
-from eventsnn.discrete.trainable import trainable
+from eventsnn.discrete import trainable
 
 from ..workers.dispatch import Training
 from ..workers.files import Arrays

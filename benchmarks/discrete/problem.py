@@ -8,7 +8,7 @@ from itertools import islice, pairwise
 
 import numpy as np
 
-from eventsnn.data import images as digits
+from eventsnn.data import arrays
 
 from ..harness.mnist import SIDE
 from ..workers.files import Arrays
@@ -38,7 +38,7 @@ def start(setting: Setting, images: Arrays | None, seed: int, steps: int) -> Arr
 
 def order(n: int, batch: int, steps: int, seed: int) -> np.ndarray:
     """Draw indices (steps, batch) of `n` samples, with a new order in every epoch."""
-    batches = digits.batches(seed, np.arange(n), np.arange(n), batch_size=batch)
+    batches = arrays.batches(seed, np.arange(n), np.arange(n), batch_size=batch)
     return np.stack([index for index, _ in islice(batches, steps)]).astype(np.int32)
 
 

@@ -50,7 +50,7 @@ EARLIER = {
         "--v-reset=0",
         "--max-spikes=5",
     ],
-    "yin-yang": ["--clip-norm=0"],
+    "yin-yang": ["--min-speed=0"],
 }
 #: Command line of `eventsnn`, in both revisions.
 PROGRAM = "import sys; from eventsnn.cli import main; sys.exit(main(sys.argv[1:]))"

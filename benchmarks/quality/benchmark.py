@@ -30,7 +30,7 @@ class Case:
     @property
     def metric(self) -> str:
         """Name of the main metric. The names of the other metrics begin with it."""
-        if self.arguments.startswith("ttfs"):
+        if self.arguments.startswith(("ttfs", "spiking")):
             return "test_mae"
         return "relative_error" if self.arguments.startswith("membrane") else "test_accuracy"
 
@@ -50,6 +50,7 @@ CASES = {
     "rleaky-classification, membranes": Case("rleaky-classification --objective membrane", 3, True),
     "moving-mnist": Case("moving-mnist", 3, mnist=True),
     "membrane-regression": Case("membrane-regression", 10),
+    "spiking-lstm": Case("spiking-lstm", 3),
     "membrane-regression, 100 steps": Case("membrane-regression --steps 100", 10),
 }
 

@@ -72,6 +72,6 @@ class Commands:
             "loop_steps": float(jnp.mean(stats["steps"])),
             "gradient_finite": bool(all(jnp.all(jnp.isfinite(g)) for g in jax.tree.leaves(grads))),
             "temporary_mb": compiled.compiled.memory_analysis().temp_size_in_bytes / 1e6,
-            "weights_mb": net.weights.nbytes / 1e6,
+            "weights_mb": net.matrix.nbytes / 1e6,
             **memory(),
         }

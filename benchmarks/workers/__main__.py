@@ -1,11 +1,7 @@
-"""Start of a worker, `python -m benchmarks.workers MODULE`.
+"""Start of a worker, `python -m benchmarks.workers MODULE`."""
 
-The commands are the public methods of an object made by `Commands` of the module.
-"""
-
-import importlib
 import sys
 
 from .protocol import serve
 
-serve(importlib.import_module(sys.argv[1]).Commands())
+serve(sys.argv[1])

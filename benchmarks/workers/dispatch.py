@@ -14,7 +14,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from eventsnn.cpu import compiler_options
 from eventsnn.train import make_step
-from eventsnn.train.step import LossFn, data_parallel, mesh_for
+from eventsnn.train.step import AXIS, LossFn, data_parallel, mesh_for
 
 
 class Training:
@@ -50,7 +50,7 @@ class Training:
 
     def place(self, batches: Any, test_batches: Any = None) -> Any:
         """Copy stacked batches to the devices, each batch sharded over them."""
-        sharding = NamedSharding(self.mesh, PartitionSpec(None, "batch"))
+        sharding = NamedSharding(self.mesh, PartitionSpec(None, AXIS))
         return jax.device_put((batches, test_batches), sharding)
 
     def launch(self, placed: Any) -> Any:

@@ -5,6 +5,7 @@ false, "error": message}`. Only the standard library is used, so that every envi
 module.
 """
 
+import importlib
 import json
 import os
 import resource
@@ -29,16 +30,18 @@ def answer(line: str, commands: Mapping[str, Handler]) -> dict[str, Any]:
         return {"ok": False, "error": f"{type(error).__name__}: {error}"}
 
 
-def serve(worker: Any, requests: IO[str] = sys.stdin) -> None:
-    """Answer requests until the input ends; the commands are the public methods, and `memory`.
+def serve(module: str, requests: IO[str] = sys.stdin) -> None:
+    """Import a module and answer requests until the input ends.
 
-    Standard output is reserved for replies: output printed by a library is redirected to standard
-    error.
+    The commands are the public methods of an object made by `Commands` of the module, and `memory`.
+    Standard output is reserved for replies: output that a library prints, also when it is imported,
+    is redirected to standard error.
     """
-    names = [name for name in dir(worker) if not name.startswith("_")]
-    commands = {"memory": memory} | {name: getattr(worker, name) for name in names}
     with os.fdopen(os.dup(1), "w") as replies:
         os.dup2(2, 1)
+        worker = importlib.import_module(module).Commands()
+        names = [name for name in dir(worker) if not name.startswith("_")]
+        commands = {"memory": memory} | {name: getattr(worker, name) for name in names}
         for line in requests:
             print(json.dumps(answer(line, commands)), file=replies, flush=True)
 

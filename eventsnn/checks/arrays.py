@@ -8,7 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, Int, PyTree
 
 from .kinds import Wrapped, array_or_none, is_concrete, is_floating, is_integer, unwrapped
 from .messages import check_elements, raise_if, value_error
@@ -40,6 +40,11 @@ def as_floating(x: np.ndarray | Array) -> Array:
     """Convert an array to floating point, without the weak type of Python numbers."""
     out = jnp.asarray(x if is_floating(x) else x.astype(float))
     return jax.lax.convert_element_type(out, out.dtype)
+
+
+def at_least_float32(x: Array) -> Array:
+    """Convert half precision to float32; other floating-point arrays are returned unchanged."""
+    return x if jnp.finfo(x.dtype).bits >= 32 else x.astype(jnp.float32)
 
 
 def broadcast(name: str, value: Any, shape: tuple[int, ...], other: str, dtype: Any) -> Array:
@@ -135,3 +140,20 @@ def same_length(name: str, value: Any, other: str, reference: Any) -> None:
 def own_arrays(tree: PyTree, dtype: Any = None) -> PyTree:
     """Copy the floating-point arrays of a pytree to their own buffers, in a dtype."""
     return jax.tree.map(lambda x: jnp.array(x, dtype) if eqx.is_inexact_array(x) else x, tree)
+
+
+def lengths(value: Any, batch: tuple[int, ...], num_steps: int) -> Int[Array, "*batch"] | None:
+    """Convert the lengths of sequences to int32. None is returned unchanged.
+
+    Raise unless there is one length per sample, from 1 to `num_steps`.
+    """
+    if value is None:
+        return None
+    expected = f"integers of shape {batch}, one per sample" if batch else "an integer"
+    x = numbers("lengths", value, expected)
+    if x.shape != batch or not is_integer(x):
+        raise ValueError(f"lengths must be {expected}, got {x.dtype} of shape {x.shape}.")
+    if is_concrete(x):
+        v = np.asarray(x)
+        raise_if("lengths", x, (v < 1) | (v > num_steps), f"must lie in 1 ... {num_steps}")
+    return jnp.asarray(x).astype(jnp.int32)

@@ -3,11 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
-import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, PyTree
+from jaxtyping import Array
 
 from .arrays import as_floating, numbers, own_arrays
 from .kinds import Wrapped, array_or_none, is_concrete, is_integer, unwrapped
@@ -76,26 +74,6 @@ def delays(value: Any, shapes: tuple[tuple[int, ...], ...], dtype) -> Any:
         raise ValueError(f"delays must have shape {wanted}, got shape {d.shape}.")
     check_elements("delays", d, lambda v: (v >= 0) & np.isfinite(v), "finite and >= 0")
     return own_arrays(value, dtype) if isinstance(value, Wrapped) else jnp.array(d, dtype)
-
-
-def neuron_parameters(neuron: PyTree, n: int, dtype) -> PyTree:
-    """Convert the parameters of a neuron to the dtype of the weights.
-
-    Raise unless each is a scalar or has shape `(n,)`. Each parameter is copied to its own buffer.
-    """
-
-    def one(path, x):
-        if not eqx.is_inexact_array(x):
-            return x
-        if x.shape not in ((), (n,)):
-            name = jax.tree_util.keystr(path, simple=True, separator=".").removesuffix(".raw")
-            raise ValueError(
-                f"neuron parameter {name} must be a scalar or have shape ({n},), one value for "
-                f"each neuron (or output channel), got shape {x.shape}."
-            )
-        return jnp.array(x, dtype)
-
-    return jax.tree_util.tree_map_with_path(one, neuron)
 
 
 def output_indices(value: Any, n: int) -> tuple[int, ...]:

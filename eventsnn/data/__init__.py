@@ -1,6 +1,7 @@
 """Data sets as arrays, one module per data set or file format."""
 
 from . import (
+    arrays,
     folders,
     heidelberg,
     idx,
@@ -14,6 +15,7 @@ from . import (
 )
 
 __all__ = [
+    "arrays",
     "folders",
     "heidelberg",
     "idx",

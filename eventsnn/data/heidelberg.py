@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import gzip
 import os
+import pathlib
 import shutil
 import tempfile
 import zlib
@@ -22,6 +23,7 @@ import numpy as np
 from jaxtyping import Float32, Int32, PRNGKeyArray, Shaped
 
 from .. import checks
+from ..encoders.events import ranked
 from . import folders
 
 __all__ = [
@@ -30,6 +32,7 @@ __all__ = [
     "URL",
     "SpikeTrains",
     "draw_speakers",
+    "find",
     "read",
     "split_by_speaker",
     "synthetic",
@@ -98,13 +101,11 @@ def read(
     layout. `MemoryError` if there is not enough memory for the array. `TypeError` if `data_dir` is
     not a path.
     """
-    checks.choice("dataset", dataset, tuple(SPLITS))
-    checks.choice("split", split, SPLITS[dataset])
     merge, thin = checks.count("merge", merge), checks.count("thin", thin)
     if N_CHANNELS % merge:
         raise checks.value_error("merge", merge, f"a divisor of {N_CHANNELS}")
     max_spikes = checks.count("max_spikes", max_spikes)
-    path = _path(dataset, split, data_dir)
+    path = find(dataset, split, data_dir)
     with _opened(path) as file:
         times, units, labels, speakers, classes = _fields(path, file)
         n, channels = len(labels), N_CHANNELS // merge
@@ -115,6 +116,38 @@ def read(
             cells = rows[0] * channels + rows[1] // merge
             _fill(in_times[block], dropped[block], found, cells, thin)
     return SpikeTrains(in_times, labels, speakers, dropped, classes)
+
+
+def find(dataset: str, split: str, data_dir: str | os.PathLike[str] | None = None) -> pathlib.Path:
+    """Find the file of one split of SHD or SSC.
+
+    **Arguments:**
+
+    - `dataset`, `split`, `data_dir`: see [`read`][]. Default of `data_dir`: None, the folder in the
+        environment variable `EVENTSNN_DATA`.
+
+    **Returns:** the path of the file.
+
+    **Raises:** `FileNotFoundError` if the folder or the file is missing. `ValueError` for an
+    unknown data set or split. `TypeError` if `data_dir` is not a path.
+    """
+    checks.choice("dataset", dataset, tuple(SPLITS))
+    checks.choice("split", split, SPLITS[dataset])
+    name = f"{dataset}_{split}.h5"
+    source = folders.given(data_dir)
+    if source is None:
+        raise FileNotFoundError(
+            f"{name} from {URL} is missing; give its folder as data_dir (option --data-dir) or in "
+            f"the environment variable {folders.VARIABLE}."
+        )
+    argument, folder = source
+    path = folders.find(folder, ("", dataset, dataset.upper()), (name, f"{name}.gz"))
+    if path is None:
+        raise FileNotFoundError(
+            f"{argument} must be a folder with {name} or {name}.gz from {URL}, got '{folder}' "
+            "without it."
+        )
+    return path
 
 
 def draw_speakers(key: PRNGKeyArray, data: SpikeTrains, n: int) -> Shaped[np.ndarray, " {n}"]:
@@ -207,24 +240,6 @@ def synthetic(
     classes = tuple(map(str, range(n_classes)))
     none = np.zeros(n_samples, np.int32)
     return SpikeTrains(times, labels.astype(np.int32), speakers, none, classes)
-
-
-def _path(dataset, split, data_dir):
-    name = f"{dataset}_{split}.h5"
-    source = folders.given(data_dir)
-    if source is None:
-        raise FileNotFoundError(
-            f"data_dir must be the folder with {name} from {URL} (option --data-dir, or the "
-            f"environment variable {folders.VARIABLE}), got None."
-        )
-    argument, folder = source
-    path = folders.find(folder, ("", dataset, dataset.upper()), (name, f"{name}.gz"))
-    if path is None:
-        raise FileNotFoundError(
-            f"{argument} must be a folder with {name} or {name}.gz from {URL}, got '{folder}' "
-            "without it."
-        )
-    return path
 
 
 @contextlib.contextmanager
@@ -321,10 +336,7 @@ def _spikes(path, times, units, start):
 def _fill(in_times, dropped, times, cells, thin):
     """Write spikes of a block into `in_times`. A cell is a channel of a sample."""
     n, channels, k = in_times.shape
-    order = np.lexsort((times, cells))
-    times, cells = times[order], cells[order]
-    counts = np.bincount(cells, minlength=n * channels)
-    ranks = np.arange(len(cells)) - np.repeat(np.cumsum(counts) - counts, counts)
+    cells, times, ranks, counts = ranked(cells, times, n * channels)
     kept = ranks % thin == 0
     times, cells, ranks = times[kept], cells[kept], ranks[kept] // thin
     counts = -(-counts // thin)

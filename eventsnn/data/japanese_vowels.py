@@ -16,9 +16,10 @@ import numpy as np
 from jaxtyping import Float, Float32, Int32
 
 from .. import checks
+from ..encoders import from_events
 from . import folders
 
-__all__ = ["N_COEFFICIENTS", "N_SPEAKERS", "SIZES", "Utterances", "encode", "read"]
+__all__ = ["N_COEFFICIENTS", "N_SPEAKERS", "SIZES", "Utterances", "encode", "find", "read"]
 
 #: Number of coefficients per frame.
 N_COEFFICIENTS = 12
@@ -59,12 +60,42 @@ def read(data_dir: str | os.PathLike[str] | None = None) -> tuple[Utterances, Ut
     **Raises:** `FileNotFoundError` if the folder or a file is missing. `ValueError` if a file is
     damaged. `TypeError` if `data_dir` is not a path.
     """
-    paths = _files(data_dir)
+    paths = find(data_dir)
     train, test = (
         (_read_ts if path.suffix == ".ts" else _read_uci)(path, split)
         for split, path in paths.items()
     )
     return train, test
+
+
+def find(data_dir: str | os.PathLike[str] | None = None) -> dict[str, pathlib.Path]:
+    """Find the two files.
+
+    **Arguments:**
+
+    - `data_dir`: the folder, see [`read`][]. Default: None, the folder in the environment variable
+        `EVENTSNN_DATA`, or else the package `aeon`.
+
+    **Returns:** the paths, by the names `"train"` and `"test"`.
+
+    **Raises:** `FileNotFoundError` if the folder or a file is missing. `TypeError` if `data_dir` is
+    not a path.
+    """
+    source = folders.given(data_dir)
+    for argument, folder in [source] if source else []:
+        paths = _in_folder(folder)
+        if paths or argument == "data_dir":
+            return _complete(paths, argument, folder)
+    package = importlib.util.find_spec("aeon")  # does not import it
+    for place in (package.submodule_search_locations or []) if package else []:
+        paths = _in_folder(pathlib.Path(place, "datasets", "data"))
+        if paths:
+            return _complete(paths, "aeon", place)
+    raise FileNotFoundError(
+        f"{_FILES} are missing; give their folder as data_dir (option --data-dir) or in the "
+        f"environment variable {folders.VARIABLE}, or install the package aeon, which has them: "
+        "pip install 'eventsnn[data]'."
+    )
 
 
 def encode(
@@ -113,12 +144,10 @@ def encode(
     duration = checks.positive("duration", duration)
     scale = checks.positive("n_spikes", n_spikes) / deviation
     trains = [_trains((x - mean) * scale, duration) for x in found]
-    longest = max(len(train) for one in trains for train in one)
-    out = np.full((len(found), 2 * N_COEFFICIENTS, max(longest, 1)), np.inf, np.float32)
-    for i, one in enumerate(trains):
-        for channel, train in enumerate(one):
-            out[i, channel, : len(train)] = train
-    return out
+    every, n = [train for one in trains for train in one], 2 * N_COEFFICIENTS
+    rows = np.repeat(np.arange(len(every)), [len(train) for train in every])
+    times = np.concatenate(every).astype(np.float32)
+    return from_events(times, rows % n, n_channels=n, samples=rows // n, n_samples=len(found))
 
 
 def _trains(x, duration):
@@ -149,24 +178,6 @@ def _finite(name, value, expected, ndim):
     if x.ndim != ndim or x.shape[-1] != N_COEFFICIENTS or not len(x) or not np.isfinite(x).all():
         raise checks.value_error(name, value, expected)
     return x
-
-
-def _files(data_dir):
-    source = folders.given(data_dir)
-    for argument, folder in [source] if source else []:
-        paths = _in_folder(folder)
-        if paths or argument == "data_dir":
-            return _complete(paths, argument, folder)
-    package = importlib.util.find_spec("aeon")  # does not import it
-    for place in (package.submodule_search_locations or []) if package else []:
-        paths = _in_folder(pathlib.Path(place, "datasets", "data"))
-        if paths:
-            return _complete(paths, "aeon", place)
-    raise FileNotFoundError(
-        f"data_dir must be a folder with {_FILES} (option --data-dir, or the environment variable "
-        f"{folders.VARIABLE}), got {data_dir}; the package aeon has them: pip install "
-        "'eventsnn[data]'."
-    )
 
 
 def _in_folder(folder):

@@ -12,7 +12,7 @@ from jaxtyping import UInt8
 from . import folders, idx
 from .folders import VARIABLE
 
-__all__ = ["MIRROR", "SHA256", "read"]
+__all__ = ["MIRROR", "SHA256", "find", "read"]
 
 #: Address of the folder from which the files are downloaded.
 MIRROR = "https://ossci-datasets.s3.amazonaws.com/mnist/"
@@ -52,7 +52,9 @@ def read(data_dir: str | os.PathLike[str] | None = None) -> tuple[_Part, _Part]:
     of a file does not match its name, or a checksum is wrong. `ConnectionError` if the download
     fails. `TypeError` if `data_dir` is not a path.
     """
-    paths = _files(data_dir)
+    source = folders.given(data_dir)
+    paths = _in_folder(*source) if source else {}
+    paths = paths or {name: _download(name) for name in SHA256}
     train, test = (
         _part(paths[f"{part}-images-idx3-ubyte"], paths[f"{part}-labels-idx1-ubyte"])
         for part in ("train", "t10k")
@@ -65,10 +67,27 @@ def read(data_dir: str | os.PathLike[str] | None = None) -> tuple[_Part, _Part]:
     return train, test
 
 
-def _files(data_dir):
+def find(data_dir: str | os.PathLike[str] | None = None) -> dict[str, pathlib.Path]:
+    """Find the four files, without a download.
+
+    **Arguments:**
+
+    - `data_dir`: the folder, see [`read`][]. Default: None, the folder in the environment variable
+        `EVENTSNN_DATA`, or else the cache folder of the user, if the files were downloaded.
+
+    **Returns:** the paths, by the names in `SHA256`.
+
+    **Raises:** `FileNotFoundError` if the folder or a file is missing. `TypeError` if `data_dir` is
+    not a path.
+    """
     source = folders.given(data_dir)
-    found = {} if source is None else _in_folder(*source)
-    return found or {name: _download(name) for name in SHA256}
+    found = _in_folder(*source) if source else {}
+    found = found or {name: _cache() / f"{name}.gz" for name in SHA256}
+    if not all(path.is_file() for path in found.values()):
+        raise FileNotFoundError(
+            f"the four MNIST files are not in '{_cache()}'; their first use downloads them there."
+        )
+    return found
 
 
 def _in_folder(argument, folder):
@@ -90,10 +109,16 @@ def _spellings(name):
     return name, dotted, f"{name}.gz", f"{dotted}.gz"
 
 
+def _cache():
+    import pooch  # slow to import
+
+    return pathlib.Path(pooch.os_cache("eventsnn"), "mnist")
+
+
 def _download(name):
     import pooch  # slow to import, and rarely needed
 
-    file, folder = f"{name}.gz", pathlib.Path(pooch.os_cache("eventsnn"), "mnist")
+    file, folder = f"{name}.gz", _cache()
     try:
         path = pooch.retrieve(
             MIRROR + file,

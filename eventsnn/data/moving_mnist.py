@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Num, PRNGKeyArray, Shaped
 
 from .. import checks
-from . import images as stills
+from . import arrays
 
 __all__ = ["NUM_FRAMES", "batches", "default_canvas", "sequences", "test_batches"]
 
@@ -118,11 +118,12 @@ def batches(
     - `num_frames`, `canvas`, `speed`: as for [`sequences`][].
     - `epochs`: number of epochs. Default: None, no end.
 
-    **Raises:** `ValueError` as [`eventsnn.data.images.batches`][] and [`sequences`][].
+    **Raises:** `ValueError` as [`eventsnn.data.arrays.batches`][] and [`sequences`][].
     """
     _, *options = *_check(images, num_frames, canvas), _check_speed(speed)
+    _check_labels(images, labels)
     key_order, key_motion = jax.random.split(checks.key("key", key))
-    order = stills.batches(key_order, images, labels, batch_size=batch_size, epochs=epochs)
+    order = arrays.batches(key_order, images, labels, batch_size=batch_size, epochs=epochs)
     move = partial(_sequences, **dict(zip(_OPTIONS, options, strict=True)))
     return ((move(jax.random.fold_in(key_motion, step), x), y) for step, (x, y) in enumerate(order))
 
@@ -139,8 +140,9 @@ def test_batches(
 ) -> Iterator[tuple[_Frames, _Labels, Bool[np.ndarray, " batch"]]]:
     """Yield one sequence per image as `(frames, labels, valid)`, in batches of the same shape.
 
-    `valid` is false for the padding of the last batch, see [`eventsnn.data.images.test_batches`][].
-    The sequences depend on the key, and not on the batch size.
+    `valid` is false for the padding of the last batch, see
+    [`eventsnn.data.arrays.padded_batches`][]. The sequences depend on the key, and not on the batch
+    size.
 
     **Arguments:**
 
@@ -149,14 +151,17 @@ def test_batches(
     - `batch_size`: number of sequences per batch, >= 1.
     - `num_frames`, `canvas`, `speed`: as for [`sequences`][].
 
-    **Raises:** `ValueError` as [`eventsnn.data.images.test_batches`][] and [`sequences`][].
+    **Raises:** `ValueError` as [`eventsnn.data.arrays.padded_batches`][] and [`sequences`][].
     """
     _, *options = *_check(images, num_frames, canvas), _check_speed(speed)
+    _check_labels(images, labels)
     checks.key("key", key)
     move = partial(_numbered, key, **dict(zip(_OPTIONS, options, strict=True)))
-    parts = stills.test_batches(images, labels, batch_size=batch_size)
+    parts = arrays.padded_batches(images, labels, batch_size=batch_size)
     numbers = np.arange(batch_size, dtype=np.uint32)
-    return ((move(x, i * batch_size + numbers), y, valid) for i, (x, y, valid) in enumerate(parts))
+    return (
+        (move(x, i * batch_size + numbers), y, valid) for i, ((x, y), valid) in enumerate(parts)
+    )
 
 
 _OPTIONS = ("num_frames", "canvas", "speed")
@@ -200,6 +205,16 @@ def _check(images, num_frames, canvas):
         limit = f", and < {_CANVAS_LIMIT}" if too_large else ""
         raise checks.value_error("canvas", canvas, expected + limit)
     return images, num_frames, int(canvas)
+
+
+def _check_labels(images, labels):
+    """Raise unless there is one label per image."""
+    shape, found = np.shape(images), checks.numbers("labels", labels, boolean=True).shape
+    if len(shape) < 3 or shape[0] == 0 or found[:1] != shape[:1]:
+        raise ValueError(
+            "images and labels must have one row per sample, at least one, got shapes "
+            f"{shape} and {found}."
+        )
 
 
 def _check_speed(speed):

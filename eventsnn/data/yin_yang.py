@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int32, PRNGKeyArray
 
 from .. import checks
-from . import images
+from . import arrays
 
 __all__ = [
     "CLASSES",
@@ -187,7 +187,7 @@ def batches(
     """Yield batches of the same size, in a random order that differs in every epoch.
 
     Samples at the end of an epoch that do not fill a batch are dropped. See
-    [`eventsnn.data.images.batches`][].
+    [`eventsnn.data.arrays.batches`][].
 
     **Arguments:**
 
@@ -196,11 +196,11 @@ def batches(
     - `batch_size`: number of points per batch.
     - `epochs`: number of epochs. Default: None, no end.
 
-    **Raises:** `ValueError` for invalid arguments, as [`eventsnn.data.images.batches`][].
+    **Raises:** `ValueError` for invalid arguments, as [`eventsnn.data.arrays.batches`][].
     """
     checks.instance("data", data, Samples, "Samples of points and labels")
     xy, labels = (np.asarray(part) for part in data)
-    drawn = images.batches(key, xy, labels, batch_size=batch_size, epochs=epochs)
+    drawn = arrays.batches(key, xy, labels, batch_size=batch_size, epochs=epochs)
     return (Samples(*batch) for batch in drawn)
 
 

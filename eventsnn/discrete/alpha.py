@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..checks import is_concrete, raise_if
-from .base import AbstractSpikingCell
+from .base import AbstractResettingCell
 from .parameters import (
     UNIT_INTERVAL,
     ArrayOrStruct,
@@ -35,7 +35,7 @@ class AlphaState(NamedTuple):
     mem: Float[Array, "*neurons"]
 
 
-class Alpha(AbstractSpikingCell):
+class Alpha(AbstractResettingCell):
     r"""Neuron whose membrane potential is a difference of two exponentials:
 
     $$E_t = \alpha E_{t-1} + X_t, \qquad I_t = \beta I_{t-1} - X_t, \qquad
@@ -43,7 +43,8 @@ class Alpha(AbstractSpikingCell):
 
     The reset acts at the steps with $R_t = 1$, where $R_t$ is defined as in
     [`eventsnn.discrete.Leaky`][]. With `reset="zero"` (the default), $E_t = I_t = U_t = 0$. With
-    `"subtract"`, $E_t$ is reduced by $\theta$, $I_t = 0$, and $I_{t-1}$ is added to $U_t$.
+    `"set"`, $U_t = v$, $E_t = v / \tau$ and $I_t = 0$. With `"subtract"`, $E_t$ is reduced by
+    $\theta$, $I_t = 0$, and $I_{t-1}$ is added to $U_t$.
 
     The response to an input of 1 after $k$ steps is
     $-\log\beta\,(\alpha^k - \beta^k) / (\log\alpha - \log\beta)$, with the limit
@@ -58,13 +59,13 @@ class Alpha(AbstractSpikingCell):
 
     Equivalent to `snntorch.Alpha` up to rounding errors, which grow with $\tau$ in snnTorch.
 
-    **Arguments:** `threshold`, `surrogate` and `inhibition` as in [`eventsnn.discrete.Leaky`][],
-    and
+    **Arguments:** `threshold`, `surrogate`, `v_reset`, `state_quant` and `inhibition` as in
+    [`eventsnn.discrete.Leaky`][], and
 
     - `alpha`: $\alpha$ in [0, 1], decay of the excitatory current per step.
     - `beta`: $\beta$ in [0, 1], decay of the inhibitory current per step. The initial value must be
         below $\alpha$.
-    - `reset`: `"zero"` (the default), `"subtract"` or `"none"`.
+    - `reset`: `"zero"` (the default), `"set"`, `"subtract"` or `"none"`.
 
     **Raises:** `ValueError` if `beta` is not below `alpha`, and as [`eventsnn.discrete.Leaky`][].
     """
@@ -86,27 +87,45 @@ class Alpha(AbstractSpikingCell):
     ) -> tuple[Array, AlphaState]:
         over = self.exceeds(state.mem)
         alpha, beta, gain, tau = self._rates(x)
-        mem = beta * _response(state, tau) + gain * state.syn_exc
+        mem = beta * self._response(state, tau) + gain * state.syn_exc
         exc, inh = alpha * state.syn_exc + x, beta * state.syn_inh - x
-        if self.reset == "zero":
-            exc, inh, mem = (self.reset_by(value, over) for value in (exc, inh, mem))
+        if self.sets:
+            inh, mem = inh - over * inh, self.reset_by(mem, over)
+            exc = exc - over * (exc - self._excitation(exc, tau))
         elif self.reset == "subtract":
             exc = exc - over * parameter_like(self.threshold, x, "threshold")
             inh = inh - over * inh
             mem = mem + over * state.syn_inh
+        exc, inh, mem = self.quantised(exc, inh, mem)
         return self.fire(mem, key), AlphaState(exc, inh, mem)
 
     def in_parallel(
         self, xs: Array, state: AlphaState, *, key: PRNGKeyArray | None = None
     ) -> tuple[Array, AlphaState] | None:
-        if self.reset != "none":
+        if not self.linear:
             return None
         alpha, beta, gain, tau = self._rates(xs[0])
         exc = linear_recurrence(alpha, xs, state.syn_exc)
         inh = linear_recurrence(beta, -xs, state.syn_inh)
         before = jnp.concatenate([state.syn_exc[None], exc[:-1]])
-        mem = linear_recurrence(beta, gain * before, _response(state, tau))
+        mem = linear_recurrence(beta, gain * before, self._response(state, tau))
         return self.fire(mem, key, over_time=True), AlphaState(exc, inh, mem)
+
+    def _response(self, state, tau):
+        """Membrane potential from which the next step continues.
+
+        A reset leaves the inhibitory current at 0, and quantisation changes each state by itself.
+        The potential is then recomputed from the currents.
+        """
+        restarted = tau * (state.syn_exc + state.syn_inh)
+        if self.state_quant is not None:
+            return restarted
+        return jnp.where(state.syn_inh == 0, restarted, state.mem)
+
+    def _excitation(self, exc, tau):
+        """Excitatory current after a reset to a value."""
+        v_reset = parameter_like(self.v_reset, exc, "v_reset") if self.reset == "set" else 0
+        return v_reset / jnp.where(tau == 0, 1, tau)
 
     def _rates(self, x):
         alpha, beta = decay(self.alpha, x, "alpha"), decay(self.beta, x, "beta")
@@ -118,16 +137,6 @@ class Alpha(AbstractSpikingCell):
         tau = rate / jnp.where(jnp.abs(apart) < least, least, apart)
         gain = jnp.where(inside, rate * b * _mean_of_exp(apart), alpha)
         return alpha, beta, gain, jnp.where(inside, tau, (beta == 0).astype(tau.dtype))
-
-
-def _response(state, tau):
-    """Membrane potential from which the next step continues.
-
-    A reset by subtraction leaves the inhibitory current at 0. The potential is then recomputed
-    from the currents.
-    """
-    restarted = tau * (state.syn_exc + state.syn_inh)
-    return jnp.where(state.syn_inh == 0, restarted, state.mem)
 
 
 def _mean_of_exp(x):

@@ -8,10 +8,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, PRNGKeyArray, PyTree
+from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 
 from .. import checks
 from .layers import describe, signature
+from .recording import Path
 
 
 class Inputs(NamedTuple):
@@ -20,6 +21,8 @@ class Inputs(NamedTuple):
     x: Any
     constant: bool
     num_steps: int
+    start: Any = None
+    """Input of the first step of the run, if samples may end before the run."""
 
     def at_first_step(self) -> Any:
         """Input of the first step."""
@@ -30,6 +33,55 @@ class Inputs(NamedTuple):
         if not self.constant:
             return self.x
         return jax.tree.map(lambda x: jnp.broadcast_to(x, (self.num_steps, *x.shape)), self.x)
+
+    def in_blocks(self, number: int, size: int) -> Any:
+        """Inputs of the first `number` blocks of `size` steps, with a first axis for the blocks.
+
+        None for a constant input.
+        """
+
+        def split(x):
+            return x[: number * size].reshape(number, size, *x.shape[1:])
+
+        return None if self.constant else jax.tree.map(split, self.x)
+
+    def block(self, part: Any, first: Int[Array, ""], size: int) -> "Inputs":
+        """Inputs of the block `part` of `in_blocks`, whose first step is `first`."""
+        x = self.x
+        if not self.constant:
+            x = jax.tree.map(lambda part, whole: _block(part, whole, first), part, x)
+        return self._replace(x=x, num_steps=size)
+
+    def last(self, size: int) -> Any:
+        """Inputs of the last `size` steps."""
+        return self.x if self.constant else jax.tree.map(lambda x: x[-size:], self.x)
+
+
+@jax.custom_jvp
+def _block(part, whole, first):
+    """Return `part`, the steps of `whole` from `first` on, read from `whole`.
+
+    Its derivative is that of `part`. The compiler then does not copy `whole` to divide it into
+    blocks, and the backward pass does not add up arrays of the size of `whole`.
+    """
+    return jax.lax.dynamic_slice_in_dim(whole, first, part.shape[0])
+
+
+@_block.defjvp
+def _block_jvp(primals, tangents):
+    return _block(*primals), tangents[0]
+
+
+class Options(NamedTuple):
+    """Static options of a run."""
+
+    layers: tuple[int, ...]
+    """Indices of the layers to record."""
+    record: tuple[Path, ...]
+    """Further states to record."""
+    parallel: bool
+    checkpoint_every: int | None
+    truncate_every: int | None
 
 
 def as_inputs(xs: Any, num_steps: int | None, *, batch: bool) -> Inputs:

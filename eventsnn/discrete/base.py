@@ -8,11 +8,12 @@ from typing import Any, ClassVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from .. import checks
 from .layers import call_layer, callable_instance
-from .parameters import ResetName, parameter_like, reset_name, to_parameter
+from .parameters import ResetName, check_broadcast, parameter_like, reset_name, to_parameter
 from .surrogates import ATan
 
 
@@ -65,17 +66,20 @@ class AbstractCell(eqx.Module):
         return None
 
 
+def state_quantiser(value: Any) -> Any:
+    """Return `value`. Raise unless it is None or callable and not a class."""
+    return None if value is None else callable_instance("state_quant", value)
+
+
 class AbstractSpikingCell(AbstractCell):
     r"""Base class of spiking cells: a neuron fires if its membrane potential $U$ exceeds the
     threshold, $S = H(U - \theta)$. At the threshold it does not fire.
 
-    The spikes $S$ have the surrogate gradient. A reset one step after the spike is constant under
-    differentiation. With `reset_delay=False`, the surrogate gradient of the spike also passes
-    through its reset, as in snnTorch.
+    The spikes $S$ have the surrogate gradient.
 
-    **Arguments:** the fields `threshold`, `surrogate`, `reset` and `inhibition` are keyword
-    arguments of every spiking cell. They are described in [`eventsnn.discrete.Leaky`][], and a cell
-    may have other defaults.
+    **Arguments:** the fields `threshold`, `surrogate` and `inhibition` are keyword arguments of
+    every spiking cell. They are described in [`eventsnn.discrete.Leaky`][], and a cell may have
+    other defaults.
     """
 
     threshold: Float[Array, "*neurons"] = eqx.field(
@@ -84,20 +88,9 @@ class AbstractSpikingCell(AbstractCell):
     surrogate: Callable[..., Array] = eqx.field(
         default_factory=ATan, converter=partial(callable_instance, "surrogate"), kw_only=True
     )
-    reset: ResetName = eqx.field(
-        default="subtract", converter=reset_name, static=True, kw_only=True
-    )
     inhibition: bool = eqx.field(
         default=False, converter=partial(checks.flag, "inhibition"), static=True, kw_only=True
     )
-
-    def exceeds(self, mem: Array) -> Array:
-        r"""Compute $H(U - \theta)$, which is 1 for neurons above threshold, without gradient.
-
-        `mem` is the membrane potential $U$ of each neuron. The result has its shape and dtype.
-        """
-        over = mem > parameter_like(self.threshold, mem, "threshold")
-        return jax.lax.stop_gradient(over.astype(mem.dtype))
 
     def fire(self, mem: Array, key: PRNGKeyArray | None, *, over_time: bool = False) -> Array:
         """Compute the spikes from the membrane potentials of one step.
@@ -124,6 +117,58 @@ class AbstractSpikingCell(AbstractCell):
             spk = spk * jax.nn.one_hot(jnp.argmax(gap, axis=-1), gap.shape[-1], dtype=gap.dtype)
         return spk
 
+
+class AbstractResettingCell(AbstractSpikingCell):
+    """Base class of spiking cells whose membrane potential is reset after a spike.
+
+    A reset one step after the spike is constant under differentiation. With `reset_delay=False`,
+    the surrogate gradient of the spike also passes through its reset, as in snnTorch.
+
+    **Arguments:** the fields of [`AbstractSpikingCell`][], `reset`, `v_reset` and `state_quant` are
+    keyword arguments of every such cell. They are described in [`eventsnn.discrete.Leaky`][].
+    """
+
+    reset: ResetName = eqx.field(
+        default="subtract", converter=reset_name, static=True, kw_only=True
+    )
+    v_reset: Float[Array, "*neurons"] = eqx.field(
+        default=0.0, converter=to_parameter("v_reset"), kw_only=True
+    )
+    state_quant: Callable[[Array], Array] | None = eqx.field(
+        default=None, converter=state_quantiser, kw_only=True
+    )
+
+    def __check_init__(self):
+        if not checks.is_concrete(self.v_reset):
+            return
+        if self.reset != "set":
+            good = 'must be 0 unless reset is "set"'
+            checks.raise_if("v_reset", self.v_reset, self.v_reset != 0, good)
+        check_broadcast("v_reset", self.v_reset, "threshold", self.threshold)
+        if checks.is_concrete(self.threshold):
+            v, threshold = (
+                np.asarray(checks.unwrapped(x), float) for x in (self.v_reset, self.threshold)
+            )
+            checks.raise_if("v_reset", self.v_reset, v >= threshold, "must be below threshold")
+
+    @property
+    def linear(self) -> bool:
+        """Return true without reset and quantisation, which prevent a parallel evaluation."""
+        return self.reset == "none" and self.state_quant is None
+
+    @property
+    def sets(self) -> bool:
+        """Return true if a reset sets the membrane potential to a value, 0 or `v_reset`."""
+        return self.reset in ("zero", "set")
+
+    def exceeds(self, mem: Array) -> Array:
+        r"""Compute $H(U - \theta)$, which is 1 for neurons above threshold, without gradient.
+
+        `mem` is the membrane potential $U$ of each neuron. The result has its shape and dtype.
+        """
+        over = mem > parameter_like(self.threshold, mem, "threshold")
+        return jax.lax.stop_gradient(over.astype(mem.dtype))
+
     def reset_by(self, mem: Array, resets: Array) -> Array:
         """Return the membrane potential after a reset.
 
@@ -131,10 +176,20 @@ class AbstractSpikingCell(AbstractCell):
 
         - `mem`: membrane potential of each neuron before the reset.
         - `resets`: number of resets of each neuron, of the shape of `mem`: 1 for one reset, 0 for
-            none, and -1 to undo a reset by subtraction.
+            none, and -1 to undo a reset by subtraction, or to zero as snnTorch does.
         """
         if self.reset == "subtract":
             return mem - resets * parameter_like(self.threshold, mem, "threshold")
         if self.reset == "zero":
             return mem - resets * mem
+        if self.reset == "set":
+            fired = jnp.maximum(resets, 0)
+            return mem - fired * (mem - parameter_like(self.v_reset, mem, "v_reset"))
         return mem
+
+    def quantised(self, *states: Array) -> tuple[Array, ...]:
+        """Return `states`, arrays of any shape, rounded to the levels of `state_quant`.
+
+        Without `state_quant` they are returned unchanged.
+        """
+        return states if self.state_quant is None else tuple(map(self.state_quant, states))

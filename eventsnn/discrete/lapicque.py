@@ -1,10 +1,12 @@
 """Lapicque's neuron: leaky integrate-and-fire with the parameters of an RC circuit."""
 
+from collections.abc import Callable
+
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from ..checks import POSITIVE, Range, flag
-from .base import AbstractSpikingCell
+from .base import AbstractResettingCell, state_quantiser
 from .layers import callable_instance
 from .leaky import LeakyState
 from .parameters import (
@@ -22,14 +24,14 @@ from .surrogates import ATan
 OPEN_UNIT_INTERVAL = Range("must lie in (0, 1)", lambda x: (x > 0) & (x < 1))
 
 
-class Lapicque(AbstractSpikingCell):
+class Lapicque(AbstractResettingCell):
     r"""Leaky integrate-and-fire neuron as an RC circuit, with one Euler step of length $T$:
 
     $$B_t = \left(1 - \tfrac{T}{RC}\right) U_{t-1} + \tfrac{T}{C} X_t$$
 
     The membrane potential is $U_t = B_t - R_t\,\theta$ with `reset="subtract"` (the default),
-    $U_t = (1 - R_t) B_t$ with `"zero"`, and $U_t = B_t$ with `"none"`. Spikes and $R_t$ are defined
-    as in [`eventsnn.discrete.Leaky`][].
+    $U_t = (1 - R_t) B_t$ with `"zero"`, $U_t = (1 - R_t) B_t + R_t v$ with `"set"`, and $U_t = B_t$
+    with `"none"`. Spikes and $R_t$ are those of [`eventsnn.discrete.Leaky`][].
 
     Equivalent to `snntorch.Lapicque` (Lapicque, J. Physiol. Pathol. Gén. 9:620, 1907).
 
@@ -41,7 +43,8 @@ class Lapicque(AbstractSpikingCell):
         given.
     - `capacitance`: $C$ > 0. Default: None, computed from the other two.
     - `time_step`: $T$ > 0. Default: 1.
-    - `threshold`, `surrogate`, `reset`, `inhibition`: as in [`eventsnn.discrete.Leaky`][].
+    - `threshold`, `surrogate`, `reset`, `v_reset`, `state_quant`, `inhibition`: as in
+        [`eventsnn.discrete.Leaky`][].
 
     **Raises:** `ValueError` for any other combination of `beta`, `resistance` and `capacitance`, or
     values out of range.
@@ -61,11 +64,15 @@ class Lapicque(AbstractSpikingCell):
         threshold: ArrayLike = 1.0,
         surrogate=None,
         reset: ResetName = "subtract",
+        v_reset: ArrayLike = 0.0,
+        state_quant: Callable[[Array], Array] | None = None,
         inhibition: bool = False,
     ):
         self.threshold = to_parameter("threshold", POSITIVE)(threshold)
         self.surrogate = ATan() if surrogate is None else callable_instance("surrogate", surrogate)
         self.reset = reset_name(reset)
+        self.state_quant = state_quantiser(state_quant)
+        self.v_reset = to_parameter("v_reset")(v_reset)
         self.inhibition = flag("inhibition", inhibition)
         self.time_step = to_parameter("time_step", POSITIVE)(time_step)
         self.resistance, self.capacitance = _circuit(beta, resistance, capacitance, self.time_step)
@@ -78,12 +85,13 @@ class Lapicque(AbstractSpikingCell):
     ) -> tuple[Array, LeakyState]:
         gain, keep = self._rates(x)
         mem = self.reset_by(gain * x + keep * state.mem, self.exceeds(state.mem))
+        (mem,) = self.quantised(mem)
         return self.fire(mem, key), LeakyState(mem)
 
     def in_parallel(
         self, xs: Array, state: LeakyState, *, key: PRNGKeyArray | None = None
     ) -> tuple[Array, LeakyState] | None:
-        if self.reset != "none":
+        if not self.linear:
             return None
         gain, keep = self._rates(xs[0])
         mem = linear_recurrence(keep, gain * xs, state.mem)

@@ -1,13 +1,16 @@
 """Calls of stateless layers, and descriptions of layers and their inputs for error messages."""
 
 import inspect
-from typing import Any
+from typing import Any, TypeVar
 
 import equinox as eqx
 import jax
 from jaxtyping import PRNGKeyArray
 
 from .. import checks
+from ..constraints import unwrap
+
+Layer = TypeVar("Layer", bound=eqx.Module)
 
 
 def call_layer(layer: Any, x: Any, key: PRNGKeyArray | None) -> Any:
@@ -21,6 +24,12 @@ def takes_key(layer: Any) -> bool:
         return False
     taken = inspect.signature(layer).parameters.values()
     return any(p.name == "key" or p.kind is p.VAR_KEYWORD for p in taken)
+
+
+def with_dtype(layer: Layer, dtype: Any) -> Layer:
+    """Unwrap the weights of a layer and convert them to the dtype of its input."""
+    weights, rest = eqx.partition(unwrap(layer), eqx.is_inexact_array)
+    return eqx.combine(jax.tree.map(lambda w: w.astype(dtype), weights), rest)
 
 
 def callable_instance(name: str, value: Any) -> Any:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import equinox as eqx
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from .base import AbstractCell, AbstractSpikingCell
+from .base import AbstractCell, AbstractResettingCell
 from .parameters import (
     UNIT_INTERVAL,
     ArrayOrStruct,
@@ -27,7 +27,7 @@ class LeakyState(NamedTuple):
     mem: Float[Array, "*neurons"]
 
 
-class Leaky(AbstractSpikingCell):
+class Leaky(AbstractResettingCell):
     r"""Leaky integrate-and-fire neuron:
 
     $$U_t = \beta U_{t-1} + X_t - R_t\,\theta, \qquad S_t = g\,H(U_t - \theta), \qquad
@@ -35,8 +35,9 @@ class Leaky(AbstractSpikingCell):
 
     This is the form for `reset="subtract"`. With `"zero"`,
     $U_t = \beta (1 - R_t) U_{t-1} + X_t$: the reset does not affect the input of the same step.
-    With `"none"`, $R_t = 0$. The reset acts one step after the spike. With `reset_delay=False` it
-    acts in the step of the spike.
+    With `"set"`, $v$ replaces 0: $U_t = \beta ((1 - R_t) U_{t-1} + R_t v) + X_t$. With `"none"`,
+    $R_t = 0$. The reset acts one step after the spike. With `reset_delay=False` it acts in the step
+    of the spike.
 
     Equivalent to `snntorch.Leaky` (Eshraghian et al., Proc. IEEE 111:1016, 2023,
     arXiv:2109.12894), with one exception: in snnTorch, `graded` has no effect with `inhibition`.
@@ -52,8 +53,12 @@ class Leaky(AbstractSpikingCell):
     - `threshold`: $\theta$ > 0. Default: 1. A neuron exactly at its threshold does not fire.
     - `surrogate`: the surrogate gradient of the spike, see [`eventsnn.surrogates`][]. Default:
         `ATan()`.
-    - `reset`: `"subtract"` (the default), `"zero"` or `"none"`.
+    - `reset`: `"subtract"` (the default), `"zero"`, `"set"` or `"none"`.
+    - `v_reset`: $v$ < $\theta$, the value to which `reset="set"` sets the membrane potential.
+        Default: 0, which other resets require.
     - `reset_delay`: whether the reset acts one step after the spike. Default: True.
+    - `state_quant`: a function that rounds the states of each step, before the comparison with the
+        threshold, such as [`eventsnn.discrete.StateQuant`][]. Default: None, no rounding.
     - `inhibition`: whether only the neuron furthest above its threshold fires. Inputs must then
         have shape `(n,)`. Default: False.
 
@@ -75,10 +80,11 @@ class Leaky(AbstractSpikingCell):
         self, x: Array, state: LeakyState, *, key: PRNGKeyArray | None = None
     ) -> tuple[Array, LeakyState]:
         over = self.exceeds(state.mem)
-        before = self.reset_by(state.mem, over) if self.reset == "zero" else state.mem
+        before = self.reset_by(state.mem, over) if self.sets else state.mem
         mem = decay(self.beta, x, "beta") * before + x
         if self.reset == "subtract":
             mem = self.reset_by(mem, over)
+        (mem,) = self.quantised(mem)
         spk = self.fire(mem, key)
         if not self.reset_delay:
             mem = self.reset_by(mem, spk - over)
@@ -87,7 +93,7 @@ class Leaky(AbstractSpikingCell):
     def in_parallel(
         self, xs: Array, state: LeakyState, *, key: PRNGKeyArray | None = None
     ) -> tuple[Array, LeakyState] | None:
-        if self.reset != "none":
+        if not self.linear:
             return None
         mem = linear_recurrence(decay(self.beta, xs[0], "beta"), xs, state.mem)
         spk = self.fire(mem, key, over_time=True)

@@ -12,8 +12,8 @@ from jaxtyping import Array, ArrayLike
 from .. import checks
 
 ArrayOrStruct = Array | jax.ShapeDtypeStruct
-ResetName = Literal["subtract", "zero", "none"]
-RESETS = ("subtract", "zero", "none")
+ResetName = Literal["subtract", "zero", "set", "none"]
+RESETS = ("subtract", "zero", "set", "none")
 
 UNIT_INTERVAL = checks.Range("must lie in [0, 1]", lambda x: (x >= 0) & (x <= 1))
 
@@ -28,6 +28,11 @@ def to_parameter(name: str, values: checks.Range = checks.FINITE) -> Callable[[A
         return checks.as_floating(checks.within(name, value, values))
 
     return convert
+
+
+def to_layer(name: str, kind: type) -> Callable[[Any], Any]:
+    """Make a converter for a layer of `equinox.nn`, which raises for anything else."""
+    return lambda value: checks.instance(name, value, kind, f"an equinox.nn.{kind.__name__}")
 
 
 def check_broadcast(name: str, value: Array, other: str, reference: Array) -> None:
@@ -61,14 +66,18 @@ def parameter_like(value: Any, x: ArrayOrStruct, name: str) -> Array:
 
 
 def decay(value: Array, x: Array, name: str) -> Array:
-    """Clip a decay rate to [0, 1].
+    """Clip a decay rate to [0, 1], as [`clipped`][]."""
+    return clipped(parameter_like(value, x, name), 0, 1)
+
+
+def clipped(value: Array, low: float, high: float) -> Array:
+    """Clip a value to [low, high].
 
     The derivative is 1 on the closed interval, including the limits, where `jnp.clip` has the
     derivative 1/2. It is 0 outside.
     """
-    value = parameter_like(value, x, name)
-    inside = (value >= 0) & (value <= 1)
-    return jnp.where(inside, value, jax.lax.stop_gradient(jnp.clip(value, 0, 1)))
+    inside = (value >= low) & (value <= high)
+    return jnp.where(inside, value, jax.lax.stop_gradient(jnp.clip(value, low, high)))
 
 
 def zero_state(x: ArrayOrStruct) -> Array:

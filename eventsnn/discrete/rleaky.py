@@ -9,7 +9,7 @@ import jax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..constraints import unwrap
-from .base import AbstractSpikingCell
+from .base import AbstractResettingCell
 from .layers import call_layer, callable_instance, first_line
 from .parameters import UNIT_INTERVAL, ArrayOrStruct, decay, reset_delay, to_parameter, zero_state
 
@@ -25,16 +25,17 @@ class RLeakyState(NamedTuple):
     mem: Float[Array, "*neurons"]
 
 
-class RLeaky(AbstractSpikingCell):
+class RLeaky(AbstractResettingCell):
     r"""Leaky integrate-and-fire layer with feedback of its spikes, delayed by one step:
 
     $$B_t = \beta U_{t-1} + X_t + V(S_{t-1}), \qquad S_t = H(U_t - \theta), \qquad
       R_t = H(U_{t-1} - \theta)$$
 
     The membrane potential is $U_t = B_t - R_t\,\theta$ with `reset="subtract"`,
-    $U_t = (1 - R_t) B_t$ with `"zero"`, and $U_t = B_t$ with `"none"`. Unlike in
-    [`eventsnn.discrete.Leaky`][], `"zero"` also discards the input and the feedback of that step.
-    With `reset_delay=False` the reset acts in the step of the spike.
+    $U_t = (1 - R_t) B_t$ with `"zero"`, $U_t = (1 - R_t) B_t + R_t v$ with `"set"`, and $U_t = B_t$
+    with `"none"`. Unlike in [`eventsnn.discrete.Leaky`][], `"zero"` and `"set"` also discard the
+    input and the feedback of that step. With `reset_delay=False` the reset acts in the step of the
+    spike.
 
     Equivalent to `snntorch.RLeaky`.
 
@@ -61,6 +62,7 @@ class RLeaky(AbstractSpikingCell):
         over = self.exceeds(state.mem)
         base = decay(self.beta, x, "beta") * state.mem + x
         mem = self.reset_by(base + feed_back(self.feedback, state.spk, key), over)
+        (mem,) = self.quantised(mem)
         spk = self.fire(mem, key)
         if not self.reset_delay:
             mem = self.reset_by(mem, spk - over)

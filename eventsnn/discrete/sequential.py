@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray, PyTree
 
-from .. import checks
+from .. import axes, checks
 from ..constraints import unwrap
 from .base import AbstractCell
 from .layers import call_layer, callable_instance, describe, first_line
@@ -42,8 +42,8 @@ class Sequential(AbstractCell):
         for i, layer in enumerate(self.layers):
             if isinstance(layer, eqx.nn.StatefulLayer) and layer.is_stateful():
                 raise ValueError(
-                    f"layers[{i}] must be a layer without running statistics, since a model has no "
-                    f"`equinox.nn.State`, got {type(layer).__name__}."
+                    f"layers[{i}] must be a layer without `equinox.nn.State` (for batch "
+                    f"normalisation, discrete.BatchNorm), got {type(layer).__name__}."
                 )
             callable_instance(f"layers[{i}]", layer)
 
@@ -59,7 +59,7 @@ class Sequential(AbstractCell):
             with naming_layer(i, layer, x):
                 state = layer.init_state(x) if isinstance(layer, AbstractCell) else None
                 states.append(state)
-                x, _ = eqx.filter_eval_shape(_apply, layer, x, state, key)
+                x, _ = eqx.filter_eval_shape(apply_in_batch, layer, x, state, key)
         return tuple(states)
 
     def __call__(
@@ -127,3 +127,11 @@ def _apply(layer, x, state, key):
     if isinstance(layer, AbstractCell):
         return layer(x, state, key=key)
     return call_layer(layer, x, key), None
+
+
+def apply_in_batch(layer, x, state, key):
+    """Apply a layer to one of two equal samples, for layers with statistics of the batch."""
+    among = jax.vmap(
+        lambda _: _apply(layer, x, state, key), out_axes=None, axis_name=axes.SAMPLES, axis_size=2
+    )
+    return among(jnp.zeros(2))

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import equinox as eqx
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from .base import AbstractSpikingCell
+from .base import AbstractResettingCell
 from .layers import callable_instance
 from .parameters import UNIT_INTERVAL, ArrayOrStruct, decay, reset_delay, to_parameter, zero_state
 from .recurrence import linear_recurrence
@@ -38,13 +38,14 @@ class RSynapticState(NamedTuple):
     mem: Float[Array, "*neurons"]
 
 
-class Synaptic(AbstractSpikingCell):
+class Synaptic(AbstractResettingCell):
     r"""Leaky integrate-and-fire neuron with an exponentially decaying synaptic current:
 
     $$I_t = \alpha I_{t-1} + X_t, \qquad U_t = \beta U_{t-1} + I_t - R_t\,\theta$$
 
     Spikes and $R_t$ are defined as in [`eventsnn.discrete.Leaky`][]. With `reset="zero"`, $U_t = 0$
-    at the steps with $R_t = 1$. The reset does not affect the synaptic current.
+    at the steps with $R_t = 1$, and with `"set"`, $U_t = v$. The reset does not affect the synaptic
+    current.
 
     Equivalent to `snntorch.Synaptic`.
 
@@ -69,14 +70,14 @@ class Synaptic(AbstractSpikingCell):
     def in_parallel(
         self, xs: Array, state: SynapticState, *, key: PRNGKeyArray | None = None
     ) -> tuple[Array, SynapticState] | None:
-        if self.reset != "none":
+        if not self.linear:
             return None
         syn = linear_recurrence(decay(self.alpha, xs[0], "alpha"), xs, state.syn)
         mem = linear_recurrence(decay(self.beta, xs[0], "beta"), syn, state.mem)
         return self.fire(mem, key, over_time=True), SynapticState(syn, mem)
 
 
-class RSynaptic(AbstractSpikingCell):
+class RSynaptic(AbstractResettingCell):
     r"""[`eventsnn.discrete.Synaptic`][] layer with feedback of its spikes, delayed by one step:
 
     $$I_t = \alpha I_{t-1} + X_t + V(S_{t-1})$$
@@ -108,6 +109,7 @@ def _step(cell: Synaptic | RSynaptic, current, syn, mem, key):
     over = cell.exceeds(mem)
     syn = decay(cell.alpha, current, "alpha") * syn + current
     mem = cell.reset_by(decay(cell.beta, current, "beta") * mem + syn, over)
+    syn, mem = cell.quantised(syn, mem)
     spk = cell.fire(mem, key)
     if not cell.reset_delay:
         mem = cell.reset_by(mem, spk - over)

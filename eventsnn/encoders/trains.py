@@ -215,7 +215,7 @@ def _latency_times(x, tau, threshold, mode, clip, first, last):
     if last is not None:
         expected = f"a finite number >= first_spike_time = {first}"
         last = checks.number("last_spike_time", last, expected, lambda v: v >= first)
-    x32 = x if jnp.finfo(x.dtype).bits >= 32 else x.astype(jnp.float32)
+    x32 = checks.at_least_float32(x)
     if mode == "log":
         # Not max(x, threshold + 1e-7) - threshold: in float32 only one digit of 1e-7 would remain.
         distance = jnp.maximum(x32 - threshold, _ABOVE_THRESHOLD)

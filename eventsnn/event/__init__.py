@@ -1,7 +1,6 @@
 """Event mode: networks with exact spike times and exact gradients."""
 
-from . import init
-from .activity import Activity, LayerActivity, activity
+from . import connect, init
 from .adjoint import AbstractAdjoint, Autodiff, EventProp
 from .architectures import (
     feedforward,
@@ -10,7 +9,7 @@ from .architectures import (
     recurrent,
     recurrent_mask,
 )
-from .calibrate import calibrate
+from .calibration import calibrate
 from .flows import (
     AbstractFlow,
     AbstractLaneFlow,
@@ -48,8 +47,10 @@ from .neurons import (
     Theta,
 )
 from .pseudospikes import Pseudospikes
+from .selection import trainable
 from .solution import Solution, Status
-from .trainable import trainable
+from .statistics import Activity, LayerActivity, activity
+from .synapses import Synapses
 
 __all__ = [
     "ALIF",
@@ -87,10 +88,12 @@ __all__ = [
     "Refractory",
     "Solution",
     "Status",
+    "Synapses",
     "TaylorQIF",
     "Theta",
     "activity",
     "calibrate",
+    "connect",
     "feedforward",
     "feedforward_mask",
     "feedforward_network",

@@ -82,7 +82,7 @@ def recurrent(
     pseudospikes: Pseudospikes | None = None,
     max_events: int = 500,
     max_steps: int | None = None,
-    queue_capacity: int = 32,
+    queue_capacity: int | None = None,
     solver: diffrax.AbstractSolver | AbstractFlow | None = None,
     dt0: float | None = None,
     stepsize_controller: diffrax.AbstractStepSizeController | None = None,
@@ -214,7 +214,7 @@ def feedforward(
         d, late = whole.delays, whole.pseudospikes
         layer = EventLinear(
             own_neuron,
-            whole.weights[source, own],
+            whole.matrix[source, own],
             max_spikes=max_spikes,
             truncate=truncate,
             delays=d if d is None else d[source] if d.ndim == 1 else d[source, own],
@@ -264,7 +264,7 @@ def feedforward_network(
     pseudospikes: Pseudospikes | None = None,
     max_events: int = 500,
     max_steps: int | None = None,
-    queue_capacity: int = 32,
+    queue_capacity: int | None = None,
     solver: diffrax.AbstractSolver | AbstractFlow | None = None,
     dt0: float | None = None,
     stepsize_controller: diffrax.AbstractStepSizeController | None = None,

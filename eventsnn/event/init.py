@@ -27,7 +27,7 @@ Initializer = Callable[..., Float[Array, "..."]]
 #: Default mean and standard deviation of the drive, in units of the critical drive.
 MEAN, DEVIATION = 1.0, 1.0
 #: Variance of the drive by recurrent synapses, relative to the variance of the drive by inputs.
-RECURRENT = 0.1
+RECURRENT = 0.01
 
 # Input spikes of the simulation.
 _SPIKES = 32
@@ -48,10 +48,11 @@ def normal(
     $$w \sim \mathcal{N}\left(\frac{\text{mean} \cdot W}{n},
     \left(\frac{\text{deviation} \cdot W}{\sqrt n}\right)^2\right)$$
 
-    with the [`critical_drive`][] $W$ of the neuron and the number $n$ of its inputs. If all inputs
-    fire once within the window, the drive of a neuron has the mean `mean` and the standard
-    deviation `deviation`, in units of $W$. With a deviation of at least the mean, neurons respond
-    to different inputs: firing is driven by fluctuations (Rossbroich, Gygax & Zenke, Neuromorphic
+    with the [`critical_drive`][] $W$ of the neuron and the number $n$ of its inputs. The drive of a
+    neuron is the sum of the weights of all input spikes. If each input fires once within the
+    window, the drive has a mean of `mean` times $W$ over all neurons, and a standard deviation of
+    `deviation` times $W$. With a deviation of at least the mean, neurons respond to different
+    inputs: firing is driven by fluctuations (Rossbroich, Gygax & Zenke, Neuromorphic
     Computing and Engineering 2:044016, 2022, arXiv:2206.10226).
 
     **Arguments:**
@@ -103,6 +104,7 @@ def critical_drive(
     drive up to 1e6 (outside `jax.jit`; inside, the drive is NaN).
     """
     neuron = checks.instance("neuron", neuron, AbstractNeuron, "a neuron model")
+    neuron = checks.parameter_leaves(neuron)
     t_max = checks.positive("t_max", t_max)
     window = t_max / 2 if window is None else checks.positive("window", window)
     if window > t_max:
@@ -120,9 +122,9 @@ def _drive(neuron: AbstractNeuron, t_max: float, window: float) -> Float[Array, 
             for part, size in zip(neuron.parts, neuron.sizes, strict=True)
         ]
         return jnp.concatenate(each)
-    arrays, rest = eqx.partition(lax.stop_gradient(neuron), eqx.is_array)
+    arrays, rest = eqx.partition(neuron, eqx.is_array)
     sizes = [x.size for x in jax.tree.leaves(arrays) if x.ndim]
-    found = _search(arrays, rest, t_max, window)
+    found = _search(lax.stop_gradient(arrays), rest, t_max, window)
     return found if sizes else found[0]
 
 

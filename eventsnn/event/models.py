@@ -26,6 +26,23 @@ def over_models(fn: Callable, models: Sequence[bool] | None) -> Callable:
     return jax.vmap(fn, in_axes=tuple(0 if has else None for has in models), axis_name=_MODELS)
 
 
+def one_after_another(fn: Callable, models: Sequence[bool] | None) -> Callable:
+    """Map a function over the axis of models as `over_models` does, one model after the other."""
+    if models is None:
+        return fn
+
+    def call(*args):
+        mapped = [x for x, has in zip(args, models, strict=True) if has]
+
+        def one(xs):
+            rest = iter(xs)
+            return fn(*(next(rest) if has else x for x, has in zip(args, models, strict=True)))
+
+        return lax.map(one, mapped)
+
+    return call
+
+
 def anywhere(mask: Bool[Array, "..."]) -> Bool[Array, ""]:
     """Return whether an entry of the mask is true, in any model; false if there is none."""
     return largest(jnp.any(mask).astype(jnp.int32)) > 0

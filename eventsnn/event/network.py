@@ -7,13 +7,15 @@ import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree, Real
 
 from .. import checks
 from ..constraints import unwrap
-from . import queries
+from . import queries, sparse
 from .adjoint import AbstractAdjoint, EventProp
 from .engine.batching import on_any_mesh
+from .engine.programs import compiled
 from .engine.record import Record, observation_source
 from .engine.solve import solve
 from .engine.system import Network, Plan, Readout
@@ -21,15 +23,18 @@ from .flows import AbstractFlow, choose_flow
 from .inputs import external_events, with_inputs
 from .neurons import AbstractNeuron
 from .pseudospikes import Pseudospikes
+from .queries import Query
 from .solution import (
     CODE,
     Solution,
-    complete_or,
+    complete_or_nan,
     is_success,
     raise_if_failed,
     status_of,
     valid_or_nan,
 )
+from .sparse import Rounds, rounds_of
+from .synapses import Synapses, as_synapses
 
 
 class EventNetwork(eqx.Module):
@@ -46,7 +51,7 @@ class EventNetwork(eqx.Module):
     """
 
     neuron: AbstractNeuron
-    weights: Float[Array, "sources neurons"]
+    weights: Float[Array, "sources neurons"] | Synapses
     mask: Bool[Array, "sources neurons"] | None
     delays: Float[Array, " sources *neurons"] | None
     pseudospikes: Pseudospikes | None
@@ -59,11 +64,13 @@ class EventNetwork(eqx.Module):
     queue_capacity: int = eqx.field(static=True)
     max_spikes: int | None = eqx.field(static=True)
     _steps_per_input: int = eqx.field(static=True)
+    _max_steps: int | None = eqx.field(static=True)  # as given
+    _rounds: Rounds | None  # of synapses that are simulated in rounds
 
     def __init__(
         self,
         neuron: AbstractNeuron,
-        weights: Real[ArrayLike, "sources columns"] | Sequence,
+        weights: Real[ArrayLike, "sources columns"] | Sequence | Synapses,
         mask: Bool[ArrayLike, "sources columns"] | Sequence | None = None,
         *,
         outputs: Int[ArrayLike, " outputs"] | Sequence[int],
@@ -72,7 +79,7 @@ class EventNetwork(eqx.Module):
         pseudospikes: Pseudospikes | None = None,
         max_events: int = 500,
         max_steps: int | None = None,
-        queue_capacity: int = 32,
+        queue_capacity: int | None = None,
         solver: diffrax.AbstractSolver | AbstractFlow | None = None,
         dt0: float | None = None,
         stepsize_controller: diffrax.AbstractStepSizeController | None = None,
@@ -85,7 +92,9 @@ class EventNetwork(eqx.Module):
             have shape `(n,)`.
         - `weights`: synaptic weights, shape `(n + n_in, n)`. Rows are sources: neurons first, then
             input channels. For a model with several receptors the shape is `(n + n_in, receptors *
-            n)`, receptor by receptor. The simulation uses the dtype of the weights.
+            n)`, receptor by receptor. The simulation uses the dtype of the weights. Sparse
+            connectivity is an [`eventsnn.Synapses`][], with its own delays, or a
+            `jax.experimental.sparse.BCOO`, for models with one receptor.
         - `mask`: mask of the existing synapses, booleans of the same shape as the weights. None
             (the default): all synapses exist.
         - `outputs`: indices of the output neurons, whose values the queries return.
@@ -102,10 +111,12 @@ class EventNetwork(eqx.Module):
             that the flow cuts short, and segments that are proposed again. None (the default):
             `max_events` plus a number of further iterations that depends on the flow and, with
             delays, on the number of input spikes. The memory of a backward pass is proportional to
-            it.
+            it. With sparse connectivity and axonal delays it is the maximum number of rounds, each
+            as long as the shortest delay.
         - `queue_capacity`: with delays, maximum number of spikes of neurons in transit at the same
             time. A sample that would exceed it stops there, and its status is
-            `Status.queue_overflow`.
+            `Status.queue_overflow`. None (the default): 32, with sparse connectivity n, at
+            least 64.
         - `solver`: a diffrax ODE solver, or a flow, for example [`eventsnn.ODEFlow`][]. None (the
             default): the neuron's exact flow, or `diffrax.Tsit5()` for a model without one.
         - `dt0`, `stepsize_controller`: as in `diffrax.diffeqsolve`, for a diffrax solver.
@@ -118,18 +129,29 @@ class EventNetwork(eqx.Module):
         A leaf that is wrapped by `eventsnn.constrain` stays wrapped, for example with
         `delays=net.delays` of a constrained network.
 
+        **Sparse connectivity.** With axonal delays > 0, neurons with the exact flow of
+        [`eventsnn.LIF`][] or [`eventsnn.QIF`][] (also refractory) and [`eventsnn.EventProp`][], a
+        spike updates only its targets, also in the backward pass: the computation time is
+        proportional to the number of spikes that arrive. The memory is proportional to the number
+        of synapses; a backward pass needs, in addition, the states of all neurons at intervals of
+        the shortest delay. All other networks, and
+        `potentials_at`, `integrals`, `maxima` and pseudospikes, are simulated as [`as_dense`][].
+
         **Raises:** `ValueError` for shapes that do not fit each other, outputs out of range,
         `t_max` that is not finite and positive, a delay that is not finite and >= 0, a flow of
         another neuron model, or `max_events`, `max_steps`, `queue_capacity` or `max_spikes` < 1.
         Queries raise it for 16-bit weights, which only [`eventsnn.discretise`][] supports.
         """
         checks.instance("neuron", neuron, AbstractNeuron, "an eventsnn neuron model")
-        self.weights = checks.weight_matrix(weights, neuron.receptors)
+        synapses = as_synapses(weights, neuron.receptors, {"mask": mask, "delays": delays})
+        self.weights = synapses or checks.weight_matrix(weights, neuron.receptors)
         n = self.weights.shape[1] // neuron.receptors
         self.mask = checks.mask_like(mask, self.weights.shape)
         self.neuron = neuron.for_population(n, self.weights.dtype)
         shapes = (self.weights.shape[:1], (self.weights.shape[0], n))
         self.delays = checks.delays(delays, shapes, self.weights.dtype)
+        if queue_capacity is None:
+            queue_capacity = 32 if synapses is None else max(64, n)
         self.queue_capacity = checks.count("queue_capacity", queue_capacity)
         kinds = Pseudospikes | None
         checks.instance("pseudospikes", pseudospikes, kinds, "eventsnn.Pseudospikes")
@@ -139,15 +161,21 @@ class EventNetwork(eqx.Module):
         self.t_max = checks.positive("t_max", t_max)
         self.max_events = checks.count("max_events", max_events)
         self.flow = choose_flow(neuron, solver, dt0, stepsize_controller)
+        self.adjoint = EventProp() if adjoint is None else adjoint
+        checks.instance("adjoint", self.adjoint, AbstractAdjoint, "an eventsnn adjoint")
+        self._rounds = None
+        if synapses is not None:
+            self._rounds = rounds_of(synapses, self.flow, self.adjoint, plain)
+        self._max_steps = max_steps
         self._steps_per_input = 0 if max_steps is not None else _steps_per_input(self.delays)
-        if max_steps is None:
+        if max_steps is None and self._rounds is not None:
+            max_steps = self._rounds.max_rounds(self.flow, plain, self.t_max, self.max_events)
+        elif max_steps is None:
             max_steps = self.max_events + self.flow.max_extra_segments(
                 self.neuron, self.t_max, self.max_events
             )
             max_steps += _SPARE_STEPS if delays is None else _SPARE_STEPS + 4 * self.max_events
         self.max_steps = checks.count("max_steps", max_steps)
-        self.adjoint = EventProp() if adjoint is None else adjoint
-        checks.instance("adjoint", self.adjoint, AbstractAdjoint, "an eventsnn adjoint")
         self.max_spikes = checks.count_or_none("max_spikes", max_spikes)
 
     @property
@@ -159,6 +187,34 @@ class EventNetwork(eqx.Module):
     def n_inputs(self) -> int:
         """Number of input channels."""
         return self.weights.shape[0] - self.n_neurons
+
+    @property
+    def matrix(self) -> Float[Array, "sources neurons"]:
+        """Weights as a matrix; for sparse connectivity it is built."""
+        return self.weights.to_dense() if isinstance(self.weights, Synapses) else self.weights
+
+    def as_dense(self) -> "EventNetwork":
+        """Return the same network with a matrix of weights; a network with a matrix as it is.
+
+        **Raises:** `ValueError` if several synapses of one pair have different delays.
+        """
+        if not isinstance(self.weights, Synapses):
+            return self
+        return EventNetwork(
+            self.neuron,
+            self.weights.to_dense(),
+            self.weights.mask(),
+            outputs=self.outputs,
+            t_max=self.t_max,
+            delays=self.weights.dense_delays(),
+            pseudospikes=self.pseudospikes,
+            max_events=self.max_events,
+            max_steps=self._max_steps,
+            queue_capacity=self.queue_capacity,
+            solver=self.flow,
+            adjoint=self.adjoint,
+            max_spikes=self.max_spikes,
+        )
 
     @on_any_mesh
     def __call__(
@@ -174,13 +230,8 @@ class EventNetwork(eqx.Module):
         if self.max_spikes is None:
             raise ValueError("max_spikes must be given to a network that is called, got None.")
         in_times = checks.input_times(in_times, self.n_inputs, self.weights.dtype, throw)
-        more = self.max_spikes + 1
-        times, counts, status, _ = recorded_spikes(self, in_times, more, more)
-        over = is_success(status) & jnp.any(counts > self.max_spikes, axis=-1)
-        status = jnp.where(over, CODE["max_spikes"], status)
-        times = self._returned(times[..., : self.max_spikes])
-        times = raise_if_failed(times, status) if throw else times
-        return complete_or(status, times, jnp.nan)
+        times, status = compiled(_trains, self, in_times, self.max_spikes)
+        return raise_if_failed(times, status) if throw else times
 
     @on_any_mesh
     def ttfs(
@@ -203,9 +254,8 @@ class EventNetwork(eqx.Module):
         negative times, and `RuntimeError` if a sample fails; under `jit` it is an Equinox runtime
         error.
         """
-        record = self._simulate(in_times, None, throw, stop_after=1)
-        out = _over(record.status, lambda r: queries.first_spikes(r, self.outputs), record)
-        return valid_or_nan(record.status, self._returned(out))
+        query = Query(queries.first_spikes, (self.outputs,), stop_after=1, partial=True)
+        return self._answer(query, in_times, throw)
 
     @on_any_mesh
     def spikes(
@@ -221,9 +271,8 @@ class EventNetwork(eqx.Module):
         arguments and the errors are as for [`ttfs`][].
         """
         count = checks.count("max_spikes", max_spikes)
-        record = self._simulate(in_times, None, throw, stop_after=count)
-        out = _over(record.status, lambda r: queries.spikes(r, self.outputs, count), record)
-        return valid_or_nan(record.status, self._returned(out))
+        query = Query(queries.spikes, (self.outputs, count), stop_after=count, partial=True)
+        return self._answer(query, in_times, throw)
 
     @on_any_mesh
     def potentials_at(
@@ -251,13 +300,12 @@ class EventNetwork(eqx.Module):
         value at such a time is NaN instead.
         """
         times = checks.observation_times(times, self.t_max, self.weights.dtype)
-        record = self._simulate(in_times, times, throw)
-        source = observation_source(self.weights.shape[0])
-        order = jnp.argsort(jnp.argsort(times))
-        out = _over(
-            record.status, lambda r: queries.at_rows_of(r, source, len(times))[:, order], record
-        )
-        return valid_or_nan(record.status, out)
+        if self._has_late_spikes:
+            network, in_times = self._with_late_spikes(in_times, throw)
+            return network.potentials_at(in_times, times, throw=throw)
+        observed = observation_source(self.weights.shape[0]), len(times)
+        query = Query(queries.at_rows_of, observed, reading="state", partial=True)
+        return self._answer(query, in_times, throw, times)
 
     @on_any_mesh
     def counts(
@@ -269,9 +317,7 @@ class EventNetwork(eqx.Module):
         did not reach `t_max` are -1. Integers have no gradient; for a differentiable loss see
         [`eventsnn.losses.mse_soft_count`][].
         """
-        record = self._simulate(in_times, None, throw)
-        out = _over(record.status, lambda r: queries.counts(r, self.outputs), record)
-        return complete_or(record.status, out, -1)
+        return self._answer(Query(queries.counts, (self.outputs,)), in_times, throw)
 
     @on_any_mesh
     def integrals(
@@ -283,8 +329,7 @@ class EventNetwork(eqx.Module):
         infinite for QIF and theta neurons that fire. Arguments and errors are as for [`ttfs`][].
         With `throw=False` the integrals of a sample that did not reach `t_max` are NaN.
         """
-        record = self._simulate(in_times, None, throw, reading="integral")
-        return complete_or(record.status, _over(record.status, queries.total, record), jnp.nan)
+        return self._answer(Query(queries.total, reading="integral"), in_times, throw)
 
     @on_any_mesh
     def maxima(
@@ -297,8 +342,10 @@ class EventNetwork(eqx.Module):
         a spike. Arguments and errors are as for [`ttfs`][]. With `throw=False` the maxima of a
         sample that did not reach `t_max` are NaN.
         """
-        record = self._simulate(in_times, None, throw, reading="maximum")
-        return complete_or(record.status, _over(record.status, queries.largest, record), jnp.nan)
+        if self._has_late_spikes:
+            network, in_times = self._with_late_spikes(in_times, throw)
+            return network.maxima(in_times, throw=throw)
+        return self._answer(Query(queries.largest, reading="maximum"), in_times, throw)
 
     @on_any_mesh
     def simulate(
@@ -312,35 +359,87 @@ class EventNetwork(eqx.Module):
         as for [`ttfs`][]. With `throw=False` the status of the solution reports how each sample
         ended.
         """
-        record = self._simulate(in_times, None, throw)
-        n, n_sources = self.n_neurons, self.weights.shape[0]
-        times, sources = _over(
-            record.status, lambda r: queries.events(r, n_sources, self.max_events), record
+        checks.flag("throw", throw)
+        in_times = checks.input_times(in_times, self.n_inputs, self.weights.dtype, throw)
+        solution, status = compiled(_solution, self, in_times)
+        return raise_if_failed(solution, status) if throw else solution
+
+    @property
+    def _is_delayed(self) -> bool:
+        """True if there are delays: input spikes then have no rows in the record."""
+        weights = self.weights
+        return (weights if isinstance(weights, Synapses) else self).delays is not None
+
+    @property
+    def _has_late_spikes(self) -> bool:
+        """True if pseudospikes of the neurons that are no outputs arrive at `t_max`."""
+        late = self.pseudospikes is not None and self.pseudospikes.at_t_max
+        return late and len(self.outputs) < self.n_neurons
+
+    def _with_late_spikes(
+        self, in_times: Real[ArrayLike, "*batch inputs k"] | Sequence, throw: bool
+    ) -> tuple["EventNetwork", Float[Array, "*batch channels k"]]:
+        """Network with one more input channel for each hidden neuron, and its input spikes.
+
+        If the neuron is silent until `t_max`, its channel carries its pseudospike to the outputs,
+        where it arrives just below `t_max`.
+        """
+        if isinstance(self.weights, Synapses):
+            return self.as_dense()._with_late_spikes(in_times, throw)
+        n, throw = self.n_neurons, checks.flag("throw", throw)
+        in_times = checks.input_times(in_times, self.n_inputs, self.weights.dtype, throw)
+        hidden = np.setdiff1d(np.arange(n), self.outputs)
+        whole = unwrap(self)
+        weights, mask, delays = whole.matrix, whole.mask, whole.delays
+        options = {"t_max": self.t_max, "solver": self.flow, "adjoint": self.adjoint}
+        alone = EventNetwork(
+            whole.neuron,
+            weights,
+            mask,
+            outputs=hidden,
+            delays=delays,
+            pseudospikes=self.pseudospikes,
+            max_events=self.max_events,
+            max_steps=self.max_steps,
+            queue_capacity=self.queue_capacity,
+            **options,
         )
-        if self.delays is not None:
-            whole = is_success(record.status)[..., None]
-            last = jnp.max(jnp.where(sources >= 0, times, -jnp.inf), axis=-1, keepdims=True)
-            until = jnp.where(whole, jnp.asarray(self.t_max, times.dtype), last)
-            times, sources = with_inputs(in_times, times, sources, until, n)
-        stats = {
-            "events": jnp.sum(sources >= 0, -1, dtype=jnp.int32),
-            "spikes": jnp.sum((sources >= 0) & (sources < self.n_neurons), -1, dtype=jnp.int32),
-            "steps": record.steps,
-        }
-        return Solution(times, sources, status_of(record.status), stats)
+        first = compiled(recorded_spikes, alone, in_times, 1, 1)[0]
+        late = jnp.where(first > self.t_max, self._returned(first), jnp.inf)
+        to_outputs = np.isin(np.arange(weights.shape[1]) % n, self.outputs)
+        network = EventNetwork(
+            whole.neuron,
+            jnp.concatenate([weights, jnp.where(to_outputs, weights[hidden], 0.0)]),
+            None if mask is None else jnp.concatenate([mask, mask[hidden]]),
+            outputs=self.outputs,
+            delays=None if delays is None else jnp.concatenate([delays, 0 * delays[hidden]]),
+            max_events=self.max_events + len(hidden),
+            max_steps=self.max_steps + len(hidden),
+            queue_capacity=self.queue_capacity,
+            **options,
+        )
+        return network, _joined(in_times, late)
 
     def _returned(self, times: Array) -> Array:
         """Spike times as queries return them; those of pseudospikes may be limited to `t_max`."""
         return times if self.pseudospikes is None else self.pseudospikes.returned(times, self.t_max)
 
-    def _simulate(self, in_times, times, throw, stop_after=None, reading=None) -> Record:
+    def _answer(
+        self, query: Query, in_times: ArrayLike | Sequence, throw: bool, times: Array | None = None
+    ) -> Array:
+        """Check the input and return the answer, from one compiled program."""
         checks.flag("throw", throw)
         in_times = checks.input_times(in_times, self.n_inputs, self.weights.dtype, throw)
+        out, status = compiled(_answered, self, query, in_times, times)
+        return raise_if_failed(out, status) if throw else out
+
+    def _simulate(self, query: Query, in_times: Array, times: Array | None = None) -> Record:
+        if isinstance(self.weights, Synapses):
+            if self._rounds is not None and self._in_rounds(query):
+                return self._simulate_in_rounds(self._rounds, self.weights, query, in_times)
+            return self.as_dense()._simulate(query, in_times, times)
         # Pseudospikes apply only to `ttfs` and `spikes`.
-        pseudospikes = None if stop_after is None else self.pseudospikes
-        if times is not None:
-            reading = "state"
-        readout = Readout() if reading is None else Readout(reading, self.outputs)
+        pseudospikes = None if query.stop_after is None else self.pseudospikes
         plan = Plan(
             n=self.n_neurons,
             n_sources=self.weights.shape[0],
@@ -349,9 +448,9 @@ class EventNetwork(eqx.Module):
             max_events=self.max_events,
             max_steps=self._max_iterations(in_times, times),
             t_end=self.t_max if pseudospikes is None else pseudospikes.end(self.t_max),
-            stop_after=stop_after,
+            stop_after=query.stop_after,
             capacity=self.queue_capacity,
-            readout=readout,
+            readout=Readout() if query.reading is None else Readout(query.reading, self.outputs),
         )
         network = self._network(pseudospikes)
 
@@ -361,8 +460,25 @@ class EventNetwork(eqx.Module):
 
         for _ in in_times.shape[:-2]:
             one = jax.vmap(one)
-        record = one(in_times)
-        return raise_if_failed(record, record.status) if throw else record
+        return one(in_times)
+
+    def _in_rounds(self, query: Query) -> bool:
+        """Return whether a query is answered by a simulation in rounds."""
+        return query.reading is None and (query.stop_after is None or self.pseudospikes is None)
+
+    def _simulate_in_rounds(
+        self, rounds: Rounds, synapses: Synapses, query: Query, in_times: Array
+    ) -> Record:
+        setting = {
+            "outputs": self.outputs,
+            "t_max": self.t_max,
+            "max_events": self.max_events,
+            "max_rounds": self.max_steps,
+            "capacity": self.queue_capacity,
+            "stop_after": query.stop_after,
+        }
+        parts = synapses, self.neuron, self.flow, self.adjoint
+        return sparse.simulate(rounds, *parts, setting, in_times)
 
     def _max_iterations(self, in_times: Array, times: Array | None) -> int:
         """Maximum number of iterations of the event loop for a query with these inputs."""
@@ -393,8 +509,9 @@ class EventNetwork(eqx.Module):
         A leaf may have been replaced since `__init__`, by one of another dtype.
         """
         checks.precision(self.weights.dtype)
-        drive = None if pseudospikes is None else pseudospikes.current
-        leaves = unwrap((self.neuron, self.weights, self.delays, drive))
+        neuron = unwrap(self.neuron)
+        drive = None if pseudospikes is None else unwrap(pseudospikes).current(neuron)
+        leaves = neuron, *unwrap((self.weights, self.delays)), drive
         dtype = self.weights.dtype
         return jax.tree.map(lambda x: x.astype(dtype) if eqx.is_inexact_array(x) else x, leaves)
 
@@ -407,20 +524,77 @@ def recorded_spikes(
     The simulation of a sample ends when every output has fired `stop_after` times; None: at
     `t_max`. Failed samples do not raise an error.
     """
-    record = net._simulate(in_times, None, False, stop_after=stop_after)
-    times = _over(record.status, lambda r: queries.spikes(r, net.outputs, count), record)
+    query = Query(queries.spikes, (net.outputs, count), stop_after)
+    record = net._simulate(query, in_times)
+    times = _over_batch(query, record)
     if stop_after is None:
-        counts = _over(record.status, lambda r: queries.counts(r, net.outputs), record)
+        counts = _over_batch(Query(queries.counts, (net.outputs,)), record)
     else:
         counts = jnp.sum(times <= net.t_max, axis=-1, dtype=jnp.int32)
     return times, counts, record.status, record.steps
 
 
-def _over(status: Array, query, record: Record) -> PyTree:
-    """Apply a single-sample query over all batch axes of the record."""
-    for _ in status.shape:
-        query = jax.vmap(query)
-    return query(record)
+def _answered(
+    net: EventNetwork, query: Query, in_times: Array, times: Array | None
+) -> tuple[Array, Array]:
+    """Answer of a query, and status of each sample. Failed samples do not raise an error."""
+    record = net._simulate(query, in_times, times)
+    out = _over_batch(query, record)
+    if times is not None:
+        out = out[..., jnp.argsort(jnp.argsort(times))]
+    if query.stop_after is not None:
+        out = net._returned(out)
+    known = valid_or_nan if query.partial else complete_or_nan
+    return known(record.status, out), record.status
+
+
+def _trains(net: EventNetwork, in_times: Array, max_spikes: int) -> tuple[Array, Array]:
+    """Spike trains of the outputs, and status of each sample."""
+    more = max_spikes + 1
+    times, counts, status, _ = recorded_spikes(net, in_times, more, more)
+    over = is_success(status) & jnp.any(counts > max_spikes, axis=-1)
+    status = jnp.where(over, CODE["max_spikes"], status)
+    return complete_or_nan(status, net._returned(times[..., :max_spikes])), status
+
+
+def _solution(net: EventNetwork, in_times: Array) -> tuple[Solution, Array]:
+    """All events, and status code of each sample."""
+    n, n_sources = net.n_neurons, net.weights.shape[0]
+    query = Query(queries.events, (n_sources, net.max_events))
+    record = net._simulate(query, in_times)
+    times, sources = _over_batch(query, record)
+    if net._is_delayed:
+        whole = is_success(record.status)[..., None]
+        last = jnp.max(jnp.where(sources >= 0, times, -jnp.inf), axis=-1, keepdims=True)
+        until = jnp.where(whole, jnp.asarray(net.t_max, times.dtype), last)
+        times, sources = with_inputs(in_times, times, sources, until, n)
+    stats = {
+        "events": jnp.sum(sources >= 0, -1, dtype=jnp.int32),
+        "spikes": jnp.sum((sources >= 0) & (sources < n), -1, dtype=jnp.int32),
+        "steps": record.steps,
+    }
+    return Solution(times, sources, status_of(record.status), stats), record.status
+
+
+def _over_batch(query: Query, record: Record) -> PyTree:
+    """Apply a query over all batch axes of the record."""
+
+    def one(record):
+        return query.read(record, *query.args)
+
+    for _ in record.status.shape:
+        one = jax.vmap(one)
+    return one(record)
+
+
+def _joined(
+    a: Float[Array, "*batch first k"], b: Float[Array, "*batch second m"]
+) -> Float[Array, "*batch channels most"]:
+    """Spike trains of the channels of `a`, followed by those of `b`."""
+    most = max(a.shape[-1], b.shape[-1])
+    none = [(0, 0)] * (a.ndim - 1)
+    wide = [jnp.pad(x, [*none, (0, most - x.shape[-1])], constant_values=jnp.inf) for x in (a, b)]
+    return jnp.concatenate(wide, axis=-2)
 
 
 def _steps_per_input(delays: Array | None) -> int:

@@ -25,8 +25,8 @@ class Pseudospikes(eqx.Module):
 
     Gradients are exact for any neuron model that is an [`eventsnn.AbstractDrivable`][]; most models
     add the current to their `bias`. `EventNetwork.ttfs` and `EventNetwork.spikes` then return times
-    later than `t_max`. All other queries end at `t_max`. The current is a constant and has no
-    gradient.
+    later than `t_max`. All other queries end at `t_max`, see also `at_t_max`. The current is a
+    constant and has no gradient.
 
     Reference: Klos & Memmesheimer, *Smooth exact gradient descent learning in spiking neural
     networks*, Physical Review Letters 134:027301, 2025 (arXiv:2309.14523). The paper defines
@@ -50,7 +50,8 @@ class Pseudospikes(eqx.Module):
             bias. It should make a neuron at its resting potential fire. For LIF neurons this
             requires a current above the threshold. Driving only the outputs is cheaper, but then
             silent hidden neurons remain silent. Default: None, twice the rheobase of the neurons,
-            the smallest current with which they fire.
+            the smallest current with which they fire. It follows their parameters, so that neurons
+            whose bias or threshold is trained are always driven enough.
         - `duration`: maximum simulation time after `t_max`, > 0, in units of time. Outputs that
             are silent even then have no spike time (`inf`). A longer duration costs time only in
             samples that need it. Default: None, 10 times `t_max`, after which a LIF neuron has
@@ -59,7 +60,9 @@ class Pseudospikes(eqx.Module):
             instead of their own, with the gradient of their own. It is for a hidden layer before a
             readout: a spike at `t_max` has no effect on the potentials until `t_max`, but the
             potentials at `t_max` have a gradient with respect to its time, so that silent neurons
-            learn. The integrals of the potentials have no such gradient. Default: False.
+            learn. The integrals of the potentials have no such gradient. In an `EventNetwork`, the
+            first pseudospikes of hidden neurons, which are no outputs, reach the outputs at `t_max`
+            without delay: `potentials_at` and `maxima` have their gradients. Default: False.
 
         **Raises:** `ValueError` for a drive that is not finite, or a duration that is not finite
         and positive.
@@ -72,12 +75,11 @@ class Pseudospikes(eqx.Module):
         """Return the end of the simulation."""
         return t_max + (_DURATION * t_max if self.duration is None else self.duration)
 
-    @property
-    def current(self) -> Float[Array, "*neurons"]:
-        """The drive, which `for_population` has set if it was not given."""
-        if self.drive is None:
-            raise ValueError("drive must be given to pseudospikes without neurons, got None.")
-        return self.drive
+    def current(self, neuron: AbstractNeuron) -> Float[Array, "*neurons"]:
+        """Current for the neurons in `neuron`, without a gradient if no drive was given."""
+        if self.drive is not None:
+            return self.drive
+        return lax.stop_gradient(_default_drive(drivable(neuron)))
 
     def for_population(self, n: int, neuron: AbstractNeuron) -> "Pseudospikes":
         """Return the pseudospikes for `n` neurons of the model `neuron`.
@@ -92,8 +94,10 @@ class Pseudospikes(eqx.Module):
                 f"pseudospikes must be None for neurons that cannot be driven, "
                 f"got {checks.short_repr(self)}. {error}"
             ) from None
-        drive = _default_drive(driven) if self.drive is None else _drive(self.drive, n)
-        return Pseudospikes(drive, self.duration, at_t_max=self.at_t_max)
+        if self.drive is None:
+            _default_drive(driven)  # raises for models without one
+            return self
+        return Pseudospikes(_drive(self.drive, n), self.duration, at_t_max=self.at_t_max)
 
     def returned(self, times: Float[Array, "..."], t_max: float) -> Float[Array, "..."]:
         """Return the spike times `times` as a query returns them, see `at_t_max`."""

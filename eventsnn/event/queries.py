@@ -1,10 +1,28 @@
 """Queries of the record of one sample: spike times, events, counts and readouts."""
 
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from .engine.record import Record, no_event_source
+
+
+class Query(NamedTuple):
+    """Quantity that a simulation returns: `read(record, *args)` of each sample.
+
+    The simulation of a sample ends when every output has fired `stop_after` times; None: at
+    `t_max`. `reading` is the kind of the readout; None: no readout. If `partial` is true, a
+    sample that failed at a limit keeps the values that it reached; otherwise they are NaN or -1.
+    """
+
+    read: Callable[..., Any]
+    args: tuple = ()
+    stop_after: int | None = None
+    reading: Literal["state", "integral", "maximum"] | None = None
+    partial: bool = False
 
 
 def _events_of(record: Record, outputs: tuple[int, ...]):

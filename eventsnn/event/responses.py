@@ -48,12 +48,15 @@ class Responses:
 
 
 def batch_for(model: Any, in_times: InTimes) -> Array:
-    """Return the input spikes of a batch. Raise for a model without layers, or invalid times."""
+    """Return the input spikes of a batch or of one sample.
+
+    **Raises:** `ValueError` for a model without layers, or invalid times.
+    """
     kinds = AbstractLayer | EventSequential | EventNetwork
     checks.instance("model", model, kinds, "a layer, an EventSequential or an EventNetwork")
-    expected = "spike times >= 0, padded with inf, with a batch axis"
+    expected = "spike times >= 0, padded with inf, of shape (..., channels, k)"
     times = jnp.asarray(checks.numbers("in_times", in_times, expected))
-    if times.ndim < 3 or not bool(jnp.all(times >= 0)):
+    if times.ndim < 2 or not bool(jnp.all(times >= 0)):
         raise checks.value_error("in_times", in_times, expected)
     return times
 
@@ -109,7 +112,7 @@ def _outcome(layer: AbstractLayer, in_times: Array, count: int) -> tuple[Array, 
 
 
 def _of_network(net: EventNetwork, in_times: Array) -> Iterator[tuple[str, Responses]]:
-    times, sources, code = (np.asarray(x) for x in _events(net, in_times))
+    times, sources, code = (np.asarray(x) for x in events(net, in_times))
     width, n = times.shape[-1], net.n_neurons
     times, sources = times.reshape(-1, width), sources.reshape(-1, width)
     first, counts = np.full((len(times), n), np.inf), np.zeros((len(times), n), int)
@@ -128,7 +131,7 @@ def _of_network(net: EventNetwork, in_times: Array) -> Iterator[tuple[str, Respo
 
 
 @eqx.filter_jit
-def _events(net: EventNetwork, in_times: Array) -> tuple[Array, Array, Array]:
+def events(net: EventNetwork, in_times: Array) -> tuple[Array, Array, Array]:
     """Times, sources and status codes."""
     solution = net.simulate(in_times, throw=False)
     codes = [solution.status == getattr(Status, name) for name in MEMBERS]

@@ -14,12 +14,15 @@ class Status(eqx.Enumeration):
     """Reason why the simulation of a sample ended. The value of each member is its message.
 
     A batch of samples has a batch of statuses: `solution.status == Status.completed` is a
-    boolean array. See [`is_success`][] for the members that count as success.
+    boolean array. The members `completed` and `outputs_fired` count as success.
     """
 
     completed = "Simulated to t_max."
     outputs_fired = "Stopped early: every output neuron had fired as often as the query requires."
-    max_events = "Reached max_events. Raise `max_events`, or lower `t_max` or the activity."
+    max_events = (
+        "Reached max_events. Raise `max_events`, or lower `t_max` or the activity: `esn.activity` "
+        "counts the spikes, and `esn.calibrate` scales the weights."
+    )
     max_steps = "Reached max_steps. Raise `max_steps`, or, with a solver, its step size."
     queue_overflow = "More spikes were in transit than queue_capacity. Raise `queue_capacity`."
     not_finite = "A parameter, a weight or the state is NaN or infinite."
@@ -44,6 +47,7 @@ MEMBERS = (
 )
 CODE = {name: code for code, name in enumerate(MEMBERS)}
 RUNNING = -1
+_SUCCESSES = CODE["completed"], CODE["outputs_fired"]
 
 
 def status_of(code: Int[Array, " *batch"]) -> Status:
@@ -58,7 +62,8 @@ def status_of(code: Int[Array, " *batch"]) -> Status:
 
 def is_success(code: Int[Array, " *batch"]):
     """Mask of the samples that reached `t_max`, or stopped because all outputs had fired."""
-    return (code == CODE["completed"]) | (code == CODE["outputs_fired"])
+    completed, outputs_fired = _SUCCESSES
+    return (code == completed) | (code == outputs_fired)
 
 
 class Solution(eqx.Module):
@@ -84,25 +89,43 @@ def raise_if_failed(tree: PyTree, code: Int[Array, " *batch"]) -> PyTree:
 
     Samples may fail for different reasons. The error names the one with the largest code.
     """
-    failed = jnp.where(is_success(code), -1, code)
-    worst = jnp.max(failed, initial=-1)
-    total = math.prod(code.shape)
-    for number, name in enumerate(MEMBERS):
-        if name in ("completed", "outputs_fired"):
-            continue
-        message = f"{{}} of {total} samples: {Status[getattr(Status, name)]}"
-        tree = _error_if(tree, worst == number, jnp.sum(code == number), message)
+    reasons = [Status[getattr(Status, name)] for name in MEMBERS]
+    if not checks.is_concrete(code):
+        worst, some = _worst(code), [f"Some samples: {reason}" for reason in reasons]
+        return eqx.branched_error_if(tree, worst >= 0, jnp.maximum(worst, 0), some)
+    worst = int(_worst_now(code))
+    if worst >= 0:
+        number = int(jnp.sum(code == worst))
+        raise RuntimeError(f"{number} of {math.prod(code.shape)} samples: {reasons[worst]}")
     return tree
+
+
+@jax.custom_batching.custom_vmap
+def _worst(code: Int[Array, " *batch"]) -> Int[Array, ""]:
+    """Largest code of a failed sample, also over axes of `jax.vmap`; -1 if there is none.
+
+    `eqx.branched_error_if` computes the maximum over such axes itself, but not if one has length 0.
+    """
+    return jnp.max(jnp.where(is_success(code), -1, code), initial=-1)
+
+
+@_worst.def_vmap
+def _(axis_size: int, in_batched: list[bool], code: Array) -> tuple[Array, bool]:
+    return _worst(code), False
+
+
+_worst_now = jax.jit(_worst)
 
 
 def valid_or_nan(status: Array, out: Array) -> Array:
     """Set the outputs of invalid and non-finite samples to NaN."""
-    codes = [MEMBERS.index(m) for m in ("not_finite", "invalid_input", "invalid_parameters")]
+    codes = [CODE[m] for m in ("not_finite", "invalid_input", "invalid_parameters")]
     return _where_sample(jnp.isin(status, jnp.asarray(codes, status.dtype)), jnp.nan, out)
 
 
-def complete_or(status: Array, out: Array, value: float) -> Array:
-    """Set the outputs of samples that did not reach the end to `value`."""
+def complete_or_nan(status: Array, out: Array) -> Array:
+    """Set the outputs of samples that did not reach the end to NaN; integers to -1."""
+    value = jnp.nan if jnp.issubdtype(out.dtype, jnp.inexact) else -1
     return _where_sample(~is_success(status), value, out)
 
 
@@ -110,11 +133,3 @@ def _where_sample(samples: Array, value: float, out: Array) -> Array:
     """Set all outputs of these samples to `value`."""
     samples = samples.reshape(samples.shape + (1,) * (out.ndim - samples.ndim))
     return jnp.where(samples, jnp.asarray(value, out.dtype), out)
-
-
-def _error_if(x: PyTree, pred: Array, count: Array, message: str) -> PyTree:
-    if not checks.is_concrete(pred):
-        return eqx.error_if(x, pred, message.format("Some"))
-    if bool(pred):
-        raise RuntimeError(message.format(int(count)))
-    return x

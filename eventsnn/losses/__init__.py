@@ -28,6 +28,8 @@ The losses of the discrete-time mode follow snnTorch 1.0.0 unless documented oth
 names without the suffix `_loss`. They take the fields `spikes` or `membranes` of a run, of shape
 `(time, *batch, outputs)`, time axis first, and return float32 or higher precision.
 `jax.vmap(loss, (1, 0))(spikes, labels)` returns one loss per sample.
+With `lengths`, the number of steps of each sample, what follows the end of a sample has no effect,
+and each sample counts as if it were alone.
 
 In both modes labels are integers of shape `(*batch)`. The batch may have any number of axes, or
 none.

@@ -1,4 +1,4 @@
-"""Shared helpers of the losses: arrays over time, labels, class weights, population codes."""
+"""Shared helpers of the losses: labels, class weights, population codes."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -35,24 +35,9 @@ def sum_populations(
     return jnp.sum(x.reshape(*x.shape[:-1], int(num_classes), -1), axis=-1)
 
 
-def time_series(name: str, value: ArrayLike) -> Float[Array, "time *batch n_out"]:
-    """Convert spikes or membrane potentials to float32 or higher precision and check the shape.
-
-    In that precision spike counts and step indices are exact integers.
-    """
-    x = at_least_float32(name, value)
-    if x.ndim < 2 or x.size == 0:
-        raise ValueError(
-            f"{name} must have shape (time, *batch, outputs), at least one of each, "
-            f"got shape {x.shape}."
-        )
-    return x
-
-
 def at_least_float32(name: str, value: ArrayLike) -> Float[Array, "..."]:
     """Convert real numbers to float32 or higher precision."""
-    x = checks.floating(name, value, boolean=True)
-    return x.astype(jnp.float32) if jnp.finfo(x.dtype).bits < 32 else x
+    return checks.at_least_float32(checks.floating(name, value, boolean=True))
 
 
 def class_labels(

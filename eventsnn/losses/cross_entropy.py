@@ -8,7 +8,8 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int
 
 from .. import checks
-from .classes import class_labels, or_nan, time_series
+from .classes import class_labels, or_nan
+from .sequences import Sequences
 
 
 def cross_entropy(
@@ -50,19 +51,16 @@ def weighted_cross_entropy(
 
 
 def step_cross_entropy(
-    name: str,
-    outputs: ArrayLike,
+    found: Sequences,
     labels: Int[Array, "*batch"],
     weight: Float[ArrayLike, " num_classes"] | None,
     *,
-    over_time: Callable[..., Array],
+    over_time: Callable[[Sequences, Array], Array],
 ) -> Float[Array, ""]:
-    """Cross entropy of each step, reduced over time by `jnp.sum` or `jnp.mean`; mean of the batch.
-
-    `name` is the argument of the outputs, for error messages.
-    """
-    outputs = time_series(name, outputs)
+    """Cross entropy of each step, reduced by `Sequences.sum` or `Sequences.mean`; mean of the
+    batch."""
+    outputs = found.values
     labels = class_labels(labels, outputs.shape[1:-1], outputs.shape[-1])
     every_step = jnp.broadcast_to(labels, outputs.shape[:-1])
-    losses = over_time(cross_entropy(outputs, every_step), axis=0)
+    losses = over_time(found, cross_entropy(outputs, every_step))
     return jnp.mean(weighted(losses, labels, weight, outputs.shape[-1]))

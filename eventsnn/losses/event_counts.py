@@ -48,7 +48,7 @@ def mse_soft_count(
     t_max: float,
     tau: float,
 ) -> Float[Array, ""]:
-    r"""Mean squared error of [`soft_counts`][]: $\operatorname{mean}\,(c - c^*)^2$.
+    r"""Mean squared error of [`soft_counts`][]: $\operatorname{mean}[(c - c^*)^2]$.
 
     Set `max_spikes` of `EventNetwork.spikes` to more than the largest target. Otherwise the loss
     does not detect an excess of spikes.

@@ -4,8 +4,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Int
 
 from .. import checks
-from .classes import class_labels, on_off, time_series
+from .classes import class_labels, on_off
 from .cross_entropy import step_cross_entropy, weighted, weighted_cross_entropy
+from .sequences import Sequences, sequences
 
 
 def ce_max_membrane(
@@ -13,6 +14,7 @@ def ce_max_membrane(
     labels: Int[Array, "*batch"],
     *,
     weight: Float[ArrayLike, " num_classes"] | None = None,
+    lengths: Int[ArrayLike, "*batch"] | None = None,
 ) -> Float[Array, ""]:
     r"""Cross entropy of the maximal membrane potentials,
     $-\log\operatorname{softmax}(\max_t U_t)_y$
@@ -23,13 +25,16 @@ def ce_max_membrane(
     - `membranes`: membrane potentials, time axis first.
     - `labels`: the correct class of each sample.
     - `weight`: one loss weight per class. Default: None, a weight of 1 for every class.
+    - `lengths`: number of steps of each sample, as in [`eventsnn.discrete.run_batch`][]. What
+        follows has no effect. Default: None, all steps.
 
     **Returns:** the mean over the batch.
 
     **Raises:** `ValueError` if the shapes do not match, or a label is out of range.
     """
-    membranes = time_series("membranes", membranes)
-    return weighted_cross_entropy(jnp.max(membranes, axis=0), labels, weight)
+    found = sequences("membranes", membranes, lengths)
+    maxima = jnp.max(found.until_end(found.values, after=-jnp.inf), axis=0)
+    return weighted_cross_entropy(maxima, labels, weight)
 
 
 def ce_membrane(
@@ -37,6 +42,7 @@ def ce_membrane(
     labels: Int[Array, "*batch"],
     *,
     weight: Float[ArrayLike, " num_classes"] | None = None,
+    lengths: Int[ArrayLike, "*batch"] | None = None,
 ) -> Float[Array, ""]:
     r"""Cross entropy of the membrane potentials at each step, summed over the steps:
 
@@ -47,7 +53,8 @@ def ce_membrane(
 
     **Arguments:** as for [`ce_max_membrane`][].
     """
-    return step_cross_entropy("membranes", membranes, labels, weight, over_time=jnp.sum)
+    found = sequences("membranes", membranes, lengths)
+    return step_cross_entropy(found, labels, weight, over_time=Sequences.sum)
 
 
 def mse_membrane(
@@ -60,10 +67,11 @@ def mse_membrane(
     on_target: float = 1.0,
     off_target: float = 0.0,
     weight: Float[ArrayLike, " n_out"] | None = None,
+    lengths: Int[ArrayLike, "*batch"] | None = None,
 ) -> Float[Array, ""]:
     r"""Mean squared error of the membrane potentials over steps, samples and outputs:
 
-    $$\operatorname{mean}(U_t - \hat U_t)^2$$
+    $$\operatorname{mean}\left[(U_t - \hat U_t)^2\right]$$
 
     Two differences from snnTorch: there a negative `off_target` below a larger `on_target` becomes
     0, and labels that vary over time have shape `(time,)`, the same for all samples.
@@ -79,26 +87,36 @@ def mse_membrane(
         1 and 0.
     - `weight`: with labels, one loss weight per class. With labels that vary over time it applies
         to each step. Default: None, a weight of 1 for every class.
+    - `lengths`: number of steps of each sample, as in [`eventsnn.discrete.run_batch`][]. What
+        follows has no effect, in the targets as well. The mean over the steps of each sample is
+        taken first, then the mean over the samples. Default: None, all steps.
 
     **Raises:** `ValueError` if the shapes do not match, a label is out of range, or `weight` is
     given without labels.
     """
-    membranes = time_series("membranes", membranes)
-    found = checks.numbers("targets", targets)
-    if checks.is_floating(found):
+    found, given = sequences("membranes", membranes, lengths), checks.numbers("targets", targets)
+    membranes = found.values
+    if checks.is_floating(given):
         if weight is not None:
             raise checks.value_error("weight", weight, "None unless targets are labels")
-        return jnp.mean((membranes - _target_potentials(jnp.asarray(found), membranes)) ** 2)
-    batch, n_out = membranes.shape[1:-1], membranes.shape[-1]
-    batch = membranes.shape[:-1] if found.ndim == membranes.ndim - 1 else batch
-    labels = class_labels(found, batch, n_out, "targets")
+        return _mean_square(found, _target_potentials(jnp.asarray(given), membranes))
+    n_out, batch = membranes.shape[-1], membranes.shape[1:-1]
+    if given.ndim == membranes.ndim - 1:
+        batch = membranes.shape[:-1]
+        given = found.until_end(jnp.asarray(given)) if given.shape == batch else given
+    labels = class_labels(given, batch, n_out, "targets")
     on, off = (
         checks.broadcast(name, value, (n_out,), "the outputs", membranes.dtype)
         for name, value in (("on_target", on_target), ("off_target", off_target))
     )
     desired = on_off(labels, n_out, on, off, membranes.dtype)
-    losses = jnp.mean((membranes - desired) ** 2, axis=-1)
-    return jnp.mean(weighted(losses, labels, weight, n_out))
+    return _mean_square(found, desired, lambda losses: weighted(losses, labels, weight, n_out))
+
+
+def _mean_square(found, desired, weigh=lambda losses: losses):
+    """Mean squared error over the outputs and the steps of each sample, then over the samples."""
+    error = found.until_end(found.values - desired)
+    return jnp.mean(found.mean(weigh(jnp.mean(error**2, axis=-1))))
 
 
 def _target_potentials(targets, membranes):

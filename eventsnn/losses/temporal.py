@@ -10,11 +10,16 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int
 
 from .. import checks
-from .classes import class_labels, on_off, time_series
+from .classes import class_labels, on_off
 from .cross_entropy import weighted, weighted_cross_entropy
+from .sequences import sequences
 
 
-def first_spike_steps(spikes: Float[Array, "time *batch n_out"]) -> Float[Array, "*batch n_out"]:
+def first_spike_steps(
+    spikes: Float[Array, "time *batch n_out"],
+    *,
+    lengths: Int[ArrayLike, "*batch"] | None = None,
+) -> Float[Array, "*batch n_out"]:
     r"""Step of each output's first spike, counted from 0. A silent output gets the last step.
 
     The derivative with respect to the spike at that step is -1, and 0 at all other steps: a
@@ -25,14 +30,19 @@ def first_spike_steps(spikes: Float[Array, "time *batch n_out"]) -> Float[Array,
 
     - `spikes`: spikes, time axis first. Every non-zero value is a spike. An output with a NaN among
         its spikes gets NaN.
+    - `lengths`: number of steps of each sample, as in [`eventsnn.discrete.run_batch`][]. What
+        follows has no effect, and the last step is that of the sample. Default: None, all steps.
 
     **Raises:** `ValueError` if `spikes` has not at least one step and one output.
     """
-    return spike_steps(spikes, 1)[0]
+    return spike_steps(spikes, 1, lengths=lengths)[0]
 
 
 def spike_steps(
-    spikes: Float[Array, "time *batch n_out"], count: int
+    spikes: Float[Array, "time *batch n_out"],
+    count: int,
+    *,
+    lengths: Int[ArrayLike, "*batch"] | None = None,
 ) -> Float[Array, "count *batch n_out"]:
     """Steps of each output's first `count` spikes. Missing spikes get the last step.
 
@@ -43,13 +53,15 @@ def spike_steps(
 
     - `spikes`: spikes, time axis first.
     - `count`: number of spikes per output, >= 1.
+    - `lengths`: as for [`first_spike_steps`][].
 
     **Raises:** `ValueError` if `count` is not from 1 to the number of steps.
     """
-    spikes = time_series("spikes", spikes)
+    found = sequences("spikes", spikes, lengths)
+    spikes = found.values
     if not checks.is_integer_scalar(count) or count not in range(1, spikes.shape[0] + 1):
         raise checks.value_error("count", count, f"an integer in 1 ... {spikes.shape[0]}")
-    return _steps(spikes, int(count))
+    return _steps(spikes, int(count), jnp.expand_dims(found.last, -1))
 
 
 def mse_temporal(
@@ -62,10 +74,11 @@ def mse_temporal(
     off_target: float | Sequence[float] = -1,
     tolerance: float = 0,
     weight: Float[ArrayLike, " n_out"] | None = None,
+    lengths: Int[ArrayLike, "*batch"] | None = None,
 ) -> Float[Array, ""]:
     r"""Mean squared error of the spike times, in units of the duration of the run,
 
-    $$\operatorname{mean}\left(\frac{k - \hat k}{T}\right)^2$$
+    $$\operatorname{mean}\left[\left(\frac{k - \hat k}{T}\right)^2\right]$$
 
     with $k$ from [`first_spike_steps`][], or from [`spike_steps`][] for several targets per output.
 
@@ -85,11 +98,13 @@ def mse_temporal(
     - `tolerance`: an error of fewer steps than this counts as 0. Default: 0.
     - `weight`: with labels, one loss weight per class. Default: None, a weight of 1 for every
         class.
+    - `lengths`: as for [`first_spike_steps`][]. $T$ is the number of steps of the sample.
 
     **Raises:** `ValueError` if shapes or lengths do not match, a label is out of range,
     `tolerance` is negative, or `weight` is given without labels.
     """
-    spikes = time_series("spikes", spikes)
+    sequence = sequences("spikes", spikes, lengths)
+    spikes, num_steps = sequence.values, jnp.expand_dims(sequence.steps, -1)
     checks.not_negative("tolerance", tolerance)
     found = checks.numbers("targets", targets)
     labels = None
@@ -98,10 +113,10 @@ def mse_temporal(
         target_steps = _steps_of_labels(labels, spikes, on_target, off_target)
     else:
         target_steps = _target_steps(found, spikes)
-    target_steps = jnp.where(target_steps < 0, target_steps + spikes.shape[0], target_steps)
-    error = spike_steps(spikes, target_steps.shape[0]) - target_steps
+    target_steps = jnp.where(target_steps < 0, target_steps + num_steps, target_steps)
+    error = spike_steps(spikes, target_steps.shape[0], lengths=lengths) - target_steps
     error = jnp.where(jnp.abs(error) < jnp.asarray(tolerance, error.dtype), 0, error)
-    losses = jnp.mean((error / spikes.shape[0]) ** 2, axis=(0, -1))
+    losses = jnp.mean((error / num_steps) ** 2, axis=(0, -1))
     if labels is not None:
         losses = weighted(losses, labels, weight, spikes.shape[-1])
     elif weight is not None:
@@ -115,6 +130,7 @@ def ce_temporal(
     *,
     inverse: Literal["negate", "reciprocal"] = "negate",
     weight: Float[ArrayLike, " num_classes"] | None = None,
+    lengths: Int[ArrayLike, "*batch"] | None = None,
 ) -> Float[Array, ""]:
     r"""Cross entropy of the first spike times, in which an earlier spike means a larger logit:
 
@@ -131,6 +147,7 @@ def ce_temporal(
     - `weight`: one loss weight per class. Default: None, a weight of 1 for every class. As in the
         other losses the plain mean over the batch is taken. snnTorch divides this loss by the sum
         of the weights.
+    - `lengths`: as for [`first_spike_steps`][].
 
     **Returns:** the mean over the batch.
 
@@ -138,20 +155,20 @@ def ce_temporal(
     unknown.
     """
     checks.choice("inverse", inverse, ("negate", "reciprocal"))
-    steps = first_spike_steps(spikes)
+    steps = first_spike_steps(spikes, lengths=lengths)
     scores = -steps if inverse == "negate" else 1 / (steps + 1)
     return weighted_cross_entropy(scores, labels, weight)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(1,))
-def _steps(spikes, count):
-    return _keep_nan(spikes, _indices(spikes, count))
+def _steps(spikes, count, last):
+    return _keep_nan(spikes, _indices(spikes, count, last))
 
 
 @_steps.defjvp
 def _steps_jvp(count, primals, tangents):
-    (spikes,), (change,) = primals, tangents
-    found = _indices(spikes, count)
+    (spikes, last), (change, _) = primals, tangents
+    found = _indices(spikes, count, last)
     clock = jnp.arange(spikes.shape[0], dtype=found.dtype)
     here = found[:, None] == clock.reshape(-1, *[1] * (spikes.ndim - 1))
     return _keep_nan(spikes, found), -jnp.sum(jnp.where(here, change, 0), axis=1)
@@ -163,12 +180,12 @@ def _keep_nan(spikes, found):
     return jnp.where(broken, jnp.nan, found.astype(spikes.dtype))
 
 
-def _indices(spikes, count):
+def _indices(spikes, count, last):
     """Indices of the first `count` spikes, at most the index of the last step."""
     fired = jnp.cumsum(spikes != 0, axis=0, dtype=jnp.int32)
     k = jnp.arange(count, dtype=jnp.int32).reshape(-1, *[1] * spikes.ndim)
     before = jnp.sum(fired <= k, axis=1, dtype=jnp.int32)
-    return jnp.minimum(before, spikes.shape[0] - 1)
+    return jnp.minimum(before, last)
 
 
 def _steps_of_labels(labels, spikes, on_target, off_target):

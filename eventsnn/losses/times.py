@@ -11,7 +11,7 @@ def mse_time(
 ) -> Float[Array, ""]:
     r"""Mean squared error of spike times, in units of the time limit:
 
-    $$\operatorname{mean}\left(\frac{\min(t, t_\max) - \hat t}{t_\max}\right)^2$$
+    $$\operatorname{mean}\left[\left(\frac{\min(t, t_\max) - \hat t}{t_\max}\right)^2\right]$$
 
     A silent neuron counts as firing at `t_max` and has no gradient.
 

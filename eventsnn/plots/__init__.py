@@ -3,9 +3,9 @@
 The figures do not use pyplot. They need no display and leave no global state.
 """
 
-from .activity import activity
 from .errors import convergence
 from .events import membranes, phase, prediction, raster
+from .layers import activity
 from .movies import animation, count_animation, frames, save_gif
 from .parameters import parameter_history, weights
 from .style import INK, INPUT, MODEL, MUTED, TARGET

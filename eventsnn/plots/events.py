@@ -1,9 +1,10 @@
 """Plots of event-driven networks. Times are in ms."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import ArrayLike, Float, Int
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from .. import checks
@@ -14,8 +15,10 @@ from .style import (
     MUTED,
     against_target,
     axis_labels,
+    names,
     new_figure,
     numbers,
+    optional,
     same_shape,
     target_line,
     whole_numbers,
@@ -63,6 +66,8 @@ def raster(
     t_max: float,
     target: float | None = None,
     shown: Sequence[int] | None = None,
+    labels: Sequence[str] | None = None,
+    correct: int | None = None,
 ) -> Figure:
     """Plot the spikes of one sample, with one row per neuron and input channels below.
 
@@ -76,6 +81,10 @@ def raster(
     - `target`: target time of the output spike (ms), drawn as a line. Default: None, no line.
     - `shown`: the sources that get a row, neurons first. Rows are numbered in this order. Default:
         None, all sources.
+    - `labels`: names of the outputs, for example of the classes. Default: None, the rows of the
+        outputs have no names.
+    - `correct`: index of the output of the correct class among the outputs, whose name is
+        emphasised. Default: None.
 
     **Raises:** `ValueError` for times and sources that are not vectors of the same length, and for
     options out of range.
@@ -84,10 +93,15 @@ def raster(
     same_shape(times=times, sources=sources)
     n_neurons, t_max = checks.count("n_neurons", n_neurons), checks.positive("t_max", t_max)
     outputs = whole_numbers("outputs", outputs).tolist()
+    named = dict(zip(outputs, optional(names, "labels", labels, len(outputs)) or (), strict=False))
+    if correct is not None:
+        correct = outputs[checks.index("correct", correct, len(outputs))]
     if shown is not None:
         place = {source: row for row, source in enumerate(whole_numbers("shown", shown).tolist())}
         sources = np.array([place.get(int(source), -1) for source in sources], int)
         outputs = [place[output] for output in outputs if output in place]
+        named = {place[output]: name for output, name in named.items() if output in place}
+        correct = place.get(correct)
         n_neurons = sum(source < n_neurons for source in place)
     real = sources >= 0
     times, sources = times[real], sources[real]
@@ -111,9 +125,21 @@ def raster(
     if axes.get_legend_handles_labels()[0]:
         axes.legend(frameon=False, ncols=4, loc="lower left", bbox_to_anchor=(0, 1))
     axes.set(xlim=(-0.01 * t_max, t_max), ylim=(-n_inputs - 0.7, n_neurons))
-    axes.set_yticks(np.arange(0, n_neurons, max(1, n_neurons // 5)))
+    _label_rows(axes, range(0, n_neurons, max(1, n_neurons // 5)), named, correct)
     axis_labels(axes, "time (ms)", "neuron")
     return figure
+
+
+def _label_rows(axes: Axes, numbered: Iterable[int], named: Mapping[int, str], correct: int | None):
+    """Label rows by their numbers, and others by their names. Emphasise the correct one."""
+    far = [row for row in numbered if all(abs(row - other) > 1 for other in named)]
+    ticks = {row: str(row) for row in far} | dict(named)
+    axes.set_yticks(list(ticks), list(ticks.values()))
+    for row, text in zip(ticks, axes.get_yticklabels(), strict=True):
+        if row in named:
+            text.set_fontsize(8)
+        if row in named and row == correct:
+            text.set(color=MODEL, fontweight="bold")
 
 
 def phase(v: Float[ArrayLike, "*shape"]) -> Float[np.ndarray, "*shape"]:

@@ -63,9 +63,10 @@ def weights(
 ) -> Figure:
     """Plot the parameters of each layer before and after training, with histograms.
 
-    Matrices are heat maps with a common colour scale. The scale is white at zero and saturates for
-    the largest 0.5 % of the values. Kernels with more axes are drawn as matrices (out, all other
-    axes). Vectors, such as biases, are drawn as stems.
+    Matrices are heat maps with a common colour scale, which is white at zero and saturates for the
+    largest 0.5 % of the values. It has one colour if no value is negative, otherwise two. Kernels
+    with more axes are drawn as matrices (out, all other axes). Vectors, such as biases, are drawn
+    as stems.
 
     **Arguments:**
 
@@ -110,18 +111,19 @@ def _sides(before, after):
 
 def _heat_maps(figure, row, pair):
     """Draw both matrices with a common colour scale."""
-    size = np.abs(np.stack(pair))
-    size = size[np.isfinite(size)]
+    both = np.stack(pair)
+    both = both[np.isfinite(both)]
+    size = np.abs(both)
     top = (np.percentile(size, 99.5) or size.max()) if size.size else 1.0
+    signed = both.size > 0 and both.min() < 0
+    colours = {"cmap": "RdBu_r", "vmin": -top} if signed else {"cmap": "Reds", "vmin": 0.0}
     # Sharp cells if each cell has its own pixels, otherwise the mean of the cells in a pixel.
     smooth = "nearest" if max(pair[0].shape) <= 256 else "auto"
     for axes, matrix in zip(row, pair, strict=False):
-        image = axes.imshow(
-            matrix, cmap="RdBu_r", vmin=-top, vmax=top, aspect="auto", interpolation=smooth
-        )
+        image = axes.imshow(matrix, vmax=top or 1.0, aspect="auto", interpolation=smooth, **colours)
         axes.set_xlabel("{1} in, {0} out".format(*matrix.shape), color=MUTED, fontsize=8)
         picture(axes)
-    bar = figure.colorbar(image, ax=row[1], aspect=15, extend="both")
+    bar = figure.colorbar(image, ax=row[1], aspect=15, extend="both" if signed else "max")
     bar.outline.set_visible(False)
     bar.ax.tick_params(labelsize=7, colors=INK)
 

@@ -194,6 +194,8 @@ def draw_counts(axes: Axes, counts: np.ndarray, top: float, target: int | None, 
         bars[target].set_label("target")
         axes.legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0)
     axes.set_xticks(np.arange(n), labels)
+    if target is not None:
+        axes.get_xticklabels()[target].set(color=TARGET, fontweight="bold")
     slanted(axes, labels, 4)
     axes.set_ylim(0, 1.1 * top)
     whole_ticks(axes.yaxis)

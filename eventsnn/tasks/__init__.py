@@ -9,8 +9,11 @@ from .membrane_regression import MembraneRegression
 from .mnist_conv import MNISTConv
 from .mnist_latency import MNISTLatency
 from .moving_mnist import MovingMNIST
+from .registry import TASKS
 from .rleaky_classification import RLeakyClassification
+from .saved import Trained, load
 from .shd import SHD
+from .spiking_lstm import SpikingLSTM
 from .ttfs_regression import TTFSRegression
 from .yin_yang import YinYang
 
@@ -29,27 +32,11 @@ __all__ = [
     "MembraneRegression",
     "MovingMNIST",
     "RLeakyClassification",
+    "SpikingLSTM",
     "TTFSRegression",
     "Task",
     "TaskResult",
+    "Trained",
     "YinYang",
+    "load",
 ]
-
-#: Tasks by the name that the command line uses.
-TASKS: dict[str, type[Task]] = {
-    task.name: task
-    for task in (
-        TTFSRegression,
-        YinYang,
-        Delays,
-        MembraneRegression,
-        MembraneEvent,
-        LeakyClassification,
-        RLeakyClassification,
-        MovingMNIST,
-        MNISTLatency,
-        MNISTConv,
-        JapaneseVowels,
-        SHD,
-    )
-}

@@ -7,8 +7,11 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import diffrax
+import numpy as np
 import optax
+from jaxtyping import Array, PyTree
 
+from .. import checks
 from ..train import FitResult
 from .settings import Setting, check, option
 
@@ -22,6 +25,7 @@ __all__ = [
     "LazyFigures",
     "Task",
     "TaskResult",
+    "check_samples",
     "skip_nonfinite_updates",
     "training_metrics",
 ]
@@ -80,6 +84,19 @@ def training_metrics(result: FitResult) -> dict[str, float | int]:
     }
 
 
+def check_samples(name: str, value: Any, *shape: int | str) -> np.ndarray | Array:
+    """Convert `value` to an array of numbers. Raise unless it has the shape, at least one sample.
+
+    A size that is a word, for example `"n"`, stands for any number >= 1.
+    """
+    x = checks.numbers(name, value)
+    words = f"({', '.join(map(str, shape))}{',' * (len(shape) == 1)})"
+    sizes = zip(x.shape, shape, strict=False)
+    if x.ndim != len(shape) or any(n != m if isinstance(m, int) else n < 1 for n, m in sizes):
+        raise ValueError(f"{name} must have shape {words}, got shape {x.shape}.")
+    return x
+
+
 class DataError(Exception):
     """Error in reading the data, with a one-line message that names the file and the reason."""
 
@@ -117,13 +134,17 @@ class TaskResult:
     """Figures by file name, without suffix."""
     animations: Mapping[str, "FuncAnimation"] = dataclasses.field(default_factory=dict)
     """Animations by file name, without suffix."""
+    model: PyTree = None
+    """Trained network, the one that was tested. None: there is none, and no file of it."""
+    sizes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """Sizes of the network that come from the data, by name: values for JSON."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Task(abc.ABC):
     """Base class of tasks: a dataclass of settings with a method `run`.
 
-    Every field is made by [`option`][] and is an option of the command line. A setting that is None
+    Every field is made by `option` and is an option of the command line. A setting that is None
     gets its value from `defaults` when the task is created. `dataclasses.replace` keeps this value,
     even if it replaces a setting on which the default depends.
     """
@@ -161,12 +182,39 @@ class Task(abc.ABC):
         return {}
 
     @abc.abstractmethod
-    def run(self, *, progress: bool = True) -> TaskResult:
+    def untrained(self, sizes: Mapping[str, Any]) -> PyTree:
+        """Build a network of the same structure as the trained one, without the data.
+
+        **Arguments:**
+
+        - `sizes`: the sizes in the [`TaskResult`][] of a run with the same settings.
+        """
+
+    @abc.abstractmethod
+    def predict(self, model: PyTree, inputs: Any, /) -> Any:
+        """Predictions of a trained network for new inputs.
+
+        Every task has this method. The table in the section on trained networks has the inputs and
+        the predictions of each task.
+
+        **Arguments:**
+
+        - `model`: the trained network of the task, for example that of [`eventsnn.tasks.load`][].
+        - `inputs`: array with one row per sample.
+
+        **Returns:** an array with one row per sample.
+
+        **Raises:** `ValueError` for inputs of another shape.
+        """
+
+    @abc.abstractmethod
+    def run(self, **options: Any) -> TaskResult:
         """Train and test a network.
 
         **Arguments:**
 
-        - `progress`: whether to show a progress bar. Default: True.
+        - `options`: options of [`eventsnn.train.fit`][] that do not change the result: `progress`,
+            `callbacks`, `checkpoint`, `checkpoint_every` and `resume`.
 
         **Returns:** a [`TaskResult`][], whose figures are drawn at the first access.
         """

@@ -3,6 +3,7 @@
 import abc
 import dataclasses
 import itertools
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import equinox as eqx
@@ -14,7 +15,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from ..data import membrane
 from ..train import FitResult, fit
-from .base import LazyFigures, Task, TaskResult, training_metrics
+from .base import LazyFigures, Task, TaskResult, check_samples, training_metrics
 from .settings import option
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ class CurveTask(Task):
 
     pictures: ClassVar[tuple[str, ...]] = ("before.png", "after.png", "loss.png", "raster.png")
     time_label: ClassVar[str] = "time step"
+    input_shape: ClassVar[tuple[int | str, ...]]
+    """Shape of a batch of inputs of the network."""
 
     steps: int = option(None, "number of gradient steps")
     mode: str = option(
@@ -44,6 +47,9 @@ class CurveTask(Task):
     @abc.abstractmethod
     def build(self, key: PRNGKeyArray) -> PyTree:
         """Build the untrained network."""
+
+    def untrained(self, sizes: Mapping[str, Any]) -> PyTree:
+        return self.build(jax.random.key(self.seed))
 
     @abc.abstractmethod
     def trainable(self, model: PyTree) -> PyTree:
@@ -76,16 +82,20 @@ class CurveTask(Task):
         inputs, target = batch
         return jnp.mean((self.potential(model, inputs) - target) ** 2)
 
-    def train(self, *, progress: bool = True) -> tuple[PyTree, tuple, FitResult]:
+    def sample(self) -> tuple[np.ndarray, Float[np.ndarray, "1 num_steps"]]:
+        """Sample on which the network is trained: its input and its target, with a first axis."""
+        _, key = jax.random.split(jax.random.key(self.seed))
+        curve = membrane.sample(key, num_steps=self.num_steps, mode=self.mode)
+        ramp, target = map(np.asarray, curve)
+        return self.inputs(ramp)[None], target[None, :, 0]
+
+    def train(self, **options: Any) -> tuple[PyTree, tuple, FitResult]:
         """Train a network on one sample.
 
         **Returns:** the untrained network, the sample `(inputs, target)`, and the result of `fit`.
         """
-        key_net, key_data = jax.random.split(jax.random.key(self.seed))
-        model = self.build(key_net)
-        curve = membrane.sample(key_data, num_steps=self.num_steps, mode=self.mode)
-        ramp, target = map(np.asarray, curve)
-        sample = self.inputs(ramp)[None], target[None, :, 0]
+        key_net, _ = jax.random.split(jax.random.key(self.seed))
+        model, sample = self.build(key_net), self.sample()
         result = fit(
             model,
             itertools.repeat(sample, self.steps),
@@ -93,18 +103,25 @@ class CurveTask(Task):
             self.optimizer(),
             steps=self.steps,
             filter_spec=self.trainable(model),
-            progress=progress,
+            **options,
         )
         return model, sample, result
 
-    def run(self, *, progress: bool = True) -> TaskResult:
+    def predict(
+        self, model: PyTree, inputs: Float[np.ndarray, "n ..."]
+    ) -> Float[Array, "n num_steps"]:
+        """Membrane potential of the output at each time, for each input of the network."""
+        found = jnp.asarray(check_samples("inputs", inputs, *self.input_shape))
+        return eqx.filter_jit(self.potential)(model, found)
+
+    def run(self, **options: Any) -> TaskResult:
         """Train a network and evaluate it on the sample on which it was trained.
 
         `relative_error` is the mean over time of |output - target| / |target|, without the first
         time, at which the target is 0. `l1` is the mean of |output - target|.
         """
-        before, (inputs, target), result = self.train(progress=progress)
-        output = np.asarray(eqx.filter_jit(self.potential)(result.model, inputs))
+        before, (inputs, target), result = self.train(**options)
+        output = np.asarray(self.predict(result.model, inputs))
         error = np.abs(output - target)
         metrics = {
             "relative_error": float(np.mean(error[:, 1:] / np.abs(target[:, 1:]))),
@@ -112,7 +129,8 @@ class CurveTask(Task):
             **training_metrics(result),
         }
         drawn = before, inputs, target[0], result
-        return TaskResult(metrics, LazyFigures(lambda: self.make_figures(*drawn)))
+        figures = LazyFigures(lambda: self.make_figures(*drawn))
+        return TaskResult(metrics, figures, model=result.model)
 
     def make_figures(
         self, before: PyTree, inputs: Array, target: np.ndarray, result: FitResult

@@ -13,10 +13,10 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt32
 
-from ..data import images
+from ..data import arrays, images
 from ..data.images import ImageData
 from ..train import FitResult
-from .base import DataError, LazyFigures, TaskResult
+from .base import DataError, LazyFigures, TaskResult, check_samples
 from .epochs import EpochTask, snapshot_models
 from .settings import option
 
@@ -87,6 +87,10 @@ class ImageTask(EpochTask, Generic[_Model, _Response]):
     def build(self, key: PRNGKeyArray, shape: tuple[int, int]) -> _Model:
         """Build the untrained network for images of the given shape."""
 
+    def untrained(self, sizes: Mapping[str, Any]) -> _Model:
+        height, width = sizes["shape"]
+        return self.build(jax.random.key(self.seed), (height, width))
+
     @abc.abstractmethod
     def simulate(
         self,
@@ -140,14 +144,14 @@ class ImageTask(EpochTask, Generic[_Model, _Response]):
     def batches(self, data: ImageData, part: Literal["train", "test"]) -> Iterator[Batch]:
         """Yield batches of the training or test set, without end."""
         x, y = getattr(data, f"{part}_images"), getattr(data, f"{part}_labels")
-        order = images.batches(self.seed, x, y, batch_size=self.batch_size)
+        order = arrays.batches(self.seed, x, y, batch_size=self.batch_size)
         draws = np.random.default_rng([self.seed, part == "test"])
         while True:
             seeds = draws.integers(2**31, size=(_BLOCK, self.batch_size), dtype=np.int32)
-            for key_data, batch in zip(key_data_of(seeds), order, strict=False):
-                yield Batch(*batch, key_data)
+            for key_data, (shown, labels) in zip(key_data_of(seeds), order, strict=False):
+                yield Batch(shown, labels, key_data)
 
-    def train(self, data: ImageData, *, progress: bool = True) -> FitResult:
+    def train(self, data: ImageData, **options: Any) -> FitResult:
         """Train a new network. The snapshots are as in [`snapshot_models`][]."""
         n_train = len(data.train_labels)
         steps, epoch = self.n_steps(n_train)
@@ -161,22 +165,32 @@ class ImageTask(EpochTask, Generic[_Model, _Response]):
             monitor=(lambda model, pair: self.loss(model, pair[1]))
             if self.monitor_test_loss
             else None,
-            progress=progress,
+            **options,
         )
 
     def test(self, model: _Model, data: ImageData) -> "TestResult":
         """Evaluate a network on the whole test set."""
-        model = eqx.nn.inference_mode(model)
-        found: dict[str, list[np.ndarray]] = {}
-        labels = data.test_labels
-        whole = Batch(data.test_images, labels, key_data_of(np.arange(len(labels))))
-        for part, valid in images.padded_batches(whole, batch_size=self.test_batch_size):
-            for name, classes in _predicted(self, model, Batch(*part)).items():
-                found.setdefault(name, []).append(np.asarray(classes)[valid])
-        predicted = {name: np.concatenate(parts) for name, parts in found.items()}
-        return TestResult(labels, predicted.pop(self.main_readout), predicted)
+        predicted = self._classes(model, data.test_images)
+        return TestResult(data.test_labels, predicted.pop(self.main_readout), predicted)
 
-    def run(self, *, progress: bool = True) -> TaskResult:
+    def predict(self, model: _Model, images: Float[np.ndarray, "n h w"]) -> Int[np.ndarray, " n"]:
+        """Predicted class of each image, with grey values from 0 to 1.
+
+        Random numbers, for example of the path of a moving digit, depend on the row of the image.
+        """
+        found = check_samples("images", images, "n", "h", "w")
+        return self._classes(model, found)[self.main_readout]
+
+    def _classes(self, model, images) -> dict[str, Int[np.ndarray, " n"]]:
+        """Predicted classes by name of the readout."""
+        model, found = eqx.nn.inference_mode(model), {}
+        whole = images, key_data_of(np.arange(len(images)))
+        for part, valid in arrays.padded_batches(*whole, batch_size=self.test_batch_size):
+            for name, classes in _predicted(self, model, *part).items():
+                found.setdefault(name, []).append(np.asarray(classes)[valid])
+        return {name: np.concatenate(parts) for name, parts in found.items()}
+
+    def run(self, **options: Any) -> TaskResult:
         """Train a network and evaluate it on the test set.
 
         `test_accuracy` is the accuracy of the network averaged over the last `average` steps, on
@@ -184,14 +198,16 @@ class ImageTask(EpochTask, Generic[_Model, _Response]):
         step, which fluctuates from step to step.
         """
         data = self.load()
-        result = self.train(data, progress=progress)
+        result = self.train(data, **options)
         test, last = (self.test(model, data) for model in (result.average, result.model))
         metrics = {f"test_accuracy{suffix}": value for suffix, value in test.accuracies().items()}
         metrics |= {f"test_accuracy{s}_last_step": v for s, v in last.accuracies().items()}
         metrics |= self.activity_metrics(result.average, data)
         metrics |= self.epoch_metrics(result, len(data.train_labels))
         drawn = functools.cache(lambda: self.make_figures(data, result, test))
-        return TaskResult(metrics, *(LazyFigures(lambda i=i: drawn()[i]) for i in range(2)))
+        figures = (LazyFigures(lambda i=i: drawn()[i]) for i in range(2))
+        sizes = {"shape": data.train_images.shape[1:]}
+        return TaskResult(metrics, *figures, model=result.average, sizes=sizes)
 
     def activity_metrics(self, model: _Model, data: ImageData) -> dict[str, float]:
         """Metrics of the activity of a trained network for the test set, by name."""
@@ -229,8 +245,8 @@ def key_data_of(seeds: Int[np.ndarray, "*n"]) -> UInt32[np.ndarray, "*n words"]:
 
 
 @eqx.filter_jit
-def _predicted(task, model, batch):
-    scores = task.scores(task.simulate(model, batch.images, batch.keys))
+def _predicted(task, model, images, key_data):
+    scores = task.scores(task.simulate(model, images, jax.random.wrap_key_data(key_data)))
     return {name: jnp.argmax(score, -1) for name, score in scores.items()}
 
 

@@ -13,7 +13,8 @@ import optax
 from jax.scipy.ndimage import map_coordinates
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from ..data.images import ImageData, padded_batches
+from ..data.arrays import padded_batches
+from ..data.images import ImageData
 from ..event import AbstractLayer, EventSequential, trainable
 from .base import skip_nonfinite_updates
 from .images import Batch, ImageTask
@@ -171,7 +172,7 @@ class LatencyTask(ImageTask[LatencyModel, Float[Array, "batch classes"]]):
     def activity_metrics(self, model: LatencyModel, data: ImageData) -> dict[str, float]:
         """Mean and largest number of spikes of a hidden neuron in one test image."""
         model, total, most, neurons = eqx.nn.inference_mode(model), 0, 0, 0
-        for (batch,), valid in padded_batches([data.test_images], batch_size=self.test_batch_size):
+        for (batch,), valid in padded_batches(data.test_images, batch_size=self.test_batch_size):
             counts = np.asarray(_hidden_counts(self, model, jnp.asarray(batch)))[valid]
             total, most = total + counts.sum(), max(most, counts.max())
             neurons += counts.size

@@ -38,6 +38,7 @@ class MembraneEvent(CurveTask):
     summary: ClassVar[str] = (
         "regression of a membrane potential, event mode, 20-40-1 recurrent LIF neurons"
     )
+    input_shape: ClassVar[tuple[int | str, ...]] = ("n", "n_inputs", "k")
     quick_settings: ClassVar[dict[str, Any]] = {"steps": 10, "n_hidden": 10}
     time_label: ClassVar[str] = "time (ms)"
 

@@ -30,6 +30,7 @@ class MembraneRegression(CurveTask):
 
     name: ClassVar[str] = "membrane-regression"
     summary: ClassVar[str] = "regression of a membrane potential, 1-128-128-1 Leaky neurons"
+    input_shape: ClassVar[tuple[int | str, ...]] = ("n", "num_steps", 1)
     quick_settings: ClassVar[dict[str, Any]] = {"steps": 10, "n_hidden": 16}
 
     n_hidden: int = option(128, "number of neurons in each of the two hidden layers")

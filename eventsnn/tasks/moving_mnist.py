@@ -66,7 +66,8 @@ class MovingMNIST(DiscreteImageTask):
         from .figures import images as figures  # matplotlib is slow to import
 
         frames = np.asarray(jax.jit(lambda b: self.frames(b.images, b.keys))(batch))
-        movie = figures.movie(frames[:, 0], hidden, int(batch.labels[0]), predicted[0])
+        title = f"{self.name}, seed {self.seed}"
+        movie = figures.movie(frames[:, 0], hidden, int(batch.labels[0]), predicted[0], title)
         samples = figures.moving_samples(frames, batch.labels, predicted)
         return {"samples": samples}, {"sample": movie}
 

@@ -11,13 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
-from ..data import images, yin_yang
+from ..data import arrays, yin_yang
 from ..data.yin_yang import Samples, YinYangData
 from ..event import EventNetwork, EventSequential, Pseudospikes
 from ..event.architectures import Initializer
 from ..losses import ce_ttfs
 from ..train import FitResult
-from .base import LazyFigures, TaskResult
+from .base import LazyFigures, TaskResult, check_samples
 from .epochs import EpochTask, snapshot_models
 from .settings import option
 
@@ -83,6 +83,9 @@ class PointsTask(EpochTask):
     def build(self, key: PRNGKeyArray) -> Network:
         """Build the untrained network."""
 
+    def untrained(self, sizes: Mapping[str, Any]) -> Network:
+        return self.build(jax.random.key(self.seed))
+
     def whole(self, net: Network) -> EventNetwork:
         """Return the network as one event loop, to draw all its events."""
         return net if isinstance(net, EventNetwork) else net.as_network(self.max_events)
@@ -140,7 +143,7 @@ class PointsTask(EpochTask):
             t_max=last,
         )
 
-    def train(self, data: YinYangData, *, progress: bool = True) -> FitResult:
+    def train(self, data: YinYangData, **options: Any) -> FitResult:
         """Train a new network. The snapshots are as in [`snapshot_models`][]."""
         key_net, key_order = jax.random.split(jax.random.key(self.seed))
         net = self.build(key_net)
@@ -152,13 +155,13 @@ class PointsTask(EpochTask):
             self.loss,
             n_train,
             outputs=self.spikes_until_t_max,
-            progress=progress,
+            **options,
         )
 
     def predict(self, net: Network, xy: Float[np.ndarray, "n 2"]) -> np.ndarray:
         """Predicted class of each point, -1 if no output fires until `t_max`."""
-        found = []
-        for (part,), valid in images.padded_batches([xy], batch_size=self.test_batch_size):
+        found, xy = [], np.asarray(check_samples("xy", xy, "n", 2))
+        for (part,), valid in arrays.padded_batches(xy, batch_size=self.test_batch_size):
             times = np.asarray(_first_spikes(self, net, part))[valid]
             silent = ~np.any(times <= self.t_max, axis=-1)
             found.append(np.where(silent, -1, np.argmin(times, axis=-1)))
@@ -168,7 +171,7 @@ class PointsTask(EpochTask):
         """Fraction of points whose correct output fires first, by `t_max` at the latest."""
         return float(np.mean(self.predict(net, np.asarray(samples.xy)) == samples.labels))
 
-    def run(self, *, progress: bool = True) -> TaskResult:
+    def run(self, **options: Any) -> TaskResult:
         """Train a network and evaluate it on the validation and test sets.
 
         `test_accuracy` is the accuracy of the network after the last step on the test set.
@@ -176,7 +179,7 @@ class PointsTask(EpochTask):
         The validation accuracy is reported, and not used for any decision.
         """
         data = self.load()
-        result = self.train(data, progress=progress)
+        result = self.train(data, **options)
         accuracies = [self.accuracy(net, data.validation) for net in snapshot_models(result)]
         metrics = {
             "test_accuracy": self.accuracy(result.model, data.test),
@@ -184,7 +187,8 @@ class PointsTask(EpochTask):
             "validation_accuracy": accuracies[-1],
             **self.epoch_metrics(result, self.n_train),
         }
-        return TaskResult(metrics, LazyFigures(lambda: self.make_figures(result, data, accuracies)))
+        figures = LazyFigures(lambda: self.make_figures(result, data, accuracies))
+        return TaskResult(metrics, figures, model=result.model)
 
     def make_figures(self, result: FitResult, data: YinYangData, accuracies: list[float]) -> dict:
         """Draw the figures, by name."""
@@ -218,7 +222,8 @@ class PointsTask(EpochTask):
                 n_inputs=_N_INPUTS,
                 outputs=whole.outputs,
                 t_max=self.t_max,
-                title=f"the first test point, {yin_yang.CLASSES[labels[0]]}",
+                classes=yin_yang.CLASSES,
+                label=int(labels[0]),
             ),
         }
 

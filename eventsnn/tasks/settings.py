@@ -18,6 +18,7 @@ __all__ = [
     "Setting",
     "check",
     "expected",
+    "flag",
     "is_valid",
     "kind",
     "limits",
@@ -62,6 +63,11 @@ def option(
     return dataclasses.field(default=default, metadata=offered)
 
 
+def flag(name: str) -> str:
+    """Option of the command line for a setting, given its name."""
+    return f"--{name.replace('_', '-')}"
+
+
 def kind(setting: Setting) -> Any:
     """Type of the values of a setting: `int`, `float` or `str`."""
     types_ = typing.get_args(setting.type) or (setting.type,)
@@ -99,7 +105,8 @@ def is_valid(setting: Setting, value: Any) -> bool:
         return isinstance(value, str | os.PathLike)
     whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
     real = whole or (kind(setting) is float and isinstance(value, float | np.floating))
-    if not real or not abs(value) <= sys.float_info.max:
+    size = float(value) if isinstance(value, np.floating) else value
+    if not real or not abs(size) <= sys.float_info.max:
         return False
     least, most = limits(setting)
     above = setting.metadata["above"]

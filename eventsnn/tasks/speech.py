@@ -14,10 +14,10 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int32, PRNGKeyArray
 
-from ..data import images
+from ..data import arrays
 from ..event import LIF, EventLinear, EventSequential, LeakyIntegrator, trainable
 from ..train import FitResult
-from .base import DataError, LazyFigures, TaskResult, skip_nonfinite_updates
+from .base import DataError, LazyFigures, TaskResult, check_samples, skip_nonfinite_updates
 from .epochs import EpochTask, snapshot_models
 from .images import TestResult
 from .settings import option
@@ -140,12 +140,30 @@ class SpeechTask(EpochTask):
         self.n_steps(len(data.train.labels))
         return data
 
+    def sizes(self, data: SpeechData) -> dict[str, Any]:
+        """Properties of the data on which the untrained network depends, by name."""
+        counts = np.sum(data.train.in_times < self.t_max, axis=-1)
+        return {
+            "channels": data.train.in_times.shape[1],
+            "classes": len(data.classes),
+            "spikes_per_channel": max(float(np.mean(counts)), 1.0),
+        }
+
     def build(self, key: PRNGKeyArray, data: SpeechData) -> EventSequential:
+        """Build the untrained network for the given data."""
+        return self.network(key, **self.sizes(data))
+
+    def untrained(self, sizes: Mapping[str, Any]) -> EventSequential:
+        return self.network(jax.random.key(self.seed), **sizes)
+
+    def network(
+        self, key: PRNGKeyArray, *, channels: int, classes: int, spikes_per_channel: float
+    ) -> EventSequential:
         """Build the untrained network."""
-        n_in, n = data.train.in_times.shape[1] * self.delay_lines, self.n_hidden
+        n_in, n = channels * self.delay_lines, self.n_hidden
         taus = self.tau_mem, self.tau_syn
-        count = max(np.mean(np.sum(data.train.in_times < self.t_max, axis=-1)), 1.0)
-        scale = math.sqrt(2 * sum(taus) * self.t_max / (n_in * count)) / self.tau_syn
+        rate = n_in * spikes_per_channel / self.t_max  # of all inputs
+        scale = math.sqrt(2 * sum(taus) / rate) / self.tau_syn
         key_hidden, key_output = jax.random.split(key)
         hidden = EventLinear(
             LIF(*taus),
@@ -156,7 +174,7 @@ class SpeechTask(EpochTask):
         )
         outputs = EventLinear(
             LeakyIntegrator(*taus),
-            jax.random.normal(key_output, (n, len(data.classes))) / math.sqrt(n),
+            jax.random.normal(key_output, (n, classes)) / math.sqrt(n),
             t_max=self.t_max,
         )
         return EventSequential([DelayLines(self.delay_lines, self.delay_spacing), hidden, outputs])
@@ -182,25 +200,26 @@ class SpeechTask(EpochTask):
         labels = jnp.asarray(batch.labels)
         return jnp.mean(optax.losses.softmax_cross_entropy_with_integer_labels(scores, labels))
 
-    def train(self, data: SpeechData, *, progress: bool = True) -> FitResult:
+    def train(self, data: SpeechData, **options: Any) -> FitResult:
         """Train a new network. The snapshots are as in [`snapshot_models`][]."""
         n_train = len(data.train.labels)
         steps, epoch = self.n_steps(n_train)
-        drawn = images.batches(self.seed, *data.train, batch_size=self.batch_size)
+        drawn = arrays.batches(self.seed, *data.train, batch_size=self.batch_size)
         return self.fit(
             self.build(jax.random.key(self.seed), data),
             (Trains(*batch) for batch in drawn),
             self.loss,
             n_train,
             average=min(epoch, steps),
-            progress=progress,
+            **options,
         )
 
     def predict(
         self, model: EventSequential, in_times: Float[np.ndarray, "n channels k"]
     ) -> Int32[np.ndarray, " n"]:
         """Predicted class of each sample."""
-        parts = images.padded_batches([in_times], batch_size=self.test_batch_size)
+        trains = check_samples("in_times", in_times, "n", "channels", "k")
+        parts = arrays.padded_batches(trains, batch_size=self.test_batch_size)
         found = [np.asarray(_predicted(self, model, *part))[valid] for part, valid in parts]
         return np.concatenate(found)
 
@@ -221,10 +240,10 @@ class SpeechTask(EpochTask):
         """
         return result.average, {}
 
-    def run(self, *, progress: bool = True) -> TaskResult:
+    def run(self, **options: Any) -> TaskResult:
         """Train a network, and evaluate the selected one on the validation and test sets."""
         data = self.load()
-        result = self.train(data, progress=progress)
+        result = self.train(data, **options)
         monitored = next(iter(data.evaluated.values()))
 
         @functools.cache
@@ -236,10 +255,8 @@ class SpeechTask(EpochTask):
         tests = {name: self.evaluate(model, part) for name, part in data.evaluated.items()}
         metrics |= {f"{name}_accuracy": test.accuracies()[""] for name, test in tests.items()}
         metrics |= {**data.metrics, **self.epoch_metrics(result, len(data.train.labels))}
-        return TaskResult(
-            metrics,
-            LazyFigures(lambda: self.make_figures(data, result, model, tests, accuracies())),
-        )
+        figures = LazyFigures(lambda: self.make_figures(data, result, model, tests, accuracies()))
+        return TaskResult(metrics, figures, model=model, sizes=self.sizes(data))
 
     def make_figures(
         self,

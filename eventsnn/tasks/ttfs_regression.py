@@ -14,7 +14,7 @@ from ..data import spike_time_regression as data
 from ..event import QIF, EventNetwork, recurrent_mask, trainable
 from ..losses import mae_time, mse_time
 from ..train import FitResult, fit
-from .base import SOLVERS, LazyFigures, Task, TaskResult, training_metrics
+from .base import SOLVERS, LazyFigures, Task, TaskResult, check_samples, training_metrics
 from .settings import option
 
 __all__ = ["TTFSRegression"]
@@ -109,6 +109,9 @@ class TTFSRegression(Task):
         bias = jax.random.uniform(key_bias, (n + 1,), minval=-self.bias_max, maxval=self.bias_max)
         return self.network(jnp.where(mask, weights, 0.0), bias, outputs=(n,))
 
+    def untrained(self, sizes: Mapping[str, Any]) -> EventNetwork:
+        return self.build(jax.random.key(self.seed))
+
     def network(
         self,
         weights: Float[Array, "sources neurons"],
@@ -137,7 +140,7 @@ class TTFSRegression(Task):
         in_times, targets = batch
         return mse_time(net.ttfs(in_times, throw=False), targets, t_max=self.t_max)
 
-    def train(self, *, progress: bool = True) -> FitResult:
+    def train(self, **options: Any) -> FitResult:
         """Train a new network. The snapshots are `(weights within the mask, biases)`."""
         key_net, key_data = jax.random.split(jax.random.key(self.seed))
         net = self.build(key_net)
@@ -152,21 +155,21 @@ class TTFSRegression(Task):
             snapshot=lambda net: (net.weights[connected], net.neuron.bias),
             steps_per_dispatch=self.snapshot_every,
             average=min(self.average, self.steps),
-            progress=progress,
+            **options,
         )
 
     def predict(self, net: EventNetwork, x: Float[Array, " n"]) -> Float[Array, "n 1"]:
         """First output spike time for each `x` (ms), `inf` without a spike."""
-        return eqx.filter_jit(_ttfs)(net, data.event_inputs(x))
+        return eqx.filter_jit(_ttfs)(net, data.event_inputs(check_samples("x", x, "n")))
 
-    def run(self, *, progress: bool = True) -> TaskResult:
+    def run(self, **options: Any) -> TaskResult:
         """Train, test on the grid and draw.
 
         `test_mae` (ms) is the mean absolute error of the network averaged over the last `average`
         steps. `test_mae_last_step` (ms) is the error of the network after the last step. With
         `schedule="constant"` it fluctuates from step to step.
         """
-        result = self.train(progress=progress)
+        result = self.train(**options)
         x = data.grid(self.n_test)
         target = data.target(x)[:, None]
         predicted, last = (self.predict(net, x) for net in (result.average, result.model))
@@ -176,7 +179,8 @@ class TTFSRegression(Task):
             **training_metrics(result),
         }
         drawn = result, x, target[:, 0], predicted[:, 0]
-        return TaskResult(metrics, LazyFigures(lambda: self.make_figures(*drawn)))
+        figures = LazyFigures(lambda: self.make_figures(*drawn))
+        return TaskResult(metrics, figures, model=result.average)
 
     def make_figures(self, result, x, target, predicted):
         """Draw the figures, by name."""

@@ -8,7 +8,7 @@ import jax
 import optax
 from jaxtyping import PRNGKeyArray
 
-from ..event import LIF, QIF, EventSequential, feedforward, trainable
+from ..event import LIF, QIF, EventProp, EventSequential, feedforward, trainable
 from .base import skip_nonfinite_updates
 from .points import PointsTask, normal
 from .settings import option
@@ -30,7 +30,7 @@ _SETTINGS = {
         drive_duration=20.0,
         max_events=200,
         max_steps=260,
-        clip_norm=1.0,
+        min_speed=5e-3,
     ),
     "qif": dict(
         n_hidden=20,
@@ -43,7 +43,7 @@ _SETTINGS = {
         drive_duration=20.0,
         max_events=100,
         max_steps=200,
-        clip_norm=0.0,
+        min_speed=0.0,
     ),
 }
 
@@ -65,9 +65,10 @@ class YinYang(PointsTask):
     - A current drives an output that is silent until the time limit until it fires, see
       [`eventsnn.Pseudospikes`][]. The correct output can thus learn to fire. Predictions ignore
       these pseudospikes. `drive=0.0` disables them.
-    - The gradient is clipped to the norm `clip_norm`. A spike whose potential only just reaches the
-      threshold has a very large gradient, and moves all weights of its neuron by many steps of
-      Adam. Without clipping, one of ten runs ended with most hidden neurons silent.
+    - Gradients have the lower bound `min_speed` of the speed at which potentials reach the
+      threshold, see [`eventsnn.EventProp`][]. A spike whose potential only just reaches it has a
+      very large gradient, and moves all weights of its neuron by many steps of Adam. Without the
+      bound, one of ten runs ended with most hidden neurons silent.
 
     With `neuron="qif"`, initial weights are uniform in [0, 40]. Biases are uniform in [-1/2, 1/2]
     and also train. The fifth input fires at 0, and there are no pseudospikes.
@@ -88,9 +89,9 @@ class YinYang(PointsTask):
     )
 
     max_spikes: int = option(10, "maximum number of spikes per hidden neuron")
-    clip_norm: float = option(
+    min_speed: float = option(
         None,
-        "norm to which a larger gradient with respect to all weights is clipped; 0: no clipping",
+        "lower bound of the speed at the threshold in gradients, in thresholds per ms; 0: none",
         least=0,
     )
 
@@ -114,6 +115,7 @@ class YinYang(PointsTask):
             t_max=self.t_max,
             max_spikes=self.max_spikes,
             pseudospikes=self.pseudospikes(),
+            adjoint=EventProp(self.min_speed),
         )
 
     def trainable(self, model: EventSequential) -> EventSequential:
@@ -125,5 +127,4 @@ class YinYang(PointsTask):
         rate = optax.exponential_decay(
             self.learning_rate, steps_per_epoch, _DECAY[self.neuron], staircase=True
         )
-        clip = optax.clip_by_global_norm(self.clip_norm) if self.clip_norm else optax.identity()
-        return skip_nonfinite_updates(optax.chain(clip, optax.adam(rate)))
+        return skip_nonfinite_updates(optax.adam(rate))

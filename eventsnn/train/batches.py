@@ -26,19 +26,23 @@ def peek(batches: Iterable[Any]) -> tuple[Any, Iterator[Any]]:
 
 
 def stacked_batches(
-    batches: Iterator[Any], steps: int, at_once: int, sharding: Sharding
+    batches: Iterator[Any], start: int, steps: int, at_once: int, sharding: Sharding
 ) -> Iterator[tuple[Any, int]]:
     """Yield stacks of `at_once` batches, placed on the devices, with the number of batches to run.
+
+    The first `start` of the `steps` batches are skipped.
 
     **Raises:** `ValueError` for a batch whose shapes differ from the first batch, and after the
     last batch if there are fewer than `steps`.
     """
     first, kind, size = None, None, at_once
-    for done in range(0, steps, at_once):
+    for _ in itertools.islice(batches, start):
+        pass
+    for done in range(start, steps, at_once):
         wanted = min(at_once, steps - done)
         taken = list(itertools.islice(batches, wanted))
-        if not done:
-            first, kind, size = taken[0], _signature(taken[0]), len(taken)
+        if taken and kind is None:
+            first, kind, size = taken[0], _signature(taken[0]), at_once
         for i, batch in enumerate(taken):
             if _signature(batch) != kind:
                 _check_like(first, batch, done + i + 1)

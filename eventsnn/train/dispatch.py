@@ -6,6 +6,7 @@ from typing import NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import optax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from .evidence import output_gradients
@@ -34,6 +35,9 @@ class Records(NamedTuple):
     """True if all gradients are 0."""
     outputs_with_gradient: Bool[Array, "steps outputs"]
     """True for each output of an event network with a gradient. No columns without a network."""
+    gradient_norms: Float[Array, " steps"] | None
+    learning_rates: Float[Array, " steps"] | None
+    """Learning rates, if the state of the optimiser contains them."""
     n_steps: Int[Array, ""]
     """Number of steps that were run."""
     finite: Bool[Array, ""]
@@ -47,6 +51,7 @@ def many_steps(
     trained_parameters: Callable,
     initially_finite: list[bool],
     first_averaged: int,
+    records_norms: bool,
 ) -> Callable:
     """Make a function that runs `count` steps over stacked batches in one program.
 
@@ -79,9 +84,13 @@ def many_steps(
                     parameter_sum,
                     trained_parameters(arrays),
                 )
-            return arrays, parameter_sum, _add(records, loss, value, grads)
+            norm = _norm(grads, loss.dtype) if records_norms else None
+            rate = _learning_rate(opt_state)
+            return arrays, parameter_sum, _add(records, loss, value, grads, norm, rate)
 
-        start = _no_records(batch_size(batches), monitor, trained_parameters(arrays))
+        has_rate = _learning_rate(eqx.combine(arrays, static)[1]) is not None
+        optional = monitor is not None, records_norms, has_rate
+        start = _no_records(batch_size(batches), trained_parameters(arrays), *optional)
         arrays, parameter_sum, records = jax.lax.while_loop(
             unfinished, one_step, (arrays, parameter_sum, start)
         )
@@ -96,24 +105,51 @@ def step_key(key, step):
     return None if key is None else jax.random.fold_in(key, step)
 
 
-def _no_records(steps, monitor, trained):
+def _norm(grads, dtype):
+    """Norm of all gradients together."""
+    return optax.tree.norm(jax.tree.map(lambda x: x.astype(dtype), grads))
+
+
+def _learning_rate(opt_state):
+    """Learning rate of `optax.inject_hyperparams`; None unless the state contains just one."""
+    found = optax.tree.get_all_with_path(opt_state, "learning_rate", filtering=_is_scalar)
+    return found[0][1] if len(found) == 1 else None
+
+
+def _is_scalar(_, value):
+    return eqx.is_array(value) and value.ndim == 0
+
+
+def _no_records(steps, trained, has_monitor, has_norms, has_rates):
     zeros, no = jnp.zeros(steps), jnp.zeros(steps, bool)
-    outputs = jnp.zeros((steps, *output_gradients(trained).shape), bool)
-    monitored = None if monitor is None else zeros
-    return Records(zeros, monitored, no, outputs, jnp.int32(0), jnp.asarray(True))
+    return Records(
+        losses=zeros,
+        monitored=zeros if has_monitor else None,
+        zero_gradients=no,
+        outputs_with_gradient=jnp.zeros((steps, *output_gradients(trained).shape), bool),
+        gradient_norms=zeros if has_norms else None,
+        learning_rates=zeros if has_rates else None,
+        n_steps=jnp.int32(0),
+        finite=jnp.asarray(True),
+    )
 
 
-def _add(records, loss, monitored, grads):
+def _add(records, loss, monitored, grads, norm, rate):
     """Write the row of one step."""
 
     def write(column, value):
         return column.at[records.n_steps].set(value.astype(column.dtype))
 
+    def write_if(column, value):
+        return None if column is None else write(column, value)
+
     return Records(
         losses=write(records.losses, loss),
-        monitored=None if monitored is None else write(records.monitored, monitored),
+        monitored=write_if(records.monitored, monitored),
         zero_gradients=write(records.zero_gradients, ~_any_nonzero(grads)),
         outputs_with_gradient=write(records.outputs_with_gradient, output_gradients(grads)),
+        gradient_norms=write_if(records.gradient_norms, norm),
+        learning_rates=write_if(records.learning_rates, rate),
         n_steps=records.n_steps + 1,
         finite=jnp.isfinite(loss),
     )

@@ -1,5 +1,6 @@
 """Execution of a training run: dispatches, and errors and warnings for the steps that fail."""
 
+import functools
 import time
 import warnings
 from typing import Any, NamedTuple
@@ -11,6 +12,8 @@ import numpy as np
 from jaxtyping import PyTree
 
 from ..cpu import compiler_options
+from .callbacks import Progress
+from .checkpoints import packed, require_equal, signature, unpacked
 from .diagnosis import make_diagnosis
 from .dispatch import Records, State, step_key
 from .evidence import event_evidence, evidence_of, has_network, no_evidence, output_gradients
@@ -45,6 +48,7 @@ class TrainingRun:
         self._trained_parameters = trained_parameters
         self._devices = devices
         self._has_gradient = np.ones(0, bool)
+        self._last_start = 0
         n_outputs = len(output_gradients(trained_parameters(state.arrays)))
         self._zero_gradients = ZeroGradients(history.steps, n_outputs)
 
@@ -72,6 +76,40 @@ class TrainingRun:
         self._warn_of_zeros(before, dispatch.batch, records)
         self._warn_of_outputs(before, dispatch.batch, records)
 
+    def last_dispatch(self):
+        """Progress of the last dispatch, for the callbacks."""
+        start, done = self._last_start, self.state.done
+        values = self.history.of_steps(start, done)
+        model = functools.cache(lambda: self.models()[0])
+        return Progress(start, done, self.history.steps, **values, _model=model)
+
+    def pack(self):
+        """Arrays of the state of the run after its completed dispatches, and facts about it."""
+        state = self.state
+        arrays = packed("state", state[:2]) | self.history.pack(state.done)
+        facts = {"done": state.done, "start": self._last_start, **self.settings()}
+        return arrays | self._zero_gradients.pack(), facts
+
+    def restore(self, arrays, facts):
+        """Continue from the state of a checkpoint of a run with the same settings."""
+        require_equal(facts, self.settings())
+        self.state = State(*unpacked("state", arrays, self.state[:2]), int(facts["done"]))
+        self._last_start = int(facts["start"])
+        self.history.restore(arrays)
+        self._zero_gradients.restore(arrays)
+
+    def settings(self):
+        """Settings that must be the same when the run is resumed."""
+        key = None if self._key is None else jax.random.key_data(self._key).tolist()
+        history = self.history
+        return {
+            "number of steps": history.steps,
+            "steps per dispatch": history.steps_per_dispatch,
+            "number of averaged steps": history.steps - history.first_averaged,
+            "random key": key,
+            "arrays": signature(self.state[:2]),
+        }
+
     def progress(self):
         """Loss of the last step, and the share of the event outputs without a gradient in it."""
         text = f"loss {self.history.last_loss():.3g}"
@@ -93,6 +131,10 @@ class TrainingRun:
             return model, None
         return model, eqx.combine(jax.tree.map(lambda x: x / averaged, parameter_sum), model)
 
+    def end(self):
+        """Take the last snapshot, also if the run was stopped early."""
+        self.history.take_snapshot(self._model(self.state.arrays), self.state.done, last=True)
+
     def _model(self, arrays):
         return eqx.combine(arrays, self._static)[0]
 
@@ -105,6 +147,7 @@ class TrainingRun:
 
     def _accept(self, arrays, parameter_sum, records, start):
         self.history.add(records, time.perf_counter() - start)
+        self._last_start = self.state.done
         self.state = State(arrays, parameter_sum, self.state.done + int(records.n_steps))
         self.history.take_snapshot(self._model(arrays), self.state.done)
 

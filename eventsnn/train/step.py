@@ -12,16 +12,14 @@ import optax
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, PyTree
 
-from .. import checks
-from ..event import trainable
-from .evidence import has_network
-from .wording import path_name
+from .. import axes, checks
+from .selection import resolved_filter, trained_part
 
 #: Function `(model, batch)` or, with a random key, `(model, batch, key)`.
 LossFn = Callable[..., Float[Array, ""]]
 Step = Callable[..., tuple[Any, PyTree, Float[Array, ""]]]
 
-AXIS = "batch"
+AXIS = axes.DEVICES
 REPLICATED = PartitionSpec()
 
 # Arrays with more entries than this are averaged separately, since copying them costs more.
@@ -47,11 +45,14 @@ def make_step(
     - `loss_fn`: function `loss_fn(model, batch) -> scalar`, a mean over the batch. If the step is
         given a key, `loss_fn(model, batch, key)`.
     - `optimizer`: any Optax optimiser. Its initial state is
-        `optimizer.init(eqx.filter(model, filter_spec))`; without `filter_spec`, for a model with
-        event networks or layers, `optimizer.init(eqx.filter(model, eventsnn.trainable(model)))`.
+        `optimizer.init(eqx.filter(model, filter_spec))`, with the default filter below if
+        `filter_spec` is None.
     - `filter_spec`: selection of the trained parameters, as for `equinox.partition`: a pytree of
-        booleans or a function of a leaf. Default: None, `eventsnn.trainable(model)` if the model
-        contains event networks or layers, and otherwise every floating-point array.
+        booleans or a function of a leaf. Default: None, weights, biases and delays, but no neuron
+        parameters such as thresholds and time constants: `eventsnn.trainable(model)` if the model
+        contains event networks or layers, and `eventsnn.discrete.trainable(model)` if it contains
+        cells of the discrete-time mode. To train neuron parameters, pass such a filter with their
+        names. Of any other model, every floating-point array.
     - `devices`: the devices that share a batch. Default: None, the largest number of local devices
         that divides the batch evenly.
 
@@ -131,7 +132,9 @@ def with_key(name: str, fn: Callable) -> Callable:
     def call(model, batch, key):
         arguments = (model, batch) if key is None else (model, batch, key)
         if not _accepts(fn, len(arguments)):
-            names = "(model, batch), without a key" if key is None else "(model, batch, key)"
+            names = "(model, batch, key)"
+            if key is None:
+                names = "(model, batch), without a key, unless `key` is given"
             raise checks.value_error(name, fn, f"a function of {names}")
         return fn(*arguments)
 
@@ -147,36 +150,6 @@ def _accepts(fn, n_arguments):
     except ValueError:  # a function of another language, whose signature is unknown
         pass
     return True
-
-
-def resolved_filter(model: Any, filter_spec: PyTree) -> PyTree:
-    """Return the filter, or the default one for None."""
-    if filter_spec is not None:
-        return filter_spec
-    return trainable(model) if has_network(model) else eqx.is_inexact_array
-
-
-def trained_part(model: Any, filter_spec: PyTree) -> PyTree:
-    """Trained parameters: the model with None in place of everything else."""
-    filter_spec = resolved_filter(model, filter_spec)
-    try:
-        trained = eqx.filter(model, filter_spec)
-    except (TypeError, ValueError) as error:
-        expected = "a function of a leaf, or booleans in a pytree that fits model"
-        raise checks.value_error("filter_spec", filter_spec, expected) from error
-    leaves = jax.tree_util.tree_leaves_with_path(trained)
-    if not leaves:
-        found = checks.short_repr(filter_spec)
-        raise ValueError(f"filter_spec must select at least one array of model, got {found}.")
-    for path, x in leaves:
-        if not (isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jnp.floating)):
-            found = x.dtype if hasattr(x, "dtype") else type(x).__name__
-            kind = "a NumPy array of " if isinstance(x, np.ndarray) else ""
-            place = f" at {path_name(path)}" if path else ""
-            raise ValueError(
-                f"filter_spec must select JAX arrays in floating point, got {kind}{found}{place}."
-            )
-    return trained
 
 
 def data_parallel(fn: Callable, devices: Sequence[jax.Device] | None) -> Callable:

@@ -94,7 +94,7 @@ def test_a_run_continues_from_the_state_of_another(model, xs):
 
 
 def test_layers_are_recorded(model, xs):
-    out = run(model, xs, layers=(3, 0, -12))
+    out = run(model, xs, layers=(3, 0, 2 - len(model.layers)))
     alone = run(discrete.Sequential(model.layers[:4]), xs, layers=3)
     agree((out.spikes[0], out.membranes[0]), alone[:2])
     agree(out.spikes[1], xs @ model.layers[0].weight.T + model.layers[0].bias)
@@ -121,7 +121,7 @@ def test_bfloat16(model, xs):
     gradients, out = eqx.filter_jit(eqx.filter_grad(loss, has_aux=True))(short, x)
     for leaf in jax.tree.leaves((out, gradients)):
         assert leaf.dtype == jnp.bfloat16 and np.all(np.isfinite(leaf.astype(float)))
-    assert all(np.any(gradients.layers[i].weight) for i in range(0, 14, 2))
+    assert all(np.any(gradients.layers[i].weight) for i in range(0, 16, 2))
 
 
 def test_parameters_are_scalars_or_one_per_neuron(model, xs):
@@ -229,8 +229,9 @@ def test_in_parallel_with_resets_is_step_by_step(model, xs):
 
 @pytest.mark.parametrize("name", [*CELLS, "LeakyIntegrator"])
 def test_only_resets_and_feedback_need_a_loop(name, rng):
+    """Adaptation is feedback of the spikes, too."""
     for reset in ("none", "subtract"):
-        free = reset == "none" and name not in ("RLeaky", "RSynaptic")
+        free = reset == "none" and name not in ("RLeaky", "RSynaptic", "ALIF")
         if name == "LeakyIntegrator":
             cell, free = discrete.LeakyIntegrator(0.9), True
         else:
@@ -366,7 +367,7 @@ def test_a_batch_with_keys_states_and_several_layers(rng, getkey):
         of_keys, of_key = (
             discrete.run_batch(model, x, state=states, key=k, **options) for k in (keys, key)
         )
-        mapped = jax.vmap(one, out_axes=discrete.Run(1, 1, 0))(x, states, keys)
+        mapped = jax.vmap(one, out_axes=discrete.Run(1, 1, 0, 1))(x, states, keys)
         return of_keys, of_key, mapped, keys
 
     batch, of_key, mapped, keys = solve(x, states, key)
@@ -446,7 +447,7 @@ def names(model, *args):
 
 
 def test_weights_train_and_neurons_do_not():
-    weights = {f".layers[{i}].{part}" for i in range(0, 14, 2) for part in ("weight", "bias")}
+    weights = {f".layers[{i}].{part}" for i in range(0, 16, 2) for part in ("weight", "bias")}
     weights |= {f".layers[3].feedback.{part}" for part in ("weight", "bias")}
     weights |= {".layers[7].feedback.v"}
     model = stack(N_IN, np.random.default_rng(0))
@@ -454,7 +455,9 @@ def test_weights_train_and_neurons_do_not():
     assert names(model, "threshold") - weights == {
         f".layers[{i}].threshold" for i in CELL_LAYERS[:-1]
     }
-    assert names(model, "beta") - weights == {f".layers[{i}].beta" for i in (1, 3, 5, 7, 11, 13)}
+    assert names(model, "beta") - weights == {
+        f".layers[{i}].beta" for i in (1, 3, 5, 7, 11, 13, 15)
+    }
     assert names(model, "alpha", "graded") - weights == {
         *(f".layers[{i}].alpha" for i in (5, 7, 11)),
         ".layers[1].graded",
@@ -553,7 +556,7 @@ def test_unknown_resets_are_refused():
         lambda reset: discrete.Alpha(0.9, 0.8, reset=reset),
     ):
         with pytest.raises(
-            ValueError, match=r'reset must be "subtract" or "zero" or "none", got .hard.'
+            ValueError, match=r'reset must be "subtract" or "zero" or "set" or "none", got .hard.'
         ):
             cell("hard")
 

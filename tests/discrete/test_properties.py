@@ -103,7 +103,7 @@ def test_potentials_scale_with_thresholds_and_currents(seed, factor):
     def scale(k, layer):
         if k not in CELL_LAYERS:
             return changed(layer, lambda x: factor * x)
-        for name in ("threshold", "feedback"):
+        for name in ("threshold", "strength", "feedback"):
             if hasattr(layer, name):
                 part = changed(getattr(layer, name), lambda x: factor * x)
                 layer = eqx.tree_at(lambda to, name=name: getattr(to, name), layer, part)

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import eventsnn as esn
-from eventsnn.event.engine import batching
-from eventsnn.event.engine.batching import program
+from eventsnn.event.engine import batching, programs
+from eventsnn.event.engine.programs import program
 from helpers.jitted import potentials_at, simulate, ttfs
 from helpers.registry import EXACT, N_IN, ODE, K, N, network, problem
 
@@ -173,27 +173,29 @@ def test_gradients_without_a_sample(adjoint, delays):
     assert run(models).shape == (0, 3)
 
 
-def programs():
+def n_programs():
     gc.collect()
     return len(jax.devices()[0].client.live_executables())
 
 
 def test_programs_that_are_no_longer_used_are_dropped(monkeypatch):
     """Calls without jit keep their compiled programs, but not for every past value of t_max."""
-    monkeypatch.setattr(batching, "program", ft.lru_cache(2)(program.__wrapped__))
+    cache = ft.lru_cache(2)(program.__wrapped__)
+    for module in (batching, programs):
+        monkeypatch.setattr(module, "program", cache)
     x = inputs(jax.random.key(0))
     jax.clear_caches()
-    before = programs()
+    before = n_programs()
 
     def query(t_max):
         small(EXACT[0], t_max=t_max).counts(x)
-        return programs()
+        return n_programs()
 
     first = query(20.0)
     assert [query(20.0 + k) - first for k in range(1, 4)] == [1, 1, 1]
     assert query(23.0) - first == 1 and program.cache_info().maxsize <= 32
     jax.clear_caches()
-    assert programs() == before
+    assert n_programs() == before
     query(23.0)
 
 

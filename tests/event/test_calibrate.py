@@ -69,6 +69,8 @@ def test_activity_by_hand():
     np.testing.assert_allclose(found.first_spike, [first] * 3, rtol=1e-12)
     text = str(esn.activity(layer, x))
     assert "layer: 50% of the samples failed: max_spikes" in text
+    (none,) = esn.activity(layer, x[jnp.array([0, 3])])  # no sample that does not fail
+    assert np.isnan([none.silent, none.dead, none.spikes]).all() and none.failed["max_spikes"] == 1
     more = esn.EventLinear(neuron, layer.weights, t_max=20.0, max_spikes=3, truncate=True)
     (found,) = esn.activity(more, x)
     assert found.saturated == 0.25 and not found.failed and found.max_spikes == 3
@@ -127,7 +129,8 @@ def test_inhibitory_weights_are_shifted(x):
         ({"spikes": 0.0}, "spikes must be"),
         ({"first_spike": -1.0}, "first_spike must be"),
         ({"potential": 0.0}, "potential must be"),
-        ({"in_times": jnp.zeros((16, 1))}, "in_times must be spike times >= 0"),
+        ({"in_times": jnp.zeros(16)}, "in_times must be spike times >= 0"),
+        ({"in_times": jnp.zeros((15, 1))}, r"in_times must have shape \(..., 16, k\)"),
     ],
 )
 def test_invalid_arguments(options, message, x):
@@ -144,6 +147,28 @@ def test_weights_that_cannot_be_scaled(x):
     wrapped = esn.constrain(positive, lambda m: m.layers[1].weights)
     with pytest.raises(ValueError, match=r"weights of model.layers.1. must not be wrapped"):
         esn.calibrate(wrapped, x)
+
+
+def test_one_sample_is_a_batch_of_one(x):
+    for model in (convolutional(), recurrent()):
+        one, batch = esn.activity(model, x[0]), esn.activity(model, x[:1])
+        assert str(one) == str(batch)
+        np.testing.assert_array_equal(one[0].first_spikes, batch[0].first_spikes)
+    fitted = [esn.calibrate(layers()[0], each).weights for each in (x[0], x[:1])]
+    np.testing.assert_array_equal(*fitted)
+
+
+def test_samples_that_fail_with_the_calibrated_weights(x):
+    """Neurons that fire more often than `max_spikes` allows."""
+    layer = layers(max_spikes=1, truncate=False)[0]
+    with pytest.warns(UserWarning, match="some samples fail, 20% with the status max_spikes in la"):
+        fitted = esn.calibrate(layer, x, firing=0.9)
+    np.testing.assert_allclose(esn.activity(fitted, x)[0].failed["max_spikes"], 0.2)
+    # One neuron fires often before the other one fires.
+    weights, x = jnp.array([[9.0, 0.1], [9.0, -0.1]]), jnp.arange(10.0) + jnp.array([[0.0], [0.5]])
+    unequal = esn.EventLinear(LIF, weights, t_max=20.0, max_spikes=1)
+    with pytest.raises(ValueError, match=r"got 0.9 and the samples fail: 100% with the status max"):
+        esn.calibrate(unequal, x, firing=0.9)
 
 
 def test_a_silent_layer_before(x):

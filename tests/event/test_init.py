@@ -83,7 +83,7 @@ def test_default_weights_make_some_of_the_neurons_fire(kind, active, rng):
 
 
 def test_recurrent_weights():
-    """Input synapses have the statistics of a layer, recurrent ones a tenth of its variance."""
+    """Input synapses have the statistics of a layer, recurrent ones a hundredth of its variance."""
     lif, sizes = esn.LIF(20.0, 5.0), {"inputs": 300, "hidden": 200, "outputs": 100}
     net = esn.recurrent(lif, **sizes, key=jax.random.key(0), t_max=20.0)
     drive = float(esn.init.critical_drive(lif, t_max=20.0))
@@ -93,7 +93,7 @@ def test_recurrent_weights():
     for block, number in ((of_inputs, 300), (of_outputs, 200)):
         np.testing.assert_allclose(block.std() * np.sqrt(number), 1.0, rtol=0.02)
         np.testing.assert_allclose(block.mean() * number, 1.0, atol=0.4)
-    np.testing.assert_allclose(inner.std() * np.sqrt(199), np.sqrt(0.1), rtol=0.02)
+    np.testing.assert_allclose(inner.std() * np.sqrt(199), 0.1, rtol=0.02)
     np.testing.assert_allclose(inner.mean() * 199, 0.0, atol=0.1)
     alone = esn.recurrent(lif, inputs=0, hidden=1, outputs=1, key=jax.random.key(0), t_max=20.0)
     assert np.isfinite(alone.weights).all()

@@ -396,7 +396,7 @@ def test_throw_under_jit():
     net = net_of(max_events=LIMIT)
     run = eqx.filter_jit(lambda net, x: net.simulate(x).times)
     assert np.all(np.isfinite(run(net, busy_and_quiet()[jnp.array([0, 2, 2])])[:, 0]))
-    with pytest.raises(RuntimeError, match=r"of 3 samples.*[Rr]aise `max_events`"):
+    with pytest.raises(RuntimeError, match=r"Some samples.*[Rr]aise `max_events`"):
         run(net, busy_and_quiet())
     with pytest.raises(RuntimeError, match="input time"):
         run(net, busy_and_quiet().at[0, 0, 0].set(jnp.nan))

@@ -116,9 +116,17 @@ def test_qif_neurons_with_delays():
     assert_equal_to_the_network(case, draw(case, delayed=True))
 
 
-def test_a_refractory_layer_is_simulated_by_the_event_loop():
+def test_refractory_neurons():
+    found = assert_equal_to_the_network(REFRACTORY, draw(REFRACTORY, delayed=True))
+    assert np.isfinite(found[..., 1]).any()
+
+
+REFRACTORY = Case(REFRACTORY_LIF, "exact")
+
+
+def test_spikes_of_refractory_neurons_are_those_of_the_reference():
     """Counts, and spikes of samples with at most `max_spikes` spikes per neuron."""
-    case = Case(REFRACTORY_LIF, "exact")
+    case = REFRACTORY
     params = draw(case, delayed=True)
     params["in_times"] = params["in_times"].at[0, 0, 1:].set(np.inf)
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import eventsnn as esn
-from eventsnn.event.flows import PopulationsFlow, RefractoryFlow
+from eventsnn.event.flows import PopulationsFlow, RefractoryFlow, RefractoryLaneFlow
 from helpers.delta_lif import DeltaLIF
 from helpers.registry import (
     FLOWS,
@@ -234,7 +234,7 @@ def test_each_part_has_its_own_flow():
     lif, alif = esn.LIF(10.0, 5.0), esn.ALIF(10.0, 5.0, 20.0, 0.1)
     neuron = esn.Populations([(esn.Refractory(lif, 2.0), 1), (alif, 2), (esn.QIF(9.0, 5.0), 1)])
     rested, ode, qif = flow_of(neuron, dt0=0.1).flows
-    assert isinstance(rested, RefractoryFlow) and isinstance(rested.flow, esn.ExactLIF)
+    assert isinstance(rested, RefractoryLaneFlow) and isinstance(rested.flow, esn.ExactLIF)
     assert isinstance(ode, esn.ODEFlow) and ode.dt0 == 0.1 and isinstance(qif, esn.TaylorQIF)
     rested, *others = flow_of(neuron, solver=dfx.Heun(), dt0=0.1).flows
     assert all(isinstance(flow, esn.ODEFlow) for flow in (rested.flow, *others))

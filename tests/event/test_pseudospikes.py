@@ -283,7 +283,7 @@ def test_the_default_drive_is_twice_the_rheobase():
         t_max=T_MAX,
         pseudospikes=esn.Pseudospikes(),
     )
-    np.testing.assert_array_equal(net.pseudospikes.drive, [3.0, 0.0])
+    np.testing.assert_array_equal(net.pseudospikes.current(net.neuron), [3.0, 0.0])
     expected = T_MAX + 10 * np.log((3.5 - 0.5 * (1 - np.exp(-T_MAX / 10))) / 1.5)
     np.testing.assert_allclose(net.ttfs(jnp.full((1, 1), jnp.inf)), [expected], rtol=1e-12)
 
@@ -356,3 +356,116 @@ def test_silent_hidden_neurons_before_a_readout_have_a_gradient():
     assert np.all(grads[0] > 0) and np.all(grads[1] == 0)
     with pytest.raises(ValueError, match=r"layers\[0\] must be .* without pseudospikes at t_max"):
         with_late.as_network()
+
+
+def _readout_of_layers_and_network(weights, out, **options):
+    """Layers, and a network with the same weights, whose hidden neurons fire at most once."""
+    n_in, hidden = weights.shape
+    neurons, late = (esn.LIF(20.0, 15.0), esn.LeakyIntegrator(20.0, 20.0)), options.pop("late")
+    first = esn.EventLinear(
+        neurons[0], weights, t_max=T_MAX, max_spikes=1, truncate=True, pseudospikes=late
+    )
+    layers = esn.EventSequential([first, esn.EventLinear(neurons[1], out, t_max=T_MAX)])
+    n = hidden + out.shape[1]
+    matrix = jnp.zeros((n + n_in, n)).at[:hidden, hidden:].set(out).at[n:, :hidden].set(weights)
+    network = esn.EventNetwork(
+        esn.Populations([(neurons[0], hidden), (neurons[1], out.shape[1])]),
+        matrix,
+        matrix != 0,
+        outputs=range(hidden, n),
+        t_max=T_MAX,
+        pseudospikes=late,
+        **options,
+    )
+    return layers, network
+
+
+@pytest.mark.parametrize("query", ["potentials_at", "maxima"])
+def test_late_spikes_of_a_network_are_those_of_its_layers(query, rng):
+    """One hidden neuron fires before t_max, the others after it."""
+    weights = jnp.array([[1.6, 0.3, -0.2], [1.6, 0.1, 0.4]])
+    out = jnp.asarray(rng.uniform(0.5, 1.0, (3, 2)))
+    late = esn.Pseudospikes(at_t_max=True)
+    layers, network = _readout_of_layers_and_network(weights, out, late=late)
+    x = jnp.array([[[0.0], [1.0]], [[3.0], [jnp.inf]]])
+
+    def read(model, x):
+        args = (jnp.array([T_MAX, 5.0]),) if query == "potentials_at" else ()
+        return getattr(model, query)(x, *args)
+
+    def value(model, x):
+        return jnp.sum(read(model, x) ** 2 + 0.3 * read(model, x))
+
+    np.testing.assert_allclose(read(network, x), read(layers, x), rtol=1e-12)
+    both = [eqx.filter_grad(lambda pair: value(*pair))((m, x)) for m in (layers, network)]
+    (by_layers, d_layers), (by_network, d_network) = both
+    np.testing.assert_allclose(d_network, d_layers, rtol=1e-9, atol=1e-12)
+    assert np.all(by_layers[0].weights != 0)
+    np.testing.assert_allclose(by_network.weights[5:, :3], by_layers[0].weights, rtol=1e-9)
+    np.testing.assert_allclose(by_network.weights[:3, 3:], by_layers[1].weights, rtol=1e-9)
+
+
+@pytest.mark.parametrize("delayed", [False, True])
+def test_a_silent_recurrent_network_with_a_readout_has_a_gradient(delayed):
+    hidden, n, n_in = 4, 6, 3
+    delays = jnp.full((n + n_in, n), 2.0) if delayed else None
+
+    def model(late):
+        return esn.recurrent(
+            esn.LIF(20.0, 20.0),
+            inputs=n_in,
+            hidden=hidden,
+            outputs=n - hidden,
+            readout=esn.LeakyIntegrator(20.0, 20.0),
+            key=jax.random.key(0),
+            init=jax.nn.initializers.uniform(0.01),
+            t_max=T_MAX,
+            delays=delays,
+            pseudospikes=late,
+        )
+
+    def value(model):
+        return jnp.sum(model.potentials_at(x, jnp.array([T_MAX])))
+
+    x = jnp.array([[0.0, 2.0], [1.0, jnp.inf], [3.0, 4.0]])
+    with_late, without = model(esn.Pseudospikes(at_t_max=True)), model(None)
+    np.testing.assert_allclose(value(with_late), value(without), atol=1e-12)
+    grads = [eqx.filter_grad(value)(m).weights for m in (with_late, without)]
+    assert np.all(grads[0][n:, :hidden] > 0) and np.all(grads[1] == 0)
+
+
+def test_late_spikes_of_a_network_without_input_spikes():
+    late = esn.Pseudospikes(at_t_max=True)
+    _, network = _readout_of_layers_and_network(jnp.ones((2, 3)), jnp.ones((3, 2)), late=late)
+    np.testing.assert_allclose(network.maxima(jnp.zeros((2, 0))), 0.0, atol=1e-12)
+    invalid = jnp.array([[[-1.0], [1.0]], [[1.0], [jnp.inf]]])
+    found = network.maxima(invalid, throw=False)
+    assert np.isnan(found[0]).all() and np.isfinite(found[1]).all()
+    with pytest.raises(ValueError, match="in_times"):
+        network.maxima(invalid)
+
+
+@pytest.mark.parametrize("kind", ["layer", "network"])
+def test_the_default_drive_follows_the_parameters(kind):
+    """A neuron whose bias has fallen since it was made still fires, at the time of the closed form
+    for a drive of twice the rheobase 1 - bias."""
+    layer = esn.EventLinear(
+        esn.LIF(10.0, 5.0),
+        jnp.zeros((1, 1)),
+        t_max=T_MAX,
+        max_spikes=1,
+        pseudospikes=esn.Pseudospikes(),
+    )
+    model = layer if kind == "layer" else layer.as_network()
+
+    def fires(bias):
+        where = lambda m: m.neuron.bias  # noqa: E731
+        changed = eqx.tree_at(where, model, jnp.full_like(model.neuron.bias, bias))
+        return jnp.sum(changed.ttfs(jnp.array([[jnp.inf]])))
+
+    bias, tau = -3.0, 10.0
+    start = bias * -np.expm1(-T_MAX / tau)  # the potential at t_max
+    end = 2 * (1.0 - bias) + bias  # the potential without a threshold
+    expected = T_MAX + tau * np.log((end - start) / (end - 1.0))
+    np.testing.assert_allclose(fires(bias), expected, rtol=1e-12)
+    assert jax.grad(fires)(bias) < 0

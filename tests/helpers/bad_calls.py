@@ -1,5 +1,6 @@
 """Table of every public callable: a valid call, and bad values for each of its arguments."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -7,12 +8,15 @@ import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import nir
 import numpy as np
 import optax
+from jax.experimental.sparse import BCOO
 from matplotlib.animation import FuncAnimation
 
 import eventsnn as esn
-from eventsnn import discrete, encoders, losses, plots, surrogates, train
+from eventsnn import connect, discrete, encoders, losses, plots, surrogates, train
+from eventsnn.data import arrays as arrays_
 from eventsnn.data import (
     folders,
     heidelberg,
@@ -122,6 +126,7 @@ NEURON = (*INSTANCE, esn.LIF, np.ones(3))
 PSEUDOSPIKES = (*optional(INSTANCE), 2.0, esn.Pseudospikes(np.ones(5), 1.0))
 RECORD = (*ARRAY, 1.0, np.ones(3), np.ones((0, B, C)))
 LABEL = (*ARRAY, LABELS[:2], LABELS[:, None], LABELS + 0.5, LABELS > 0, LABELS - 1, LABELS + 1)
+LENGTHS = (*optional(ARRAY), 2, np.ones(3, int), np.ones(4), np.zeros(4, int), np.full(4, 99))
 PAIR = (*NUMBER, -1, 1.5, 2.0, (1,), (1, 2, 3), (1, -1), (1.0, 1), (1, True), (1, "a"))
 NOT_ZERO = (*PAIR, 0, (1, 0))
 KERNEL = (
@@ -146,7 +151,9 @@ CANVAS = (*optional(COUNT), 3)
 CELL = {
     "threshold": (1.0, FREE_TAU),
     "surrogate": (surrogates.ATan(), (*INSTANCE[:-1], surrogates.ATan)),
-    "reset": ("zero", CHOICE),
+    "reset": ("set", CHOICE),
+    "v_reset": (0.0, (*FREE, 1.0, np.array([0.5, 2.0]))),
+    "state_quant": (None, (*optional(FUNCTION), discrete.StateQuant)),
     "inhibition": (False, FLAG),
 }
 DELAY = {"reset_delay": (True, FLAG)}
@@ -167,7 +174,7 @@ ARCHITECTURE = {
     "pseudospikes": (None, PSEUDOSPIKES),
     "max_events": (9, COUNT),
     "max_steps": (None, optional(COUNT)),
-    "queue_capacity": (9, COUNT),
+    "queue_capacity": (None, optional(COUNT)),
     "solver": (None, SOLVER),
     "dt0": (None, (*optional(POSITIVE), 0.1)),
     "stepsize_controller": (None, (*optional(INSTANCE), diffrax.ConstantStepSize())),
@@ -272,7 +279,7 @@ NEURONS = {
             lambda net: net.delays,
             PICKS,
         ),
-        wrapper=(esn.Positive, (*FUNCTION, lambda x: x)),
+        wrapper=((0.0, 9.0), (*FUNCTION, lambda x: x, (1.0, 0.0), (0.0, INF), (0.0,), ("a", 1))),
     ),
     "unwrap": row(esn.unwrap, tree=(NET, ())),
 }
@@ -347,6 +354,73 @@ LAYERS = {
     ),
     "call of EventFlatten": row(
         esn.EventFlatten().__call__, in_times=(np.ones((1, 2, 2, 1)), IMAGE[:-1])
+    ),
+}
+
+STEPPED = discrete.Sequential(
+    [
+        discrete.MaskedLinear(LINEAR, LINEAR > 0),
+        discrete.Leaky(0.9, reset="zero", reset_delay=False),
+    ]
+)
+GRAPH = esn.to_nir(LAYER)
+EVENTS = nir.data_ir.EventData(np.array([[0, 1, -1]]), np.array([[0.001, 0.002, INF]]), 2, 0.02)
+
+
+def changed(**fields: Any) -> nir.data_ir.EventData:
+    return dataclasses.replace(EVENTS, **fields)
+
+
+EVENT_LISTS = (
+    *INSTANCE,
+    nir.data_ir.ValuedEventData(
+        EVENTS.idx, EVENTS.time, n_neurons=2, t_max=0.02, value=EVENTS.time
+    ),
+    changed(idx=np.array([[0, 2, -1]])),
+    changed(idx=np.array([[0, -2, -1]])),
+    changed(time=np.array([[NAN, 0.002, INF]])),
+    changed(time=np.array([[-1.0, 0.002, INF]])),
+    changed(time=np.array([[INF, 0.002, INF]])),
+)
+UNITS = {"unit": (1e-3, POSITIVE), "spike_area": (None, optional(POSITIVE))}
+EXCHANGE = {
+    "to_nir": row(
+        esn.to_nir,
+        "called",
+        model=(LAYER, (*INSTANCE, LIF, esn.EventLinear)),
+        input_shape=(None, ("a", NAN, THING, {"a": 1}, FUNCTION_, (1.5,), (-1,), (2,), ("a",))),
+        dt=(None, (*optional(POSITIVE), 1.0)),
+        **UNITS,
+    ),
+    "to_nir of a discrete-time model": row(
+        lambda dt, spike_area: esn.to_nir(STEPPED, dt=dt, spike_area=spike_area),
+        "called",
+        dt=(1.0, POSITIVE),
+        spike_area=(None, (1.0, NAN)),
+    ),
+    "from_nir": row(
+        lambda graph, t_max, dt, unit, spike_area: esn.from_nir(
+            graph, t_max=t_max, dt=dt, unit=unit, spike_area=spike_area
+        ),
+        "called",
+        graph=(GRAPH, INSTANCE),
+        t_max=(20.0, POSITIVE),
+        dt=(None, (*optional(POSITIVE), 1.0)),
+        **UNITS,
+    ),
+    "to_event_data": row(
+        esn.to_event_data,
+        "called",
+        times=(TIMES_IN, (*ARRAY, 1.0, np.ones(3), [[NAN]], [[-1.0]], [[21.0]])),
+        t_max=(20.0, POSITIVE),
+        unit=(1e-3, POSITIVE),
+    ),
+    "from_event_data": row(
+        esn.from_event_data,
+        "called",
+        data=(EVENTS, EVENT_LISTS),
+        unit=(1e-3, POSITIVE),
+        max_spikes=(None, optional(COUNT)),
     ),
 }
 
@@ -425,6 +499,7 @@ NETWORKS = {
         times=([1.0], WHEN),
         **NETWORK,
     ),
+    "EventNetwork.as_dense": row(NET.as_dense, None),
     "EventNetwork.counts": row(NET.counts, None, **NETWORK),
     "EventNetwork.integrals": row(NET.integrals, None, **NETWORK),
     "EventNetwork.maxima": row(NET.maxima, None, **NETWORK),
@@ -458,28 +533,150 @@ NETWORKS = {
     "Discretised.potentials_at": row(
         SCAN.potentials_at, None, in_times=(TIMES_IN, IN_TIMES), times=([1.0], WHEN)
     ),
+    "summary": row(
+        esn.summary,
+        "called",
+        model=(LAYER, INSTANCE),
+        in_shape=((1,), (1, NAN, "a", THING, {"a": 1}, (1.5,), (-1,), (2,), ("a",), (True,))),
+    ),
+    "operations": row(
+        esn.operations,
+        None,
+        model=(discrete.Sequential([discrete.Leaky(0.9)]), (*INSTANCE, eqx.nn.Identity())),
+        inputs=(np.ones((3, 4, 2)), (*ARRAY, 1.0)),
+        num_steps=(None, optional(COUNT)),
+        key=(None, optional(KEY)),
+    ),
+    "operations of the event mode": row(
+        lambda inputs, num_steps, key: esn.operations(
+            SEQUENCE, inputs, num_steps=num_steps, key=key
+        ),
+        None,
+        inputs=(np.ones((2, 1, 1)), IN_TIMES),
+        num_steps=(None, (3, "a")),
+        key=(None, (3, "a")),
+    ),
     "prepare_cpu": row(esn.prepare_cpu, None, devices=(None, (*optional(COUNT),))),
 }
 
+SYNAPSES = esn.Synapses([0, 2, 2], [1, 0, 1], [1.0, 2.0, 3.0], (3, 2), [1.0, 2.0, 3.0])
+INDICES = (*ARRAY, 1, True, 0.5, [0.0, 1.0, 1.0], [0, 1], [[0, 1, 1]], [0, 1, 3], [0, 1, -1])
+EACH = (*ARRAY, True, NAN, INF, [1.0, NAN, 1.0], np.ones(2), np.ones((3, 1)), np.ones(3, bool))
+EACH_DELAY = optional((*EACH, -1.0, [1.0, 1.0, -1.0], np.ones((2, 3))))
+BCOO_ = BCOO((np.ones(3), np.array([[0, 1], [2, 0], [2, 1]])), shape=(3, 2))
+BCOOS = (
+    *INSTANCE,
+    WEIGHTS,
+    BCOO((np.ones(1), np.zeros((1, 2), int)), shape=(2, 3)),  # fewer rows than columns
+    BCOO((np.ones((3, 1)), np.zeros((3, 1, 1), int)), shape=(3, 2)),  # a batch axis
+    BCOO((np.ones((1, 2)), np.zeros((1, 1), int)), shape=(3, 2)),  # a dense axis
+    BCOO((np.ones(1), np.zeros((1, 1), int)), shape=(3,)),
+)
+POPULATION = (*NONSENSE, MASKED, True, 0, -1, 1.5, [], [0.5], [-1], [[0]], [1, 1], [2**31])
+POSITIONS = (*ARRAY, 1.0, np.ones(3), np.ones((0, 2)), np.ones((3, 0)), [[NAN]], [[0.0], [INF]])
+RULE = {
+    "key": (KEY_, KEY),
+    "sources": (3, POPULATION),
+    "targets": (range(3), POPULATION),
+    "self_connections": (False, FLAG),
+}
+CONNECTIVITY = {
+    "Synapses": row(
+        esn.Synapses,
+        "called",
+        sources=([0, 2, 2], INDICES),
+        targets=([1, 0, 1], INDICES),
+        weights=(np.ones(3), EACH),
+        shape=(
+            (3, 2),
+            (*INSTANCE, (3,), (3, 2, 1), (2, 3), (3, 0), (3.0, 2), (3, True), (HUGE, 2)),
+        ),
+        delays=(None, EACH_DELAY),
+    ),
+    "Synapses.from_dense": row(
+        esn.Synapses.from_dense,
+        "called",
+        weights=(WEIGHTS, (*MATRIX, np.full((3, 2), NAN))),
+        mask=(None, MASK),
+        delays=(None, (*EACH_DELAY, -np.ones((3, 2)))),
+    ),
+    "Synapses.from_bcoo": row(
+        esn.Synapses.from_bcoo,
+        "called",
+        matrix=(BCOO_, BCOOS),
+        delays=(None, EACH_DELAY),
+    ),
+    "Synapses.synaptic_delays": row(SYNAPSES.synaptic_delays),
+    "Synapses.to_dense": row(SYNAPSES.to_dense),
+    "Synapses.mask": row(SYNAPSES.mask),
+    "Synapses.dense_delays": row(SYNAPSES.dense_delays),
+    "Synapses.out_degrees": row(SYNAPSES.out_degrees),
+    "Synapses.in_degrees": row(SYNAPSES.in_degrees),
+    "connect.fixed_in_degree": row(
+        connect.fixed_in_degree,
+        "called",
+        degree=(2, (*COUNT, 3)),
+        multapses=(False, FLAG),
+        **RULE,
+    ),
+    "connect.fixed_probability": row(
+        connect.fixed_probability, "called", probability=(0.5, SHARE), **RULE
+    ),
+    "connect.one_to_one": row(
+        connect.one_to_one,
+        "called",
+        sources=(3, POPULATION),
+        targets=(None, (*optional(POPULATION), 2)),
+    ),
+    "connect.distance_dependent": row(
+        connect.distance_dependent,
+        "called",
+        positions_from=(np.ones((3, 2)), (*POSITIONS, np.ones((3, 1)))),
+        positions_to=(np.ones((3, 2)), (*POSITIONS, np.ones((3, 1)))),
+        probability_of_distance=(
+            lambda d: 0.5 + 0 * d,
+            (*FUNCTION, lambda d: "a", lambda d: d + 2, lambda d: d[:1], lambda d: NAN),
+        ),
+        max_distance=(None, optional(NOT_NEGATIVE)),
+        period=(None, optional((*ARRAY, True, NAN, INF, 0.0, -1.0, [1.0, 0.0], np.ones(3)))),
+        **(RULE | {name: (None, (*optional(POPULATION), 2)) for name in ("sources", "targets")}),
+    ),
+    "connect.join": row(
+        connect.join,
+        "called",
+        connections=(
+            [connect.one_to_one(2), connect.one_to_one(3)],
+            (*INSTANCE, [], [([0], [1])], connect.one_to_one(2)),
+        ),
+    ),
+}
+
+STEPS = {"lengths": (np.array([1, 2, 3, T]), LENGTHS)}
 LOSSES = {
     "accuracy_rate": row(
         losses.accuracy_rate,
         spikes=(SPIKES, RECORD),
+        **STEPS,
         labels=(LABELS, LABEL),
         num_classes=(None, CLASSES),
     ),
     "accuracy_temporal": row(
-        losses.accuracy_temporal, spikes=(SPIKES, RECORD), labels=(LABELS, LABEL)
+        losses.accuracy_temporal, spikes=(SPIKES, RECORD), **STEPS, labels=(LABELS, LABEL)
     ),
     "sum_populations": row(
         losses.sum_populations, x=(SPIKES, (*ARRAY, 1.0)), num_classes=(3, CLASSES)
     ),
     "ce_rate": row(
-        losses.ce_rate, spikes=(SPIKES, RECORD), labels=(LABELS, LABEL), weight=(None, WEIGHT)
+        losses.ce_rate,
+        spikes=(SPIKES, RECORD),
+        **STEPS,
+        labels=(LABELS, LABEL),
+        weight=(None, WEIGHT),
     ),
     "ce_count": row(
         losses.ce_count,
         spikes=(SPIKES, RECORD),
+        **STEPS,
         labels=(LABELS, LABEL),
         num_classes=(None, CLASSES),
         weight=(None, WEIGHT),
@@ -487,6 +684,7 @@ LOSSES = {
     "mse_count": row(
         losses.mse_count,
         spikes=(SPIKES, RECORD),
+        **STEPS,
         labels=(LABELS, LABEL),
         correct_rate=(0.8, SHARE),
         incorrect_rate=(0.1, SHARE),
@@ -506,18 +704,21 @@ LOSSES = {
     "ce_max_membrane": row(
         losses.ce_max_membrane,
         membranes=(SPIKES, RECORD),
+        **STEPS,
         labels=(LABELS, LABEL),
         weight=(None, WEIGHT),
     ),
     "ce_membrane": row(
         losses.ce_membrane,
         membranes=(SPIKES, RECORD),
+        **STEPS,
         labels=(LABELS, LABEL),
         weight=(None, WEIGHT),
     ),
     "mse_membrane": row(
         losses.mse_membrane,
         membranes=(SPIKES, RECORD),
+        **STEPS,
         targets=(LABELS, (*ARRAY, LABELS[:2], np.ones((B, 1)), LABELS - 1, LABELS + 1)),
         on_target=(1.0, TARGET),
         off_target=(0.0, TARGET),
@@ -526,27 +727,33 @@ LOSSES = {
     "l1_rate_sparsity": row(
         losses.l1_rate_sparsity,
         spikes=(SPIKES, RECORD),
+        **STEPS,
         strength=(1.0, (*ARRAY, NAN, INF, np.ones(3))),
     ),
-    "target_rate": row(losses.target_rate, spikes=(SPIKES, RECORD), rate=(0.5, RATE)),
+    "target_rate": row(losses.target_rate, spikes=(SPIKES, RECORD), **STEPS, rate=(0.5, RATE)),
     "rate_range": row(
         losses.rate_range,
         spikes=(SPIKES, RECORD),
+        **STEPS,
         lower=(0.1, (*RATE, 0.6)),
         upper=(0.5, (*RATE, 0.05)),
     ),
     "ce_temporal": row(
         losses.ce_temporal,
         spikes=(SPIKES, RECORD),
+        **STEPS,
         labels=(LABELS, LABEL),
         inverse=("negate", CHOICE),
         weight=(None, WEIGHT),
     ),
-    "first_spike_steps": row(losses.first_spike_steps, spikes=(SPIKES, RECORD)),
-    "spike_steps": row(losses.spike_steps, spikes=(SPIKES, RECORD), count=(2, (*COUNT, T + 1))),
+    "first_spike_steps": row(losses.first_spike_steps, spikes=(SPIKES, RECORD), **STEPS),
+    "spike_steps": row(
+        losses.spike_steps, spikes=(SPIKES, RECORD), **STEPS, count=(2, (*COUNT, T + 1))
+    ),
     "mse_temporal": row(
         losses.mse_temporal,
         spikes=(SPIKES, RECORD),
+        **STEPS,
         targets=(LABELS, (*ARRAY, LABELS[:2], np.ones((B, 1)), LABELS - 1, LABELS + 1)),
         on_target=(0, (*ARRAY, NAN, INF, [1, 2], [[1]], [])),
         off_target=(-1, (*ARRAY, NAN, INF, [1, 2], [[1]], [])),
@@ -599,6 +806,8 @@ LOSSES = {
     ),
 }
 
+EVENT_TIMES, EVENT_ROWS = np.array([1.0, 2.0]), np.array([0, 1])
+SIGNALS, STEPS_ = np.array([[0.0, 1.0], [1.2, 0.3], [1.6, 0.0]]), np.array([0.0, 1.0, 2.0])
 ENCODERS = {
     "spike_targets": row(
         encoders.spike_targets,
@@ -663,6 +872,37 @@ ENCODERS = {
         last_spike_time=(2.0, (*optional(NOT_NEGATIVE),)),
         **LATENCY,
     ),
+    "from_events": row(
+        encoders.from_events,
+        "called",
+        times=(EVENT_TIMES, (*ARRAY, 1.0, [NAN, 1.0], [-1.0, 1.0], [1.0, INF])),
+        channels=(EVENT_ROWS, (*ARRAY, 1, [0], [0, 3], [0, -1], [0, 0.5], [[0, 1]])),
+        n_channels=(3, COUNT),
+        samples=(EVENT_ROWS, optional((*ARRAY, 1, [0], [0, -1], [0, 0.5]))),
+        n_samples=(2, optional(COUNT)),
+        max_spikes=(2, optional(COUNT)),
+    ),
+    "to_events": row(
+        encoders.to_events, "called", times=(TIMES_IN, (*ARRAY, 1.0, np.ones(3), [[NAN]], [[-1.0]]))
+    ),
+    "level_crossing_times": row(
+        encoders.level_crossing_times,
+        "called",
+        xs=(SIGNALS, (*ARRAY, 1.0, np.ones((1, 2)), [1.0, NAN, 1.0], [1.0, INF, 1.0])),
+        times=(STEPS_, (*ARRAY, 1.0, np.ones(2), [1.0, NAN, 2.0], [-1.0, 0.0, 1.0], [1, 3, 2])),
+        threshold=(0.5, POSITIVE),
+        max_spikes=(4, (*optional(COUNT), 1)),
+    ),
+    "population_times": row(
+        encoders.population_times,
+        x=(IMAGES, (*ARRAY, NAN, [0.5, NAN], INF)),
+        n=(4, (*COUNT, 2)),
+        low=(0.0, (*ARRAY, NAN, INF, np.ones(7))),
+        high=(1.0, (*ARRAY, NAN, INF, np.ones(7), 0.0, -1.0)),
+        tau=(1.0, POSITIVE),
+        beta=(1.5, POSITIVE),
+        threshold=(0.1, SHARE),
+    ),
     "rate": row(
         encoders.rate,
         key=(KEY_, KEY),
@@ -684,33 +924,28 @@ WORDS = heidelberg.SpikeTrains(
     ("a",),
 )
 FRAMES = np.linspace(0, 1, 84).reshape(7, 12)
+UNEQUAL = (*((value, LABELS) for value in ROWS_), (), (IMAGES, LABELS[:2]), (1,))
 DATA = {
     "data.images.load": row(
         images.load,
         dataset=("digits", CHOICE),
         data_dir=(None, (1, NAN, THING, ["a"], {"a": 1})),
     ),
-    "data.images.batches": row(
-        images.batches,
+    "data.arrays.batches": row(
+        lambda key, arrays, batch_size, epochs, drop_last: arrays_.batches(
+            key, *arrays, batch_size=batch_size, epochs=epochs, drop_last=drop_last
+        ),
         "called",
         key=(KEY_, SEED),
-        images=(IMAGES, ROWS_),
-        labels=(LABELS, (*ARRAY, LABELS[:2], 1)),
+        arrays=((IMAGES, LABELS), UNEQUAL),
         batch_size=(2, (*COUNT, 5)),
         epochs=(None, optional(COUNT)),
         drop_last=(True, FLAG),
     ),
-    "data.images.test_batches": row(
-        images.test_batches,
+    "data.arrays.padded_batches": row(
+        lambda arrays, batch_size: arrays_.padded_batches(*arrays, batch_size=batch_size),
         "called",
-        images=(IMAGES, ROWS_),
-        labels=(LABELS, (*ARRAY, LABELS[:2], 1)),
-        batch_size=(2, COUNT),
-    ),
-    "data.images.padded_batches": row(
-        images.padded_batches,
-        "called",
-        arrays=((IMAGES, LABELS), (*NONSENSE, NAN, (), (IMAGES, LABELS[:2]), (1,))),
+        arrays=((IMAGES, LABELS), UNEQUAL),
         batch_size=(2, COUNT),
     ),
     "data.membrane.sample": row(
@@ -792,6 +1027,15 @@ DATA = {
         batch_size=(2, (*COUNT, 5)),
         epochs=(None, optional(COUNT)),
     ),
+    "data.mnist.find": row(mnist.find, None, data_dir=(None, FOLDER)),
+    "data.heidelberg.find": row(
+        heidelberg.find,
+        None,
+        dataset=("shd", CHOICE),
+        split=("train", CHOICE),
+        data_dir=(None, FOLDER),
+    ),
+    "data.japanese_vowels.find": row(japanese_vowels.find, None, data_dir=(None, FOLDER)),
     "data.mnist.read": row(mnist.read, None, data_dir=(None, FOLDER)),
     "data.idx.read": row(idx.read, None, path=("a", (None, *FOLDER))),
     "data.folders.given": row(folders.given, "called", data_dir=(None, FOLDER)),
@@ -894,10 +1138,12 @@ PLOTS = {
         times=(np.array([1.0, INF]), (*ARRAY, [1.0, 2.0, 3.0])),
         sources=(np.array([0, -1]), (*ARRAY, [1, 2, 3], [0.5, 1.0], [[0, 1]])),
         n_neurons=(2, COUNT),
-        outputs=((1,), (*ARRAY, [0.5], [[1]], 1)),
+        outputs=((0, 1), (*ARRAY, [0.5], [[1]], 1)),
         t_max=(9.0, POSITIVE),
         target=(None, NUMBER_OR_NONE),
         shown=(None, optional((*ARRAY, [0.5], [[1]], 1))),
+        labels=(None, NAMES),
+        correct=(None, FIGURE_TARGET),
     ),
     "plots.animation": row(
         plots.animation,
@@ -1014,6 +1260,16 @@ SURROGATES = {
 }
 
 LEAKY = discrete.Leaky(0.9)
+LSTM = eqx.nn.LSTMCell(2, 2, key=KEY_)
+LINEAR_2 = eqx.nn.Linear(2, 2, key=KEY_)
+NO_RESET = {name: CELL[name] for name in ("threshold", "surrogate", "inhibition")}
+NORMALISED = discrete.BatchNorm(2)
+IN_STEPS = {
+    "delays": (1.0, (*FREE, -1.0, 4.0, np.array([1.0, 4.0]))),
+    "max_delay": (3, COUNT),
+    "width": (1.0, (*FREE, 0.5, np.ones(2))),
+}
+CONV = eqx.nn.Conv2d(2, 4, 3, padding=1, key=KEY_)
 UNKNOWN = ("a", b"beta", None, 1, NAN, THING, ["beta"], np.ones(2))
 STACK = discrete.Sequential([LEAKY])
 RUN = {
@@ -1023,9 +1279,31 @@ RUN = {
     "state": (None, ()),  # a tree of the model's own structure
     "key": (None, optional(KEY)),
     "parallel": (False, FLAG),
+    "checkpoint_every": (None, optional(COUNT)),
+    "truncate_every": (None, optional(COUNT)),
+    "record": ((), (*TEXT, "", [""], ["mem", 1], "syn", ["mem.x"])),
 }
 DISCRETE = {
     "discrete.Leaky": row(discrete.Leaky, beta=(0.9, RATES), graded=(1.0, FREE), **CELL, **DELAY),
+    "discrete.ALIF": row(
+        discrete.ALIF,
+        beta=(0.9, RATES),
+        rho=(0.95, RATES),
+        strength=(0.1, (*FREE, -1.0)),
+        **CELL,
+    ),
+    "discrete.DeltaLeaky": row(discrete.DeltaLeaky, beta=(0.9, RATES), **NO_RESET),
+    "discrete.LeakyParallel": row(
+        discrete.LeakyParallel, beta=(0.9, RATES), graded=(1.0, FREE), **NO_RESET
+    ),
+    "discrete.AssociativeLeaky": row(
+        discrete.AssociativeLeaky,
+        to_v=(LINEAR_2, (*INSTANCE, LSTM)),
+        to_k=(LINEAR_2, (*INSTANCE, LSTM)),
+        to_alpha=(LINEAR_2, (*INSTANCE, LSTM, eqx.nn.Linear(2, 3, key=KEY_))),
+        to_q=(None, (*optional(INSTANCE), LSTM, LINEAR_2)),
+        **NO_RESET,
+    ),
     "discrete.LeakyIntegrator": row(discrete.LeakyIntegrator, beta=(0.9, RATES)),
     "discrete.Synaptic": row(
         discrete.Synaptic, alpha=(0.9, RATES), beta=(0.8, RATES), **CELL, **DELAY
@@ -1054,6 +1332,30 @@ DISCRETE = {
         time_step=(1.0, FREE_TAU),
         **CELL | {"surrogate": (None, optional(CELL["surrogate"][1]))},
     ),
+    "discrete.BatchNorm": row(
+        discrete.BatchNorm,
+        channels=(3, COUNT),
+        num_steps=(None, optional(COUNT)),
+        eps=(1e-5, POSITIVE),
+        inference=(False, FLAG),
+    ),
+    "discrete.with_statistics": row(
+        discrete.with_statistics,
+        model=(NORMALISED, (*INSTANCE, LEAKY)),
+        state=(NORMALISED.init_state(jnp.ones(2)), (*INSTANCE, discrete.LeakyState(jnp.ones(2)))),
+        momentum=(0.1, (*SHARE, 0.0)),
+    ),
+    "discrete.Delay": row(discrete.Delay, **IN_STEPS),
+    "discrete.DelayedLinear": row(
+        discrete.DelayedLinear, linear=(LINEAR_2, (*INSTANCE, LSTM)), **IN_STEPS
+    ),
+    "discrete.SLSTM": row(discrete.SLSTM, lstm=(LSTM, (*INSTANCE, LSTM.weight_ih)), **CELL),
+    "discrete.SConv2dLSTM": row(
+        discrete.SConv2dLSTM,
+        conv=(CONV, (*INSTANCE, LSTM, eqx.nn.Conv2d(1, 1, 3, key=KEY_))),
+        pool=(None, optional(FUNCTION)),
+        **CELL,
+    ),
     "discrete.Frozen": row(discrete.Frozen, layer=(LEAKY, FUNCTION)),
     "discrete.MaskedLinear": row(
         discrete.MaskedLinear,
@@ -1062,6 +1364,16 @@ DISCRETE = {
         bias=(None, optional((*ARRAY, np.ones(3)))),
     ),
     "discrete.OneToOne": row(discrete.OneToOne, v=(1.0, FREE)),
+    "discrete.StateQuant": row(
+        discrete.StateQuant,
+        num_bits=(4, (*COUNT, 17)),
+        uniform=(False, FLAG),
+        thr_centered=(True, FLAG),
+        threshold=(1.0, POSITIVE),
+        lower_limit=(0.1, NOT_NEGATIVE),
+        upper_limit=(0.1, NOT_NEGATIVE),
+        multiplier=(None, optional(POSITIVE)),
+    ),
     "discrete.Sequential": row(
         discrete.Sequential,
         layers=([LEAKY], (*INSTANCE, [], [1], [None], [discrete.Leaky])),
@@ -1071,9 +1383,19 @@ DISCRETE = {
         model=(LEAKY, (*INSTANCE, discrete.Leaky)),
         names=((), tuple([name] for name in UNKNOWN)),
     ),
-    "discrete.run": row(discrete.run, None, xs=(np.ones((3, 2)), (*ARRAY, 1.0)), **RUN),
+    "discrete.run": row(
+        discrete.run,
+        None,
+        xs=(np.ones((3, 2)), (*ARRAY, 1.0)),
+        lengths=(None, optional((*COUNT, 4, np.ones(4, int)))),
+        **RUN,
+    ),
     "discrete.run_batch": row(
-        discrete.run_batch, None, xs=(np.ones((3, 4, 2)), (*ARRAY, 1.0)), **RUN
+        discrete.run_batch,
+        None,
+        xs=(np.ones((3, 4, 2)), (*ARRAY, 1.0)),
+        lengths=(None, LENGTHS),
+        **RUN,
     ),
 }
 
@@ -1107,8 +1429,22 @@ TRAIN = {
         average=(None, (*optional(COUNT), 4)),
         monitor=(None, optional(FUNCTION)),
         outputs=(None, optional(FUNCTION)),
+        gradient_norms=(False, FLAG),
+        callbacks=((), (None, 1, NAN, THING, FUNCTION_, [1], [None])),
+        checkpoint=(None, (1, NAN, ["a"], THING)),
+        checkpoint_every=(None, optional(COUNT)),
+        resume=(False, FLAG),
         progress=(False, FLAG),
     ),
+    "train.Evaluation": row(
+        train.Evaluation,
+        None,
+        fn=(jnp.sum, FUNCTION),
+        every=(1, COUNT),
+        patience=(None, optional(COUNT)),
+        larger_is_better=(True, FLAG),
+    ),
+    "train.TensorBoard": row(train.TensorBoard, None, folder=("runs", INSTANCE[:3])),
     "train.diagnose": row(
         train.diagnose,
         "called",
@@ -1122,8 +1458,10 @@ TRAIN = {
 
 ROWS = {
     **NEURONS,
+    **EXCHANGE,
     **LAYERS,
     **NETWORKS,
+    **CONNECTIVITY,
     **LOSSES,
     **ENCODERS,
     **DATA,
@@ -1148,26 +1486,39 @@ NO_ROW = {
     "Activity",
     "Autodiff",
     "Discretised",
+    "Events",
     "ExactIntegrator",
     "ExactLIF",
     "ExactTheta",
     "LayerActivity",
+    "LayerOperations",
+    "LayerSummary",
+    "Operations",
     "Solution",
     "Status",
+    "Summary",
+    "connect.Connections",
     "data.heidelberg.SpikeTrains",
     "data.images.ImageData",
     "data.japanese_vowels.Utterances",
     "data.yin_yang.Samples",
     "data.yin_yang.YinYangData",
     "discrete.AbstractCell",
+    "discrete.ALIFState",
+    "discrete.AbstractResettingCell",
     "discrete.AbstractSpikingCell",
+    "discrete.AssociativeState",
     "discrete.AlphaState",
+    "discrete.BatchNormState",
+    "discrete.DelayState",
     "discrete.LeakyState",
     "discrete.RLeakyState",
     "discrete.RSynapticState",
     "discrete.Run",
+    "discrete.SLSTMState",
     "discrete.SynapticState",
     "surrogates.AbstractSurrogate",
     "train.Diagnosis",
     "train.FitResult",
+    "train.Progress",
 }

@@ -449,7 +449,50 @@ CELLS = {  # of N neurons
     ),
     "Lapicque": lambda rng, **kw: discrete.Lapicque(0.7, **{"threshold": 0.4} | kw),
     "Alpha": lambda rng, **kw: discrete.Alpha(0.9, 0.7, **{"threshold": 0.3} | kw),
+    "ALIF": lambda rng, **kw: discrete.ALIF(0.8, 0.9, 0.3, **kw),
 }
+
+
+def _conv(rng):
+    """Convolution for the gates of one channel, from one channel."""
+    conv = eqx.filter_eval_shape(eqx.nn.Conv2d, 2, 4, 3, padding=1, key=jax.random.key(0))
+    weights = jnp.asarray(rng.normal(size=(4, 2, 3, 3))), jnp.asarray(rng.normal(size=(4, 1, 1)))
+    return eqx.tree_at(lambda to: (to.weight, to.bias), conv, weights)
+
+
+def _lstm(rng):
+    lstm = eqx.filter_eval_shape(eqx.nn.LSTMCell, N, N, key=jax.random.key(0))
+    return jax.tree.map(lambda x: jnp.asarray(rng.normal(size=x.shape)), lstm)
+
+
+def _image(x):
+    return x.reshape(1, 2, N // 2)
+
+
+MODULES = {  # cells with weights, or with states or outputs of other shapes; from N to N values
+    "SLSTM": lambda rng: [discrete.SLSTM(_lstm(rng), threshold=0.1)],
+    "SConv2dLSTM": lambda rng: [
+        _image,
+        discrete.SConv2dLSTM(_conv(rng), threshold=0.1, reset="subtract"),
+        jnp.ravel,
+    ],
+    "LeakyParallel": lambda rng: [discrete.LeakyParallel(0.8, threshold=0.5, graded=0.5)],
+    "DeltaLeaky": lambda rng: [discrete.DeltaLeaky(0.8, threshold=0.5)],
+    "Delay": lambda rng: [discrete.Delay(rng.uniform(0, 3, N), max_delay=3, width=1.5)],
+    "DelayedLinear": lambda rng: [
+        discrete.DelayedLinear(linear(N, N, rng), rng.uniform(0, 2, (N, N)), max_delay=2)
+    ],
+    "AssociativeLeaky": lambda rng: [
+        discrete.AssociativeLeaky(*(linear(N, n, rng) for n in (2, 3, 3, 6)), threshold=0.5),
+        linear(4, N, rng),
+    ],
+}
+
+
+def modules(rng):
+    """Stack of all modules, each behind a linear layer."""
+    layers = [[linear(N, N, rng), *module(rng)] for module in MODULES.values()]
+    return discrete.Sequential([layer for part in layers for layer in part])
 
 
 def stack(n_in, rng, **options):

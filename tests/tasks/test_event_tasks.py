@@ -12,6 +12,7 @@ from eventsnn.tasks.latency import RandomAffine
 from eventsnn.tasks.membrane_event import MembraneEvent
 from eventsnn.tasks.mnist_conv import MNISTConv
 from eventsnn.tasks.mnist_latency import MNISTLatency
+from helpers.saved_models import check_saved
 
 OF_LATENCIES = {"loss", "accuracy", "confusion", "raster", "membranes", "weights", "samples"}
 OF_CONVOLUTIONS = OF_LATENCIES - {"raster"} | {"first_spikes"}
@@ -123,22 +124,24 @@ def test_silent_outputs_learn_from_pseudospikes(digits):
     [{"readout": "potential", "n_hidden": 20}, {"readout": "ttfs", "learning_rate": 1e-2}],
     ids=lambda options: options["readout"],
 )
-def test_digits_are_learnt(options, digits, as_users_do):
+def test_digits_are_learnt(options, digits, tmp_path, as_users_do):
     task = small(epochs=2, batch_size=32, **options)
     result = task.run(progress=False)
     steps, epoch = task.n_steps(len(digits.train_labels))
     assert result.metrics["gradient_steps"] == steps == 2 * epoch
     assert result.metrics["test_accuracy"] > 0.5  # chance level: 0.1
     assert set(result.figures) == OF_LATENCIES and not result.animations
+    check_saved(task, result, tmp_path)
     assert {f"{figure}.png" for figure in OF_LATENCIES} <= set(task.pictures)
 
 
-def test_digits_are_learnt_by_convolutions(as_users_do):
+def test_digits_are_learnt_by_convolutions(tmp_path, as_users_do):
     task = MNISTConv(channels=4, epochs=4, batch_size=32, learning_rate=5e-2)
     result = task.run(progress=False)
     assert result.metrics["test_accuracy"] > 0.5  # chance level: 0.1
     assert 0 < result.metrics["hidden_spikes_mean"] < result.metrics["hidden_spikes_max"] <= 3
     assert set(result.figures) == OF_CONVOLUTIONS and not result.animations
+    check_saved(task, result, tmp_path)
     assert {f"{figure}.png" for figure in OF_CONVOLUTIONS} <= set(task.pictures)
 
 
@@ -149,12 +152,13 @@ def test_digits_are_learnt_by_convolutions(as_users_do):
     ("options", "limit"),
     [({}, 0.1), ({"mode": "linear", "seed": 3}, 0.15), ({"time_constants": "fixed"}, 0.1)],
 )
-def test_a_membrane_is_learnt(options, limit, as_users_do):
+def test_a_membrane_is_learnt(options, limit, tmp_path, as_users_do):
     task = MembraneEvent(steps=500, **options)
     result = task.run(progress=False)
     assert 0 < result.metrics["relative_error"] < limit
     assert 0 < result.metrics["l1"] < 0.01
     assert set(result.figures) == OF_CURVES
+    check_saved(task, result, tmp_path)
     assert {f"{figure}.png" for figure in OF_CURVES} == set(task.pictures)
 
 

@@ -13,6 +13,7 @@ from eventsnn.data import folders
 from eventsnn.event import EventLinear, LeakyIntegrator
 from eventsnn.tasks import SHD, DataError, JapaneseVowels
 from eventsnn.tasks.speech import DelayLines, SpeechData, Trains
+from helpers.saved_models import check_saved
 from helpers.speech_files import spikes, utterances, write_h5, write_ts
 
 FIGURES = {"loss", "accuracy", "confusion", "raster", "membranes"}
@@ -69,7 +70,7 @@ def test_the_rate_of_the_weights_counts_delayed_copies_and_spikes_until_t_max():
 # ------------------------------------------------------------------ SHD
 
 
-def test_a_run_on_synthetic_words():
+def test_a_run_on_synthetic_words(tmp_path):
     task = SHD(**SHD.quick_settings | {"steps": 60, "learning_rate": 0.02, "n_hidden": 30})
     data = task.load()
     sizes = [len(part.labels) for part in (data.train, *data.evaluated.values())]
@@ -80,6 +81,7 @@ def test_a_run_on_synthetic_words():
     assert metrics["selected_step"] in (32, 60) and metrics["gradient_steps"] == 60
     assert metrics["dropped_input_spikes"] == 0 and metrics["input_spikes"] == 640 * 80
     assert set(result.figures) == FIGURES
+    check_saved(task, result, tmp_path)
     assert {f"{name}.png" for name in FIGURES} == set(SHD.pictures)
 
 
@@ -142,7 +144,7 @@ def test_ssc_has_its_own_validation_set(tmp_path, rng):
 
 def test_data_that_cannot_be_read_are_one_line(tmp_path, rng):
     for options, message in (
-        ({}, "shd_train.h5 from https://zenkelab.org/datasets/.*--data-dir.*got None"),
+        ({}, "shd_train.h5 from https://zenkelab.org/datasets/ is missing; .*--data-dir"),
         ({"dataset": "ssc", "data_dir": str(tmp_path.parent)}, "a folder with ssc_train.h5"),
         ({"data_dir": files(tmp_path, rng), "merge": 3}, "merge must be a divisor of 700, got 3"),
         (
@@ -175,13 +177,14 @@ def vowels(tmp_path_factory):
     return str(folder)
 
 
-def test_a_run_on_japanese_vowels(vowels):
+def test_a_run_on_japanese_vowels(vowels, tmp_path):
     task = JapaneseVowels(**JapaneseVowels.quick_settings | {"data_dir": vowels, "steps": 4})
     result = task.run(progress=False)
     assert 0 <= result.metrics["test_accuracy"] <= 1
     assert "validation_accuracy" not in result.metrics
     assert result.metrics["steps_per_epoch"] == 2 and np.isfinite(result.metrics["final_loss"])
     assert {f"{name}.png" for name in FIGURES} == set(JapaneseVowels.pictures)
+    check_saved(task, result, tmp_path)
 
 
 def test_folds_are_parts_of_the_training_set_of_every_speaker(vowels):
@@ -212,9 +215,7 @@ def test_the_trained_network_is_the_average(vowels):
 
 
 def test_missing_vowels_are_one_line():
-    with pytest.raises(
-        DataError, match=r"data_dir must be .*pip install 'eventsnn\[data\]'"
-    ) as error:
+    with pytest.raises(DataError, match=r"are missing; .*pip install 'eventsnn\[data\]'") as error:
         JapaneseVowels().load()
     assert "\n" not in str(error.value)
 

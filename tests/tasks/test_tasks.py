@@ -11,13 +11,17 @@ import numpy as np
 import pytest
 
 from eventsnn import plots
+from eventsnn.data import spike_time_regression
 from eventsnn.discrete import OneToOne
 from eventsnn.tasks import TASKS, DataError, images, points
+from eventsnn.tasks.curves import CurveTask
 from eventsnn.tasks.epochs import snapshot_models, steps_per_dispatch
+from helpers.saved_models import check_saved
 
 DIGITS = ("leaky-classification", "rleaky-classification", "moving-mnist")
 OF_DIGITS = {"loss", "accuracy", "confusion", "raster", "membranes", "counts", "weights", "samples"}
 OF_POINTS = {"regions", "loss", "accuracy", "raster"}
+OF_TIMES = {"prediction", "loss", "raster", "membranes"}
 OF_CURVES = {"before", "after", "loss", "raster"}
 ALWAYS = {"final_loss", "steps_per_second", "compile_seconds", "devices_used"}
 ERRORS = {"relative_error", "l1"}
@@ -39,6 +43,7 @@ def quick(name, **options):
         ("delays", {"delay_kind": "axonal", "n_hidden": 10}, ACCURACIES, OF_POINTS | {"delays"}),
         ("membrane-regression", {"mode": "sqrt"}, ERRORS, OF_CURVES),
         ("membrane-regression", {"mode": "linear"}, ERRORS, OF_CURVES),
+        ("spiking-lstm", {}, {"test_mae", "silent"}, OF_TIMES),
         ("leaky-classification", {}, ACCURACY, OF_DIGITS),
         ("rleaky-classification", {}, ACCURACY | {"test_accuracy_membrane"}, OF_DIGITS),
         (
@@ -67,7 +72,9 @@ def test_a_task_runs(name, options, metrics, figures, tmp_path, monkeypatch):
     assert len(losses(result)) == task.steps
     assert result.metrics["final_loss"] == losses(result)[-1]
     assert losses(result)[-2:].mean() < 0.97 * losses(result)[0]
+    check_predictions(task, result)
     assert set(result.figures) == figures
+    check_saved(task, result, tmp_path)
     assert {f"{figure}.png" for figure in figures} <= set(TASKS[name].pictures)
     if name in DIGITS:
         assert result.metrics["gradient_steps"] == task.steps
@@ -76,6 +83,37 @@ def test_a_task_runs(name, options, metrics, figures, tmp_path, monkeypatch):
     assert {f"{animation}.gif" for animation in result.animations} <= set(TASKS[name].pictures)
     for animation in result.animations.values():
         plots.save_gif(animation, tmp_path / "sample.gif")
+
+
+def check_predictions(task, result):
+    """Compute a metric of the run from the predictions of its network."""
+    if task.name in DIGITS:
+        data = task.load()
+        found = task.predict(result.model, data.test_images) == data.test_labels
+        assert np.mean(found) == result.metrics["test_accuracy"]
+    elif isinstance(task, CurveTask):
+        inputs, target = task.sample()
+        error = np.abs(task.predict(result.model, inputs) - target).mean()
+        np.testing.assert_allclose(error, result.metrics["l1"], rtol=1e-5)
+    elif task.name == "spiking-lstm":
+        x = spike_time_regression.grid(task.n_test)
+        found = np.asarray(task.predict(result.model, x))
+        assert found.shape == (task.n_test, 1)
+        assert np.isinf(found).mean(dtype=np.float32) == np.float32(result.metrics["silent"])
+        found = np.where(np.isinf(found), task.num_steps - 1, found)[:, 0]
+        error = np.abs(found - np.asarray(spike_time_regression.target(x))).mean()
+        np.testing.assert_allclose(error, result.metrics["test_mae"], rtol=1e-5)
+    else:
+        data = task.load()
+        found = task.predict(result.model, data.test.xy) == data.test.labels
+        assert np.mean(found) == result.metrics["test_accuracy"]
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_inputs_of_predictions_have_one_row_per_sample(name):
+    for value in (1.0, np.zeros(0), np.zeros((0, 2)), np.zeros((3, 3, 0)), np.zeros((1,) * 4), "a"):
+        with pytest.raises(ValueError, match=r"^(x|xy|inputs|images|in_times) must .*, got"):
+            TASKS[name]().predict(None, value)
 
 
 def losses(result):
@@ -210,6 +248,7 @@ def test_each_kind_of_feedback():
         ("rleaky-classification", {"feedback": "all"}),
         ("membrane-regression", {"mode": "cubic"}),
         ("ttfs-regression", {"solver": "magic"}),
+        ("spiking-lstm", {"objective": "rate"}),
         ("yin-yang", {"neuron": "eif"}),
         ("yin-yang", {"points": "mine"}),
         ("delays", {"delays": "long"}),

@@ -197,6 +197,26 @@ def square_within(net, batch):
 EVENT = {"steps": 3, "steps_per_dispatch": 3, "progress": False}
 
 
+def test_a_parameter_of_the_event_mode_that_is_not_finite_is_named():
+    """A constrained time constant, whose gradient is NaN in the second step of a finite loss."""
+    net = esn.constrain(event_net(), lambda net: net.neuron.tau_mem)
+
+    def loss(net, batch):
+        in_times, scale = batch
+        penalty = jnp.mean(jnp.sqrt(scale * esn.unwrap(net).neuron.tau_mem ** 2))
+        return square_of_times(net, (in_times,)) + penalty
+
+    batches = [(*event_batch([0, 0]), np.ones(4)) for _ in range(3)]
+    batches[1][1][2] = 0.0
+    spec = esn.trainable(net, "weights", "tau_mem")
+    message = r"^the parameter neuron\.tau_mem.* is not finite at step 2 of 3 \(its loss is \d"
+    with pytest.raises(FloatingPointError, match=message) as caught:
+        fit(net, batches, loss, optax.sgd(1e-3), filter_spec=spec, **EVENT)
+    result = caught.value.result
+    assert result.losses.shape == (1,) and bool(jnp.isfinite(result.model.neuron.tau_mem.raw))
+    assert bool(jnp.any(result.model.weights != net.weights))
+
+
 def test_an_infinite_loss_names_the_silent_outputs_and_their_share_of_the_batch():
     batches = [event_batch((0, 0))] * 2 + [event_batch((1, 3))]
     message = (

@@ -12,8 +12,11 @@ import numpy as np
 import optax
 import pytest
 
+import eventsnn as esn
+from eventsnn import discrete
 from eventsnn.losses import mae_time, mse_time
 from eventsnn.train import fit, make_step
+from eventsnn.train.selection import trained_part
 from helpers.least_squares import OPTIMIZER, data, line, mean_absolute_error, squared_error, train
 
 
@@ -102,7 +105,7 @@ def test_the_key_of_a_step_is_derived_from_the_key_of_fit(key):
     ("loss_fn", "key", "message"),
     [
         (squared_error, jax.random.key(0), r"loss_fn must .* of \(model, batch, key\), got <func"),
-        (noisy, None, r"loss_fn must be a function of \(model, batch\), without a key, got <func"),
+        (noisy, None, r"\(model, batch\), without a key, unless `key` is given, got <func"),
         (noisy, 0, "key must be one jax.random key, got 0"),
     ],
 )
@@ -116,6 +119,22 @@ def test_only_what_the_filter_names_trains():
     result = train(8, filter_spec=eqx.tree_at(lambda m: m.slope, everything, True))
     assert not np.array_equal(result.model.slope, line().slope)
     np.testing.assert_array_equal(result.model.offset, line().offset)
+
+
+def test_by_default_weights_and_biases_train_and_neuron_parameters_do_not():
+    """The rule is the same in both modes, also in a model with parts of both."""
+    neuron = esn.LIF(10.0, 5.0, bias=0.1)
+    layer = esn.EventLinear(neuron, jnp.ones((1, 1)), t_max=20.0, max_spikes=1)
+    model = layer, [eqx.nn.Linear(1, 1, key=jax.random.key(0)), discrete.Leaky(0.9)], jnp.ones(2)
+    trained = trained_part(model, None)
+    assert len(jax.tree.leaves(trained)) == 5
+    bias, (linear, cell) = trained[0].neuron.bias, trained[1]
+    assert None not in (trained[0].weights, bias, linear.weight, linear.bias, trained[2])
+    assert cell.beta is None and cell.threshold is None and trained[0].neuron.tau_mem is None
+    chosen = trained_part(model[1], discrete.trainable(model[1], "beta"))
+    assert chosen[1].beta is not None and chosen[1].threshold is None
+    with pytest.raises(ValueError, match="got None: neuron parameters train only if a filter sel"):
+        make_step(squared_error, OPTIMIZER)(discrete.Leaky(0.9), (), data(1)[0])
 
 
 def test_the_original_model_is_unchanged():

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from ..engine.batching import program, varying
+from ..engine.batching import varying
 from ..engine.delays import delayed_weights
+from ..engine.programs import program
 from ..engine.readout import evaluate
 from ..engine.record import Arrivals, observation_source
 from ..engine.segments import Inbound, NoInbound, SplitSegment, triggered_by_event

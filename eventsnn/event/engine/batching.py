@@ -25,26 +25,16 @@ from jax.interpreters import ad, batching, mlir
 from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
-from ..models import over_models
-
-#: Number of compiled programs in the cache for calls outside `jax.jit`; about 10 MB per program.
-PROGRAMS = 32
-
-
-@ft.lru_cache(maxsize=PROGRAMS)
-def program(fn: Callable, **static) -> Callable:
-    """Compile `fn` with these static arguments, and cache the result.
-
-    Without the cache, calls outside `jax.jit` would compile every time.
-    """
-    return jax.jit(ft.partial(fn, **static))
-
+from ..models import one_after_another, over_models
+from .programs import program
 
 #: Error message for derivatives that are not available.
 _REVERSE_ONLY = (
     "EventProp gives reverse-mode first derivatives only; "
     "use adjoint=esn.Autodiff() for forward mode or second derivatives."
 )
+
+_NO_MESH = jax.sharding.AbstractMesh((), ())
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -86,7 +76,7 @@ class BatchNative:
 
     `static` is hashable; `shared` (parameters) and `batch` (samples) are pytrees of arrays. All
     outputs have the leading batch axis. With `sums=True` some outputs may be sums over the batch
-    instead, as cotangents of `shared` are.
+    instead, as cotangents of `shared` are. With `sequential=True`, models follow one another.
 
     `vmap` of a call merges the new axis into the batch. If `shared` is mapped too (several models),
     or with `sums=True`, the new axis becomes an axis of models: `fn` is called once, within a
@@ -105,10 +95,12 @@ class BatchNative:
         fn: Callable[[Any, PyTree, PyTree], PyTree],
         *,
         sums: bool = False,
+        sequential: bool = False,
         derivative: Callable[[Any, PyTree, PyTree], PyTree] | None = None,
     ):
         self._fn = fn
         self._sums = sums
+        self._over_models = one_after_another if sequential else over_models
         self._derivative = derivative or fn
         p = self._primitive = Primitive(name)
         p.multiple_results = True
@@ -124,17 +116,20 @@ class BatchNative:
         kw = dict(static=static, tree=tree, n_shared=n_shared, models=None)
         leaves = varying(leaves, leaves)
         out = self._primitive.bind(*leaves, **kw)
-        return jax.tree.unflatten(self._shapes(leaves, **kw)[1], out)
+        flat = self._flattened(static, tree)
+        if flat.structure is None:
+            self._shapes(leaves, **kw)
+        return jax.tree.unflatten(flat.structure, out)
 
     def _flat(self, *leaves, static, tree, n_shared, models):
         kw = dict(static=static, tree=tree, n_shared=n_shared, models=models)
         if _is_empty(leaves, n_shared, models):
-            return [jnp.zeros(shape, dtype) for shape, dtype in self._shapes(leaves, **kw)[0]]
+            return [jnp.zeros(shape, dtype) for shape, dtype in self._shapes(leaves, **kw)]
+        return self._over_models(self._flattened(static, tree).traced, models)(*leaves)
 
-        def fn(*leaves):
-            return jax.tree.leaves(self._fn(static, *jax.tree.unflatten(tree, leaves)))
-
-        return over_models(fn, models)(*leaves)
+    @ft.lru_cache(maxsize=256)  # noqa: B019 - instances live as long as the module
+    def _flattened(self, static, tree) -> "_Flattened":
+        return _Flattened(ft.partial(self._fn, static), tree)
 
     def _lower(self, ctx, *args, **kw):
         """Lower the primitive without mesh information.
@@ -145,10 +140,10 @@ class BatchNative:
         return mlir.lower_fun(self._flat, multiple_results=True)(ctx, *args, **kw)
 
     def _avals(self, *leaves, **kw):
-        return [_aval(*x, leaves[0]) for x in self._shapes(leaves, **kw)[0]]
+        return [_aval(*x, leaves[0]) for x in self._shapes(leaves, **kw)]
 
     def _shapes(self, leaves, *, models, **kw):
-        """Shapes and dtypes of the outputs, and their structure."""
+        """Shapes and dtypes of the outputs."""
         avals = tuple((x.shape, jnp.dtype(x.dtype)) for x in leaves)
         if models is not None:
             number = _mapped_size(leaves, models)
@@ -156,23 +151,23 @@ class BatchNative:
                 jax.ShapeDtypeStruct(shape[1:] if has else shape, dtype)
                 for (shape, dtype), has in zip(avals, models, strict=True)
             ]
-            shapes, structure = self._shapes(one, models=None, **kw)
-            return tuple(((number, *shape), dtype) for shape, dtype in shapes), structure
+            shapes = self._shapes(one, models=None, **kw)
+            return tuple(((number, *shape), dtype) for shape, dtype in shapes)
         if not _is_empty(leaves, kw["n_shared"]):
             return self._cached_shapes(avals, **kw)
         # The batch axis is the one whose size differs between one sample and two samples.
         one, two = (self._cached_shapes(_resized(avals, n, kw["n_shared"]), **kw) for n in (1, 2))
-        shapes = [
+        return tuple(
             (tuple(0 if i != j else i for i, j in zip(a, b, strict=True)), dtype)
-            for (a, dtype), (b, _) in zip(one[0], two[0], strict=True)
-        ]
-        return tuple(shapes), one[1]
+            for (a, dtype), (b, _) in zip(one, two, strict=True)
+        )
 
     @ft.lru_cache(maxsize=256)  # noqa: B019 - instances live as long as the module
     def _cached_shapes(self, avals, static, tree, n_shared):
-        args = jax.tree.unflatten(tree, [jax.ShapeDtypeStruct(s, d) for s, d in avals])
-        out = jax.eval_shape(ft.partial(self._fn, static), *args)
-        return tuple((x.shape, x.dtype) for x in jax.tree.leaves(out)), jax.tree.structure(out)
+        args = [jax.ShapeDtypeStruct(*aval) for aval in avals]
+        with jax.sharding.use_abstract_mesh(_NO_MESH):  # the context of lowering
+            out = jax.eval_shape(self._flattened(static, tree).traced, *args)
+        return tuple((x.shape, x.dtype) for x in out)
 
     def _batch(self, leaves, dims, *, n_shared, models, **kw):
         """Make a new axis an axis of samples or of models."""
@@ -236,14 +231,16 @@ class BatchNative:
             return out, [_zero(x) for x in out]
         active = tuple(not isinstance(t, ad.Zero) for t in tangents)
 
+        flat = self._flattened(static, tree)
+
         def fn(*leaves):
             shared, batch = jax.tree.unflatten(tree, leaves)
-            return tuple(jax.tree.leaves(self._derivative((static, active), shared, batch)))
+            return tuple(flat.leaves(self._derivative((static, active), shared, batch)))
 
         def of_active(*xs):
             rest = iter(xs)
             leaves = [next(rest) if a else p for p, a in zip(primals, active, strict=True)]
-            return over_models(fn, models)(*leaves)
+            return self._over_models(fn, models)(*leaves)
 
         out, dout = jax.jvp(
             of_active,
@@ -252,6 +249,24 @@ class BatchNative:
         )
         integer = [t.dtype == jax.dtypes.float0 for t in dout]
         return list(out), [_zero(x) if w else t for x, t, w in zip(out, dout, integer, strict=True)]
+
+
+class _Flattened:
+    """A function of flat arguments, with flat outputs.
+
+    `structure` is the structure of the outputs, known from the first trace on. `traced` is traced
+    only once for the same shapes: its abstract evaluation and its lowering share one trace.
+    """
+
+    def __init__(self, fn: Callable[..., PyTree], tree: Any):
+        self.structure: Any = None
+        self.traced = jax.jit(
+            lambda *xs: self.leaves(fn(*jax.tree.unflatten(tree, xs))), inline=True
+        )
+
+    def leaves(self, out: PyTree) -> list:
+        leaves, self.structure = jax.tree.flatten(out)
+        return leaves
 
 
 def _refuse(*_, **__):
@@ -268,11 +283,15 @@ def _identity_jvp(primals, tangents, *, tangent: bool):
     return out, dx if isinstance(dx, ad.Zero) else _guard.bind(dx, tangent=True)
 
 
+def _identity_batched(x, *, tangent: bool):
+    return _refuse() if tangent else _guard.bind(x, tangent=False)
+
+
 _guard = Primitive("eventsnn_reverse_only")
 _guard.def_impl(_identity)
 _guard.def_abstract_eval(lambda x, **_: x)
 mlir.register_lowering(_guard, mlir.lower_fun(_identity, multiple_results=False))
-batching.primitive_batchers[_guard] = lambda xs, dims, **kw: (_guard.bind(*xs, **kw), *dims)
+batching.primitive_batchers[_guard] = lambda xs, dims, **kw: (_identity_batched(*xs, **kw), *dims)
 ad.primitive_jvps[_guard] = _identity_jvp
 ad.primitive_transposes[_guard] = lambda cotangent, x, **_: [cotangent]
 

@@ -8,22 +8,9 @@ import jax
 from ..adjoint import AbstractAdjoint, Problem
 from .batching import BatchNative
 from .loop import run
+from .programs import Static
 from .record import Arrivals, Record
 from .system import Network, Plan
-
-
-class Static:
-    """Hashable wrapper of a pytree with hashable leaves; equal if leaves and structure are."""
-
-    def __init__(self, tree: Any):
-        self.tree = tree
-        self._key = tuple(jax.tree.leaves(tree)), jax.tree.structure(tree)
-
-    def __eq__(self, other):
-        return isinstance(other, Static) and self._key == other._key
-
-    def __hash__(self):
-        return hash(self._key)
 
 
 def solve(plan: Plan, network: Network, adjoint: AbstractAdjoint, arrivals: Arrivals) -> Record:

@@ -17,7 +17,7 @@ from .lif import ExactLIF
 from .ode import ODEFlow
 from .populations import PopulationsFlow
 from .qif import TaylorQIF
-from .refractory import RefractoryFlow
+from .refractory import RefractoryFlow, RefractoryLaneFlow
 from .theta import ExactTheta
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "ODEFlow",
     "PopulationsFlow",
     "RefractoryFlow",
+    "RefractoryLaneFlow",
     "Segment",
     "TaylorQIF",
     "Window",

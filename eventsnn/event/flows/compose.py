@@ -7,13 +7,13 @@ import diffrax
 
 from ... import checks
 from ..neurons import AbstractNeuron, Populations, Refractory
-from .base import AbstractFlow, exact_flow
+from .base import AbstractFlow, AbstractLaneFlow, exact_flow
 from .integrator import ExactIntegrator
 from .lif import ExactLIF
 from .ode import ODEFlow
 from .populations import PopulationsFlow
 from .qif import TaylorQIF
-from .refractory import RefractoryFlow
+from .refractory import AbstractRefractoryFlow, RefractoryFlow, RefractoryLaneFlow
 from .theta import ExactTheta
 
 Make = Callable[[AbstractNeuron], AbstractFlow]
@@ -35,7 +35,8 @@ def _(neuron: Populations, make: Make) -> AbstractFlow:
 
 @flow_of.register
 def _(neuron: Refractory, make: Make) -> AbstractFlow:
-    return RefractoryFlow(flow_of(neuron.neuron, make))
+    flow = flow_of(neuron.neuron, make)
+    return RefractoryLaneFlow(flow) if isinstance(flow, AbstractLaneFlow) else RefractoryFlow(flow)
 
 
 def choose_flow(
@@ -62,7 +63,7 @@ def choose_flow(
         needed.append(exact is None and solver is None)
         return solver or exact or ODEFlow(**ode)
 
-    whole = isinstance(solver, PopulationsFlow | RefractoryFlow)
+    whole = isinstance(solver, PopulationsFlow | AbstractRefractoryFlow)
     flow = solver if whole else flow_of(neuron, make)
     if not any(needed) and (dt0 is not None or stepsize_controller is not None):
         controller = checks.short_repr(stepsize_controller)

@@ -2,22 +2,33 @@
 
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from ..doubles import two_sum
 from ..neurons import Refractory, RefractoryState
 from ..neurons.base import State
-from .base import AbstractFlow, AbstractReadoutFlow, Clock, Segment, Window, first, with_readouts
+from .base import (
+    AbstractFlow,
+    AbstractLaneFlow,
+    AbstractReadoutFlow,
+    Clock,
+    Segment,
+    Window,
+    first,
+    with_readouts,
+)
 
 
-class RefractoryFlow(AbstractReadoutFlow[Refractory]):
+class AbstractRefractoryFlow(AbstractReadoutFlow[Refractory]):
     """Flow of [`eventsnn.Refractory`][]: the flow of the model, after the refractory period.
 
     The end of a neuron's refractory period splits a segment exactly, for this neuron only.
     """
 
-    flow: AbstractFlow
+    flow: eqx.AbstractVar[AbstractFlow]
 
     def init_state(self, neuron: Refractory, state: RefractoryState, horizon: Array) -> Any:
         return self.flow.init_state(neuron.neuron, state.neuron, horizon)
@@ -85,6 +96,39 @@ class RefractoryFlow(AbstractReadoutFlow[Refractory]):
 
     def max_extra_segments(self, neuron: Refractory, t_max: float, max_events: int) -> int:
         return self.flow.max_extra_segments(neuron.neuron, t_max, max_events)
+
+
+class RefractoryFlow(AbstractRefractoryFlow):
+    """Refractory flow of any neuron model."""
+
+    flow: AbstractFlow
+
+
+class RefractoryLaneFlow(AbstractRefractoryFlow, AbstractLaneFlow[Refractory]):
+    """Refractory flow of a neuron model whose flow finds the spikes of each neuron separately."""
+
+    flow: AbstractLaneFlow  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def may_cross(
+        self, neuron: Refractory, state: RefractoryState, dt: Array, end: RefractoryState
+    ) -> Array:
+        released, clamped = _release(neuron, state, dt)
+        left = dt - clamped
+        return (left > 0) & self.flow.may_cross(neuron.neuron, released, left, end.neuron)
+
+    def crossing(
+        self, neuron: Refractory, state: RefractoryState, dt: Array
+    ) -> tuple[Array, Array]:
+        released, clamped = _release(neuron, state, dt)
+        time, remainder = self.flow.crossing(neuron.neuron, released, dt - clamped)
+        total, low = two_sum(clamped, time)
+        return total, jnp.where(total < jnp.inf, low + remainder, 0.0)
+
+    def longest(self, neuron: Refractory, state: RefractoryState) -> Array | float:
+        longest = self.flow.longest(neuron.neuron, state.neuron)
+        if isinstance(longest, float):
+            return longest
+        return jnp.maximum(state.left, 0.0) + longest
 
 
 def _release(neuron: Refractory, state: RefractoryState, dt: Array) -> tuple[State, Array]:

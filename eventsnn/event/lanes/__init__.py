@@ -4,7 +4,7 @@ A *lane* is one neuron in one sample. All lanes of a sample receive the same arr
 the time between two successive arrivals of a sample; `docs/layers.md` calls it an interval.
 """
 
-from .solve import Outcome, solve
+from .primitive import Outcome, solve
 from .system import Arrivals, Setting, arrivals_of, initial_status
 
 __all__ = ["Arrivals", "Outcome", "Setting", "arrivals_of", "initial_status", "solve"]

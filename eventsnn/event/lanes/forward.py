@@ -16,11 +16,11 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from ..engine.instants import Instant
-from ..engine.system import gap_and_speed, reaches, tie_tolerance
 from ..models import anywhere
 from ..neurons.base import State
 from ..solution import CODE, RUNNING
 from .compact import marked, pack, total
+from .firing import next_spike
 from .system import (
     BLOCK,
     CHUNK,
@@ -296,50 +296,29 @@ def _fire(
 
 
 def _next_spikes(setting, layer, neuron, row, lanes: Lanes, end_time, chunk: _Chunk) -> _Chunk:
-    """Compute the next spike of each active lane within the row, or its state at the end.
-
-    A lane fires at once if it is above its threshold, at its next crossing, or at the end of the
-    row, at `end_time`, if it is at its threshold there to rounding error. After the last case no
-    time is left.
-    """
-    flow, start = layer.flow, chunk.neurons
-    wait, remainder = flow.crossing(neuron, start, chunk.left)
-    crosses = wait < jnp.inf
-    wait = jnp.where(chunk.due, 0.0, jnp.where(crosses, wait, chunk.left))
-    before = flow.advance(neuron, start, wait)
-    at_end = ~crosses & _crosses_at(layer, neuron, lanes, start, wait, before)
-    fires = chunk.active & (chunk.due | crosses | at_end)
-    when = chunk.time.after(wait, jnp.where(crosses & ~chunk.due, remainder, 0.0))
-    when = Instant.at(end_time).where(at_end & ~chunk.due, when)
-    spikes = _record(setting, chunk.spikes, row, lanes, chunk.n_spikes, when.high, before, fires)
-
-    count = chunk.n_spikes + fires.astype(jnp.int32)
-    after = neuron.normalise(neuron.reset(before, fires))
-    left = jnp.where(fires & ~at_end, chunk.left - wait, 0.0)
-    end = flow.advance(neuron, after, left)
-    due = fires & (neuron.threshold_gap(after) < 0)
-    again = fires & (due | flow.may_cross(neuron, after, left, end)) & _fires_on(setting, count)
+    """Compute the next spike of each active lane within the row, which ends at `end_time`."""
+    start, scale = chunk.neurons, layer.scale_of(lanes)
+    found = next_spike(layer.flow, neuron, scale, start, chunk.left, chunk.due)
+    fires = chunk.active & found.fires
+    when = chunk.time.after(found.wait, found.remainder)
+    when = Instant.at(end_time).where(found.at_end, when)
+    before, count = found.before, chunk.n_spikes
+    spikes = _record(setting, chunk.spikes, row, lanes, count, when.high, before, fires)
+    count = count + fires.astype(jnp.int32)
+    again = fires & found.may & _fires_on(setting, count)
 
     def choose(now, then, old):
         return jnp.where(chunk.active, jnp.where(again, now, then), old)
 
     return _Chunk(
-        neurons=jax.tree.map(choose, after, end, start),
+        neurons=jax.tree.map(choose, found.after, found.end, start),
         time=when.where(fires, chunk.time),
-        left=left,
+        left=jnp.where(fires, found.left, 0.0),
         n_spikes=count,
-        due=due,
+        due=fires & found.due,
         active=again,
         spikes=spikes,
     )
-
-
-def _crosses_at(layer, neuron, lanes, start: State, dt: Array, end: State) -> Bool[Array, " lanes"]:
-    """Mask of the lanes that cross at the end of a row, to rounding error, as in the event loop."""
-    velocity = layer.flow.velocity(neuron, start, dt, end)
-    gap, speed = gap_and_speed(neuron, end, velocity)
-    close = gap <= tie_tolerance(dt, speed, layer.scale_of(lanes))
-    return close & layer.flow.passes(neuron, end) & reaches(neuron, end, velocity, gap, speed)
 
 
 def _record(setting, spikes: Spikes, row, lanes: Lanes, count, times, before: State, fires):

@@ -27,7 +27,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from ..engine.batching import BatchNative, reverse_only
-from ..engine.solve import Static
+from ..engine.programs import Static
 from ..flows import ExactIntegrator, membrane
 from ..models import anywhere, largest
 from ..neurons import IntegratorState, LeakyIntegrator

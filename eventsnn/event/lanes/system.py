@@ -6,7 +6,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from ..flows.base import AbstractLaneFlow
 from ..inputs import without_subnormals
@@ -58,11 +58,14 @@ def arrivals_of(in_times: Float[Array, "inputs k"]) -> Arrivals:
 
 def initial_status(
     neuron: AbstractNeuron,
-    weights: Float[Array, "sources columns"],
+    arrays: PyTree[Float[Array, "..."]],
     times: Float[Array, "batch arrivals"],
 ) -> Int[Array, " batch"]:
-    """Status codes at the start of a simulation: `RUNNING`, or a failure."""
-    leaves = [x for x in jax.tree.leaves((neuron, weights)) if eqx.is_inexact_array(x)]
+    """Status codes at the start of a simulation: `RUNNING`, or a failure.
+
+    `arrays` are the weights and any other arrays that must be finite.
+    """
+    leaves = [x for x in jax.tree.leaves((neuron, arrays)) if eqx.is_inexact_array(x)]
     finite = jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in leaves]))
     good = jnp.all((jnp.isfinite(times) & (times >= 0)) | (times == jnp.inf), axis=1)
     status = jnp.where(good, RUNNING, CODE["invalid_input"])

@@ -14,6 +14,7 @@ from ... import checks
 from ...constraints import unwrap
 from ..adjoint import AbstractAdjoint
 from ..engine.batching import on_any_mesh
+from ..engine.programs import compiled
 from ..flows import AbstractFlow
 from ..inputs import with_inputs
 from ..lanes import Outcome
@@ -182,23 +183,10 @@ class AbstractLayer(eqx.Module):
         count = 0 if self.max_spikes is None and self._is_readout() else self._called_spikes()
         dense = self._dense()._replace(pseudospikes=None)
         out = dense.outcome(self._received(in_times, throw), count, self.truncate)
-        spikes, batch = self._arranged(out.times, 1), out.status.shape
+        spikes = self._arranged(out.times, 1)
         inputs = jnp.asarray(in_times, spikes.dtype)
-        spikes, inputs = (lax.collapse(x, -1 - self.axes, -1) for x in (spikes, inputs))
-        n = spikes.shape[-2]
-        times = spikes.reshape(*batch, n * count)
-        sources = jnp.arange(n * count, dtype=jnp.int32) // max(count, 1)
-        sources = jnp.where(times < jnp.inf, sources, -1)
-        order = jnp.argsort(lax.stop_gradient(times), axis=-1)
-        times, sources = (jnp.take_along_axis(x, order, axis=-1) for x in (times, sources))
-        number = jnp.sum(sources >= 0, axis=-1, dtype=jnp.int32)
-        invalid = [CODE[x] for x in ("invalid_input", "invalid_parameters", "not_finite")]
-        started = ~jnp.isin(out.status, jnp.array(invalid, out.status.dtype))[..., None]
-        until = jnp.where(started, jnp.asarray(self.t_max, times.dtype), -jnp.inf)
-        times, sources = with_inputs(inputs, times, sources, until, n)
-        events = jnp.sum(sources >= 0, axis=-1, dtype=jnp.int32)
-        stats = {"events": events, "spikes": number, "steps": out.steps}
-        solution = Solution(times, sources, status_of(out.status), stats)
+        trains = (lax.collapse(x, -1 - self.axes, -1) for x in (spikes, inputs))
+        solution = compiled(_solution, *trains, out.status, out.steps, self.t_max)
         return raise_if_failed(solution, out.status) if throw else solution
 
     def _called_spikes(self) -> int:
@@ -225,6 +213,30 @@ class AbstractLayer(eqx.Module):
         checks.flag("throw", throw)
         times = self._dense().trains(self._received(in_times, throw), max_spikes, truncate, throw)
         return self._arranged(times, 1)
+
+
+def _solution(
+    spikes: Float[Array, "*batch n spikes"],
+    inputs: Float[Array, "*batch inputs k"],
+    status: Int[Array, " *batch"],
+    steps: Int[Array, " *batch"],
+    t_max: float,
+) -> Solution:
+    """Solution of these spikes and input spikes."""
+    n, count = spikes.shape[-2:]
+    times = lax.collapse(spikes, -2)
+    sources = jnp.arange(n * count, dtype=jnp.int32) // max(count, 1)
+    sources = jnp.where(times < jnp.inf, sources, -1)
+    order = jnp.argsort(lax.stop_gradient(times), axis=-1)
+    times, sources = (jnp.take_along_axis(x, order, axis=-1) for x in (times, sources))
+    number = jnp.sum(sources >= 0, axis=-1, dtype=jnp.int32)
+    invalid = [CODE[x] for x in ("invalid_input", "invalid_parameters", "not_finite")]
+    started = ~jnp.isin(status, jnp.array(invalid, status.dtype))[..., None]
+    until = jnp.where(started, jnp.asarray(t_max, times.dtype), -jnp.inf)
+    times, sources = with_inputs(inputs, times, sources, until, n)
+    events = jnp.sum(sources >= 0, axis=-1, dtype=jnp.int32)
+    stats = {"events": events, "spikes": number, "steps": steps}
+    return Solution(times, sources, status_of(status), stats)
 
 
 def dense_of(

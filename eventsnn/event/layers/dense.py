@@ -10,13 +10,14 @@ from jaxtyping import Array, Bool, Float, Int
 
 from .. import lanes
 from ..adjoint import AbstractAdjoint, EventProp
+from ..engine.programs import compiled
 from ..flows import AbstractFlow, AbstractLaneFlow, ExactIntegrator
 from ..lanes import integrator
 from ..lanes.maximum import maxima
 from ..network import EventNetwork, recorded_spikes
 from ..neurons import AbstractNeuron, LeakyIntegrator
 from ..pseudospikes import Pseudospikes
-from ..solution import CODE, RUNNING, complete_or, raise_if_failed
+from ..solution import CODE, RUNNING, complete_or_nan, raise_if_failed
 
 #: Default limit of the number of spikes of a neuron that are counted.
 MOST_COUNTED = 100_000
@@ -59,55 +60,33 @@ class Dense(NamedTuple):
 
     def trains(self, in_times: Array, max_spikes: int, truncate: bool, throw: bool) -> Array:
         """First `max_spikes` spike times of each neuron, of shape `(..., n, max_spikes)`."""
-        out = self._simulate(in_times, max_spikes, max_spikes if truncate else max_spikes + 1)
-        times = out.times
-        if self.pseudospikes is not None:
-            times = self.pseudospikes.returned(times, self.limits.t_max)
-        return self._checked(times, self._limited(out, max_spikes, truncate), throw)
+        return self._answer(_trains, in_times, throw, max_spikes, truncate)
 
     def counts(self, in_times: Array, throw: bool) -> Int[Array, "*batch n"]:
         """Number of spikes of each neuron until `t_max`."""
-        out = self._simulate(in_times, 1, None)
-        status = self._status(out.status)
-        counts = raise_if_failed(out.counts, status) if throw else out.counts
-        return complete_or(self._spread(status, out.status), counts, -1)
+        return self._answer(_counts, in_times, throw)
 
     def outcome(self, in_times: Array, max_spikes: int, truncate: bool) -> lanes.Outcome:
         """Spike times as `trains`, with the status and the number of steps of each sample."""
-        out = self._simulate(in_times, max_spikes, max_spikes if truncate else max_spikes + 1)
-        status = self._status(self._limited(out, max_spikes, truncate))
-        return out._replace(status=status, steps=self._per_sample(out.steps))
+        return compiled(_outcome, self, in_times, max_spikes, truncate)
 
     def potentials_at(self, in_times: Array, times: Array, throw: bool) -> Array:
         """Return potentials, of shape `(..., n, times)`."""
-        if not self._is_superposition:
-            return self._in_loop("potentials_at", in_times, throw, times)
-
-        def one(x):
-            return integrator.potentials(self._integrator, self._synapses, x, times)
-
-        inside = (times >= 0) & (times <= self.limits.t_max)
-        return jnp.where(inside, self._superposed(one, in_times, throw), jnp.nan)
+        if self._is_superposition:
+            return self._answer(_potentials_at, in_times, throw, times)
+        return self._in_loop("potentials_at", in_times, throw, times)
 
     def integrals(self, in_times: Array, throw: bool) -> Float[Array, "*batch n"]:
         """Return integrals of the potentials."""
-        if not self._is_superposition:
-            return self._in_loop("integrals", in_times, throw)
-
-        def one(x):
-            return integrator.integrals(self._integrator, self._synapses, x, self.limits.t_max)
-
-        return self._superposed(one, in_times, throw)
+        if self._is_superposition:
+            return self._answer(_integrals, in_times, throw)
+        return self._in_loop("integrals", in_times, throw)
 
     def maxima(self, in_times: Array, throw: bool) -> Float[Array, "*batch n"]:
         """Return maxima of the potentials."""
-        if not self._is_superposition or not isinstance(self.adjoint, EventProp):
-            return self._in_loop("maxima", in_times, throw)
-
-        def one(x):
-            return maxima(self._integrator, self._synapses, x, self.limits.t_max)
-
-        return self._superposed(one, in_times, throw)
+        if self._is_superposition and isinstance(self.adjoint, EventProp):
+            return self._answer(_maxima, in_times, throw)
+        return self._in_loop("maxima", in_times, throw)
 
     def network(self, max_events: int) -> EventNetwork:
         """Return the equivalent network of the event loop."""
@@ -130,6 +109,14 @@ class Dense(NamedTuple):
             solver=self.flow,
             adjoint=self.adjoint,
         )
+
+    def _answer(self, answer: Callable, in_times: Array, throw: bool, *args: Any) -> Array:
+        """Return the result of a query, from one compiled program.
+
+        `answer(dense, in_times, *args)` returns the result and the status of each sample.
+        """
+        out, status = compiled(answer, self, in_times, *args)
+        return raise_if_failed(out, status) if throw else out
 
     @property
     def _synapses(self) -> Float[Array, "inputs columns"]:
@@ -171,7 +158,7 @@ class Dense(NamedTuple):
             max_rows=rows if limits.max_steps is None else limits.max_steps + arrived,
             t_end=limits.t_max if pseudospikes is None else pseudospikes.end(limits.t_max),
         )
-        drive = None if pseudospikes is None else pseudospikes.current
+        drive = None if pseudospikes is None else pseudospikes.current(self.neuron)
         min_speed = self.adjoint.min_speed if isinstance(self.adjoint, EventProp) else 0.0
 
         def one(x):
@@ -217,7 +204,8 @@ class Dense(NamedTuple):
         if self.delays is None or self.delays.ndim > 1:
             return out
         codes = jnp.full(in_times.shape[:-2], CODE["completed"], jnp.int32)
-        return self._checked(out, codes, throw)
+        out, status = self._known(out, codes)
+        return raise_if_failed(out, status) if throw else out
 
     def _sent(self, in_times: Array) -> Array:
         """Input spikes after axonal delays. Invalid times stay invalid, `_status` checks delays."""
@@ -240,8 +228,8 @@ class Dense(NamedTuple):
             return neuron
         raise TypeError(f"neuron must be a LeakyIntegrator, got {type(neuron).__name__}.")
 
-    def _superposed(self, one: Callable[[Array], Array], in_times: Array, throw: bool) -> Array:
-        """Apply `one` to the arriving spikes of each sample, and check the result.
+    def _superposed(self, one: Callable[[Array], Array], in_times: Array) -> tuple[Array, Array]:
+        """Apply `one` to the arriving spikes of each sample, and return the status of each.
 
         Invalid samples are computed without spikes, so that they do not affect the gradients of
         other samples.
@@ -259,13 +247,12 @@ class Dense(NamedTuple):
         codes = status
         for _ in sent.shape[:-2]:
             codes = jax.vmap(codes)
-        return self._checked(out, codes(sent, lax.stop_gradient(out)), throw)
+        return self._known(out, codes(sent, lax.stop_gradient(out)))
 
-    def _checked(self, out: Array, codes: Int[Array, " *batch"], throw: bool) -> Array:
-        """Set the outputs of failed samples to NaN, or raise an error."""
+    def _known(self, out: Array, codes: Int[Array, " *batch"]) -> tuple[Array, Array]:
+        """Mark the outputs of failed samples, and return the status of each sample."""
         status = self._status(codes)
-        out = raise_if_failed(out, status) if throw else out
-        return complete_or(self._spread(status, codes), out, jnp.nan)
+        return complete_or_nan(self._spread(status, codes), out), status
 
     def _status(self, codes: Int[Array, " *batch"]) -> Int[Array, " *samples"]:
         """Status code of each sample, from those of its positions."""
@@ -289,3 +276,45 @@ def _over_batch(one: Callable, in_times: Array):
     for _ in in_times.shape[:-2]:
         one = jax.vmap(one)
     return one(in_times)
+
+
+def _trains(dense: Dense, in_times: Array, max_spikes: int, truncate: bool) -> tuple[Array, Array]:
+    out = dense._simulate(in_times, max_spikes, max_spikes if truncate else max_spikes + 1)
+    times = out.times
+    if dense.pseudospikes is not None:
+        times = dense.pseudospikes.returned(times, dense.limits.t_max)
+    return dense._known(times, dense._limited(out, max_spikes, truncate))
+
+
+def _counts(dense: Dense, in_times: Array) -> tuple[Array, Array]:
+    out = dense._simulate(in_times, 1, None)
+    return dense._known(out.counts, out.status)
+
+
+def _outcome(dense: Dense, in_times: Array, max_spikes: int, truncate: bool) -> lanes.Outcome:
+    out = dense._simulate(in_times, max_spikes, max_spikes if truncate else max_spikes + 1)
+    status = dense._status(dense._limited(out, max_spikes, truncate))
+    return out._replace(status=status, steps=dense._per_sample(out.steps))
+
+
+def _potentials_at(dense: Dense, in_times: Array, times: Array) -> tuple[Array, Array]:
+    def one(x):
+        return integrator.potentials(dense._integrator, dense._synapses, x, times)
+
+    out, status = dense._superposed(one, in_times)
+    inside = (times >= 0) & (times <= dense.limits.t_max)
+    return jnp.where(inside, out, jnp.nan), status
+
+
+def _integrals(dense: Dense, in_times: Array) -> tuple[Array, Array]:
+    def one(x):
+        return integrator.integrals(dense._integrator, dense._synapses, x, dense.limits.t_max)
+
+    return dense._superposed(one, in_times)
+
+
+def _maxima(dense: Dense, in_times: Array) -> tuple[Array, Array]:
+    def one(x):
+        return maxima(dense._integrator, dense._synapses, x, dense.limits.t_max)
+
+    return dense._superposed(one, in_times)

@@ -244,8 +244,11 @@ def _common(layer: EventLinear) -> tuple[Any, ...]:
 
 def _pseudospikes(parts: list[Dense]) -> Pseudospikes | None:
     """Pseudospikes of all layers."""
-    found = [(p.pseudospikes, p.n) for p in parts if p.pseudospikes is not None]
+    found = [(p.pseudospikes, p) for p in parts if p.pseudospikes is not None]
     if not found:
         return None
-    drive = jnp.concatenate([jnp.broadcast_to(one.current, (n,)) for one, n in found])
-    return Pseudospikes(drive, found[0][0].duration)
+    drive, duration = None, found[0][0].duration
+    if any(one.drive is not None for one, _ in found):
+        currents = [jnp.broadcast_to(one.current(part.neuron), (part.n,)) for one, part in found]
+        drive = jnp.concatenate(currents)
+    return Pseudospikes(drive, duration)

@@ -19,13 +19,16 @@ Biased = TypeVar("Biased", bound="AbstractBiased")
 class AbstractNeuron(eqx.Module):
     """Neuron model: a smooth flow between events, and a jump of the state at each event.
 
-    The array leaves are the parameters. Each is a scalar or has shape `(n,)`, and can be trained.
+    The fields are the parameters: floats or floating-point arrays, scalars or of shape `(n,)`.
+    Networks and layers convert floats to arrays, so that each parameter has a gradient and can be
+    trained. A constant number is a field `equinox.field(static=True)`. Integers are never trained.
     Weights belong to the network.
 
-    Every method acts on each neuron separately. The state is a pytree of arrays, and their first
-    axis is the neuron. Further axes, such as a batch, may follow; the parameters then have shape
-    `(n, 1)`, so that they broadcast. Elementwise `jnp` code covers both cases. The argument `state`
-    of the methods is such a pytree.
+    Every method acts on each neuron separately. The state is a pytree of arrays of shape `(n,)`, or
+    `(n, batch)` in a simulation of several samples. In the second case parameters of shape `(n,)`
+    have shape `(n, 1)`, so that they broadcast. Elementwise `jnp` code covers both cases. The
+    argument `state` of the methods is such a pytree. Methods that return a state return the same
+    structure, shapes and dtypes.
 
     A new model must implement `init_state`, `vector_field`, `threshold_gap`, `receive`, `reset` and
     `observe`. Exact spike times (with any diffrax solver) and exact gradients (with EventProp)
@@ -90,9 +93,12 @@ class AbstractNeuron(eqx.Module):
     def for_population(self: Neuron, n: int, dtype: Any) -> Neuron:
         """Return the model for `n` neurons, with its parameters in `dtype`.
 
-        **Raises:** `ValueError` for a parameter that is neither a scalar nor of shape `(n,)`.
+        **Raises:** `ValueError` for a parameter that is neither a scalar nor of shape `(n,)`, or a
+        method whose result has another structure, shape or dtype than required.
         """
-        return checks.neuron_parameters(self, n, dtype)
+        neuron = checks.neuron_parameters(self, n, dtype)
+        checks.neuron_methods(neuron, n, dtype)
+        return neuron
 
     def parameters_valid(self) -> Bool[Array, ""]:
         """Return whether all parameters are in their ranges; checked at run time."""

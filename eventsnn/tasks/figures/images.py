@@ -106,6 +106,7 @@ def movie(
     hidden: Float[np.ndarray, "time hidden"],
     label: int,
     predicted: int,
+    title: str,
 ) -> FuncAnimation:
     """Animate one moving image and the spikes of the hidden neurons.
 
@@ -114,9 +115,10 @@ def movie(
     - `frames`: frames of the moving image.
     - `hidden`: spikes of the hidden neurons.
     - `label`, `predicted`: true and predicted class.
+    - `title`: text before the classes.
     """
-    (title,) = _true_and_predicted([label], [predicted])
-    return plots.animation(frames, spikes=hidden, title=title)
+    (classes,) = _true_and_predicted([label], [predicted])
+    return plots.animation(frames, spikes=hidden, title=f"{title}: {classes}")
 
 
 def _names(n_classes):

@@ -28,6 +28,9 @@ def raster(
 ) -> Figure:
     """Draw the events of the outputs, and of some of the hidden neurons and pixels that fire.
 
+    Outputs are named by their classes. If none of them fires, as readouts do not, they are left
+    out.
+
     **Arguments:**
 
     - `times`: times of the events (ms), padded with inf.
@@ -41,16 +44,17 @@ def raster(
     sources = np.asarray(sources)
     present, first = np.unique(sources[sources >= 0]), outputs[0]
     hidden, pixels = _some(present[present < first]), _some(present[present >= n_neurons])
-    fired = present[(present >= first) & (present < n_neurons)]
     figure = plots.raster(
         times,
         sources,
         n_neurons=n_neurons,
-        outputs=fired.tolist(),
+        outputs=outputs,
         t_max=t_max,
-        shown=np.concatenate([hidden, fired, pixels]).tolist(),
+        shown=[*hidden, *(outputs if np.isin(present, outputs).any() else ()), *pixels],
+        labels=[str(label) for label in range(len(outputs))],
+        correct=target,
     )
-    figure.axes[0].set_ylabel("some pixels, hidden neurons and outputs", color=plots.INK)
+    figure.axes[0].set_ylabel("some pixels, hidden neurons; outputs", color=plots.INK)
     figure.suptitle(f"the first test image, a {target}", fontsize=10, color=plots.INK)
     return figure
 

@@ -63,7 +63,8 @@ def raster(
     n_inputs: int,
     outputs: tuple[int, ...],
     t_max: float,
-    title: str,
+    classes: Sequence[str],
+    label: int,
 ) -> Figure:
     """Draw the events of the inputs, of hidden neurons that fire, and of the outputs.
 
@@ -76,7 +77,8 @@ def raster(
     - `n_inputs`: number of inputs.
     - `outputs`: indices of the outputs.
     - `t_max`: time limit of the simulation (ms).
-    - `title`: title of the figure.
+    - `classes`: the names of the classes.
+    - `label`: class of the point.
     """
     sources, first = np.asarray(sources), outputs[0]
     hidden = np.unique(sources[(sources >= 0) & (sources < first)])[:_N_SHOWN]
@@ -87,7 +89,10 @@ def raster(
         outputs=outputs,
         t_max=t_max,
         shown=[*hidden, *outputs, *range(n_neurons, n_neurons + n_inputs)],
+        labels=classes,
+        correct=label,
     )
-    figure.axes[0].set_ylabel("hidden neurons that fire, outputs", color=plots.INK)
+    figure.axes[0].set_ylabel("hidden neurons that fire; outputs", color=plots.INK)
+    title = f"the first test point, {classes[label]}"
     figure.suptitle(title, fontsize=10, color=plots.INK)
     return figure

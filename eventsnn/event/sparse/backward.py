@@ -1,0 +1,329 @@
+r"""The backward pass of a sparse network: exact gradients of its spike times, by EventProp.
+
+The steps of the forward pass are visited in reverse order. Only the targets of a spike have to be
+updated when it arrives: each neuron has its own cotangent $\lambda$ of the state after its last
+update. An event at time $t$ maps the state $x^-$ of a neuron to $x^+ = J(x^-)$, and the cotangent
+of its time is
+
+$$D = \langle \lambda^-, f(x^-) \rangle - \langle \lambda^+, f(x^+) \rangle,
+\qquad \lambda^- = J^T \lambda^+,$$
+
+with the vector field $f$. The time of an arrival receives $D$, summed over the targets, and with it
+the delay and the time of the spike that arrives. The time of a spike is the zero of the gap
+$\gamma$ to the threshold. With $g$, the cotangent of the spike time from the loss and from the
+arrivals of the spike, $\lambda^- \mathrel{+}= (g + D) / (-\nabla \gamma \cdot f)\, \nabla \gamma$.
+
+The states of a round are computed again from its start, by the recorded spikes.
+"""
+
+import functools as ft
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float, Int, PyTree
+
+from ..engine.system import bounded_speed
+from ..lanes.compact import marked, pack
+from ..neurons.base import State
+from .context import Context, Learnt, bounds, of_round, order_of
+from .lanes import FIRING, Lanes, all_lanes, lanes_of, receive, reset
+from .records import Run
+from .replay import Last, last_start, replayed, restarted
+from .system import (
+    Inputs,
+    Network,
+    Setting,
+    chunk_lanes,
+    initial_rows,
+    rows_of,
+    with_rows,
+)
+
+
+class Cotangents(NamedTuple):
+    """Cotangents of all arrays of floats."""
+
+    weights: Float[Array, " synapses+width"]
+    delays: Float[Array, " sources"]
+    learnt: PyTree[Float[Array, " n"]]
+    inputs: Float[Array, " inputs"]
+
+
+class _Sweep(NamedTuple):
+    """Carry of the backward pass."""
+
+    round: Int[Array, ""]
+    rows: Float[Array, "rows components"]  # cotangent of the state of each neuron
+    left: Int[Array, " n"]  # number of spikes of each neuron that are not yet transposed
+    times: Float[Array, " numbers"]  # cotangent of the time of each spike, input spikes last
+    weights: Float[Array, " synapses+width"]
+    delays: Float[Array, " sources"]
+    learnt: Float[Array, "rows learnt"]
+
+
+def transpose(
+    setting: Setting,
+    network: Network,
+    learnt: Learnt,
+    min_speed: float,
+    inputs: Inputs,
+    run: Run,
+    d_times: Float[Array, " events"],
+) -> Cotangents:
+    """Return the cotangents of one sample, given those of the spike times."""
+    trace, n = run.trace, setting.n
+    assert trace is not None
+    packing, rows = initial_rows(network, setting)
+    numbers = jnp.arange(trace.visit.size, dtype=jnp.int32)
+    # A sample that failed with `max_events` may have found more spikes, which are not returned.
+    exists = (trace.visit >= 0) & (numbers < setting.max_events)
+    order = order_of(setting, jnp.where(exists, run.sources, setting.n_sources))
+    context = Context(
+        setting=setting,
+        network=network,
+        packing=packing,
+        learnt=learnt,
+        min_speed=min_speed,
+        trace=trace,
+        times=run.times,
+        sources=run.sources,
+        order=order,
+        n_rounds=run.rounds,
+        n_steps=run.steps,
+        n_spikes=jnp.sum(exists, dtype=jnp.int32),
+        first_visit=jnp.zeros((), jnp.int32),
+        fires=jnp.zeros(setting.max_chunks + 1, bool),
+    )
+    of_spikes = jnp.where(exists, d_times, 0.0)[: setting.max_events]
+    kinds = len(jax.tree.leaves(learnt.values))
+    sweep = _Sweep(
+        round=run.rounds - 1,
+        rows=jnp.zeros_like(rows[:, :-1]),
+        left=order.first[1:] - order.first[:-1],
+        times=jnp.concatenate([of_spikes, jnp.zeros_like(inputs.times)]),
+        weights=jnp.zeros_like(network.weights),
+        delays=jnp.zeros_like(network.delays),
+        learnt=jnp.zeros((len(rows), kinds), rows.dtype),
+    )
+    sweep = lax.while_loop(lambda s: s.round >= 0, lambda s: _round(context, s), sweep)
+
+    def initial(values: PyTree) -> State:
+        neuron = learnt.neuron(values)
+        return neuron.normalise(neuron.init_state(n))
+
+    _, start_t = jax.vjp(initial, learnt.values)
+    (first,) = start_t(packing.state(sweep.rows[:n]))
+    values, tree = jax.tree.flatten(first)
+    values = [x + sweep.learnt[:n, k] for k, x in enumerate(values)]
+    d_inputs = sweep.times[setting.max_events :]
+    return Cotangents(sweep.weights, sweep.delays, jax.tree.unflatten(tree, values), d_inputs)
+
+
+def _round(context: Context, sweep: _Sweep) -> _Sweep:
+    """Transpose a round."""
+    setting, trace, packing, number = context.setting, context.trace, context.packing, sweep.round
+    context = of_round(context, number)
+    first, following = bounds(context, trace.first_step, context.n_steps, number)
+    end = following - 1  # the step that advances all neurons to the end of the round
+    replay = replayed(context, number, (first, end), sweep.left)
+    lanes = all_lanes(context.network, setting, packing, replay.rows, trace.steps.time[end])
+    visit = context.first_visit + replay.n_chunks
+    moved = last_start(context, lanes, sweep.left, visit)
+    sweep = _transpose_flow(context, sweep, visit, lanes, moved, sweep.rows[: setting.n])
+
+    def step(carry):
+        k, n_chunks, sweep = carry
+        n_chunks, sweep = _transpose_delivery(context, sweep, replay.starts, n_chunks, k)
+        return k - 1, n_chunks, sweep
+
+    start = (end - 1, replay.n_chunks, sweep)
+    *_, sweep = lax.while_loop(lambda carry: carry[0] >= first, step, start)
+    return sweep._replace(round=number - 1)
+
+
+def _transpose_delivery(
+    context: Context, sweep: _Sweep, starts: Array, n_chunks: Array, step: Array
+) -> tuple[Int[Array, ""], _Sweep]:
+    """Transpose the arrivals of a spike at all its targets.
+
+    `n_chunks` is the number of chunks of the round that are not yet transposed, also in the result.
+    """
+    steps, offsets = context.trace.steps, context.network.fan.offsets
+    source, number = steps.source[step], steps.number[step]
+    first = offsets[source]
+
+    def one(carry):
+        chunk, n_chunks, d_time, sweep = carry
+        start = lax.dynamic_index_in_dim(starts, n_chunks - 1, 0, False)
+        visit = context.first_visit + n_chunks - 1
+        d_chunk, sweep = _transpose_chunk(context, sweep, start, chunk, steps.time[step], visit)
+        return chunk - 1, n_chunks - 1, d_time + d_chunk, sweep
+
+    carry = (offsets[source + 1] - 1, n_chunks, jnp.zeros((), starts.dtype), sweep)
+    _, n_chunks, d_time, sweep = lax.while_loop(lambda carry: carry[0] >= first, one, carry)
+    times, delays = sweep.times.at[number].add(d_time), sweep.delays.at[source].add(d_time)
+    return n_chunks, sweep._replace(times=times, delays=delays)
+
+
+def _transpose_chunk(
+    context: Context, sweep: _Sweep, start: Array, chunk: Array, time: Array, visit: Array
+) -> tuple[Float[Array, ""], _Sweep]:
+    """Transpose the arrivals at the targets in a chunk.
+
+    Also returns the cotangent of the time of the arrivals.
+    """
+    setting, network, packing = context.setting, context.network, context.packing
+    index, valid, weights = chunk_lanes(network, setting, chunk)
+    lanes = lanes_of(network, packing, start, index, time)
+    moved, last = last_start(context, lanes, sweep.left, visit)
+    end = network.flow.advance(moved.neuron, moved.start, moved.dt)
+    learnt, d_after = context.learnt.of(index), packing.state(rows_of(sweep.rows, index))
+
+    def arrive(values, state, weights):
+        return receive(learnt.neuron(values), state, weights)
+
+    after, arrive_t = jax.vjp(arrive, learnt.values, end, weights)
+    d_values, d_end, d_weights = arrive_t(d_after)
+    neuron = moved.neuron
+    d_time = _inner(d_end, neuron.vector_field(end)) - _inner(d_after, neuron.vector_field(after))
+    place = network.fan.starts[chunk]
+    old = lax.dynamic_slice(sweep.weights, (place,), (setting.width,))
+    new = old + jnp.where(valid, d_weights, 0.0)
+    sweep = sweep._replace(
+        weights=lax.dynamic_update_slice(sweep.weights, new, (place,)),
+        learnt=_added(sweep.learnt, index, d_values),
+    )
+    sweep = _transpose_flow(context, sweep, visit, lanes, (moved, last), packing.rows(d_end))
+    return jnp.sum(jnp.where(valid, d_time, 0.0)), sweep
+
+
+def _transpose_flow(
+    context: Context,
+    sweep: _Sweep,
+    visit: Array,
+    lanes: Lanes,
+    moved: tuple[Lanes, Last],
+    d_end: Float[Array, "lanes components"],
+) -> _Sweep:
+    """Transpose the motion of lanes from their last update to a visit, with their spikes.
+
+    `d_end` has the cotangents of the states at its end, and `moved` the lanes that start after
+    their last spikes.
+    """
+    packing = context.packing
+    after, last = moved
+    d_start, d_values = _flow_back(context, after, packing.state(d_end))
+    rows = with_rows(sweep.rows, lanes.row, packing.rows(d_start))
+    sweep = sweep._replace(rows=rows, learnt=_added(sweep.learnt, lanes.row, d_values))
+    words = pack(last.fired)
+    many = jnp.sum(lax.population_count(words), dtype=jnp.int32)
+
+    def body(carry):
+        done, sweep = carry
+        lane, exists = marked(words, done, FIRING)
+        chosen = lanes.of(packing, jnp.minimum(lane, last.fired.size - 1))
+        n = context.setting.n
+        chosen = chosen._replace(
+            row=jnp.where(exists, chosen.row, n + jnp.arange(FIRING, dtype=jnp.int32))
+        )
+        return done + FIRING, _transpose_spikes(context, sweep, visit, chosen)
+
+    start = (jnp.zeros((), jnp.int32), sweep)
+    return lax.while_loop(lambda carry: carry[0] < many, body, start)[1]
+
+
+class _Piece(NamedTuple):
+    """State of a group of lanes: the piece before a spike, from the last one to the first."""
+
+    rows: Float[Array, "lanes components"]  # cotangent of the state after the spike
+    left: Int[Array, " lanes"]  # number of spikes of the neuron, with this one
+    learnt: PyTree[Float[Array, " lanes"]]
+
+
+def _transpose_spikes(context: Context, sweep: _Sweep, visit: Array, lanes: Lanes) -> _Sweep:
+    """Transpose the spikes of lanes in a visit, and the flow before them."""
+    n, trace, order = context.setting.n, context.trace, context.order
+    inside, valid = jnp.minimum(lanes.row, n - 1), lanes.row < n
+    learnt, scale = context.learnt.of(lanes.row), context.network.gap_scale[inside]
+    first, packing = order.first[inside], context.packing
+
+    def spike_of(left: Array) -> tuple[Array, Array]:
+        """Last spike of each lane, and whether it is in the visit."""
+        spike = order.spikes[jnp.maximum(first + left - 1, 0)]
+        return spike, valid & (left > 0) & (trace.visit[spike] == visit)
+
+    def one(piece: _Piece) -> _Piece:
+        spike, active = spike_of(piece.left)
+        before = packing.state(trace.before[spike])
+        after, d_before, d_jump = _transposed_reset(learnt, before, packing.state(piece.rows))
+        neuron = learnt.neuron(learnt.values)
+        velocity = neuron.vector_field(before)
+        d_event = sweep.times[spike] + _inner(d_before, velocity)
+        d_event = d_event - _inner(packing.state(piece.rows), neuron.vector_field(after))
+        _, speed = bounded_speed(neuron, before, velocity, scale, context.min_speed)
+        # A neuron at or above its threshold at time 0 fires there, whatever its state.
+        divides = active & (d_event != 0) & (context.times[spike] > 0) & (speed > 0)
+        d_gap = jnp.where(divides, d_event / jnp.where(divides, speed, 1.0), 0.0)
+        _, gap_t = jax.vjp(lambda p, x: learnt.neuron(p).threshold_gap(x), learnt.values, before)
+        d_cross, d_crossed = gap_t(d_gap)
+
+        previous, same = spike_of(piece.left - 1)
+        lanes_before = restarted(context, lanes, Last(same, previous))
+        dt = trace.offset[spike] - lanes_before.since
+        d_start, d_flow = _flow_back(
+            context, lanes_before._replace(dt=dt), jax.tree.map(jnp.add, d_before, d_crossed)
+        )
+
+        def add(x, *parts):
+            return x + jnp.where(active, sum(parts), 0.0)
+
+        return _Piece(
+            rows=jnp.where(active[:, None], packing.rows(d_start), piece.rows),
+            left=piece.left - active.astype(jnp.int32),
+            learnt=jax.tree.map(add, piece.learnt, d_jump, d_cross, d_flow),
+        )
+
+    zero = jax.tree.map(jnp.zeros_like, learnt.values)
+    piece = _Piece(rows_of(sweep.rows, lanes.row), sweep.left[inside], zero)
+    piece = lax.while_loop(lambda p: jnp.any(spike_of(p.left)[1]), one, piece)
+    return sweep._replace(
+        rows=with_rows(sweep.rows, lanes.row, piece.rows),
+        left=sweep.left.at[lanes.row].set(piece.left, mode="drop"),
+        learnt=_added(sweep.learnt, lanes.row, piece.learnt),
+    )
+
+
+def _transposed_reset(learnt: Learnt, before: State, d_after: State):
+    """Transpose the reset; returns the state after it, and the cotangents of state and values."""
+    after, reset_t = jax.vjp(lambda p, x: reset(learnt.neuron(p), x), learnt.values, before)
+    d_values, d_before = reset_t(d_after)
+    return after, d_before, d_values
+
+
+def _flow_back(context: Context, lanes: Lanes, d_end: State) -> tuple[State, PyTree]:
+    """Transpose the flow of lanes over their time `dt`: cotangents of their starts and values."""
+    flow, learnt = context.network.flow, context.learnt.of(lanes.row)
+
+    def moved(values, start):
+        return flow.advance(learnt.neuron(values), start, lanes.dt)
+
+    _, moved_t = jax.vjp(moved, learnt.values, lanes.start)
+    d_values, d_start = moved_t(d_end)
+    return d_start, d_values
+
+
+def _added(
+    table: Float[Array, "rows learnt"], index: Int[Array, " lanes"], values: PyTree
+) -> Float[Array, "rows learnt"]:
+    """Add cotangents of the learnt parameters of lanes to the table."""
+    leaves = jax.tree.leaves(values)
+    if not leaves:
+        return table
+    return with_rows(table, index, rows_of(table, index) + jnp.stack(leaves, axis=1))
+
+
+def _inner(a: State, b: State) -> Float[Array, " lanes"]:
+    """Inner product over the components of each lane."""
+    return ft.reduce(jnp.add, jax.tree.leaves(jax.tree.map(jnp.multiply, a, b)))

@@ -1,0 +1,142 @@
+"""Sparse connectivity, prepared for a simulation in rounds."""
+
+import math
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from ... import checks
+from ...constraints import unwrap
+from ..adjoint import AbstractAdjoint, EventProp
+from ..engine.record import Record
+from ..flows import AbstractFlow, AbstractLaneFlow
+from ..inputs import without_subnormals
+from ..neurons import AbstractNeuron
+from ..synapses import Synapses
+from .fan import Fan, fan_out
+from .primitive import Spikes, solve
+from .system import Inputs, Setting
+
+#: Largest number of lanes of all chunks of a round, whose states a backward pass computes again.
+_LANES_OF_A_ROUND = 2**17
+#: Factor by which the shortest delay may decrease in training, before `max_steps` is too small.
+_SHORTER = 1.25
+_SPARE_ROUNDS = 16
+
+
+class Rounds(eqx.Module):
+    """Outgoing synapses of every source, in chunks, see [`Fan`][]."""
+
+    fan: Fan
+    order: Int[Array, " synapses"] | None  # of the synapses in the chunks; None: as in `Synapses`
+    width: int = eqx.field(static=True)
+    most: int = eqx.field(static=True)  # largest number of chunks of a source
+    window: float = eqx.field(static=True)  # shortest delay of a neuron with targets
+
+    def __init__(self, synapses: Synapses):
+        """Prepare synapses with axonal delays."""
+        sources, targets = np.asarray(synapses.sources), np.asarray(synapses.targets)
+        self.fan, order, self.width, self.most = fan_out(sources, targets, synapses.shape[0])
+        self.order = None if order is None else jnp.asarray(order, jnp.int32)
+        self.window = _shortest_delay(synapses)
+
+    @property
+    def max_chunks(self) -> int:
+        """Largest number of chunks of a round."""
+        return max(_LANES_OF_A_ROUND // self.width, 64, self.most)
+
+    def max_rounds(
+        self, flow: AbstractFlow, neuron: AbstractNeuron, t_max: float, max_events: int
+    ) -> int:
+        """Default number of rounds that are reserved, without those for input spikes."""
+        whole = math.ceil(_SHORTER * t_max / self.window) + self.rounds_of(max_events)
+        return whole + flow.max_extra_segments(neuron, t_max, 0)
+
+    def rounds_of(self, spikes: int) -> int:
+        """Number of further rounds for this number of spikes."""
+        return _SPARE_ROUNDS + math.ceil(spikes * self.most / self.max_chunks)
+
+
+def _shortest_delay(synapses: Synapses) -> float:
+    """Shortest delay of a neuron with targets; if there is none or it is not known, inf."""
+    delays, n = checks.unwrapped(synapses.delays), synapses.n_neurons
+    if not checks.is_concrete(delays):
+        return math.inf
+    sends = np.diff(np.asarray(synapses.offsets))[:n] > 0
+    return float(np.min(np.asarray(delays)[:n], where=sends, initial=np.inf))
+
+
+def rounds_of(
+    synapses: Synapses, flow: AbstractFlow, adjoint: AbstractAdjoint, neuron: AbstractNeuron
+) -> Rounds | None:
+    """Prepare a simulation in rounds, or return None for a network that needs the event loop.
+
+    Rounds need axonal delays that are not 0, and a flow that finds the spikes of each neuron
+    separately.
+    """
+    lanes = isinstance(flow, AbstractLaneFlow) and isinstance(adjoint, EventProp)
+    if not (lanes and synapses.axonal) or np.any(neuron.never_reset(synapses.n_neurons)):
+        return None
+    rounds = Rounds(synapses)
+    return rounds if rounds.window > 0 else None
+
+
+def simulate(
+    rounds: Rounds,
+    synapses: Synapses,
+    neuron: AbstractNeuron,
+    flow: AbstractFlow,
+    adjoint: AbstractAdjoint,
+    setting: dict[str, Any],
+    in_times: Float[Array, "*batch inputs k"],
+) -> Record:
+    """Simulate in rounds, if `rounds_of` allows it.
+
+    `setting` has the remaining fields of [`Setting`][].
+    """
+    assert isinstance(flow, AbstractLaneFlow) and isinstance(adjoint, EventProp)
+    n, n_in = synapses.n_neurons, synapses.n_inputs
+    weights, delays = unwrap((synapses.weights, synapses.delays))
+    dtype, inputs = weights.dtype, math.prod(in_times.shape[-2:])
+    neuron, delays = jax.tree.map(
+        lambda x: x.astype(dtype) if eqx.is_inexact_array(x) else x, (unwrap(neuron), delays)
+    )
+    weights = weights if rounds.order is None else weights[rounds.order]
+    full = Setting(
+        n=n,
+        n_sources=n + n_in,
+        width=rounds.width,
+        max_chunks=rounds.max_chunks,
+        **setting | {"max_rounds": setting["max_rounds"] + rounds.rounds_of(inputs)},
+    )
+    sources = jnp.repeat(jnp.arange(n, n + n_in, dtype=jnp.int32), in_times.shape[-1])
+
+    def one(in_times: Array) -> Record:
+        sent = Inputs(without_subnormals(in_times).reshape(-1), sources)
+        found = solve(full, flow, neuron, weights, delays, rounds.fan, adjoint.min_speed, sent)
+        return _record(found)
+
+    for _ in in_times.shape[:-2]:
+        one = jax.vmap(one)
+    return one(in_times)
+
+
+def _record(found: Spikes) -> Record:
+    """Record with one row per spike, without readouts."""
+    nothing = jnp.zeros((found.times.size, 0), found.times.dtype)
+    return Record(
+        times=found.times,
+        sources=found.sources,
+        observed=nothing,
+        status=found.status,
+        steps=found.steps,
+        dt=None,
+        state=None,
+        message=None,
+        wait=None,
+        past_t_max=None,
+    )

@@ -1,0 +1,132 @@
+"""The simulated sparse network: its parts, and the table of the states of its neurons."""
+
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from ..flows import AbstractLaneFlow
+from ..neurons import AbstractNeuron
+from ..neurons.base import State
+from .fan import Fan
+
+
+class Setting(NamedTuple):
+    """Configuration of a simulation, fixed when it is compiled.
+
+    - `width`: number of lanes of a chunk: targets of a spike that are updated together.
+    - `capacity`: maximum number of spikes of neurons in transit.
+    - `max_chunks`: maximum number of chunks of a round.
+    - `max_rounds`: maximum number of rounds.
+    - `keep`: record what a backward pass needs.
+    """
+
+    n: int
+    n_sources: int
+    outputs: tuple[int, ...]
+    t_max: float
+    max_events: int
+    width: int
+    capacity: int
+    max_chunks: int
+    max_rounds: int
+    stop_after: int | None = None
+    keep: bool = False
+
+
+class Network(NamedTuple):
+    """The network, shared by all samples. The weights have the order of `Fan.targets`."""
+
+    flow: AbstractLaneFlow
+    neuron: AbstractNeuron
+    weights: Float[Array, " synapses+width"]
+    delays: Float[Array, " sources"]
+    fan: Fan
+    gap_scale: Float[Array, " n"]  # to which the rounding error of each gap is relative
+
+
+class Inputs(NamedTuple):
+    """Input spikes of each sample: times at which they are sent, and their sources."""
+
+    times: Float[Array, "*batch inputs"]
+    sources: Int[Array, "*batch inputs"]
+
+
+class Packing(NamedTuple):
+    """Conversion between the states of neurons and rows of a table, one row per neuron.
+
+    XLA gathers and scatters whole rows several times as fast as single components.
+    """
+
+    tree: Any
+
+    @classmethod
+    def of(cls, state: State) -> "Packing":
+        """Return the packing of states of this structure."""
+        return cls(jax.tree.structure(state))
+
+    @property
+    def size(self) -> int:
+        """Number of components of a state."""
+        return self.tree.num_leaves
+
+    def rows(self, state: State, *more: Array) -> Float[Array, "lanes columns"]:
+        """Return rows of all components of the states, followed by more columns."""
+        leaves = [*jax.tree.leaves(state), *more]
+        shape = jnp.broadcast_shapes(*(x.shape for x in leaves))
+        return jnp.stack([jnp.broadcast_to(x, shape) for x in leaves], axis=1)
+
+    def state(self, rows: Float[Array, "lanes columns"]) -> State:
+        """Return the states in the first columns of the rows."""
+        return jax.tree.unflatten(self.tree, [rows[:, k] for k in range(self.size)])
+
+
+def parameters(neuron: AbstractNeuron, index: Int[Array, " lanes"]) -> AbstractNeuron:
+    """Gather the parameters of the lanes; numbers after the last neuron are unused lanes."""
+
+    def one(x):
+        return x.at[index].get(mode="clip") if eqx.is_array(x) and x.ndim else x
+
+    return jax.tree.map(one, neuron)
+
+
+def rows_of(table: Array, index: Int[Array, " lanes"]) -> Float[Array, "lanes columns"]:
+    """Gather the rows of lanes."""
+    return table.at[index].get(mode="promise_in_bounds", unique_indices=True)
+
+
+def with_rows(table: Array, index: Int[Array, " lanes"], rows: Array) -> Array:
+    """Return the table with the rows of lanes replaced."""
+    return table.at[index].set(rows, mode="promise_in_bounds", unique_indices=True)
+
+
+def padded_rows(components: Float[Array, "n components"], setting: Setting) -> Array:
+    """Table of the states of all neurons at the start of a round, with rows for unused lanes."""
+    rows = jnp.pad(components, ((0, setting.width), (0, 0)), mode="edge")
+    return jnp.pad(rows, ((0, 0), (0, 1)))
+
+
+def initial_rows(network: Network, setting: Setting) -> tuple[Packing, Array]:
+    """Packing of the states, and the table at time 0.
+
+    Row `j` has the state of neuron `j` at its last update, and the time of the update, from the
+    start of the round. The rows after the last neuron belong to unused lanes of a chunk.
+    """
+    state = network.neuron.normalise(network.neuron.init_state(setting.n))
+    packing = Packing.of(state)
+    return packing, padded_rows(packing.rows(state), setting)
+
+
+def chunk_lanes(
+    network: Network, setting: Setting, chunk: Int[Array, ""]
+) -> tuple[Int[Array, " width"], Bool[Array, " width"], Float[Array, " width"]]:
+    """Rows, mask and weights of the lanes of a chunk."""
+    start, length = network.fan.starts[chunk], network.fan.lengths[chunk]
+    lane = jnp.arange(setting.width, dtype=jnp.int32)
+    found = lane < length
+    size = (setting.width,)
+    targets = jax.lax.dynamic_slice(network.fan.targets, (start,), size)
+    weights = jax.lax.dynamic_slice(network.weights, (start,), size)
+    return jnp.where(found, targets, setting.n + lane), found, weights

@@ -1,0 +1,65 @@
+"""Spikes in transit: the arrivals of input spikes and of the spikes of neurons, sorted by time."""
+
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool
+
+from ..engine.instants import Instant
+from .ordering import sort_first
+from .records import Found, Pending
+from .system import Inputs, Network, Setting
+
+
+def input_arrivals(setting: Setting, network: Network, inputs: Inputs) -> Pending:
+    """Arrivals of the input spikes, sorted by time."""
+    arrival = Instant.sum(inputs.times, network.delays[inputs.sources])
+    number = jnp.arange(inputs.times.size, dtype=jnp.int32)
+    high, low, number = lax.sort((*arrival, number), num_keys=3)
+    count = jnp.sum(high < jnp.inf, dtype=jnp.int32)
+    return Pending(Instant(high, low), inputs.sources[number], number + setting.max_events, count)
+
+
+def entry(pending: Pending, index: Array, since: Instant) -> tuple[Array, Array, Array]:
+    """Time from `since`, source and number of an arrival; time inf if there is none."""
+    if pending.source.size == 0:
+        none = jnp.zeros((), jnp.int32)
+        return jnp.full((), jnp.inf, since.high.dtype), none, none
+    at = jnp.minimum(index, pending.source.size - 1)
+    time = since.until(Instant(pending.time.high[at], pending.time.low[at]))
+    time = jnp.where(index < pending.n_arrivals, time, jnp.inf)
+    return time, pending.source[at], pending.number[at]
+
+
+def send(
+    network: Network,
+    pending: Pending,
+    delivered: Array,
+    sent: Instant,
+    source: Array,
+    number: Array,
+    found: Found,
+) -> tuple[Pending, Bool[Array, ""]]:
+    """Remove the delivered arrivals, and add those of new spikes, sorted by time."""
+    size = source.size
+    delay = network.delays[jnp.minimum(source, network.delays.size - 1)]
+    arrival = sent.after(delay)
+    left = pending.n_arrivals - delivered
+
+    def joined(old, new, padding):
+        """Entries that are left, followed by the new ones."""
+        wide = jnp.concatenate([old, jnp.full_like(old, padding)])
+        kept = lax.dynamic_slice(wide, (delivered,), (size,))
+        wide = jnp.concatenate([kept, jnp.full_like(new, padding)])
+        return lax.dynamic_update_slice(wide, new, (left,))
+
+    high = jnp.where(arrival.high < jnp.inf, arrival.high, jnp.inf)
+    columns = (
+        joined(pending.time.high, high, jnp.inf),
+        joined(pending.time.low, arrival.low, 0.0),
+        joined(pending.number, number, 0),
+        joined(pending.source, source, 0),
+    )
+    count = left + found.n_spikes
+    high, low, number, source = (x[:size] for x in sort_first(count, columns, keys=3))
+    overflows = (count > size) | (found.n_spikes > size)
+    return Pending(Instant(high, low), source, number, jnp.minimum(count, size)), overflows

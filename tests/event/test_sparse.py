@@ -1,0 +1,261 @@
+"""Sparse networks in rounds: spikes and gradients of the event loop, with dense weights.
+
+`test_nest.py` compares their spikes with those of NEST.
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.experimental.sparse import BCOO
+
+import eventsnn as esn
+from eventsnn.event.sparse import rounds
+from eventsnn.event.sparse.fan import fan_out
+from eventsnn.event.sparse.ordering import sort_first
+from helpers.registry import quick
+
+N, N_IN, T_MAX = 40, 3, 30.0
+
+
+def connections():
+    """Random connections with several synapses of a pair, and a channel with many targets."""
+    keys = jax.random.split(jax.random.key(1), 2)
+    return esn.connect.join(
+        [
+            esn.connect.fixed_in_degree(keys[0], N, N, 6, multapses=True),
+            esn.connect.fixed_probability(keys[1], range(N, N + N_IN - 1), N, 0.3),
+            esn.connect.one_to_one(np.full(1, N + N_IN - 1), [0]),
+            *(esn.connect.one_to_one([N + N_IN - 1], [k]) for k in range(1, N)),
+        ]
+    )
+
+
+def synapses(longest=2.0, seed=0):
+    rng, (sources, targets) = np.random.default_rng(seed), connections()
+    scale = np.where(sources < N, 0.6, 1.5)
+    weights = rng.normal(0.4, 1.0, len(sources)) * scale
+    delays = rng.uniform(0.5, longest, N + N_IN)
+    return esn.Synapses(sources, targets, weights, shape=(N + N_IN, N), delays=delays)
+
+
+def lif(reset_mode="set"):
+    rng = np.random.default_rng(2)
+    v_init, bias = rng.uniform(0, 0.9, N), rng.uniform(0.5, 1.6, N)
+    v_init[:3] = 1.5, 2.7, 1.0  # start at or above the threshold
+    return esn.LIF(rng.uniform(8.0, 12.0, N), 4.0, bias=bias, v_init=v_init, reset_mode=reset_mode)
+
+
+NEURONS = {
+    "lif": lambda: lif("subtract"),
+    "refractory": lambda: esn.Refractory(lif(), 1.5),
+    "qif": lambda: esn.QIF(8.0, 4.0, bias=np.linspace(0.0, 0.8, N), v_init=0.3),
+}
+
+
+def network(neuron, connectivity, **options):
+    options = {"t_max": T_MAX, "max_events": 600, "outputs": range(N)} | options
+    return esn.EventNetwork(neuron, connectivity, **options)
+
+
+@pytest.fixture
+def in_times(rng):
+    x = rng.uniform(0, T_MAX, (2, N_IN, 3))
+    x[1, 0, 1:] = np.inf
+    return jnp.asarray(x)
+
+
+def functional(net, x):
+    """Random functional of all spike times, and the events."""
+    events = net.simulate(x)
+    rng = np.random.default_rng(3)
+    weights = jnp.asarray(rng.normal(size=events.times.shape))
+    return jnp.sum(jnp.where(jnp.isfinite(events.times), weights * events.times, 0.0)), events
+
+
+@pytest.mark.parametrize("model", NEURONS)
+def test_spikes_and_gradients_are_those_of_the_event_loop(model, in_times):
+    connectivity = synapses()
+    net = network(NEURONS[model](), connectivity)
+    assert net._rounds is not None
+    assert net._rounds.most > 2  # chunks of the last channel
+    dense = net.as_dense()
+    parts = [eqx.partition(x, eqx.is_inexact_array) for x in (net, dense)]
+
+    @quick
+    def both(arrays, x):
+        return [
+            jax.value_and_grad(
+                lambda a, x, static=static: functional(eqx.combine(a, static), x),
+                (0, 1),
+                has_aux=True,
+            )(own, x)
+            for own, (_, static) in zip(arrays, parts, strict=True)
+        ]
+
+    (found, grads), (right, expected) = both([arrays for arrays, _ in parts], in_times)
+    fired = np.isfinite(right[1].times)
+    assert np.sum(right[1].sources < N, where=fired) > N
+    np.testing.assert_array_equal(found[1].sources, right[1].sources)
+    np.testing.assert_allclose(found[1].times[fired], right[1].times[fired], rtol=1e-11)
+    assert np.all(found[1].status == esn.Status.completed)
+    (of_net, of_inputs), (of_dense, of_dense_inputs) = grads, expected
+    compare = [(of_inputs, of_dense_inputs)]
+    compare += [(of_net.weights.delays, of_dense.delays)]
+    pairs = connectivity.sources, connectivity.targets
+    compare += [(of_net.weights.weights, of_dense.weights[pairs])]
+    assert all(np.any(other) for _, other in compare)
+    compare += zip(jax.tree.leaves(of_net.neuron), jax.tree.leaves(of_dense.neuron), strict=True)
+    for own, other in compare:
+        np.testing.assert_allclose(own, other, rtol=1e-8, atol=1e-8 * np.max(np.abs(other)))
+
+
+def test_short_rounds_have_the_same_spikes(in_times, monkeypatch):
+    """A round ends early after a few arrivals; a delay may be longer than the simulation."""
+    connectivity = synapses(longest=12.0)
+    whole = network(NEURONS["refractory"](), connectivity).simulate(in_times)
+    monkeypatch.setattr(rounds.Rounds, "max_chunks", 3)
+    short = network(NEURONS["refractory"](), connectivity, max_steps=3000).simulate(in_times)
+    assert np.all(short.stats["steps"] > whole.stats["steps"])
+    np.testing.assert_array_equal(short.sources, whole.sources)
+    fired = np.isfinite(whole.times)
+    np.testing.assert_allclose(short.times[fired], whole.times[fired], rtol=1e-11)
+
+
+def test_queries_models_and_precision(in_times):
+    net = network(lif(), synapses(), outputs=range(4))
+    dense = net.as_dense()
+    np.testing.assert_allclose(net.ttfs(in_times), dense.ttfs(in_times), rtol=1e-11)
+    np.testing.assert_allclose(net.spikes(in_times, 3), dense.spikes(in_times, 3), rtol=1e-11)
+    np.testing.assert_array_equal(net.counts(in_times), dense.counts(in_times))
+    np.testing.assert_allclose(net.integrals(in_times), dense.integrals(in_times), rtol=1e-11)
+
+    def first(weights):
+        changed = eqx.tree_at(lambda x: x.weights.weights, net, weights)
+        return changed.ttfs(in_times, throw=False)
+
+    several = net.weights.weights * jnp.array([[1.0], [0.8]])
+    found = jax.vmap(first)(several)
+    np.testing.assert_allclose(found, jnp.stack([first(x) for x in several]), rtol=1e-12)
+    single = jax.tree.map(lambda x: x.astype(jnp.float32) if eqx.is_inexact_array(x) else x, net)
+    single = single.ttfs(in_times.astype(jnp.float32))
+    assert single.dtype == jnp.float32
+    np.testing.assert_allclose(single, net.ttfs(in_times), rtol=1e-4)
+
+
+LIMITS = {
+    "completed": {},
+    "max_events": {"max_events": 10},
+    "queue_overflow": {"queue_capacity": 2},
+    "max_steps": {"max_steps": 3, "t_max": 90.0},
+}
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_limits(name, in_times):
+    net = network(lif(), synapses(), **LIMITS[name])
+    assert np.all(net.simulate(in_times, throw=False).status == getattr(esn.Status, name))
+    if name == "completed":
+        wrong = eqx.tree_at(lambda x: x.weights.delays, net, net.weights.delays - 1.0)
+        found = wrong.simulate(in_times, throw=False).status
+        assert np.all(found == esn.Status.invalid_parameters)
+        unknown = net.weights.weights.at[0].set(jnp.nan)
+        wrong = eqx.tree_at(lambda x: x.weights.weights, net, unknown)
+        assert np.all(wrong.simulate(in_times, throw=False).status == esn.Status.not_finite)
+
+
+def test_gradients_of_a_sample_that_failed_with_max_events(in_times):
+    """Spikes of the last round that are beyond the limit have no part in them."""
+    net = network(lif(), synapses(), max_events=25)
+
+    @eqx.filter_jit
+    def gradients(net, dense, x):
+        return [
+            eqx.filter_grad(lambda own: jnp.sum(jnp.sin(spikes_of(own, x))))(one)
+            for one in (net, dense)
+        ]
+
+    def spikes_of(own, x):
+        found = own.spikes(x, 2, throw=False)
+        return jnp.where(jnp.isfinite(found), found, 0.0)
+
+    of_net, of_dense = gradients(net, net.as_dense(), in_times)
+    expected = of_dense.weights[net.weights.sources, net.weights.targets]
+    assert np.any(expected != 0)
+    largest = np.max(np.abs(expected))
+    np.testing.assert_allclose(of_net.weights.weights, expected, rtol=1e-8, atol=1e-8 * largest)
+
+
+def test_networks_that_need_the_event_loop(in_times):
+    whole = synapses()
+    at_once = esn.Synapses(whole.sources, whole.targets, whole.weights, shape=whole.shape)
+    synaptic = eqx.tree_at(lambda x: x.delays, whole, whole.synaptic_delays() + 0.1)
+    zero = eqx.tree_at(lambda x: x.delays, whole, whole.delays.at[0].set(0.0))
+    own = esn.ALIF(10.0, 4.0, 20.0, 0.1)
+    for neuron, connectivity in [(lif(), at_once), (lif(), zero), (own, whole)]:
+        net = network(neuron, connectivity)
+        assert net._rounds is None
+    assert network(lif(), synaptic)._rounds is None
+    autodiff = network(lif(), whole, adjoint=esn.Autodiff())
+    assert autodiff._rounds is None
+    net = network(lif(), at_once, t_max=10.0)
+    np.testing.assert_array_equal(net.ttfs(in_times), net.as_dense().ttfs(in_times))
+
+
+def test_sparse_matrices_and_errors():
+    matrix = np.zeros((4, 3))
+    matrix[0, 1], matrix[3, 0] = 0.5, 2.0
+    net = esn.EventNetwork(lif_of_three(), BCOO.fromdense(matrix), outputs=[0], t_max=20.0)
+    np.testing.assert_array_equal(net.as_dense().weights, matrix)
+    assert net.n_inputs == 1
+    for name in ("mask", "delays"):
+        with pytest.raises(ValueError, match=f"{name} must be None with sparse weights"):
+            esn.EventNetwork(
+                lif_of_three(),
+                net.weights,
+                outputs=[0],
+                t_max=20.0,
+                **{name: np.ones((4, 3))},
+            )
+    with pytest.raises(ValueError, match="weights must be a matrix for a neuron model with"):
+        esn.EventNetwork(esn.EGRU(5.0, 2.0), net.weights, outputs=[0], t_max=20.0)
+
+
+def lif_of_three():
+    return esn.LIF(10.0, 5.0)
+
+
+@pytest.mark.parametrize("repeats", [1, 3])
+def test_chunks_contain_every_synapse_once_and_no_target_twice(repeats, rng):
+    sources = np.repeat(rng.integers(0, 9, 200), repeats)
+    targets = np.repeat(rng.integers(0, 30, 200), repeats)
+    by_source = np.lexsort((targets, sources))
+    sources, targets = sources[by_source], targets[by_source]
+    fan, order, width, most = fan_out(sources, targets, 10)
+    order = np.arange(len(sources)) if order is None else order
+    fan = jax.tree.map(np.asarray, fan)
+    seen = []
+    for source in range(10):
+        chunks = range(fan.offsets[source], fan.offsets[source + 1])
+        assert len(chunks) <= most
+        for k in chunks:
+            part = slice(fan.starts[k], fan.starts[k] + fan.lengths[k])
+            assert fan.lengths[k] <= width
+            assert len(set(fan.targets[part])) == fan.lengths[k]
+            assert np.all(sources[order[part]] == source)
+            np.testing.assert_array_equal(targets[order[part]], fan.targets[part])
+            seen += list(order[part])
+    assert sorted(seen) == list(range(len(sources)))
+
+
+@pytest.mark.parametrize("count", [0, 3, 70, 1000])
+def test_sort_of_the_first_rows(count, rng):
+    keys = rng.integers(0, 50, 1000).astype(float)
+    keys[count:] = np.inf
+    values = rng.permutation(1000)
+    values[count:] = 5000
+    found = sort_first(jnp.asarray(count), (jnp.asarray(keys), jnp.asarray(values)), keys=2)
+    order = np.lexsort((values, keys))
+    np.testing.assert_array_equal(found[0], keys[order])
+    np.testing.assert_array_equal(found[1], values[order])
