@@ -61,6 +61,7 @@ class Checkpoints:
             )
         files.discard_partial(folder)
         self._saved = time.monotonic()
+        self.loaded: pathlib.Path | None = None
 
     def close(self) -> None:
         """Release the folder."""
@@ -92,17 +93,22 @@ class Checkpoints:
     def load(self) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
         """Return the arrays and the facts of the newest checkpoint; None if there is none.
 
+        Its path is `loaded`.
+
         **Raises:** `ValueError` if all checkpoints are damaged. A `UserWarning` names each damaged
         one.
         """
         paths = _paths(self._folder)
         for path in paths:
             try:
-                return _read(path)
+                found = _read(path)
             except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as e:
                 reason = str(e) or type(e).__name__
                 message = f"the checkpoint '{path}' is damaged and is skipped: {reason}"
                 warnings.warn(message, stacklevel=4)
+            else:
+                self.loaded = path
+                return found
         if paths:
             raise ValueError(f"checkpoint must have an undamaged file, got '{self._folder}'.")
         return None
@@ -147,17 +153,37 @@ def signature(tree: PyTree) -> list[str]:
 
 
 def require_equal(facts: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
-    """Raise `ValueError` unless a checkpoint was made by a run with the same settings."""
+    """Raise `ValueError` unless a checkpoint was made by a run with the same settings.
+
+    The names of the settings are those of the arguments of `fit`.
+    """
     for name, value in expected.items():
-        found = facts.get(name)
+        if name not in facts:
+            raise ValueError(
+                f"checkpoint must be one of this version of eventsnn, got one without {name!r}."
+            )
+        found = facts[name]
         if found != value:
             if isinstance(value, list) and isinstance(found, list):
                 pairs = [p for p in zip(found, value, strict=False) if p[0] != p[1]]
                 found, value = pairs[0] if pairs else (len(found), len(value))
             found, value = (checks.short_repr(x) for x in (found, value))
-            raise ValueError(
-                f"checkpoint must be one of a run with the same {name}, {value}, got {found}."
-            )
+            raise ValueError(_different(name, found, value))
+
+
+def _different(name: str, found: str, value: str) -> str:
+    """Message about a setting that differs from that of the run of the checkpoint."""
+    of_run = "of the run that is resumed"
+    if name == "batches":
+        return f"batches must begin with the first batch {of_run}, got other data or another order."
+    if name == "optimizer":
+        return f"optimizer must be that {of_run}, got other hyperparameters or another schedule."
+    if name == "arrays":
+        return f"model and optimizer must have the arrays {of_run}, {found}, got {value}."
+    message = f"{name} must be {found}, as in the run that is resumed, got {value}."
+    if name == "steps":
+        message += " To train for longer, start a new run from the model of the complete one."
+    return message
 
 
 def _plain(x: Any) -> np.ndarray:

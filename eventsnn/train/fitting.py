@@ -143,8 +143,12 @@ def fit(
     - `resume`: whether to continue the run of the newest checkpoint in the folder, if there is one.
         All arguments must be those of that run, and `batches` must yield the same batches: those of
         the completed steps are skipped. The result is then the same, bit for bit, as without an
-        interruption. A damaged checkpoint is skipped with a warning. Default: False, a folder with
-        checkpoints is refused, so that none is lost.
+        interruption. Checked are `steps`, `steps_per_dispatch`, `average`, `key`, the shapes and
+        dtypes of the model and of the state of the optimiser, the values of the first batch, and
+        the hyperparameters and schedules of the optimiser (unless JAX or Optax has another
+        version). Not checked are the later batches, the loss and `filter_spec`. The initial values
+        of `model` are replaced. A damaged checkpoint is skipped with a warning. Default: False, a
+        folder with checkpoints is refused, so that none is lost.
     - `progress`: whether to show a progress bar on stderr. Default: True.
 
     **Returns:** a [`FitResult`][].
@@ -188,6 +192,7 @@ def fit(
     calls = Callbacks(callbacks)
     with _open(checkpoint, checkpoint_every, resume) as store:
         if store is not None:
+            run.identify(first, optimizer)
             _restore(run, calls, store)
         sharding = NamedSharding(mesh, PartitionSpec(None, AXIS))
         at = run.state.done, history.steps, history.steps_per_dispatch
@@ -196,6 +201,8 @@ def fit(
         bar = tqdm(total=history.steps, initial=run.state.done, unit="step", disable=not show)
         try:
             with bar:
+                if store is not None and store.loaded is not None:
+                    _announce(bar, store.loaded)
                 _train(run, stacked, bar, calls, store)
         except BaseException as error:
             with contextlib.suppress(AttributeError):
@@ -226,6 +233,12 @@ def _restore(run, calls, store):
     if found is not None:
         run.restore(*found)
         calls.restore(found[0], run.models()[0])
+
+
+def _announce(bar, path):
+    """Print the step from which the run continues above the progress bar."""
+    if not bar.disable:
+        bar.write(f"resumed at step {bar.n} of {bar.total} from '{path}'", file=sys.stderr)
 
 
 def _save(run, calls, store):

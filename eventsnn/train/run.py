@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from ..cpu import compiler_options
+from . import fingerprints
 from .callbacks import Progress
 from .checkpoints import packed, require_equal, signature, unpacked
 from .diagnosis import make_diagnosis
@@ -49,6 +50,7 @@ class TrainingRun:
         self._devices = devices
         self._has_gradient = np.ones(0, bool)
         self._last_start = 0
+        self._fingerprints = {}
         n_outputs = len(output_gradients(trained_parameters(state.arrays)))
         self._zero_gradients = ZeroGradients(history.steps, n_outputs)
 
@@ -90,24 +92,37 @@ class TrainingRun:
         facts = {"done": state.done, "start": self._last_start, **self.settings()}
         return arrays | self._zero_gradients.pack(), facts
 
+    def identify(self, first, optimizer):
+        """Set the fingerprints of the first batch and of the optimiser, for the checkpoints."""
+        trained = self._trained_parameters(self.state.arrays)
+        self._fingerprints = {
+            "batches": fingerprints.of_batch(first),
+            "versions": fingerprints.versions(),
+            "optimizer": fingerprints.of_optimizer(optimizer, trained),
+        }
+
     def restore(self, arrays, facts):
         """Continue from the state of a checkpoint of a run with the same settings."""
-        require_equal(facts, self.settings())
+        settings = self.settings()
+        if facts.get("versions") != settings.pop("versions"):
+            del settings["optimizer"]  # its fingerprint is that of other versions
+        require_equal(facts, settings)
         self.state = State(*unpacked("state", arrays, self.state[:2]), int(facts["done"]))
         self._last_start = int(facts["start"])
         self.history.restore(arrays)
         self._zero_gradients.restore(arrays)
 
     def settings(self):
-        """Settings that must be the same when the run is resumed."""
+        """Settings that must be the same when the run is resumed, by the name of the argument."""
         key = None if self._key is None else jax.random.key_data(self._key).tolist()
         history = self.history
         return {
-            "number of steps": history.steps,
-            "steps per dispatch": history.steps_per_dispatch,
-            "number of averaged steps": history.steps - history.first_averaged,
-            "random key": key,
+            "steps": history.steps,
+            "steps_per_dispatch": history.steps_per_dispatch,
+            "average": history.steps - history.first_averaged or None,
+            "key": key,
             "arrays": signature(self.state[:2]),
+            **self._fingerprints,
         }
 
     def progress(self):

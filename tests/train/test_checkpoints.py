@@ -3,6 +3,7 @@
 import os
 import pickle
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import optax
 import pytest
 
 from eventsnn import files
-from eventsnn.train import Evaluation, fit
+from eventsnn.train import Evaluation, fingerprints, fit
 
 STEPS = 40
 #: Number of random moments at which the test below kills a process.
@@ -36,8 +37,8 @@ def model():
     return Model(weights, jnp.ones(2, jnp.bfloat16), jax.random.key(7))
 
 
-def batches():
-    rng = np.random.default_rng(0)
+def batches(seed=0):
+    rng = np.random.default_rng(seed)
     for _ in range(STEPS):
         yield rng.normal(size=(4, 3))
 
@@ -48,15 +49,18 @@ def loss(model, batch, key):
     return jnp.mean((x @ model.weights + model.bias.astype(x.dtype)) ** 2)
 
 
+def adam(rate, steps):
+    return optax.inject_hyperparams(optax.adam)(optax.linear_schedule(rate, 0.0, steps))
+
+
 def train(folder=None, callbacks=(), **options):
     trained = Model(True, False, False)
-    rate = optax.linear_schedule(0.1, 0.0, STEPS)
     with jax.numpy_dtype_promotion("standard"):  # needed by Adam's bias correction
         return fit(
             options.pop("model", model()),
             options.pop("batches", batches()),
             options.pop("loss_fn", loss),
-            options.pop("optimizer", optax.inject_hyperparams(optax.adam)(rate)),
+            options.pop("optimizer", adam(0.1, STEPS)),
             steps=options.pop("steps", STEPS),
             key=options.pop("key", jax.random.key(3)),
             steps_per_dispatch=options.pop("steps_per_dispatch", 4),
@@ -68,7 +72,7 @@ def train(folder=None, callbacks=(), **options):
             gradient_norms=True,
             callbacks=callbacks,
             checkpoint=folder,
-            progress=False,
+            progress=options.pop("progress", False),
             **options,
         )
 
@@ -170,6 +174,13 @@ def interrupted(tmp_path):
     return older, newest
 
 
+@pytest.fixture(scope="module")
+def interrupted_run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    interrupted(folder)
+    return folder
+
+
 def cut(content):
     return content[: len(content) // 2]
 
@@ -225,18 +236,51 @@ def wide():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"average": 20}, "the same number of averaged steps, 20, got 30"),
-        ({"key": jax.random.key(4)}, "the same random key"),
-        ({"steps_per_dispatch": 2}, "the same steps per dispatch, 2, got 4"),
-        ({"steps": 36}, "the same number of steps, 36, got 40"),
-        ({"model": wide()}, r"the same arrays, .*weights: float64\[3, 5\]"),
-        ({"optimizer": optax.sgd(0.1)}, "the same arrays"),
+        ({"average": 20}, "average must be 30, as in the run that is resumed, got 20"),
+        ({"key": jax.random.key(4)}, "key must be"),
+        ({"steps_per_dispatch": 2}, "steps_per_dispatch must be 4, .*, got 2"),
+        ({"steps": 36}, r"steps must be 40, .*, got 36\. To train for longer, start a new run"),
+        ({"model": wide()}, r"must have the arrays .*, got .*weights: float64\[3, 5\]"),
+        ({"optimizer": optax.sgd(0.1)}, "model and optimizer must have the arrays of the run"),
+        ({"optimizer": adam(0.2, STEPS)}, "optimizer must be that of the run that is resumed"),
+        ({"optimizer": adam(0.1, STEPS + 1)}, "optimizer must be .* or another schedule"),
+        ({"batches": batches(1)}, "batches must begin with the first batch of the run"),
     ],
 )
-def test_a_checkpoint_of_another_run_is_refused(options, message, tmp_path):
-    interrupted(tmp_path)
-    with pytest.raises(ValueError, match=f"checkpoint must be one of a run with {message}"):
+def test_a_checkpoint_of_another_run_is_refused(options, message, interrupted_run, tmp_path):
+    shutil.copytree(interrupted_run, tmp_path, dirs_exist_ok=True)
+    with pytest.raises(ValueError, match=message):
         train(tmp_path, [evaluation(), lambda progress: None], resume=True, **options)
+
+
+def test_other_versions_do_not_refuse_an_optimiser(interrupted_run, tmp_path, monkeypatch, capsys):
+    """The traced update may differ between versions; a resumed run says where it continues."""
+    shutil.copytree(interrupted_run, tmp_path, dirs_exist_ok=True)
+    monkeypatch.setattr("eventsnn.train.fingerprints.versions", lambda: "JAX 99")
+    callbacks = [evaluation(), lambda progress: True]
+    other = adam(0.1, STEPS + 1)
+    train(tmp_path, callbacks, resume=True, optimizer=other, progress=True)
+    newest = tmp_path / "checkpoint-0000000020.npz"
+    assert f"resumed at step 20 of 40 from '{newest}'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        optax.adam,
+        optax.inject_hyperparams(optax.adam),
+        lambda x: optax.sgd(0.1, momentum=x),
+        lambda x: optax.adam(optax.piecewise_constant_schedule(0.1, {10: x})),
+        lambda x: optax.chain(optax.clip_by_global_norm(x), optax.sgd(0.1)),
+        lambda x: optax.partition({"a": optax.adam(x), "b": optax.sgd(0.1)}, {"w": "a", "v": "b"}),
+    ],
+)
+def test_fingerprint_of_an_optimiser(make):
+    trained = {"w": jnp.ones((2, 3)), "v": jnp.ones(2)}
+    with jax.numpy_dtype_promotion("standard"):
+        first, other = (fingerprints.of_optimizer(make(x), trained) for x in (0.1, 0.2))
+        again = fingerprints.of_optimizer(make(0.1), jax.tree.map(lambda x: 2 * x, trained))
+    assert again == first != other
 
 
 def test_folders_that_are_used_are_refused(tmp_path):
