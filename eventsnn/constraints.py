@@ -131,8 +131,8 @@ def constrain(
 
     **Returns:** a copy of the tree with the selected leaves wrapped.
 
-    **Raises:** `ValueError` for a leaf whose initial value is out of range, or if `where` selects
-    anything but floating-point leaves of the tree.
+    **Raises:** `ValueError` for a leaf whose initial value is out of range, for example a delay of 0
+    with [`Positive`][], or if `where` selects anything but floating-point leaves of the tree.
     """
     checks.function("where", where)
     wrap = _wrapper(wrapper)
@@ -146,7 +146,9 @@ def constrain(
     def flat(tree):
         return jax.tree.leaves(where(tree))
 
-    return eqx.tree_at(flat, tree, replace_fn=partial(_wrapped, wrap))
+    paths = jax.tree_util.tree_leaves_with_path(tree)
+    names = {id(x): jax.tree_util.keystr(path, simple=True, separator=".") for path, x in paths}
+    return eqx.tree_at(flat, tree, replace_fn=lambda x: _wrapped(wrap, x, names[id(x)]))
 
 
 _EXPECTED = (
@@ -165,8 +167,15 @@ def _wrapper(value: Any) -> Callable[[Array], Any]:
     return partial(Bounded, lower=value[0], upper=value[1])
 
 
-def _wrapped(wrapper: Callable[[Array], Any], leaf: Array) -> AbstractWrapper:
-    out = wrapper(leaf)
+def _wrapped(wrapper: Callable[[Array], Any], leaf: Array, name: str) -> AbstractWrapper:
+    try:
+        out = wrapper(leaf)
+    except ValueError as error:
+        # The wrappers call their argument `value`.
+        message = str(error)
+        if not name or not message.startswith("value "):
+            raise
+        raise ValueError(f"{name} {message.removeprefix('value ')}") from None
     if not isinstance(out, AbstractWrapper):
         raise checks.value_error("wrapper", wrapper, _EXPECTED)
     return out

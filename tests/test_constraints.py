@@ -159,5 +159,16 @@ def test_time_constants_of_a_network_stay_in_an_interval():
 
 
 def test_a_value_outside_the_interval_is_refused():
-    with pytest.raises(ValueError, match=r"^value must lie between 0\.0 and 1\.0, got 1\.0"):
+    with pytest.raises(ValueError, match=r"^beta must lie between 0\.0 and 1\.0, got 1\.0"):
         esn.constrain(discrete.Leaky(1.0), lambda cell: cell.beta, (0.0, 1.0))
+
+
+def test_the_error_names_the_parameter():
+    net = network(delays=jnp.zeros(4))
+    with pytest.raises(ValueError, match=r"^delays must be finite and > 0, got \["):
+        esn.constrain(net, lambda net: net.delays)
+    model = discrete.Sequential([discrete.Leaky(0.5), discrete.Leaky(1.0)])
+    with pytest.raises(ValueError, match=r"^layers\.1\.beta must lie between"):
+        esn.constrain(model, lambda model: [x.beta for x in model.layers], (0.0, 1.0))
+    with pytest.raises(ValueError, match=r"^value must be finite and > 0, got -1\.0"):
+        esn.constrain(jnp.asarray(-1.0), lambda x: x)

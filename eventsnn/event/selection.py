@@ -23,7 +23,8 @@ def trainable(model: Model, *names: str) -> Model:
     mixture. A wrapped parameter ([`eventsnn.constrain`][]) is selected by its own name. A scalar
     parameter is one trained number for all neurons: for one bias per neuron, pass
     `bias=jnp.zeros(n)`. The filter is for `equinox.partition` and [`eventsnn.train.fit`][]. For
-    cells of the discrete-time mode use [`eventsnn.discrete.trainable`][].
+    cells of the discrete-time mode use [`eventsnn.discrete.trainable`][], the function of the same
+    name whose names are added to the weights instead of replacing them.
 
     ```python
     esn.trainable(net)  # weights, bias, delays

@@ -50,7 +50,11 @@ class LayerActivity:
 
 @dataclasses.dataclass(frozen=True)
 class Activity:
-    """Activity of a model, layer by layer: result of [`activity`][]. `print` shows a table."""
+    """Activity of a model, layer by layer: result of [`activity`][]. `print` shows a table.
+
+    A row of dashes means that all samples failed in this layer or before it. The lines below the
+    table name the status of the failed samples.
+    """
 
     layers: tuple[LayerActivity, ...]
     """Activity of each layer, in order."""
@@ -139,6 +143,9 @@ def _activity_of(name: str, found: Responses) -> LayerActivity:
 
 
 def _row(layer: LayerActivity) -> tuple[str, ...]:
+    """Cells of the table; dashes if there are no samples that do not fail."""
+    if math.isnan(layer.spikes):
+        return layer.name, str(layer.n_neurons), *["-"] * 6
     shares = (f"{x:.0%}" for x in (layer.silent, layer.dead))
     spikes = f"{layer.spikes:.3g}", str(layer.max_spikes), f"{layer.saturated:.0%}"
     return layer.name, str(layer.n_neurons), *shares, *spikes, f"{layer.first_spike[1]:.3g}"

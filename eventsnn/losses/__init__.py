@@ -1,8 +1,9 @@
 """Loss functions of spikes, spike times and membrane potentials.
 
 Each loss returns a scalar, the mean over the batch (`l1_rate_sparsity`: a sum). Names have the
-order `<loss>_<quantity>`: `ce_ttfs` is the cross entropy of the first spike times. The same
-quantity has one name per mode, because the arguments differ: `ce_max_potential` takes the result of
+order `<loss>_<quantity>`: `ce_ttfs` is the cross entropy of the first spike times (TTFS: time to
+first spike). The same quantity has one name per mode, because the arguments differ: `ce_ttfs` takes
+exact times and `ce_temporal` spikes per time step; `ce_max_potential` takes the result of
 `EventNetwork.potentials_at`, and `ce_max_membrane` the field `membranes` of a discrete-time run.
 
 | quantity | event mode | discrete-time mode |
@@ -14,8 +15,8 @@ quantity has one name per mode, because the arguments differ: `ce_max_potential`
 | membrane potential over time | `ce_integrated_potential` | `ce_membrane`, `mse_membrane` |
 | activity, added to a loss | | `l1_rate_sparsity`, `target_rate`, `rate_range` |
 
-The losses of the event mode take one of three inputs. Spike times are in ms, and `inf` means no
-spike.
+The losses of the event mode take one of three inputs. Spike times and the arguments of a loss have
+one unit, that of the time constants (ms in the examples). `inf` means no spike.
 
 - First spike times of shape `(*batch, outputs)`: `ce_ttfs`, `accuracy_ttfs`, `mse_time`,
   `mae_time`.

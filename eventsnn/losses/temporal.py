@@ -137,7 +137,8 @@ def ce_temporal(
     $$-\log \operatorname{softmax}(-k)_y \qquad \text{or} \qquad
       -\log \operatorname{softmax}\left(\frac{1}{k + 1}\right)_y$$
 
-    with the steps $k$ of [`first_spike_steps`][].
+    with the steps $k$ of [`first_spike_steps`][]. It is the loss of the discrete-time mode;
+    [`ce_ttfs`][] is that of the exact spike times of the event mode.
 
     **Arguments:**
 

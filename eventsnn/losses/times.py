@@ -13,13 +13,17 @@ def mse_time(
 
     $$\operatorname{mean}\left[\left(\frac{\min(t, t_\max) - \hat t}{t_\max}\right)^2\right]$$
 
-    A silent neuron counts as firing at `t_max` and has no gradient.
+    with the times $t$ and the targets $\hat t$. A silent neuron ($t = \infty$) counts as firing at
+    `t_max` and has no gradient.
 
     **Arguments:**
 
-    - `times`: first spike time of each output (ms). `inf` means no spike.
-    - `targets`: target spike times (ms), of the same shape.
-    - `t_max`: the time limit of the simulation (ms), > 0.
+    - `times`: first spike time of each output. `inf` means no spike.
+    - `targets`: target spike times, of the same shape and unit.
+    - `t_max`: the time limit of the simulation, > 0, in the same unit. Later spikes count as
+        silent. With [`eventsnn.Pseudospikes`][], give the end of the pseudospikes, which is
+        `layer.pseudospikes.end(layer.t_max)` for the layer or network of the outputs. With the
+        `t_max` of the layer, pseudospikes count as silent and have no gradient.
 
     **Returns:** a dimensionless scalar, at most 1 for targets within [0, `t_max`]. It is NaN if
     any time or target is NaN.
@@ -33,11 +37,12 @@ def mse_time(
 def mae_time(
     times: Float[Array, "*batch n_out"], targets: Float[Array, "*batch n_out"], *, t_max: float
 ) -> Float[Array, ""]:
-    r"""Mean absolute error of spike times, in ms:
+    r"""Mean absolute error of spike times, in their unit:
 
     $$\operatorname{mean}|\min(t, t_\max) - \hat t|$$
 
-    A silent neuron counts as firing at `t_max` and has no gradient.
+    A silent neuron counts as firing at `t_max` and has no gradient. With pseudospikes, `t_max` is
+    their end.
 
     **Arguments:** as for [`mse_time`][].
     """

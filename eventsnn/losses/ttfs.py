@@ -18,14 +18,15 @@ def ce_ttfs(
     tau1: float | None = None,
     alpha: float = 0.0,
 ) -> Float[Array, ""]:
-    r"""Cross entropy of the first spike times, plus a penalty for late spikes:
+    r"""Cross entropy of exact first spike times (event mode), plus a penalty for late spikes:
 
     $$\operatorname{mean}\left(-\log \frac{e^{-t_y/\tau_0}}{\sum_k e^{-t_k/\tau_0}}
     + \alpha \left(e^{t_y/\tau_1} - 1\right)\right)$$
 
     where $t_y$ is the first spike time of the correct class. The first term trains the correct
     output to fire before the others, the second term to fire early (Wunderlich & Pehle, Scientific
-    Reports 11:12829, 2021, arXiv:2009.08378).
+    Reports 11:12829, 2021, arXiv:2009.08378). [`ce_temporal`][] is the loss of the discrete-time
+    mode, for the steps of spikes.
 
     A silent output counts as firing at `t_max` and has no gradient, since there is no spike to
     shift. If the output of the correct class is silent, the other outputs of that sample have no
@@ -34,11 +35,15 @@ def ce_ttfs(
 
     **Arguments:**
 
-    - `times`: first spike time of the output of each class (ms). `inf` means no spike.
+    - `times`: first spike time of the output of each class, as `EventNetwork.ttfs` or a layer
+        returns it. `inf` means no spike.
     - `labels`: the correct class of each sample.
-    - `tau0`: softmax temperature (ms), > 0.
-    - `t_max`: the time limit of the simulation (ms), > 0. Later spikes count as silent.
-    - `tau1`: time scale of the penalty for late spikes (ms), > 0. Default: None, allowed only with
+    - `tau0`: softmax temperature, > 0, in the unit of `times`.
+    - `t_max`: the time limit of the simulation, > 0. Later spikes count as silent. With
+        [`eventsnn.Pseudospikes`][], give the end of the pseudospikes, which is
+        `layer.pseudospikes.end(layer.t_max)` for the layer or network of the outputs. With the
+        `t_max` of the layer, pseudospikes count as silent and have no gradient.
+    - `tau1`: time scale of the penalty for late spikes, > 0. Default: None, allowed only with
         `alpha=0`.
     - `alpha`: weight of the second term, >= 0. Default: 0.
 
@@ -67,7 +72,10 @@ def ce_ttfs(
 
 
 def accuracy_ttfs(
-    times: Float[ArrayLike, "*batch classes"], labels: Int[ArrayLike, "*batch"]
+    times: Float[ArrayLike, "*batch classes"],
+    labels: Int[ArrayLike, "*batch"],
+    *,
+    t_max: float | None = None,
 ) -> Float[Array, ""]:
     """Fraction of samples in which the correct output fires first.
 
@@ -78,11 +86,17 @@ def accuracy_ttfs(
 
     - `times`: first spike time of the output of each class. `inf` means no spike.
     - `labels`: the correct class of each sample.
+    - `t_max`: time after which a spike is no prediction, > 0: with the `t_max` of the network, a
+        sample in which all outputs fire only pseudospikes counts as misclassified. Default: None,
+        every spike is a prediction, including pseudospikes.
 
     **Returns:** a number in [0, 1].
 
-    **Raises:** `ValueError` if the shapes do not match, or a label is out of range.
+    **Raises:** `ValueError` if the shapes do not match, a label is out of range, or `t_max` is not
+    finite and > 0.
     """
     times, labels = array_and_labels("times", times, labels, ("classes",))
+    if t_max is not None:
+        times = jnp.where(times > positive("t_max", t_max), jnp.inf, times)
     answers = jnp.argmin(times, axis=-1).astype(labels.dtype)
     return jnp.mean((answers == labels) & (jnp.min(times, axis=-1) < jnp.inf))

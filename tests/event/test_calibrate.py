@@ -69,7 +69,10 @@ def test_activity_by_hand():
     np.testing.assert_allclose(found.first_spike, [first] * 3, rtol=1e-12)
     text = str(esn.activity(layer, x))
     assert "layer: 50% of the samples failed: max_spikes" in text
-    (none,) = esn.activity(layer, x[jnp.array([0, 3])])  # no sample that does not fail
+    failing = esn.activity(layer, x[jnp.array([0, 3])])  # no sample that does not fail
+    (none,), (_, row, cause) = failing, str(failing).splitlines()
+    assert row.split() == ["layer", "2", *["-"] * 6]
+    assert cause == "layer: 100% of the samples failed: max_spikes"
     assert np.isnan([none.silent, none.dead, none.spikes]).all() and none.failed["max_spikes"] == 1
     more = esn.EventLinear(neuron, layer.weights, t_max=20.0, max_spikes=3, truncate=True)
     (found,) = esn.activity(more, x)

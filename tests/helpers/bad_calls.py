@@ -779,7 +779,10 @@ LOSSES = {
         tau=(1.0, POSITIVE),
     ),
     "accuracy_ttfs": row(
-        losses.accuracy_ttfs, times=(FIRST, (*ARRAY, 1.0, np.ones((0, C)))), labels=(LABELS, LABEL)
+        losses.accuracy_ttfs,
+        times=(FIRST, (*ARRAY, 1.0, np.ones((0, C)))),
+        labels=(LABELS, LABEL),
+        t_max=(9.0, optional(POSITIVE)),
     ),
     "ce_ttfs": row(
         losses.ce_ttfs,

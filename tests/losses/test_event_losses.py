@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import eventsnn as esn
 from eventsnn import losses
 
 B, C, T = 6, 3, 40
@@ -143,6 +144,32 @@ def test_accuracy_ttfs():
     np.testing.assert_array_equal(right, [1, 0, 1, 0, 1, 0, 0])
     found = jax.jit(losses.accuracy_ttfs)(jnp.asarray(times, jnp.bfloat16), labels)
     np.testing.assert_allclose(found, 3 / 7, rtol=1e-6)
+    # With t_max = 4, the spike at 9 is none, and a spike exactly at the limit is one.
+    limited = jax.vmap(partial(losses.accuracy_ttfs, t_max=4.0))(times, labels)
+    np.testing.assert_array_equal(limited, [1, 0, 0, 0, 1, 0, 0])
+
+
+def test_pseudospikes_need_their_end_as_the_limit():
+    """A silent output has a gradient with the end of the pseudospikes, and none with `t_max`."""
+    late = esn.Pseudospikes(duration=30.0)
+
+    def times(w):
+        weights = w * jnp.array([[1.0, 0.5]])
+        layer = esn.EventLinear(esn.LIF(10.0, 5.0), weights, t_max=20.0, pseudospikes=late)
+        return layer.ttfs([[1.0]])
+
+    found, back = jax.vjp(times, jnp.asarray(0.1))
+    assert (found > 20.0).all()
+    targets = jnp.array([5.0, 9.0])
+    for loss in (
+        lambda t, end: losses.ce_ttfs(t, 0, tau0=1.0, t_max=end),
+        lambda t, end: losses.mse_time(t, targets, t_max=end),
+        lambda t, end: losses.mae_time(t, targets, t_max=end),
+    ):
+        assert back(jax.grad(loss)(found, late.end(20.0)))[0] < 0
+        assert back(jax.grad(loss)(found, 20.0))[0] == 0
+    assert losses.accuracy_ttfs(found, 0) == 1
+    assert losses.accuracy_ttfs(found, 0, t_max=20.0) == 0
 
 
 # ------------------------------------------------------------------ potentials
