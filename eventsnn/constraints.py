@@ -131,8 +131,8 @@ def constrain(
 
     **Returns:** a copy of the tree with the selected leaves wrapped.
 
-    **Raises:** `ValueError` for a leaf whose initial value is out of range, for example a delay of 0
-    with [`Positive`][], or if `where` selects anything but floating-point leaves of the tree.
+    **Raises:** `ValueError` for a leaf whose initial value is out of range, for example a delay of
+    0 with [`Positive`][], or if `where` selects anything but floating-point leaves of the tree.
     """
     checks.function("where", where)
     wrap = _wrapper(wrapper)

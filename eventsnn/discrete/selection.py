@@ -26,7 +26,8 @@ def trainable(model: PyTree, *names: str) -> PyTree:
 
     The filter is a pytree of booleans. It is true for weights, biases and delays, including those
     of feedback, for the scale and shift of `BatchNorm`, and for the neuron parameters in `names`. A
-    parameter wrapped by [`eventsnn.constrain`][] is selected by its own name.
+    parameter wrapped by [`eventsnn.constrain`][] is selected by its own name. `eventsnn.trainable`,
+    the function of the event mode, selects the given names only.
 
     ```python
     trainable(model)                        # snnTorch's default

@@ -93,7 +93,8 @@ def recurrent(
 
     **Arguments:**
 
-    - `neuron`: neuron model. Its parameters are scalars or have shape `(hidden + outputs,)`.
+    - `neuron`: neuron model. Its parameters are scalars or have shape `(hidden + outputs,)`. A
+        scalar bias is one number that all neurons share, also in training.
     - `inputs`, `hidden`, `outputs`, `self_connections`: as for [`recurrent_mask`][].
     - `key`: random key.
     - `init`: initialiser of the whole weight matrix, called as `init(key, shape, dtype)`, for
@@ -180,7 +181,8 @@ def feedforward(
 
     **Arguments:**
 
-    - `neuron`: neuron model. Its parameters are scalars or have shape `(sum(sizes[1:]),)`.
+    - `neuron`: neuron model. Its parameters are scalars or have shape `(sum(sizes[1:]),)`. A scalar
+        bias is one number that all neurons share, also in training.
     - `sizes`: sizes of the layers, inputs first: `(inputs, layer, ..., outputs)`.
     - `key`: random key.
     - `init`: initialiser of a layer's weights, called as `init(key, (from, to), dtype)`. Either
@@ -277,7 +279,8 @@ def feedforward_network(
 
     **Arguments:**
 
-    - `neuron`: neuron model. Its parameters are scalars or have shape `(sum(sizes[1:]),)`.
+    - `neuron`: neuron model. Its parameters are scalars or have shape `(sum(sizes[1:]),)`. A scalar
+        bias is one number that all neurons share, also in training.
     - `sizes`: sizes of the layers, inputs first: `(inputs, layer, ..., outputs)`.
     - `key`: random key.
     - `init`: initialiser of a layer's weights, called as `init(key, (from, to), dtype)`. Either
