@@ -108,7 +108,11 @@ def test_simulators_take_turns_on_one_network(names, tmp_path):
 
         def request(self, command, **arguments):
             if command != "simulate":
-                return {"memory": {"peak_memory_mb": 5.0}, "open": {"build_seconds": 1.0}}[command]
+                return {
+                    "memory": {"peak_memory_mb": 5.0},
+                    "open": {"build_seconds": 1.0},
+                    "gradient": {"gradient_seconds": 6.0},
+                }[command]
             turns.append(self.name)
             spikes = {"times": np.array([1.0, 2.0]), "sources": np.array([0, 1])}
             files.write(arguments["out"], spikes)
@@ -121,10 +125,19 @@ def test_simulators_take_turns_on_one_network(names, tmp_path):
     assert turns == list(names) * 3
     assert (row["inputs"], row["ours_seconds"], row["ours_build_seconds"]) == (3, 4.0, 1.0)
     assert row["ours_ns_per_event"] == 4e9 / row["synaptic_events"]
-    lines = benchmark.describe({"peer": peer, "rows": [row]}).splitlines()
+    assert (row["ours_gradient_seconds"], row["gradient_ratio"]) == (6.0, 1.5)
+    _, times, gradients = benchmark.describe({"peer": peer, "rows": [row]}).split("\n\n")
+    assert gradients.splitlines()[-1].split()[:4] == ["10", "4", "6", "1.5"]
+    title, *_, line = times.splitlines()
     if peer:
         assert (row["times_faster"], row["agrees"]) == (10.0, True)
-        assert "nest, s" in lines[-3]
-        assert lines[-1].split()[:4] == ["10", "4", "40", "10"]
+        assert "nest, s" in title
+        assert line.split()[:4] == ["10", "4", "40", "10"]
     else:
-        assert lines[-1].split()[:2] == ["10", "4"]
+        assert line.split()[:2] == ["10", "4"]
+    options = benchmark.Options(peer=peer, inputs=3, largest_gradient=9)
+    for worker in workers.values():
+        worker.left = [8.0, 2.0, 4.0]
+    row = benchmark.measure(workers, 10, options, tmp_path)
+    assert "gradient_ratio" not in row
+    assert len(benchmark.describe({"peer": peer, "rows": [row]}).split("\n\n")) == 2

@@ -4,7 +4,8 @@ Method: One network per size, drawn with NumPy (see `network`), is read from one
 simulators. Each runs on one core in its own process; they simulate in turns. All compute in
 float64. Times are those of the simulation alone, without building the network, preparing NEST, or
 compiling eventsnn; NEST builds the network anew for each simulation. Both return all spike times.
-A synaptic event is the delivery of one spike to one neuron.
+A synaptic event is the delivery of one spike to one neuron. The gradient is that of a loss on all
+spike times by all weights, with the simulation itself; it is measured after the simulations.
 
 The spikes of both must agree: each neuron fires equally often, at the same times. The rate and
 the mean local coefficient of variation of the intervals between spikes (CV2 of Holt et al., J.
@@ -37,6 +38,14 @@ SPIKES = {
     "equal_spikes": "equal spikes",
     "largest_difference_ms": "difference, ms",
 }
+GRADIENTS = {
+    "neurons": "neurons",
+    "ours_seconds": "simulation, s",
+    "ours_gradient_seconds": "gradient, s",
+    "gradient_ratio": "gradient / simulation",
+    "simulation_memory_mb": "simulation, MB",
+    "ours_peak_memory_mb": "with gradient, MB",
+}
 TIMES = {
     "neurons": "neurons",
     "ours_seconds": "eventsnn, s",
@@ -44,7 +53,7 @@ TIMES = {
     "times_faster": "times faster",
     "ours_ns_per_event": "eventsnn, ns/event",
     "peer_ns_per_event": "peer, ns/event",
-    "ours_peak_memory_mb": "eventsnn, MB",
+    "simulation_memory_mb": "eventsnn, MB",
     "peer_peak_memory_mb": "peer, MB",
 }
 
@@ -60,6 +69,7 @@ class Options:
     inputs: int | None = count(
         None, "inputs per neuron; default: a tenth of the neurons, at most 1000"
     )
+    largest_gradient: int = count(10_000, "neurons of the largest network with a gradient")
     rounds: int = count(3, "number of timed simulations per simulator and size")
 
 
@@ -82,6 +92,11 @@ def measure(workers: Workers, n: int, options: Options, folder: Path) -> dict[st
         opened = worker.request("open", problem=problem, t_max=T_MAX)
         row |= {f"{who}_{name}": value for name, value in opened.items()}
     runs = in_turns(workers, options.rounds, folder)
+    row["simulation_memory_mb"] = workers["ours"].request("memory")["peak_memory_mb"]
+    if n <= options.largest_gradient:
+        workers["ours"].request("gradient")  # compiles
+        gradients = [workers["ours"].request("gradient") for _ in range(options.rounds)]
+        row["ours_gradient_seconds"] = median(one["gradient_seconds"] for one in gradients)
     spikes = {who: files.read(folder / f"{who}.npz") for who in workers}
     row |= activity(spikes["ours"], network)
     for who, worker in workers.items():
@@ -89,6 +104,8 @@ def measure(workers: Workers, n: int, options: Options, folder: Path) -> dict[st
         row[f"{who}_rounds"] = [one["seconds"] for one in runs[who]]
         row[f"{who}_ns_per_event"] = ratio(1e9 * row[f"{who}_seconds"], row["synaptic_events"])
         row[f"{who}_peak_memory_mb"] = worker.request("memory")["peak_memory_mb"]
+    if "ours_gradient_seconds" in row:
+        row["gradient_ratio"] = ratio(row["ours_gradient_seconds"], row["ours_seconds"])
     if "peer" in workers:
         row["times_faster"] = ratio(row["peer_seconds"], row["ours_seconds"])
         row |= agreement(spikes["ours"], spikes["peer"])
@@ -150,11 +167,12 @@ def keyed(spikes: Arrays) -> tuple[np.ndarray, np.ndarray]:
 
 def describe(result: dict[str, Any]) -> str:
     """Format the spikes and the times as tables with one row per network."""
-    tables = []
-    for columns in (SPIKES, TIMES):
-        shown = [key for key in columns if key in result["rows"][0]]
+    tables, measured = [], [row for row in result["rows"] if "gradient_ratio" in row]
+    parts = [(SPIKES, result["rows"]), (TIMES, result["rows"]), (GRADIENTS, measured)]
+    for columns, rows in parts if measured else parts[:2]:
+        shown = [key for key in columns if key in rows[0]]
         titles = [columns[key].replace("peer", str(result["peer"])) for key in shown]
-        tables.append(table(titles, [[row[key] for key in shown] for row in result["rows"]]))
+        tables.append(table(titles, [[row[key] for key in shown] for row in rows]))
     return "\n\n".join(tables)
 
 

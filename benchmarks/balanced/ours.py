@@ -5,6 +5,7 @@ import time
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 import eventsnn as esn
@@ -44,8 +45,21 @@ def simulate(net: esn.EventNetwork, in_times: jax.Array) -> esn.Solution:
     return net.simulate(in_times, throw=False)
 
 
+@eqx.filter_jit
+def gradient(weights: jax.Array, net: esn.EventNetwork, in_times: jax.Array) -> jax.Array:
+    """Gradient of a loss on all spike times, the sum of their sines, by all weights."""
+
+    def loss(weights: jax.Array) -> jax.Array:
+        trained = eqx.tree_at(lambda x: x.weights.weights, net, weights)
+        times = trained.simulate(in_times, throw=False).times
+        fired = jnp.isfinite(times)
+        return jnp.sum(jnp.where(fired, jnp.sin(jnp.where(fired, times, 0.0)), 0.0))
+
+    return jax.grad(loss)(weights)
+
+
 class Commands:
-    """Commands: `open` once, then `simulate` any number of times, on one core."""
+    """Commands: `open` once, then `simulate` and `gradient` any number of times, on one core."""
 
     def __init__(self) -> None:
         if hasattr(os, "sched_setaffinity"):
@@ -56,7 +70,7 @@ class Commands:
     def open(self, problem: str, t_max: float) -> dict[str, float]:
         """Build and simulate the network once, which compiles the simulation."""
         start = time.perf_counter()
-        self._net, self._in_times = build(files.read(problem), t_max), jax.numpy.zeros((0, 1))
+        self._net, self._in_times = build(files.read(problem), t_max), jnp.zeros((0, 1))
         built = time.perf_counter()
         jax.block_until_ready(simulate(self._net, self._in_times))
         return {"build_seconds": built - start, "first_seconds": time.perf_counter() - built}
@@ -72,3 +86,13 @@ class Commands:
         found = {"times": solution.times, "sources": solution.sources}
         files.write(out, {name: np.asarray(x)[spikes] for name, x in found.items()})
         return {"seconds": seconds}
+
+    def gradient(self) -> dict[str, float]:
+        """Compute the gradient once more; the first call also compiles it."""
+        start = time.perf_counter()
+        found = gradient(self._net.weights.weights, self._net, self._in_times)
+        finite = bool(jnp.all(jnp.isfinite(jax.block_until_ready(found))))
+        seconds = time.perf_counter() - start
+        if not finite:
+            raise RuntimeError("The gradient is not finite.")
+        return {"gradient_seconds": seconds}

@@ -14,25 +14,18 @@ from .. import checks
 from ..constraints import unwrap
 from . import queries, sparse
 from .adjoint import AbstractAdjoint, EventProp
+from .answers import answered, recorded_spikes, solution, trains
 from .engine.batching import on_any_mesh
 from .engine.programs import compiled
 from .engine.record import Record, observation_source
 from .engine.solve import solve
 from .engine.system import Network, Plan, Readout
 from .flows import AbstractFlow, choose_flow
-from .inputs import external_events, with_inputs
+from .inputs import external_events
 from .neurons import AbstractNeuron
 from .pseudospikes import Pseudospikes
 from .queries import Query
-from .solution import (
-    CODE,
-    Solution,
-    complete_or_nan,
-    is_success,
-    raise_if_failed,
-    status_of,
-    valid_or_nan,
-)
+from .solution import Solution, raise_if_failed
 from .sparse import Rounds, rounds_of
 from .synapses import Synapses, as_synapses
 
@@ -104,15 +97,14 @@ class EventNetwork(eqx.Module):
             None (the default) and delays of 0: spikes arrive at once.
         - `pseudospikes`: spike times after `t_max` for outputs that are silent until then, see
             [`eventsnn.Pseudospikes`][]. None (the default): their spike times are `inf`.
-        - `max_events`: maximum number of events per sample. Events are spikes and, without delays,
-            input spikes. A sample that would exceed the maximum stops there, and its status is
-            `Status.max_events`.
+        - `max_events`: maximum number of events per sample. Events are spikes and, with a matrix of
+            weights and without delays, input spikes. A sample that would exceed the maximum stops
+            there, and its status is `Status.max_events`.
         - `max_steps`: maximum number of iterations of the event loop per sample: events, segments
             that the flow cuts short, and segments that are proposed again. None (the default):
             `max_events` plus a number of further iterations that depends on the flow and, with
             delays, on the number of input spikes. The memory of a backward pass is proportional to
-            it. With sparse connectivity and axonal delays it is the maximum number of rounds, each
-            as long as the shortest delay.
+            it. With sparse connectivity it is the maximum number of rounds.
         - `queue_capacity`: with delays, maximum number of spikes of neurons in transit at the same
             time. A sample that would exceed it stops there, and its status is
             `Status.queue_overflow`. None (the default): 32, with sparse connectivity n, at
@@ -129,13 +121,15 @@ class EventNetwork(eqx.Module):
         A leaf that is wrapped by `eventsnn.constrain` stays wrapped, for example with
         `delays=net.delays` of a constrained network.
 
-        **Sparse connectivity.** With axonal delays > 0, neurons with the exact flow of
-        [`eventsnn.LIF`][] or [`eventsnn.QIF`][] (also refractory) and [`eventsnn.EventProp`][], a
-        spike updates only its targets, also in the backward pass: the computation time is
-        proportional to the number of spikes that arrive. The memory is proportional to the number
-        of synapses; a backward pass needs, in addition, the states of all neurons at intervals of
-        the shortest delay. All other networks, and
-        `potentials_at`, `integrals`, `maxima` and pseudospikes, are simulated as [`as_dense`][].
+        **Sparse connectivity.** Without delays or with axonal ones, with the exact flow of
+        [`eventsnn.LIF`][] or [`eventsnn.QIF`][] (also refractory) and with
+        [`eventsnn.EventProp`][], a spike updates only its targets, also in the backward pass: the
+        computation time is proportional to the number of spikes that arrive. The simulation
+        proceeds in rounds, at whose ends all neurons are updated: as long as the shortest delay
+        or, if spikes arrive at once, as `t_max / 128`. The memory is proportional to the number of
+        synapses; a backward pass needs, in addition, the states of all neurons at the start of each
+        round. All other networks, and `potentials_at`, `integrals`, `maxima` and pseudospikes, are
+        simulated as [`as_dense`][].
 
         **Raises:** `ValueError` for shapes that do not fit each other, outputs out of range,
         `t_max` that is not finite and positive, a delay that is not finite and >= 0, a flow of
@@ -230,7 +224,7 @@ class EventNetwork(eqx.Module):
         if self.max_spikes is None:
             raise ValueError("max_spikes must be given to a network that is called, got None.")
         in_times = checks.input_times(in_times, self.n_inputs, self.weights.dtype, throw)
-        times, status = compiled(_trains, self, in_times, self.max_spikes)
+        times, status = compiled(trains, self, in_times, self.max_spikes)
         return raise_if_failed(times, status) if throw else times
 
     @on_any_mesh
@@ -354,21 +348,23 @@ class EventNetwork(eqx.Module):
         """Simulate until `t_max` and return all events: spikes and input spikes.
 
         With delays, the time of an input spike is the time at which it is sent. The event axis has
-        length `max_events` without delays. With delays only the spikes of neurons count towards
-        `max_events`, and the axis has length `max_events + n_inputs * k`. Arguments and errors are
-        as for [`ttfs`][]. With `throw=False` the status of the solution reports how each sample
-        ended.
+        length `max_events` without delays. With delays, and with sparse connectivity in rounds,
+        only the spikes of neurons count towards `max_events`, and the axis has length
+        `max_events + n_inputs * k`. Arguments and errors are as for [`ttfs`][]. With `throw=False`
+        the status of the solution reports how each sample ended.
         """
         checks.flag("throw", throw)
         in_times = checks.input_times(in_times, self.n_inputs, self.weights.dtype, throw)
-        solution, status = compiled(_solution, self, in_times)
-        return raise_if_failed(solution, status) if throw else solution
+        found, status = compiled(solution, self, in_times)
+        return raise_if_failed(found, status) if throw else found
 
     @property
     def _is_delayed(self) -> bool:
-        """True if there are delays: input spikes then have no rows in the record."""
+        """True with delays and for a simulation in rounds: the record has no input spikes."""
         weights = self.weights
-        return (weights if isinstance(weights, Synapses) else self).delays is not None
+        if isinstance(weights, Synapses):
+            return self._rounds is not None or weights.delays is not None
+        return self.delays is not None
 
     @property
     def _has_late_spikes(self) -> bool:
@@ -430,7 +426,7 @@ class EventNetwork(eqx.Module):
         """Check the input and return the answer, from one compiled program."""
         checks.flag("throw", throw)
         in_times = checks.input_times(in_times, self.n_inputs, self.weights.dtype, throw)
-        out, status = compiled(_answered, self, query, in_times, times)
+        out, status = compiled(answered, self, query, in_times, times)
         return raise_if_failed(out, status) if throw else out
 
     def _simulate(self, query: Query, in_times: Array, times: Array | None = None) -> Record:
@@ -514,77 +510,6 @@ class EventNetwork(eqx.Module):
         leaves = neuron, *unwrap((self.weights, self.delays)), drive
         dtype = self.weights.dtype
         return jax.tree.map(lambda x: x.astype(dtype) if eqx.is_inexact_array(x) else x, leaves)
-
-
-def recorded_spikes(
-    net: EventNetwork, in_times: Array, count: int, stop_after: int | None
-) -> tuple[Array, Array, Array, Array]:
-    """First `count` spike times of each output, numbers of spikes until `t_max`, status and steps.
-
-    The simulation of a sample ends when every output has fired `stop_after` times; None: at
-    `t_max`. Failed samples do not raise an error.
-    """
-    query = Query(queries.spikes, (net.outputs, count), stop_after)
-    record = net._simulate(query, in_times)
-    times = _over_batch(query, record)
-    if stop_after is None:
-        counts = _over_batch(Query(queries.counts, (net.outputs,)), record)
-    else:
-        counts = jnp.sum(times <= net.t_max, axis=-1, dtype=jnp.int32)
-    return times, counts, record.status, record.steps
-
-
-def _answered(
-    net: EventNetwork, query: Query, in_times: Array, times: Array | None
-) -> tuple[Array, Array]:
-    """Answer of a query, and status of each sample. Failed samples do not raise an error."""
-    record = net._simulate(query, in_times, times)
-    out = _over_batch(query, record)
-    if times is not None:
-        out = out[..., jnp.argsort(jnp.argsort(times))]
-    if query.stop_after is not None:
-        out = net._returned(out)
-    known = valid_or_nan if query.partial else complete_or_nan
-    return known(record.status, out), record.status
-
-
-def _trains(net: EventNetwork, in_times: Array, max_spikes: int) -> tuple[Array, Array]:
-    """Spike trains of the outputs, and status of each sample."""
-    more = max_spikes + 1
-    times, counts, status, _ = recorded_spikes(net, in_times, more, more)
-    over = is_success(status) & jnp.any(counts > max_spikes, axis=-1)
-    status = jnp.where(over, CODE["max_spikes"], status)
-    return complete_or_nan(status, net._returned(times[..., :max_spikes])), status
-
-
-def _solution(net: EventNetwork, in_times: Array) -> tuple[Solution, Array]:
-    """All events, and status code of each sample."""
-    n, n_sources = net.n_neurons, net.weights.shape[0]
-    query = Query(queries.events, (n_sources, net.max_events))
-    record = net._simulate(query, in_times)
-    times, sources = _over_batch(query, record)
-    if net._is_delayed:
-        whole = is_success(record.status)[..., None]
-        last = jnp.max(jnp.where(sources >= 0, times, -jnp.inf), axis=-1, keepdims=True)
-        until = jnp.where(whole, jnp.asarray(net.t_max, times.dtype), last)
-        times, sources = with_inputs(in_times, times, sources, until, n)
-    stats = {
-        "events": jnp.sum(sources >= 0, -1, dtype=jnp.int32),
-        "spikes": jnp.sum((sources >= 0) & (sources < n), -1, dtype=jnp.int32),
-        "steps": record.steps,
-    }
-    return Solution(times, sources, status_of(record.status), stats), record.status
-
-
-def _over_batch(query: Query, record: Record) -> PyTree:
-    """Apply a query over all batch axes of the record."""
-
-    def one(record):
-        return query.read(record, *query.args)
-
-    for _ in record.status.shape:
-        one = jax.vmap(one)
-    return one(record)
 
 
 def _joined(

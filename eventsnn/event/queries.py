@@ -5,7 +5,7 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from .engine.record import Record, no_event_source
 
@@ -25,18 +25,46 @@ class Query(NamedTuple):
     partial: bool = False
 
 
-def _events_of(record: Record, outputs: tuple[int, ...]):
+#: Largest number of comparisons of a source with an output; above it, the sources are sorted.
+_COMPARISONS = 2**22
+
+
+def _events_of(record: Record, outputs: tuple[int, ...]) -> Bool[Array, "outputs rows"] | None:
+    """Mask of the spikes of each output, or None if it would be large."""
+    if len(outputs) * record.sources.size > _COMPARISONS:
+        return None
     return record.sources == jnp.asarray(outputs, record.sources.dtype)[:, None]
+
+
+def _bounds_of(
+    record: Record, outputs: tuple[int, ...]
+) -> tuple[Int[Array, " rows"], Int[Array, " outputs"], Int[Array, " outputs"]]:
+    """Rows in the order of their sources, and the part of each output: its start and end."""
+    wanted = jnp.asarray(outputs, record.sources.dtype)
+    order = jnp.argsort(record.sources, stable=True)
+    found = record.sources[order]
+    first, end = (jnp.searchsorted(found, wanted, side=side) for side in ("left", "right"))
+    return order, first, end
 
 
 def first_spikes(record: Record, outputs: tuple[int, ...]) -> Float[Array, " outputs"]:
     """First spike time of each output; inf if it did not fire."""
-    return jnp.min(jnp.where(_events_of(record, outputs), record.times, jnp.inf), axis=1)
+    mask = _events_of(record, outputs)
+    if mask is None:
+        return spikes(record, outputs, 1)[:, 0]
+    return jnp.min(jnp.where(mask, record.times, jnp.inf), axis=1)
 
 
 def spikes(record: Record, outputs: tuple[int, ...], count: int) -> Float[Array, "outputs count"]:
     """First `count` spike times of each output, padded with inf."""
-    return nth_events(_events_of(record, outputs), record.times, count)
+    mask = _events_of(record, outputs)
+    if mask is not None:
+        row, found = jax.vmap(lambda one: _nth(one, count))(mask)
+        return jnp.where(found, record.times[row], jnp.inf)
+    order, first, end = _bounds_of(record, outputs)
+    place = first[:, None] + jnp.arange(count, dtype=first.dtype)
+    row = order.at[place].get(mode="clip")
+    return jnp.where(place < end[:, None], record.times[row], jnp.inf)
 
 
 def events(record: Record, n_sources: int, count: int) -> tuple[Array, Array]:
@@ -54,7 +82,11 @@ def at_rows_of(record: Record, source: int, count: int) -> Float[Array, "outputs
 
 def counts(record: Record, outputs: tuple[int, ...]) -> Int[Array, " outputs"]:
     """Number of spikes of each output."""
-    return jnp.sum(_events_of(record, outputs), axis=1, dtype=jnp.int32)
+    mask = _events_of(record, outputs)
+    if mask is not None:
+        return jnp.sum(mask, axis=1, dtype=jnp.int32)
+    _, first, end = _bounds_of(record, outputs)
+    return (end - first).astype(jnp.int32)
 
 
 def total(record: Record) -> Float[Array, " outputs"]:
@@ -70,12 +102,6 @@ def largest(record: Record) -> Float[Array, " outputs"]:
     """
     rows = record.observed[::-1]
     return jnp.take_along_axis(rows, jnp.argmax(rows, axis=0)[None], axis=0)[0]
-
-
-def nth_events(mask: Array, times: Array, count: int) -> Float[Array, "k count"]:
-    """First `count` times that each row of `mask` marks, padded with inf."""
-    row, found = jax.vmap(lambda m: _nth(m, count))(mask)
-    return jnp.where(found, times[row], jnp.inf)
 
 
 def _nth(mask: Array, count: int) -> tuple[Int[Array, " count"], Array]:

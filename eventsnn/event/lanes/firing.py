@@ -47,7 +47,7 @@ def next_spike(
     crosses = (wait < jnp.inf) & ~due
     wait = jnp.where(due, 0.0, jnp.where(crosses, wait, left))
     before = flow.advance(neuron, start, wait)
-    at_end = ~crosses & ~due & _crosses_at(flow, neuron, scale, start, wait, before)
+    at_end = ~crosses & ~due & crosses_at(flow, neuron, scale, start, wait, before)
     fires = due | crosses | at_end
     after = neuron.normalise(neuron.reset(before, fires))
     left = jnp.where(fires & ~at_end, left - wait, 0.0)
@@ -67,7 +67,7 @@ def next_spike(
     )
 
 
-def _crosses_at(
+def crosses_at(
     flow: AbstractLaneFlow,
     neuron: AbstractNeuron,
     scale: Array,

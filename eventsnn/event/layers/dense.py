@@ -10,11 +10,12 @@ from jaxtyping import Array, Bool, Float, Int
 
 from .. import lanes
 from ..adjoint import AbstractAdjoint, EventProp
+from ..answers import recorded_spikes
 from ..engine.programs import compiled
 from ..flows import AbstractFlow, AbstractLaneFlow, ExactIntegrator
 from ..lanes import integrator
 from ..lanes.maximum import maxima
-from ..network import EventNetwork, recorded_spikes
+from ..network import EventNetwork
 from ..neurons import AbstractNeuron, LeakyIntegrator
 from ..pseudospikes import Pseudospikes
 from ..solution import CODE, RUNNING, complete_or_nan, raise_if_failed

@@ -36,6 +36,8 @@ from .system import (
     Network,
     Setting,
     chunk_lanes,
+    chunks_of,
+    first_synapse,
     initial_rows,
     rows_of,
     with_rows,
@@ -150,9 +152,9 @@ def _transpose_delivery(
 
     `n_chunks` is the number of chunks of the round that are not yet transposed, also in the result.
     """
-    steps, offsets = context.trace.steps, context.network.fan.offsets
+    steps = context.trace.steps
     source, number = steps.source[step], steps.number[step]
-    first = offsets[source]
+    first, end = chunks_of(context.network, context.setting, source)
 
     def one(carry):
         chunk, n_chunks, d_time, sweep = carry
@@ -161,7 +163,7 @@ def _transpose_delivery(
         d_chunk, sweep = _transpose_chunk(context, sweep, start, chunk, steps.time[step], visit)
         return chunk - 1, n_chunks - 1, d_time + d_chunk, sweep
 
-    carry = (offsets[source + 1] - 1, n_chunks, jnp.zeros((), starts.dtype), sweep)
+    carry = (end - 1, n_chunks, jnp.zeros((), starts.dtype), sweep)
     _, n_chunks, d_time, sweep = lax.while_loop(lambda carry: carry[0] >= first, one, carry)
     times, delays = sweep.times.at[number].add(d_time), sweep.delays.at[source].add(d_time)
     return n_chunks, sweep._replace(times=times, delays=delays)
@@ -188,7 +190,7 @@ def _transpose_chunk(
     d_values, d_end, d_weights = arrive_t(d_after)
     neuron = moved.neuron
     d_time = _inner(d_end, neuron.vector_field(end)) - _inner(d_after, neuron.vector_field(after))
-    place = network.fan.starts[chunk]
+    place = first_synapse(network, setting, chunk)
     old = lax.dynamic_slice(sweep.weights, (place,), (setting.width,))
     new = old + jnp.where(valid, d_weights, 0.0)
     sweep = sweep._replace(

@@ -121,7 +121,25 @@ def _next_spikes(network: Network, packing: Packing, firing: _Firing, visit: Arr
     new = next_spike(flow, lanes.neuron, scale, lanes.start, lanes.dt, firing.due)
     fires, again = active & new.fires, active & new.may
     when = firing.time.after(new.wait, new.remainder)
-    found = firing.found
+
+    def choose(now, then, old):
+        return jnp.where(active, jnp.where(again, now, then), old)
+
+    found = with_spikes(firing.found, fires, when, lanes.row, visit, packing.rows(new.before))
+    start = jax.tree.map(choose, new.after, new.end, lanes.start)
+    lanes = lanes._replace(start=start, dt=new.left)
+    return _Firing(lanes, when, again & new.due, again, found)
+
+
+def with_spikes(
+    found: Found,
+    fires: Bool[Array, " lanes"],
+    time: Instant,
+    source: Int[Array, " lanes"],
+    visit: Array,
+    before: Float[Array, "lanes components"],
+) -> Found:
+    """Append the spikes of the lanes that fire to those found."""
     place = found.n_spikes + jnp.cumsum(fires.astype(jnp.int32)) - 1
     place = jnp.where(fires, place, found.source.size)
 
@@ -129,16 +147,10 @@ def _next_spikes(network: Network, packing: Packing, firing: _Firing, visit: Arr
         values = jnp.broadcast_to(values, place.shape + table.shape[1:])
         return table.at[place].set(values, mode="drop", unique_indices=True)
 
-    def choose(now, then, old):
-        return jnp.where(active, jnp.where(again, now, then), old)
-
-    found = Found(
-        Instant(put(found.time.high, when.high), put(found.time.low, when.low)),
-        put(found.source, lanes.row),
+    return Found(
+        Instant(put(found.time.high, time.high), put(found.time.low, time.low)),
+        put(found.source, source),
         put(found.visit, visit),
-        None if found.before is None else put(found.before, packing.rows(new.before)),
+        None if found.before is None else put(found.before, before),
         found.n_spikes + jnp.sum(fires, dtype=jnp.int32),
     )
-    start = jax.tree.map(choose, new.after, new.end, lanes.start)
-    lanes = lanes._replace(start=start, dt=new.left)
-    return _Firing(lanes, when, again & new.due, again, found)

@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from .context import Context, bounds
 from .lanes import Lanes, lanes_of, receive, reset
-from .system import chunk_lanes, padded_rows, rows_of, with_rows
+from .system import chunk_lanes, chunks_of, padded_rows, rows_of, with_rows
 
 
 class Replay(NamedTuple):
@@ -52,8 +52,7 @@ def _fired_in(context: Context, number: Array) -> Int[Array, " n"]:
 def _again(context: Context, replay: Replay, step: Array) -> Replay:
     """Compute the states after a delivery again, and keep those before it."""
     setting, network, packing = context.setting, context.network, context.packing
-    steps, offsets = context.trace.steps, network.fan.offsets
-    source, time = steps.source[step], steps.time[step]
+    source, time = context.trace.steps.source[step], context.trace.steps.time[step]
 
     def one(chunk, replay: Replay) -> Replay:
         index, _, weights = chunk_lanes(network, setting, chunk)
@@ -71,7 +70,7 @@ def _again(context: Context, replay: Replay, step: Array) -> Replay:
             n_chunks=replay.n_chunks + 1,
         )
 
-    return lax.fori_loop(offsets[source], offsets[source + 1], one, replay)
+    return lax.fori_loop(*chunks_of(network, setting, source), one, replay)
 
 
 class Last(NamedTuple):

@@ -26,6 +26,8 @@ _LANES_OF_A_ROUND = 2**17
 #: Factor by which the shortest delay may decrease in training, before `max_steps` is too small.
 _SHORTER = 1.25
 _SPARE_ROUNDS = 16
+#: Number of rounds of a simulation whose spikes arrive at once.
+_ROUNDS = 128
 
 
 class Rounds(eqx.Module):
@@ -35,25 +37,30 @@ class Rounds(eqx.Module):
     order: Int[Array, " synapses"] | None  # of the synapses in the chunks; None: as in `Synapses`
     width: int = eqx.field(static=True)
     most: int = eqx.field(static=True)  # largest number of chunks of a source
-    window: float = eqx.field(static=True)  # shortest delay of a neuron with targets
+    window: float = eqx.field(static=True)  # shortest delay of a neuron with targets that is not 0
+    predicts: bool = eqx.field(static=True)  # spikes may arrive at once
 
     def __init__(self, synapses: Synapses):
-        """Prepare synapses with axonal delays."""
+        """Prepare synapses without delays or with axonal ones."""
         sources, targets = np.asarray(synapses.sources), np.asarray(synapses.targets)
         self.fan, order, self.width, self.most = fan_out(sources, targets, synapses.shape[0])
         self.order = None if order is None else jnp.asarray(order, jnp.int32)
-        self.window = _shortest_delay(synapses)
+        self.window, self.predicts = _shortest_delay(synapses)
 
     @property
     def max_chunks(self) -> int:
         """Largest number of chunks of a round."""
         return max(_LANES_OF_A_ROUND // self.width, 64, self.most)
 
+    def longest(self, t_max: float) -> float:
+        """Maximum length of a round."""
+        return min(self.window, t_max / _ROUNDS if self.predicts else math.inf)
+
     def max_rounds(
         self, flow: AbstractFlow, neuron: AbstractNeuron, t_max: float, max_events: int
     ) -> int:
         """Default number of rounds that are reserved, without those for input spikes."""
-        whole = math.ceil(_SHORTER * t_max / self.window) + self.rounds_of(max_events)
+        whole = math.ceil(_SHORTER * t_max / self.longest(t_max)) + self.rounds_of(max_events)
         return whole + flow.max_extra_segments(neuron, t_max, 0)
 
     def rounds_of(self, spikes: int) -> int:
@@ -61,13 +68,21 @@ class Rounds(eqx.Module):
         return _SPARE_ROUNDS + math.ceil(spikes * self.most / self.max_chunks)
 
 
-def _shortest_delay(synapses: Synapses) -> float:
-    """Shortest delay of a neuron with targets; if there is none or it is not known, inf."""
-    delays, n = checks.unwrapped(synapses.delays), synapses.n_neurons
-    if not checks.is_concrete(delays):
-        return math.inf
+def _shortest_delay(synapses: Synapses) -> tuple[float, bool]:
+    """Shortest delay of a neuron with targets, except 0, and whether there is a delay of 0.
+
+    If there is none or if the delays are not known, the shortest delay is inf.
+    """
+    n = synapses.n_neurons
     sends = np.diff(np.asarray(synapses.offsets))[:n] > 0
-    return float(np.min(np.asarray(delays)[:n], where=sends, initial=np.inf))
+    if synapses.delays is None:
+        return math.inf, bool(np.any(sends))
+    delays = checks.unwrapped(synapses.delays)
+    if not checks.is_concrete(delays):
+        return math.inf, False
+    delays = np.asarray(delays)[:n]
+    shortest = np.min(delays, where=sends & (delays > 0), initial=np.inf)
+    return float(shortest), bool(np.any(sends & (delays <= 0)))
 
 
 def rounds_of(
@@ -75,14 +90,14 @@ def rounds_of(
 ) -> Rounds | None:
     """Prepare a simulation in rounds, or return None for a network that needs the event loop.
 
-    Rounds need axonal delays that are not 0, and a flow that finds the spikes of each neuron
-    separately.
+    Rounds are for networks without delays or with axonal ones, and for flows that find the spikes
+    of each neuron separately.
     """
     lanes = isinstance(flow, AbstractLaneFlow) and isinstance(adjoint, EventProp)
-    if not (lanes and synapses.axonal) or np.any(neuron.never_reset(synapses.n_neurons)):
+    synaptic = synapses.delays is not None and not synapses.axonal
+    if not lanes or synaptic or np.any(neuron.never_reset(synapses.n_neurons)):
         return None
-    rounds = Rounds(synapses)
-    return rounds if rounds.window > 0 else None
+    return Rounds(synapses)
 
 
 def simulate(
@@ -102,6 +117,7 @@ def simulate(
     n, n_in = synapses.n_neurons, synapses.n_inputs
     weights, delays = unwrap((synapses.weights, synapses.delays))
     dtype, inputs = weights.dtype, math.prod(in_times.shape[-2:])
+    delays = jnp.zeros(n + n_in, dtype) if delays is None else delays
     neuron, delays = jax.tree.map(
         lambda x: x.astype(dtype) if eqx.is_inexact_array(x) else x, (unwrap(neuron), delays)
     )
@@ -111,6 +127,8 @@ def simulate(
         n_sources=n + n_in,
         width=rounds.width,
         max_chunks=rounds.max_chunks,
+        predicts=rounds.predicts,
+        window=rounds.longest(setting["t_max"]),
         **setting | {"max_rounds": setting["max_rounds"] + rounds.rounds_of(inputs)},
     )
     sources = jnp.repeat(jnp.arange(n, n + n_in, dtype=jnp.int32), in_times.shape[-1])

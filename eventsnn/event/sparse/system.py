@@ -20,6 +20,8 @@ class Setting(NamedTuple):
     - `capacity`: maximum number of spikes of neurons in transit.
     - `max_chunks`: maximum number of chunks of a round.
     - `max_rounds`: maximum number of rounds.
+    - `predicts`: predict the next spikes of all neurons, because spikes may arrive at once.
+    - `window`: maximum length of a round.
     - `keep`: record what a backward pass needs.
     """
 
@@ -32,6 +34,8 @@ class Setting(NamedTuple):
     capacity: int
     max_chunks: int
     max_rounds: int
+    predicts: bool
+    window: float
     stop_after: int | None = None
     keep: bool = False
 
@@ -119,14 +123,44 @@ def initial_rows(network: Network, setting: Setting) -> tuple[Packing, Array]:
     return packing, padded_rows(packing.rows(state), setting)
 
 
+def chunks_of(
+    network: Network, setting: Setting, source: Int[Array, ""]
+) -> tuple[Int[Array, ""], Int[Array, ""]]:
+    """First chunk of a source, and the chunk after its last one.
+
+    A neuron that fires as predicted is a chunk of its own, with the source `n_sources + 1` plus the
+    index of the neuron. The source `n_sources` has no chunk.
+    """
+    offsets, last = network.fan.offsets, setting.n_sources
+    first, end = (offsets[jnp.minimum(x, last)] for x in (source, source + 1))
+    if not setting.predicts:
+        return first, end
+    alone = (source > last).astype(jnp.int32)
+    return first + alone * (source - last - 1), end + alone * (source - last)
+
+
 def chunk_lanes(
     network: Network, setting: Setting, chunk: Int[Array, ""]
 ) -> tuple[Int[Array, " width"], Bool[Array, " width"], Float[Array, " width"]]:
-    """Rows, mask and weights of the lanes of a chunk."""
-    start, length = network.fan.starts[chunk], network.fan.lengths[chunk]
-    lane = jnp.arange(setting.width, dtype=jnp.int32)
-    found = lane < length
-    size = (setting.width,)
-    targets = jax.lax.dynamic_slice(network.fan.targets, (start,), size)
+    """Rows, mask and weights of the lanes of a chunk; the weights of masked lanes are 0."""
+    fan, size = network.fan, (setting.width,)
+    start, length = first_synapse(network, setting, chunk), fan.lengths[chunk]
+    targets = jax.lax.dynamic_slice(fan.targets, (start,), size)
     weights = jax.lax.dynamic_slice(network.weights, (start,), size)
-    return jnp.where(found, targets, setting.n + lane), found, weights
+    lane = jnp.arange(setting.width, dtype=jnp.int32)
+    found, receives = lane < length, lane < length
+    if setting.predicts:
+        neuron = chunk - fan.starts.size
+        found = jnp.where(neuron < 0, found, lane == 0)
+        receives = receives & (neuron < 0)
+        targets = jnp.where(neuron < 0, targets, neuron)
+    return jnp.where(found, targets, setting.n + lane), found, jnp.where(receives, weights, 0.0)
+
+
+def first_synapse(network: Network, setting: Setting, chunk: Int[Array, ""]) -> Int[Array, ""]:
+    """Number of the first synapse of a chunk; of a neuron that fires, after all synapses."""
+    starts = network.fan.starts
+    start = starts[jnp.minimum(chunk, starts.size - 1)]
+    if not setting.predicts:
+        return start
+    return jnp.where(chunk < starts.size, start, network.weights.size - setting.width)

@@ -1,12 +1,14 @@
 """Spikes in transit: the arrivals of input spikes and of the spikes of neurons, sorted by time."""
 
+from typing import NamedTuple
+
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool
+from jaxtyping import Array, Bool, Int
 
 from ..engine.instants import Instant
 from .ordering import sort_first
-from .records import Found, Pending
+from .records import Pending
 from .system import Inputs, Network, Setting
 
 
@@ -30,20 +32,26 @@ def entry(pending: Pending, index: Array, since: Instant) -> tuple[Array, Array,
     return time, pending.source[at], pending.number[at]
 
 
+class Sent(NamedTuple):
+    """Spikes of a round; the first `n_delivered` of them without a delay have arrived in it."""
+
+    time: Instant
+    source: Int[Array, " capacity"]
+    number: Int[Array, " capacity"]
+    n_spikes: Int[Array, ""]
+    n_delivered: Int[Array, ""]
+
+
 def send(
-    network: Network,
-    pending: Pending,
-    delivered: Array,
-    sent: Instant,
-    source: Array,
-    number: Array,
-    found: Found,
+    network: Network, pending: Pending, delivered: Array, spikes: Sent
 ) -> tuple[Pending, Bool[Array, ""]]:
     """Remove the delivered arrivals, and add those of new spikes, sorted by time."""
-    size = source.size
-    delay = network.delays[jnp.minimum(source, network.delays.size - 1)]
-    arrival = sent.after(delay)
+    size = spikes.source.size
+    delay = network.delays[jnp.minimum(spikes.source, network.delays.size - 1)]
+    arrival = spikes.time.after(delay)
     left = pending.n_arrivals - delivered
+    place = jnp.arange(size, dtype=jnp.int32)
+    leaves = (delay > 0) | (place >= spikes.n_delivered)
 
     def joined(old, new, padding):
         """Entries that are left, followed by the new ones."""
@@ -52,14 +60,15 @@ def send(
         wide = jnp.concatenate([kept, jnp.full_like(new, padding)])
         return lax.dynamic_update_slice(wide, new, (left,))
 
-    high = jnp.where(arrival.high < jnp.inf, arrival.high, jnp.inf)
+    high = jnp.where(leaves & (arrival.high < jnp.inf), arrival.high, jnp.inf)
     columns = (
         joined(pending.time.high, high, jnp.inf),
         joined(pending.time.low, arrival.low, 0.0),
-        joined(pending.number, number, 0),
-        joined(pending.source, source, 0),
+        joined(pending.number, spikes.number, 0),
+        joined(pending.source, spikes.source, 0),
     )
-    count = left + found.n_spikes
+    count = left + spikes.n_spikes
     high, low, number, source = (x[:size] for x in sort_first(count, columns, keys=3))
-    overflows = (count > size) | (found.n_spikes > size)
-    return Pending(Instant(high, low), source, number, jnp.minimum(count, size)), overflows
+    staying = jnp.sum(leaves & (place < spikes.n_spikes), dtype=jnp.int32)
+    overflows = (left + staying > size) | (spikes.n_spikes > size)
+    return Pending(Instant(high, low), source, number, jnp.minimum(left + staying, size)), overflows
