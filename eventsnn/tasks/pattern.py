@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import equinox as eqx
@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..event import LIF, EventNetwork, Synapses, connect, trainable
 from ..losses import mae_time, van_rossum
-from ..train import FitResult, fit
+from ..train import Callback, Evaluation, FitResult, fit
 from . import precise_spikes
 from .base import (
     LazyFigures,
@@ -51,8 +51,8 @@ class PatternSample(NamedTuple):
 class Pattern(Task):
     r"""Precise spike times of some neurons of a recurrent network, for one input pattern.
 
-    The network has `n_neurons` LIF neurons, the first `n_outputs` of which are outputs. Each neuron
-    has synapses from `in_degree` other neurons and from `input_degree` input channels, with axonal
+    The network has `n_neurons` LIF neurons. The first `n_outputs` are outputs. Each neuron has
+    synapses from `in_degree` other neurons and from `input_degree` input channels, with axonal
     delays. The input pattern is frozen: each channel fires `n_input_spikes` times, at random times.
     For this input each output should fire `n_spikes` times, at given random times at least
     `min_interval` apart. Tasks of this kind are used to test learning rules of precise spike times
@@ -60,10 +60,11 @@ class Pattern(Task):
 
     All weights train, with exact gradients of all spike times through the recurrent network. The
     loss is a mean over the wanted spikes. A spike within `window` of its target contributes its
-    error in time. The number of spikes has no gradient, but the membrane potential of an output has
-    an exact one. For a missing spike, the loss is the distance of the membrane potential from
-    slightly above the threshold, at the wanted time. For a surplus spike, it is the membrane
-    potential that made it.
+    squared error in time. The number of spikes has no gradient, but the membrane potential of an
+    output has an exact one: the potential 1 ms after each wanted time, without the wanted spike,
+    should be above the threshold by 5 %. A missing spike thus gets a gradient, and other spikes
+    cross the threshold fast enough to remain. For a surplus spike, the loss is the potential that
+    made it.
 
     Gradients through a chain of recurrent spikes can be large. Recurrent weights are therefore
     small initially, and the gradient is clipped.
@@ -82,7 +83,7 @@ class Pattern(Task):
         "n_spikes": 2,
     }
 
-    steps: int = option(300, "number of gradient steps")
+    steps: int = option(600, "number of gradient steps")
     learning_rate: float = option(6e-2, "learning rate of Adam, which decays to 0", least=0)
     clip_norm: float = option(1.0, "norm to which a larger gradient is clipped", above=0)
     n_neurons: int = option(1000, "number of neurons, with the outputs")
@@ -213,24 +214,32 @@ class Pattern(Task):
         adam = optax.adam(rate, eps=_EPS)
         return skip_nonfinite_updates(optax.chain(optax.clip_by_global_norm(self.clip_norm), adam))
 
-    def train(self, **options: Any) -> tuple[EventNetwork, PatternSample, FitResult]:
+    def train(
+        self, *, callbacks: Sequence[Callback] = (), **options: Any
+    ) -> tuple[EventNetwork, PatternSample, FitResult, Evaluation]:
         """Train a network on one pattern. The snapshots are the weights.
 
-        **Returns:** the untrained network, the pattern, and the result of `fit`.
+        **Returns:** the untrained network, the pattern, the result of `fit`, and the evaluation of
+        the network after every 20 steps, with the best network.
         """
         net, sample = self.untrained({}), self.sample()
+        every = min(self.steps, _STEPS_PER_DISPATCH)
+        evaluation = Evaluation(
+            lambda net: self.errors(net, sample)["van_rossum"], every, larger_is_better=False
+        )
         result = fit(
             net,
             itertools.repeat(sample, self.steps),
             self.loss,
             self.optimizer(),
             steps=self.steps,
-            steps_per_dispatch=min(self.steps, _STEPS_PER_DISPATCH),
+            steps_per_dispatch=every,
             filter_spec=trainable(net, "weights"),
             snapshot=_weights,
+            callbacks=[evaluation, *callbacks],
             **options,
         )
-        return net, sample, result
+        return net, sample, result, evaluation
 
     def predict(
         self, net: EventNetwork, in_times: Float[np.ndarray, "n n_inputs k"]
@@ -245,22 +254,27 @@ class Pattern(Task):
     def run(self, **options: Any) -> TaskResult:
         """Train a network and compare its spikes with the wanted ones.
 
+        The network is the best of those after every 20 steps: a single spike that only just reaches
+        the threshold may appear and vanish until the end of the training. `best_step` is its step.
+        The best one has the smallest `van_rossum`, the squared van Rossum distance between the
+        spikes and the wanted ones, for the time constant of the membranes.
+
         `timing_error` (ms) is the mean absolute error of the spike times. The first spike of an
         output is compared with its first wanted spike, and so on; a missing spike counts as one at
         `t_max`. `largest_error` (ms) is the largest error. `right_counts` is the share of outputs
-        that fire as often as wanted. `van_rossum` is the squared van Rossum distance for the time
-        constant of the membranes. `untrained_timing_error` and `untrained_right_counts` are those
-        before training.
+        that fire as often as wanted. `untrained_timing_error` and `untrained_right_counts` are
+        those before training.
         """
-        before, sample, result = self.train(**options)
-        at_first = self.errors(before, sample)
+        before, sample, result, evaluation = self.train(**options)
+        best, at_first = evaluation.best_model, self.errors(before, sample)
         metrics = {
-            **self.errors(result.model, sample),
+            **self.errors(best, sample),
+            "best_step": int(evaluation.best_step or 0),
             **{f"untrained_{name}": at_first[name] for name in ("timing_error", "right_counts")},
             **training_metrics(result),
         }
-        figures = LazyFigures(lambda: self.make_figures(before, sample, result))
-        return TaskResult(metrics, figures, model=result.model)
+        figures = LazyFigures(lambda: self.make_figures(before, best, sample, result))
+        return TaskResult(metrics, figures, model=best)
 
     def errors(self, net: EventNetwork, sample: PatternSample) -> dict[str, float]:
         """Errors of the spikes of a network by name, see `run`."""
@@ -276,13 +290,13 @@ class Pattern(Task):
         }
 
     def make_figures(
-        self, before: EventNetwork, sample: PatternSample, result: FitResult
+        self, before: EventNetwork, best: EventNetwork, sample: PatternSample, result: FitResult
     ) -> dict[str, Any]:
         """Draw the figures, by name."""
         from .. import plots  # matplotlib is slow to import, and training does not need it
         from .figures import pattern
 
-        models = {"before": before, "after": result.model}
+        models = {"before": before, "after": best}
         trained = [
             self.errors(eqx.tree_at(_weights, before, jnp.asarray(weights)), sample)
             for weights in result.snapshots

@@ -13,8 +13,9 @@ from jaxtyping import Array, Bool, Float, Int
 
 __all__ = ["Arrivals", "Match", "loss", "match", "potentials", "trains_of"]
 
-# Potential at the time of a missing spike, in units of the threshold, at which it has no loss.
-_AIM = 1.05
+# Smallest potential without a loss, in units of the threshold, and its time after the target (ms).
+# Spikes that only just reach the threshold vanish after a small change of the weights.
+_AIM, _AFTER = 1.05, 1.0
 # Time in place of that of a spike that does not exist. Differences of infinities would be NaN.
 _NEVER = 1e6
 
@@ -69,14 +70,15 @@ def potentials(
     arrivals: Arrivals,
     trains: Float[Array, "neurons spikes"],
     times: Float[Array, "neurons times"],
+    reset_before: Float[Array, "neurons times"],
     *,
     tau_mem: float,
     tau_syn: float,
 ) -> Float[Array, "neurons times"]:
-    r"""Membrane potentials of LIF neurons just before the given times, in closed form.
+    r"""Membrane potentials of LIF neurons at the given times, in closed form.
 
     The neurons have no bias, and are at 0 initially and after each spike. With the last spike
-    $t_0$ of a neuron before $t$ and the arrivals $a$ of input before $t$,
+    $t_0$ of a neuron that counts and the arrivals $a$ of input before $t$,
 
     $$V(t) = \sum_a w_a\, e^{-\max(t_0 - a,\, 0)/\tau_\text{syn}}\, \kappa(t - \max(a, t_0)),
     \qquad \kappa(s) = \frac{\tau_\text{syn}}{\tau_\text{mem} - \tau_\text{syn}}
@@ -89,13 +91,15 @@ def potentials(
     - `arrivals`: the input of the neurons, until the last of the times.
     - `trains`: spike times of the neurons, padded with inf. They have no gradient.
     - `times`: times of the potentials, finite.
+    - `reset_before`: for each of the times, only earlier spikes than this reset the neuron. If it
+        is the time itself, the potential just before that time is returned.
     - `tau_mem`, `tau_syn`: time constants of the neurons.
     """
     trains = jax.lax.stop_gradient(trains)
     arrived = jnp.where(jnp.isfinite(arrivals.times), arrivals.times, _NEVER)
 
-    def one(weights, train, time):
-        last = jnp.max(jnp.where(train < time, train, -_NEVER))
+    def one(weights, train, time, reset_before):
+        last = jnp.max(jnp.where(train < reset_before, train, -_NEVER))
         since = time - jnp.maximum(arrived, last)
         before = since > 0
         since = jnp.where(before, since, 0.0)
@@ -103,7 +107,8 @@ def potentials(
         response = decayed * _response(since, tau_mem, tau_syn)
         return jnp.sum(jnp.where(before, weights * response, 0.0))
 
-    return jax.vmap(jax.vmap(one, (None, None, 0)), (1, 0, 0))(arrivals.weights, trains, times)
+    of_times = jax.vmap(one, (None, None, 0, 0))
+    return jax.vmap(of_times, (1, 0, 0, 0))(arrivals.weights, trains, times, reset_before)
 
 
 def _response(since, tau_mem, tau_syn):
@@ -126,9 +131,10 @@ def loss(
     r"""Mean over the targets of the errors of time, and of the potentials of wrong spikes.
 
     A spike at a distance $d$ from its target, within the window $\delta$, contributes
-    $(d/\delta)^2$. A target without a spike contributes
-    $\max(1.05 - V, 0)$ with the potential at its time, in units of the threshold. A surplus spike
-    contributes the potential that made it, whose time has no gradient here.
+    $(d/\delta)^2$. Each target contributes $\max(1.05 - V, 0)$, where $V$ is the potential 1 ms
+    after it, in units of the threshold, without a reset within the window. This term raises the
+    potential if the spike is missing, and otherwise makes it cross the threshold fast enough.
+    A surplus spike contributes the potential that made it, whose time has no gradient here.
 
     **Arguments:**
 
@@ -139,11 +145,11 @@ def loss(
     - `tau_mem`, `tau_syn`: time constants of the neurons (ms), whose threshold is 1.
     """
     found = match(trains, targets, window)
-    fixed = jnp.where(jnp.isfinite(trains), jax.lax.stop_gradient(trains), 0.0)
-    times = jnp.concatenate([targets, fixed], axis=1)
-    v = potentials(arrivals, trains, times, tau_mem=tau_mem, tau_syn=tau_syn)
-    missing = jnp.maximum(_AIM - v[:, : targets.shape[1]], 0.0)
-    surplus = jnp.where(found.surplus, v[:, targets.shape[1] :], 0.0)
+    constants = {"tau_mem": tau_mem, "tau_syn": tau_syn}
     apart = jnp.take_along_axis(trains, found.nearest, axis=1) - targets
     timing = (jnp.where(found.hit, apart, 0.0) / window) ** 2
-    return (jnp.sum(jnp.where(found.hit, timing, missing)) + jnp.sum(surplus)) / targets.size
+    reached = potentials(arrivals, trains, targets + _AFTER, targets - window, **constants)
+    missing = jnp.maximum(_AIM - reached, 0.0)
+    at_spikes = jnp.where(found.surplus, jax.lax.stop_gradient(trains), 0.0)
+    surplus = potentials(arrivals, trains, at_spikes, at_spikes, **constants)
+    return (jnp.sum(timing) + jnp.sum(missing) + jnp.sum(surplus)) / targets.size

@@ -130,16 +130,17 @@ def test_the_membrane_potential_at_each_spike_is_the_threshold():
     for neuron in range(n):
         own = np.sort(events.times[events.sources == neuron])
         np.testing.assert_array_equal(found[neuron][fired[neuron]], own)
-    assert np.all(fired.sum(axis=1) > 1)
+    assert np.sum(fired.sum(axis=1) > 1) >= 5
     arrivals = Arrivals(events.times + delay, jnp.asarray(weights)[np.maximum(events.sources, 0)])
-    v = precise_spikes.potentials(arrivals, found, jnp.where(fired, found, 0.0), **constants)
+    at = jnp.where(fired, found, 0.0)
+    v = precise_spikes.potentials(arrivals, found, at, at, **constants)
     np.testing.assert_allclose(v[fired], 1.0, atol=1e-9)
 
 
 def test_membrane_potentials_with_equal_time_constants():
     arrivals = Arrivals(jnp.array([3.0, jnp.inf]), jnp.array([[2.0], [5.0]]))
     silent, times = jnp.full((1, 1), jnp.inf), jnp.array([[2.0, 3.0, 13.0]])
-    found = precise_spikes.potentials(arrivals, silent, times, tau_mem=10.0, tau_syn=10.0)
+    found = precise_spikes.potentials(arrivals, silent, times, times, tau_mem=10.0, tau_syn=10.0)
     np.testing.assert_allclose(found, [[0.0, 0.0, 2.0 * np.exp(-1.0)]])
 
 
@@ -147,30 +148,26 @@ def test_missing_spikes_raise_and_surplus_spikes_lower_the_weights_before_them()
     """One input before 20 ms, one after it; the neuron fires at 20 ms or not at all."""
     inputs = jnp.array([12.0, 25.0])
 
-    def slope(train, target):
-        def loss(weights):
-            constants = {"window": 3.0, "tau_mem": 20.0, "tau_syn": 5.0}
-            arrivals = Arrivals(inputs, weights[:, None])
-            return precise_spikes.loss(arrivals, train[None], target[None], **constants)
+    @jax.jit
+    @jax.value_and_grad
+    def loss(weights, train, target):
+        constants = {"window": 3.0, "tau_mem": 20.0, "tau_syn": 5.0}
+        arrivals = Arrivals(inputs, weights[:, None])
+        return precise_spikes.loss(
+            arrivals, jnp.array([[train]]), jnp.array([[target]]), **constants
+        )
 
-        return jax.grad(loss)(jnp.ones(2))
-
-    silent = jnp.array([jnp.inf])
-    before, after = slope(silent, jnp.array([20.0]))
+    weak, strong = jnp.ones(2), jnp.full(2, 50.0)
+    before, after = loss(weak, jnp.inf, 20.0)[1]
     assert before < 0 and after == 0
-    early, late = slope(jnp.array([20.0]), jnp.array([45.0]))
-    alone = slope(silent, jnp.array([45.0]))
+    early, late = loss(weak, 20.0, 45.0)[1]
+    alone = loss(weak, jnp.inf, 45.0)[1]
     assert early > alone[0] and late < 0
-    np.testing.assert_array_equal(slope(jnp.array([20.0]), jnp.array([21.0])), 0.0)
-    at_time = precise_spikes.loss(
-        Arrivals(inputs, jnp.ones((2, 1))),
-        jnp.array([[21.0]]),
-        jnp.array([[20.0]]),
-        window=3.0,
-        tau_mem=20.0,
-        tau_syn=5.0,
-    )
-    assert at_time == pytest.approx(1 / 9)
+    # A spike with a target has an error in time, and one of its potential only if it is slow.
+    value, slope = loss(strong, 20.0, 21.0)
+    assert value == pytest.approx(1 / 9) and not slope.any()
+    value, (before, after) = loss(weak, 20.0, 21.0)
+    assert value > 1 / 9 and before < 0 and after == 0
 
 
 def test_a_pattern_is_learnt(tmp_path, as_users_do):
@@ -194,6 +191,7 @@ def test_a_pattern_is_learnt(tmp_path, as_users_do):
     in_times, targets = task.sample()
     found = np.asarray(task.predict(result.model, in_times))
     assert found.shape == (1, 3, 8)
+    assert metrics["best_step"] % 20 == 0 and metrics["van_rossum"] < 1
     error = np.mean(np.abs(np.minimum(found[..., :2], task.t_max) - targets))
     assert error == pytest.approx(metrics["timing_error"], rel=1e-5)
     assert np.all(np.diff(targets, axis=-1) >= task.min_interval)
