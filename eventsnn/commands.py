@@ -385,6 +385,11 @@ _RESULTS = {
     "test_accuracy": "test accuracy {:.1%}",
     "test_mae": "test error {:.3g} ms",
     "relative_error": "relative error {:.3g}",
+    "timing_error": "timing error {:.2g} ms",
+    "right_counts": "right numbers of spikes {:.0%}",
+    "mean_rate": "mean rate {:.3g} Hz",
+    "cv": "CV {:.2f}",
+    "correlation": "correlation {:.2g}",
 }
 
 

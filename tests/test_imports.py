@@ -186,6 +186,7 @@ MAY_IMPORT = {
         "discrete",
         "event",
         "event.architectures",
+        "event.connect",
         "losses",
         "plots",
     }

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 NOTEBOOKS = sorted((pathlib.Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
 SMALLER = {  # replacements that shorten a run
     "delays": ("HIDDEN = 30\n", "HIDDEN = 8\n"),
+    "pattern": ("NEURONS = 1000\n", "NEURONS = 100\n"),
     "yin_yang": ("HIDDEN = 100\n", "HIDDEN = 30\n"),
 }
 

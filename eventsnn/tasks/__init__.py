@@ -1,5 +1,6 @@
 """Tasks: data, model, loss, metrics and figures of one experiment, run by the command line."""
 
+from .balanced_network import BalancedNetwork
 from .base import SOLVERS, DataError, LazyFigures, Task, TaskResult
 from .delays import Delays
 from .japanese_vowels import JapaneseVowels
@@ -9,6 +10,7 @@ from .membrane_regression import MembraneRegression
 from .mnist_conv import MNISTConv
 from .mnist_latency import MNISTLatency
 from .moving_mnist import MovingMNIST
+from .pattern import Pattern
 from .registry import TASKS
 from .rleaky_classification import RLeakyClassification
 from .saved import Trained, load
@@ -21,6 +23,7 @@ __all__ = [
     "SHD",
     "SOLVERS",
     "TASKS",
+    "BalancedNetwork",
     "DataError",
     "Delays",
     "JapaneseVowels",
@@ -31,6 +34,7 @@ __all__ = [
     "MembraneEvent",
     "MembraneRegression",
     "MovingMNIST",
+    "Pattern",
     "RLeakyClassification",
     "SpikingLSTM",
     "TTFSRegression",

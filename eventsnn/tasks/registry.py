@@ -1,5 +1,6 @@
 """Tasks by name."""
 
+from .balanced_network import BalancedNetwork
 from .base import Task
 from .delays import Delays
 from .japanese_vowels import JapaneseVowels
@@ -9,6 +10,7 @@ from .membrane_regression import MembraneRegression
 from .mnist_conv import MNISTConv
 from .mnist_latency import MNISTLatency
 from .moving_mnist import MovingMNIST
+from .pattern import Pattern
 from .rleaky_classification import RLeakyClassification
 from .shd import SHD
 from .spiking_lstm import SpikingLSTM
@@ -34,5 +36,7 @@ TASKS: dict[str, type[Task]] = {
         MNISTConv,
         JapaneseVowels,
         SHD,
+        BalancedNetwork,
+        Pattern,
     )
 }
