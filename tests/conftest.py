@@ -3,6 +3,7 @@
 import ast
 import contextlib
 import ctypes
+import functools
 import gc
 import os
 import subprocess
@@ -31,6 +32,7 @@ gc.set_threshold(200_000, 50, 1000)
 GB_PER_WORKER = 2  # maximum
 GB_OF_PROGRAMS = 1.1  # programs and all other memory of a worker; above it, programs are dropped
 GB_OF_NEW_PROGRAMS = 0.3  # since programs were last dropped, which takes a second; likewise
+CACHED = type(functools.lru_cache(len))
 MEMORY = pytest.StashKey["Memory"]()
 REMAINING = pytest.StashKey[float]()  # GB after programs were last dropped
 
@@ -63,6 +65,9 @@ def pytest_runtest_teardown(item):
     if resident_gb(process) < max(GB_OF_PROGRAMS, stash.get(REMAINING, 0.0) + GB_OF_NEW_PROGRAMS):
         return
     jax.clear_caches()
+    for cached in gc.get_objects():  # JAX does not know our caches; they refer to programs, too
+        if isinstance(cached, CACHED) and cached.__module__.startswith("eventsnn"):
+            cached.cache_clear()
     gc.collect()
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").malloc_trim(0)

@@ -50,6 +50,7 @@ def test_notebook_runs(path, monkeypatch):
     assert figures, "a notebook draws figures"
     for figure in figures:
         figure.savefig(io.BytesIO())
+    names.clear()  # caches of programs refer to functions, and these to all names
 
 
 def value_of(source, names):
