@@ -176,6 +176,7 @@ def test_examples_run(path, capsys, as_users_do, unchanged_flags, tmp_path, monk
             assert printed == example["printed"]
     if path.name in CHECKS:
         CHECKS[path.name](names)
+    names.clear()  # caches of programs refer to functions, and these to all names
 
 
 # Commands of a page with the output that follows them, and the step at which Ctrl-C is pressed.

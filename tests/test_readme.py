@@ -28,3 +28,4 @@ def test_first_network(capsys, as_users_do):
     digits = names["digits"]
     found = names["scores"](names["trained"], digits.test_images).argmax(-1)
     assert (found == digits.test_labels).mean() > 0.7
+    names.clear()  # caches of programs refer to functions, and these to all names

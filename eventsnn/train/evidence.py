@@ -110,7 +110,8 @@ def _simulated(model: _EventModel, in_times: Array) -> Evidence:
             silent[:, found.outputs] = missing
         elif found.good.any() and missing[found.good].all():
             causes.append(f"all neurons of {name} are silent")
-    return Evidence(silent, True, tuple(causes), tuple(advice))
+    # A failed sample counts for the outputs and for the hidden neurons of a network.
+    return Evidence(silent, True, *(tuple(dict.fromkeys(x)) for x in (causes, advice)))
 
 
 @eqx.filter_jit

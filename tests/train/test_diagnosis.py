@@ -305,13 +305,15 @@ def test_a_loss_of_zero_needs_no_gradient():
         fit(line(), data(4), lambda m, b: jnp.mean(b[1]), OPTIMIZER, steps=4, progress=False)
 
 
-def test_samples_that_reach_a_limit_are_not_called_silent():
+@pytest.mark.parametrize("outputs", [(0, 1), (1,)])  # without and with a hidden neuron
+def test_samples_that_reach_a_limit_are_not_called_silent(outputs):
     weights = event_net().weights
-    net = esn.EventNetwork(esn.LIF(20.0, 5.0), weights, outputs=(0, 1), t_max=T_MAX, max_events=2)
+    net = esn.EventNetwork(esn.LIF(20.0, 5.0), weights, outputs=outputs, t_max=T_MAX, max_events=2)
     times = np.full((4, 2, 2), np.inf)
     times[1:, 0] = [0.1, 0.2]  # two events, before any output fires
     found = event_evidence((net, 1.0), {"labels": np.ones(4), "times": times})
-    np.testing.assert_array_equal(found.silent, [[True, True]] + [[False, False]] * 3)
+    assert found.silent[0, list(outputs)].all()
+    assert not found.silent[1:].any()
     assert found.causes == ("75 % of the samples end with the status max_events",)
     assert found.advice == ("a larger max_events",)
 

@@ -18,18 +18,17 @@ class Predictions(NamedTuple):
     """Next spike of each neuron in the present round, if nothing arrives before.
 
     - `time`: time of the spike from the start of the round; inf if there is none.
-    - `parts`: time from the last update of the neuron to the spike, its rounding error, and 1 for a
-        neuron that is above its threshold after a spike and fires again at once.
+    - `wait`: time from the last update of the neuron to the spike, and its rounding error.
     """
 
     time: Float[Array, " rows"]
-    parts: Float[Array, "rows 3"]
+    wait: Float[Array, "rows 2"]
 
     @classmethod
     def none(cls, setting: Setting, dtype: jnp.dtype) -> "Predictions":
         """Predictions of neurons that do not fire."""
         rows = setting.n + setting.width
-        return cls(jnp.full(rows, jnp.inf, dtype), jnp.zeros((rows, 3), dtype))
+        return cls(jnp.full(rows, jnp.inf, dtype), jnp.zeros((rows, 2), dtype))
 
     def earliest(self) -> tuple[Float[Array, ""], Int[Array, ""]]:
         """Time of the first spike, and its neuron: of several ones, the first neuron.
@@ -65,15 +64,15 @@ def predicted(
         number, predictions = carry
         lane, exists = marked(words, number, FIRING)
         lane = jnp.minimum(lane, may.size - 1)
-        chosen, at_once = lanes.of(packing, lane), due[lane]
+        chosen = lanes.of(packing, lane)
         scale = network.gap_scale[jnp.minimum(chosen.row, n - 1)]
-        new = next_spike(network.flow, chosen.neuron, scale, chosen.start, chosen.dt, at_once)
+        new = next_spike(network.flow, chosen.neuron, scale, chosen.start, chosen.dt, due[lane])
         row = jnp.where(exists, chosen.row, predictions.time.size)
         time = jnp.where(new.fires, chosen.since + new.wait, jnp.inf)
-        parts = jnp.stack([new.wait, new.remainder, at_once.astype(time.dtype)], axis=1)
+        wait = jnp.stack([new.wait, new.remainder], axis=1)
         return number + FIRING, Predictions(
             predictions.time.at[row].set(time, mode="drop", unique_indices=True),
-            predictions.parts.at[row].set(parts, mode="drop", unique_indices=True),
+            predictions.wait.at[row].set(wait, mode="drop", unique_indices=True),
         )
 
     start = (jnp.zeros((), jnp.int32), predictions._replace(time=time))
@@ -108,7 +107,7 @@ def fire_as_predicted(
         lane = jnp.minimum(lane, size - 1)
         chosen = lanes.of(packing, lane)
         row = jnp.minimum(chosen.row, n - 1)
-        wait, remainder, _ = predictions.parts[row].T
+        wait, remainder = predictions.wait[row].T
         end = packing.state(ends[lane])
         parts = network.flow, chosen.neuron, network.gap_scale[row]
         ties = crosses_at(*parts, chosen.start, chosen.dt, end)
