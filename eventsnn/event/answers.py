@@ -1,6 +1,6 @@
 """Answers of a network: what its queries return for a simulation, and the status of each sample."""
 
-from typing import TYPE_CHECKING
+from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -12,12 +12,35 @@ from .inputs import with_inputs
 from .queries import Query
 from .solution import CODE, Solution, complete_or_nan, is_success, status_of, valid_or_nan
 
-if TYPE_CHECKING:
-    from .network import EventNetwork
+
+@runtime_checkable
+class Simulated(Protocol):
+    """Protocol of a network: what its answers need."""
+
+    outputs: tuple[int, ...]
+    t_max: float
+    max_events: int
+
+    @property
+    def n_neurons(self) -> int:
+        """Number of neurons."""
+        ...
+
+    @property
+    def n_inputs(self) -> int:
+        """Number of input channels."""
+        ...
+
+    @property
+    def _is_delayed(self) -> bool: ...
+
+    def _simulate(self, query: Query, in_times: Array, times: Array | None = None) -> Record: ...
+
+    def _returned(self, times: Array) -> Array: ...
 
 
 def recorded_spikes(
-    net: "EventNetwork", in_times: Array, count: int, stop_after: int | None
+    net: Simulated, in_times: Array, count: int, stop_after: int | None
 ) -> tuple[Array, Array, Array, Array]:
     """First `count` spike times of each output, numbers of spikes until `t_max`, status and steps.
 
@@ -35,7 +58,7 @@ def recorded_spikes(
 
 
 def answered(
-    net: "EventNetwork", query: Query, in_times: Array, times: Array | None
+    net: Simulated, query: Query, in_times: Array, times: Array | None
 ) -> tuple[Array, Array]:
     """Answer of a query, and status of each sample. Failed samples do not raise an error."""
     record = net._simulate(query, in_times, times)
@@ -48,7 +71,7 @@ def answered(
     return known(record.status, out), record.status
 
 
-def trains(net: "EventNetwork", in_times: Array, max_spikes: int) -> tuple[Array, Array]:
+def trains(net: Simulated, in_times: Array, max_spikes: int) -> tuple[Array, Array]:
     """Spike trains of the outputs, and status of each sample."""
     more = max_spikes + 1
     times, counts, status, _ = recorded_spikes(net, in_times, more, more)
@@ -57,9 +80,9 @@ def trains(net: "EventNetwork", in_times: Array, max_spikes: int) -> tuple[Array
     return complete_or_nan(status, net._returned(times[..., :max_spikes])), status
 
 
-def solution(net: "EventNetwork", in_times: Array) -> tuple[Solution, Array]:
+def solution(net: Simulated, in_times: Array) -> tuple[Solution, Array]:
     """All events, and status code of each sample."""
-    n, n_sources = net.n_neurons, net.weights.shape[0]
+    n, n_sources = net.n_neurons, net.n_neurons + net.n_inputs
     query = Query(queries.events, (n_sources, net.max_events))
     record = net._simulate(query, in_times)
     times, sources = _over_batch(query, record)

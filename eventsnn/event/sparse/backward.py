@@ -28,7 +28,7 @@ from ..engine.system import bounded_speed
 from ..lanes.compact import marked, pack
 from ..neurons.base import State
 from .context import Context, Learnt, bounds, of_round, order_of
-from .lanes import FIRING, Lanes, all_lanes, lanes_of, receive, reset
+from .lanes import FIRING, Lanes, lanes_of, receive, reset
 from .records import Run
 from .replay import Last, last_start, replayed, restarted
 from .system import (
@@ -96,7 +96,7 @@ def transpose(
         n_steps=run.steps,
         n_spikes=jnp.sum(exists, dtype=jnp.int32),
         first_visit=jnp.zeros((), jnp.int32),
-        fires=jnp.zeros(setting.max_chunks + 1, bool),
+        fires=jnp.zeros(setting.max_chunks + setting.n_blocks, bool),
     )
     of_spikes = jnp.where(exists, d_times, 0.0)[: setting.max_events]
     kinds = len(jax.tree.leaves(learnt.values))
@@ -125,30 +125,25 @@ def transpose(
 
 def _round(context: Context, sweep: _Sweep) -> _Sweep:
     """Transpose a round."""
-    setting, trace, packing, number = context.setting, context.trace, context.packing, sweep.round
+    number, trace = sweep.round, context.trace
     context = of_round(context, number)
     first, following = bounds(context, trace.first_step, context.n_steps, number)
-    end = following - 1  # the step that advances all neurons to the end of the round
-    replay = replayed(context, number, (first, end), sweep.left)
-    lanes = all_lanes(context.network, setting, packing, replay.rows, trace.steps.time[end])
-    visit = context.first_visit + replay.n_chunks
-    moved = last_start(context, lanes, sweep.left, visit)
-    sweep = _transpose_flow(context, sweep, visit, lanes, moved, sweep.rows[: setting.n])
+    replay = replayed(context, number, (first, following), sweep.left)
 
     def step(carry):
         k, n_chunks, sweep = carry
-        n_chunks, sweep = _transpose_delivery(context, sweep, replay.starts, n_chunks, k)
+        n_chunks, sweep = _transpose_event(context, sweep, replay.starts, n_chunks, k)
         return k - 1, n_chunks, sweep
 
-    start = (end - 1, replay.n_chunks, sweep)
+    start = (following - 1, replay.n_chunks, sweep)
     *_, sweep = lax.while_loop(lambda carry: carry[0] >= first, step, start)
     return sweep._replace(round=number - 1)
 
 
-def _transpose_delivery(
+def _transpose_event(
     context: Context, sweep: _Sweep, starts: Array, n_chunks: Array, step: Array
 ) -> tuple[Int[Array, ""], _Sweep]:
-    """Transpose the arrivals of a spike at all its targets.
+    """Transpose the visits of an event.
 
     `n_chunks` is the number of chunks of the round that are not yet transposed, also in the result.
     """
@@ -172,10 +167,7 @@ def _transpose_delivery(
 def _transpose_chunk(
     context: Context, sweep: _Sweep, start: Array, chunk: Array, time: Array, visit: Array
 ) -> tuple[Float[Array, ""], _Sweep]:
-    """Transpose the arrivals at the targets in a chunk.
-
-    Also returns the cotangent of the time of the arrivals.
-    """
+    """Transpose the visit of a chunk; also returns the cotangent of the time of the event."""
     setting, network, packing = context.setting, context.network, context.packing
     index, valid, weights = chunk_lanes(network, setting, chunk)
     lanes = lanes_of(network, packing, start, index, time)

@@ -1,4 +1,8 @@
-"""A round: arrivals, delivered in order, and the spikes that are found on the way."""
+"""A round: its events in order, and the spikes that are found on the way.
+
+An event visits neurons: the arrival of a spike visits its targets, a predicted spike the neuron
+that fires, and the end of the round all neurons. A visit advances them to the time of the event.
+"""
 
 from typing import NamedTuple
 
@@ -8,7 +12,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from ..engine.instants import Instant
-from .lanes import Lanes, all_lanes, fire, lanes_of, moved, receive
+from .lanes import Lanes, fire, lanes_of, moved, receive
 from .predictions import Predictions, fire_as_predicted, predicted
 from .records import Found, Pending, Steps, write
 from .system import (
@@ -17,15 +21,14 @@ from .system import (
     Setting,
     chunk_lanes,
     chunks_of,
-    padded_rows,
     rows_of,
     with_rows,
 )
 from .transit import entry
 
 #: Kinds of events.
-PENDING, INPUT, FOUND, PREDICTED = range(4)
-#: Number of a predicted spike, which is not known before it is found.
+PENDING, INPUT, FOUND, PREDICTED, END = range(5)
+#: Number of an event that is not the arrival of a spike.
 UNKNOWN = 2**30
 #: Neurons whose predicted spikes are within this fraction of a round may tie with an event.
 _NEAR = 2.0**-10
@@ -42,9 +45,10 @@ class Context(NamedTuple):
 
 
 class Transit(NamedTuple):
-    """State at the start of a round: its time, spikes in transit and number of earlier spikes."""
+    """State at the start of a round: times, spikes in transit, and number of earlier spikes."""
 
     time: Instant
+    left: Float[Array, ""]  # until the end of the simulation
     pending: Pending
     n_events: Int[Array, ""]
 
@@ -60,7 +64,7 @@ class Deliveries(NamedTuple):
     clock: Float[Array, ""]  # time of the last event
     rows: Float[Array, "rows columns"]
     found: Found
-    due: Bool[Array, " n"]  # neurons that are above their thresholds after their last spikes
+    due: Bool[Array, " rows"]  # neurons that fire at once, in the round at time 0
     predictions: Predictions | None
     step: Int[Array, ""]
     visit: Int[Array, ""]
@@ -76,16 +80,15 @@ class Event(NamedTuple):
     number: Int[Array, ""]
 
 
-def no_deliveries(
+def started(
     context: Context,
     rows: Array,
-    due: Array,
+    predictions: Predictions | None,
     length: Array,
-    n_inputs: Array,
-    counts: tuple[Array, Array],
+    counts: tuple[Array, Array, Array],
     steps: Steps | None,
 ) -> Deliveries:
-    """State at the start of a round of this length; `counts` are those of steps and visits."""
+    """State at the start of a round. `counts` are those of input spikes, steps and visits."""
     setting, zero = context.setting, jnp.zeros((), jnp.int32)
     size, dtype = setting.capacity, rows.dtype
     found = Found(
@@ -95,7 +98,7 @@ def no_deliveries(
         jnp.zeros((size, context.packing.size), dtype) if setting.keep else None,
         zero,
     )
-    step, visit = counts
+    n_inputs, step, visit = counts
     return Deliveries(
         n_pending=zero,
         n_inputs=n_inputs,
@@ -105,82 +108,76 @@ def no_deliveries(
         clock=jnp.zeros((), dtype),
         rows=rows,
         found=found,
-        due=due,
-        predictions=None,
+        due=jnp.zeros(len(rows), bool),
+        predictions=predictions,
         step=step,
         visit=visit,
         steps=steps,
     )
 
 
-def delivered(context: Context, transit: Transit, d: Deliveries) -> tuple[Deliveries, Array]:
-    """Deliver the arrivals of a round, and advance all neurons to its end.
+def delivered(context: Context, transit: Transit, d: Deliveries) -> Deliveries:
+    """Process the events of a round; `clock` is its length.
 
-    Also returns the length of the round. A round with too many arrivals ends at the first one that
-    is left.
+    A round with too many arrivals ends at the first one that is left.
     """
-    setting = context.setting
-
-    def more(carry):
-        d, event = carry
-        go = (event.time <= d.length) & (d.n_chunks + _cost(context, event) <= setting.max_chunks)
-        if setting.predicts:
-            go = go & (2 * d.found.n_spikes <= setting.capacity)
-            go = go & (transit.n_events + d.found.n_spikes <= setting.max_events)
-        return go
 
     def body(carry):
-        d = _processed(context, *carry)
-        return d, _following(context, transit, d)
+        d, event, _ = carry
+        d = _processed(context, transit, d, event)
+        return d, _following(context, transit, d), event.kind == END
 
-    if setting.predicts:
-        d = d._replace(predictions=_predictions_of_all(context, d))
-    d, event = lax.while_loop(more, body, (d, _following(context, transit, d)))
-    length = jnp.minimum(d.length, event.time)
-    lanes = all_lanes(context.network, setting, context.packing, d.rows, length)
-    ends, found, due = _moved(context, d, lanes, length, d.visit)
-    return d._replace(rows=padded_rows(ends, setting), found=found, due=due), length
+    start = (d, _following(context, transit, d), jnp.zeros((), bool))
+    return lax.while_loop(lambda carry: ~carry[2], body, start)[0]
 
 
 def _following(context: Context, transit: Transit, d: Deliveries) -> Event:
-    """Next event. A crossing comes before an arrival at the same time."""
+    """Next event, which may be the end of the round."""
+    setting, event = context.setting, _next_spike(context, transit, d)
+    first, end = chunks_of(context.network, setting, event.source)
+    go = (event.time <= d.length) & (d.n_chunks + end - first <= setting.max_chunks)
+    if setting.predicts:
+        go = go & (2 * d.found.n_spikes <= setting.capacity)
+        go = go & (transit.n_events + d.found.n_spikes <= setting.max_events)
+    time = jnp.minimum(d.length, event.time)
+    return _choose(go, event, _event(END, time, setting.n_sources))
 
-    def kind(number: int) -> Array:
-        return jnp.asarray(number, jnp.int32)
 
-    event = Event(kind(PENDING), *entry(transit.pending, d.n_pending, transit.time))
-    external = Event(kind(INPUT), *entry(context.arrivals, d.n_inputs, transit.time))
+def _next_spike(context: Context, transit: Transit, d: Deliveries) -> Event:
+    """Next arrival or predicted spike. A crossing comes before an arrival at the same time."""
+    event = _event(PENDING, *entry(transit.pending, d.n_pending, transit.time))
+    external = _event(INPUT, *entry(context.arrivals, d.n_inputs, transit.time))
     event = _choose(external.time < event.time, external, event)
     if d.predictions is None:
         return event
     time, neuron = d.predictions.earliest()
-    fires = Event(kind(PREDICTED), time, context.setting.n_sources + 1 + neuron, kind(UNKNOWN))
+    fires = _event(PREDICTED, time, context.setting.n_sources + 1 + neuron)
     event = _choose(time <= event.time, fires, event)
     place = jnp.minimum(d.n_found, context.setting.capacity - 1)
     time = jnp.maximum(d.found.time.high[place], d.clock)
-    own = Event(kind(FOUND), time, d.found.source[place], transit.n_events + d.n_found)
+    own = _event(FOUND, time, d.found.source[place], transit.n_events + d.n_found)
     return _choose(d.n_found < d.found.n_spikes, own, event)
+
+
+def _event(kind: int, time: Array, source: Array | int, number: Array | int = UNKNOWN) -> Event:
+    integers = (jnp.asarray(x, jnp.int32) for x in (kind, source, number))
+    kinds, sources, numbers = integers
+    return Event(kinds, time, sources, numbers)
 
 
 def _choose(condition: Array, a: Event, b: Event) -> Event:
     return jax.tree.map(lambda x, y: jnp.where(condition, x, y), a, b)
 
 
-def _cost(context: Context, event: Event) -> Int[Array, ""]:
-    """Number of chunks of an event."""
-    first, end = chunks_of(context.network, context.setting, event.source)
-    return end - first
-
-
-def _processed(context: Context, d: Deliveries, event: Event) -> Deliveries:
-    """Visit the lanes of an event: the targets of a spike, or a neuron that fires as predicted."""
+def _processed(context: Context, transit: Transit, d: Deliveries, event: Event) -> Deliveries:
+    """Visit the neurons of an event."""
     kind, steps = event.kind, Steps(event.source, event.time, event.number)
     first, end = chunks_of(context.network, context.setting, event.source)
     visits = (kind != FOUND) | (context.network.delays[event.source] <= 0)  # others come later
     end = jnp.where(visits, end, first)
 
     def one(chunk, d: Deliveries) -> Deliveries:
-        return _visit(context, d, chunk, event.time, d.visit + chunk - first)
+        return _visit(context, transit, d, chunk, event, d.visit + chunk - first)
 
     steps = write(d.steps, steps, d.step)
     d = lax.fori_loop(first, end, one, d)
@@ -196,22 +193,33 @@ def _processed(context: Context, d: Deliveries, event: Event) -> Deliveries:
     )
 
 
-def _visit(context: Context, d: Deliveries, chunk: Array, time: Array, visit: Array) -> Deliveries:
-    """Advance the neurons of a chunk to the time of an event, and add the weights."""
-    setting, network, packing = context.setting, context.network, context.packing
-    index, valid, weights = chunk_lanes(network, setting, chunk)
+def _visit(
+    context: Context, transit: Transit, d: Deliveries, chunk: Array, event: Event, visit: Array
+) -> Deliveries:
+    """Advance the neurons of a chunk to the time of an event, and add the weights.
+
+    At the end of the round, times are from the start of the next one.
+    """
+    network, packing, time = context.network, context.packing, event.time
+    index, valid, weights = chunk_lanes(network, context.setting, chunk)
     lanes = lanes_of(network, packing, rows_of(d.rows, index), index, time)
     ends, found, due = _moved(context, d, lanes, time, visit)
     after = receive(lanes.neuron, packing.state(ends), weights)
     longest = jnp.asarray(network.flow.longest(lanes.neuron, after), time.dtype)
     longest = jnp.where(valid, longest, jnp.inf)
+    since, left = time, d.length - time
+    ends_here = event.kind == END
+    since = jnp.where(ends_here, 0.0, since)
     predictions = d.predictions
     if predictions is not None:
-        since, left = jnp.full_like(lanes.since, time), jnp.minimum(d.length - time, longest)
-        following = lanes._replace(start=after, since=since, dt=left)
+        # The next round is at most as long; a rounding error of the time left may be missing.
+        rest = (1 + 4 * jnp.finfo(time.dtype).eps) * (transit.left - time)
+        left = jnp.where(ends_here, jnp.minimum(context.window, rest), left)
+        left = jnp.minimum(jnp.maximum(left, 0.0), longest)
+        following = lanes._replace(start=after, since=jnp.full_like(left, since), dt=left)
         predictions = predicted(network, packing, predictions, following, due)
     return d._replace(
-        rows=with_rows(d.rows, index, packing.rows(after, time)),
+        rows=with_rows(d.rows, index, packing.rows(after, since)),
         found=found,
         predictions=predictions,
         length=jnp.minimum(d.length, time + jnp.min(longest)),
@@ -225,19 +233,15 @@ def _moved(
 
     Also returns a mask of those that fire again at once.
     """
-    network, packing, found = context.network, context.packing, d.found
+    network, packing, due = context.network, context.packing, d.due[lanes.row]
     if d.predictions is None:
         end, may = moved(network, lanes)
-        may = may & (lanes.row < context.setting.n)
-        none = jnp.zeros_like(may)
-        return *fire(network, packing, lanes, may, packing.rows(end), found, visit), none
+        may = (may | due) & (lanes.row < context.setting.n)
+        ends = packing.rows(end)
+        return *fire(network, packing, lanes, may, ends, d.found, visit, due), jnp.zeros_like(due)
     ends = packing.rows(network.flow.advance(lanes.neuron, lanes.start, lanes.dt))
     near = _NEAR * d.length
-    return fire_as_predicted(network, packing, d.predictions, lanes, time, near, ends, found, visit)
-
-
-def _predictions_of_all(context: Context, d: Deliveries) -> Predictions:
-    """Predict the spikes of all neurons until the end of the round."""
-    network, setting, packing = context.network, context.setting, context.packing
-    lanes = all_lanes(network, setting, packing, d.rows, d.length)
-    return predicted(network, packing, Predictions.none(setting, d.rows.dtype), lanes, d.due)
+    ends, found, again = fire_as_predicted(
+        network, packing, d.predictions, lanes, time, near, ends, d.found, visit
+    )
+    return ends, found, again | due

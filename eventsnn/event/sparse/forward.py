@@ -18,16 +18,16 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from ..engine.instants import Instant
 from ..lanes.system import initial_status
 from ..solution import CODE, RUNNING
-from .deliveries import Context, Deliveries, Transit, delivered, no_deliveries
-from .lanes import all_lanes, fire
+from .deliveries import Context, Deliveries, Transit, delivered, started
 from .ordering import sort_first
+from .predictions import Predictions
 from .records import Pending, Run, Steps, Trace, write
-from .system import Inputs, Network, Setting, initial_rows, padded_rows
+from .system import Inputs, Network, Setting, initial_rows
 from .transit import Sent, input_arrivals, send
 
 
@@ -36,7 +36,7 @@ class _State(NamedTuple):
 
     time: Instant
     rows: Float[Array, "rows columns"]
-    due: Bool[Array, " n"]  # neurons that fire at once
+    predictions: Predictions | None
     pending: Pending
     n_inputs: Int[Array, ""]  # number of input spikes so far
     n_events: Int[Array, ""]  # number of spikes of neurons so far
@@ -58,8 +58,6 @@ def run(setting: Setting, network: Network, inputs: Inputs) -> Run:
         _window(network, setting),
     )
     state = _start(context, rows, inputs)
-    if not setting.predicts:
-        state = _round_at_start(context, state)
 
     def more(state: _State):
         return (state.status == RUNNING) & (state.run.rounds < setting.max_rounds)
@@ -117,7 +115,7 @@ def _start(context: Context, rows: Array, inputs: Inputs) -> _State:
     return _State(
         time=Instant.at(jnp.zeros((), dtype)),
         rows=rows,
-        due=network.neuron.threshold_gap(context.packing.state(rows[:n])) <= 0,
+        predictions=Predictions.none(setting, dtype) if setting.predicts else None,
         pending=Pending(inf, padding, padding, zero),
         n_inputs=zero,
         n_events=zero,
@@ -138,41 +136,28 @@ def _initial_status(network: Network, inputs: Inputs) -> Int[Array, ""]:
 
 
 def _round(context: Context, state: _State) -> _State:
-    """Deliver the arrivals of a round, and advance all neurons to its end."""
+    """Process the events of a round.
+
+    The first round has the length 0: neurons at or above their thresholds fire.
+    """
     setting, network, packing = context.setting, context.network, context.packing
-    length = jnp.minimum(context.window, state.time.until(setting.t_max))
+    left = state.time.until(setting.t_max)
     start = packing.state(state.rows[: setting.n])
-    longest = jnp.asarray(network.flow.longest(network.neuron, start), length.dtype)
-    length = jnp.minimum(length, jnp.min(longest))
-    transit = Transit(state.time, state.pending, state.n_events)
-    d, length = delivered(context, transit, _start_of(context, state, length))
-    return _finish(context, state, d, length)
-
-
-def _round_at_start(context: Context, state: _State) -> _State:
-    """Fire the neurons that are at or above their thresholds at time 0: a round of length 0."""
-    network, packing, n = context.network, context.packing, context.setting.n
-    zero = jnp.zeros((), state.rows.dtype)
-    d = _start_of(context, state, zero)
-    lanes = all_lanes(network, context.setting, packing, d.rows, zero)
-    ends, found = fire(network, packing, lanes, d.due, d.rows[:n, :-1], d.found, d.visit, d.due)
-    d = d._replace(rows=padded_rows(ends, context.setting), found=found)
-    return _finish(context, state, d, zero)
-
-
-def _start_of(context: Context, state: _State, length: Array) -> Deliveries:
-    """State at the start of a round of this length."""
+    longest = jnp.asarray(network.flow.longest(network.neuron, start), left.dtype)
+    length, first = jnp.minimum(context.window, left), state.run.rounds == 0
+    length = jnp.where(first, 0.0, jnp.minimum(length, jnp.min(longest)))
     steps = None if state.run.trace is None else state.run.trace.steps
-    counts = state.step, state.visit
-    return no_deliveries(context, state.rows, state.due, length, state.n_inputs, counts, steps)
+    counts = state.n_inputs, state.step, state.visit
+    d = started(context, state.rows, state.predictions, length, counts, steps)
+    due = first & (network.neuron.threshold_gap(start) <= 0)
+    d = d._replace(due=d.due.at[: setting.n].set(due))
+    transit = Transit(state.time, left, state.pending, state.n_events)
+    return _finish(context, state, delivered(context, transit, d))
 
 
-def _finish(context: Context, state: _State, d: Deliveries, length: Array) -> _State:
-    """Sort the spikes of a round of this length, unless they are in order, and send them."""
+def _finish(context: Context, state: _State, d: Deliveries) -> _State:
+    """Sort the spikes of a round, unless they are in order, and send them."""
     setting, network, _, _, _ = context
-    end = jnp.asarray(setting.n_sources, jnp.int32)
-    steps = write(d.steps, Steps(end, length, end), d.step)
-    d = d._replace(steps=steps, step=d.step + 1, visit=d.visit + 1)
     found, order = d.found, jnp.arange(setting.capacity, dtype=jnp.int32)
     columns = (*found.time, found.source, order)
     if not setting.predicts:  # predicted spikes are found in order
@@ -209,7 +194,7 @@ def _finish(context: Context, state: _State, d: Deliveries, length: Array) -> _S
         rounds=run.rounds + 1,
         trace=trace,
     )
-    time = state.time.after(length)
+    time = state.time.after(d.clock)
     over = time.reached(setting.t_max)
     status = jnp.where(over, CODE["completed"], RUNNING)
     if setting.stop_after is not None:
@@ -221,4 +206,4 @@ def _finish(context: Context, state: _State, d: Deliveries, length: Array) -> _S
     status = jnp.where(finite, status, CODE["not_finite"])
     status = jnp.where(state.status == RUNNING, status, state.status).astype(jnp.int32)
     counts = d.n_inputs, n_events, n_spikes, d.step, d.visit
-    return _State(time, d.rows, d.due, pending, *counts, status, run)
+    return _State(time, d.rows, d.predictions, pending, *counts, status, run)

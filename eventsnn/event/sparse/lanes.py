@@ -13,7 +13,7 @@ from ..lanes.firing import next_spike
 from ..neurons import AbstractNeuron
 from ..neurons.base import State
 from .records import Found
-from .system import Network, Packing, Setting, parameters
+from .system import Network, Packing, parameters
 
 #: Number of lanes whose spikes are computed together.
 FIRING = 16
@@ -43,15 +43,6 @@ def lanes_of(
     since = rows[:, packing.size]
     neuron = parameters(network.neuron, index)
     return Lanes(neuron, index, packing.state(rows), since, time - since)
-
-
-def all_lanes(
-    network: Network, setting: Setting, packing: Packing, rows: Array, time: Array
-) -> Lanes:
-    """Return all neurons as lanes, which move to `time`."""
-    rows, index = rows[: setting.n], jnp.arange(setting.n, dtype=jnp.int32)
-    since = rows[:, packing.size]
-    return Lanes(network.neuron, index, packing.state(rows), since, time - since)
 
 
 def receive(neuron: AbstractNeuron, state: State, weights: Float[Array, " lanes"]) -> State:

@@ -24,13 +24,13 @@ class Replay(NamedTuple):
 def replayed(
     context: Context, number: Array, steps: tuple[Array, Array], left: Int[Array, " n"]
 ) -> Replay:
-    """Compute the states of a round again, up to its last delivery.
+    """Compute the states of a round again.
 
-    `steps` are its first step and the step after its last delivery, and `left` is the number of
+    `steps` are its first step and the first one of the next round, and `left` is the number of
     spikes of each neuron until the end of the round.
     """
     setting, table = context.setting, context.trace.tables[number]
-    shape = (setting.max_chunks, setting.width, context.packing.size + 1)
+    shape = (setting.max_chunks + setting.n_blocks, setting.width, context.packing.size + 1)
     start = Replay(
         rows=padded_rows(table, setting),
         n_spikes=left - _fired_in(context, number),
@@ -50,7 +50,7 @@ def _fired_in(context: Context, number: Array) -> Int[Array, " n"]:
 
 
 def _again(context: Context, replay: Replay, step: Array) -> Replay:
-    """Compute the states after a delivery again, and keep those before it."""
+    """Compute the states after an event again, and keep those before it."""
     setting, network, packing = context.setting, context.network, context.packing
     source, time = context.trace.steps.source[step], context.trace.steps.time[step]
 

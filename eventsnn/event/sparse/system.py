@@ -39,6 +39,11 @@ class Setting(NamedTuple):
     stop_after: int | None = None
     keep: bool = False
 
+    @property
+    def n_blocks(self) -> int:
+        """Number of chunks of all neurons, at the end of a round."""
+        return -(-self.n // self.width)
+
 
 class Network(NamedTuple):
     """The network, shared by all samples. The weights have the order of `Fan.targets`."""
@@ -126,41 +131,44 @@ def initial_rows(network: Network, setting: Setting) -> tuple[Packing, Array]:
 def chunks_of(
     network: Network, setting: Setting, source: Int[Array, ""]
 ) -> tuple[Int[Array, ""], Int[Array, ""]]:
-    """First chunk of a source, and the chunk after its last one.
+    """First chunk of an event, and the chunk after its last one.
 
-    A neuron that fires as predicted is a chunk of its own, with the source `n_sources + 1` plus the
-    index of the neuron. The source `n_sources` has no chunk.
+    After the chunks of the sources follow blocks of all neurons, which are the chunks of the end of
+    a round, with the source `n_sources`. A neuron that fires as predicted is a chunk of its own,
+    with the source `n_sources + 1` plus the index of the neuron.
     """
-    offsets, last = network.fan.offsets, setting.n_sources
-    first, end = (offsets[jnp.minimum(x, last)] for x in (source, source + 1))
+    last, many = setting.n_sources, network.fan.starts.size
+    offsets = jnp.append(network.fan.offsets, many + setting.n_blocks)
+    known = jnp.minimum(source, last)
+    first, end = offsets[known], offsets[known + 1]
     if not setting.predicts:
         return first, end
-    alone = (source > last).astype(jnp.int32)
-    return first + alone * (source - last - 1), end + alone * (source - last)
+    alone = many + setting.n_blocks + source - last - 1
+    return jnp.where(source > last, alone, first), jnp.where(source > last, alone + 1, end)
 
 
 def chunk_lanes(
     network: Network, setting: Setting, chunk: Int[Array, ""]
 ) -> tuple[Int[Array, " width"], Bool[Array, " width"], Float[Array, " width"]]:
-    """Rows, mask and weights of the lanes of a chunk; the weights of masked lanes are 0."""
-    fan, size = network.fan, (setting.width,)
-    start, length = first_synapse(network, setting, chunk), fan.lengths[chunk]
+    """Rows, mask and weights of the lanes of a chunk; weights are 0 unless a spike arrives."""
+    fan, n, size = network.fan, setting.n, (setting.width,)
+    lane = jnp.arange(setting.width, dtype=jnp.int32)
+    start = first_synapse(network, setting, chunk)
     targets = jax.lax.dynamic_slice(fan.targets, (start,), size)
     weights = jax.lax.dynamic_slice(network.weights, (start,), size)
-    lane = jnp.arange(setting.width, dtype=jnp.int32)
-    found, receives = lane < length, lane < length
+    block = chunk - fan.starts.size
+    length = fan.lengths.at[chunk].get(mode="fill", fill_value=0)
+    row = jnp.where(block < 0, targets, block * setting.width + lane)
+    found = jnp.where(block < 0, lane < length, row < n)
     if setting.predicts:
-        neuron = chunk - fan.starts.size
+        neuron = block - setting.n_blocks
+        row = jnp.where(neuron < 0, row, neuron)
         found = jnp.where(neuron < 0, found, lane == 0)
-        receives = receives & (neuron < 0)
-        targets = jnp.where(neuron < 0, targets, neuron)
-    return jnp.where(found, targets, setting.n + lane), found, jnp.where(receives, weights, 0.0)
+    weights = jnp.where(lane < length, weights, 0.0)
+    return jnp.where(found, row, n + lane), found, weights
 
 
 def first_synapse(network: Network, setting: Setting, chunk: Int[Array, ""]) -> Int[Array, ""]:
-    """Number of the first synapse of a chunk; of a neuron that fires, after all synapses."""
-    starts = network.fan.starts
-    start = starts[jnp.minimum(chunk, starts.size - 1)]
-    if not setting.predicts:
-        return start
-    return jnp.where(chunk < starts.size, start, network.weights.size - setting.width)
+    """Number of the first synapse of a chunk; of a chunk without synapses, after all of them."""
+    none = network.weights.size - setting.width
+    return network.fan.starts.at[chunk].get(mode="fill", fill_value=none)
