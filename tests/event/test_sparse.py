@@ -79,8 +79,12 @@ def functional(net, x):
     return jnp.sum(jnp.where(jnp.isfinite(events.times), weights * events.times, 0.0)), events
 
 
-CASES = [(model, "delayed") for model in NEURONS]
-CASES += [("lif", "mixed"), ("refractory", "at once")]
+CASES = [
+    ("lif", "delayed"),
+    ("refractory", "delayed"),
+    ("lif", "mixed"),
+    ("refractory", "at once"),
+]
 
 
 @pytest.mark.parametrize(("model", "kind"), CASES)
@@ -125,9 +129,10 @@ def test_spikes_and_gradients_are_those_of_the_event_loop(model, kind, in_times)
         np.testing.assert_allclose(own, other, rtol=1e-8, atol=1e-8 * np.max(np.abs(other)))
 
 
-def test_spikes_of_a_flow_whose_segments_are_limited(in_times):
-    """Predictions reach as far as the segments of the Taylor series of the QIF neuron."""
-    net = network(NEURONS["qif"](), synapses(kind="at once"))
+@pytest.mark.parametrize("kind", ["delayed", "at once"])
+def test_spikes_of_a_flow_whose_segments_are_limited(kind, in_times):
+    """The Taylor series of the QIF neuron limits rounds and predictions."""
+    net = network(NEURONS["qif"](), synapses(kind=kind))
     assert net._rounds is not None
     found, expected = net.simulate(in_times), net.as_dense().simulate(in_times)
     fired = np.isfinite(expected.times)
@@ -135,6 +140,29 @@ def test_spikes_of_a_flow_whose_segments_are_limited(in_times):
     times, sources = (x[:, : fired.shape[1]] for x in (found.times, found.sources))
     np.testing.assert_array_equal(sources, expected.sources)
     np.testing.assert_allclose(times[fired], expected.times[fired], rtol=1e-11)
+
+
+def test_gradients_of_quadratic_neurons_are_differences(in_times, rng):
+    """In a random direction of all parameters and input times, by central differences."""
+    both = network(NEURONS["qif"](), synapses()), in_times
+    arrays, static = eqx.partition(both, eqx.is_inexact_array)
+    direction = jax.tree.map(lambda x: jnp.asarray(rng.normal(size=x.shape)), arrays)
+
+    @quick
+    def value_and_grad(arrays):
+        return jax.value_and_grad(lambda arrays: functional(*eqx.combine(arrays, static))[0])(
+            arrays
+        )
+
+    def moved(step):
+        return jax.tree.map(lambda x, dx: x + step * dx, arrays, direction)
+
+    step = 1e-6
+    (above, _), (below, _) = (value_and_grad(moved(x)) for x in (step, -step))
+    _, grads = value_and_grad(arrays)
+    assert all(np.any(x) for x in jax.tree.leaves(grads))
+    along = sum(jax.tree.leaves(jax.tree.map(jnp.vdot, grads, direction)))
+    np.testing.assert_allclose((above - below) / (2 * step), along, rtol=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["delayed", "mixed"])
