@@ -29,11 +29,12 @@ class Pending(NamedTuple):
 
 
 class Steps(NamedTuple):
-    """Record of all steps: the deliveries of each round, and the end of the round.
+    """Record of all events of each round: arrivals, predicted spikes, and the end of the round.
 
-    `source` is the source of the spike that is delivered, and `n_sources` at the end of a round.
-    `time` is the time from the start of the round, and `number` the number of the spike; input
-    spikes are numbered from `max_events` on.
+    `source` is the source of the spike that arrives, `n_sources` at the end of a round, and
+    `n_sources + 1` plus the index of the neuron for a predicted spike. `time` is the time from the
+    start of the round. `number` is the number of the spike that arrives; input spikes are numbered
+    from `max_events` on.
     """
 
     source: Int[Array, " steps"]

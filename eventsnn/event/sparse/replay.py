@@ -1,4 +1,4 @@
-"""Second forward pass over a round: the states before each delivery, from the recorded spikes."""
+"""Second forward pass over a round: the states before each event, from the recorded spikes."""
 
 from typing import NamedTuple
 
