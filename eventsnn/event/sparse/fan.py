@@ -6,8 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int
 
-#: Smallest and largest number of lanes of a chunk. The states of a chunk should fit into a cache.
-MIN_WIDTH, MAX_WIDTH = 16, 2048
+#: Smallest and largest number of lanes of a chunk. A visit of a chunk takes at least as long as the
+#: computations for about 200 lanes. The states of a chunk should fit into a cache.
+MIN_WIDTH, MAX_WIDTH = 224, 2048
 
 
 class Fan(NamedTuple):
@@ -27,6 +28,7 @@ def fan_out(
     source: Int[np.ndarray, " synapses"],
     target: Int[np.ndarray, " synapses"],
     n_sources: int,
+    n_targets: int,
 ) -> tuple[Fan, Int[np.ndarray, " synapses"] | None, int, int]:
     """Divide synapses, sorted by source and then by target, into chunks.
 
@@ -41,7 +43,7 @@ def fan_out(
     group = source.astype(np.int64) * (int(repeats.max(initial=0)) + 1) + repeats
     first = np.flatnonzero(np.diff(group, prepend=-1))
     sizes = np.diff(first, append=len(group))
-    width = _width(sizes)
+    width = _width(sizes, n_targets)
     per_group = -(-sizes // width)
     number = np.arange(per_group.sum()) - np.repeat(np.cumsum(per_group) - per_group, per_group)
     starts = np.repeat(first, per_group) + number * width
@@ -62,7 +64,8 @@ def _repeats(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     return np.arange(len(source)) - first
 
 
-def _width(sizes: np.ndarray) -> int:
-    """Width of a chunk: wide enough for most sources, and at most `MAX_WIDTH`."""
+def _width(sizes: np.ndarray, n_targets: int) -> int:
+    """Width of a chunk: wide enough for most sources, not wider than the population."""
     most, typical = int(sizes.max(initial=1)), int(2 * np.mean(sizes)) if len(sizes) else 1
-    return -(-min(max(min(most, typical), MIN_WIDTH), MAX_WIDTH) // 8) * 8
+    width = min(max(min(most, typical), MIN_WIDTH), MAX_WIDTH, n_targets)
+    return -(-width // 8) * 8

@@ -43,7 +43,7 @@ class Rounds(eqx.Module):
     def __init__(self, synapses: Synapses):
         """Prepare synapses without delays or with axonal ones."""
         sources, targets = np.asarray(synapses.sources), np.asarray(synapses.targets)
-        self.fan, order, self.width, self.most = fan_out(sources, targets, synapses.shape[0])
+        self.fan, order, self.width, self.most = fan_out(sources, targets, *synapses.shape)
         self.order = None if order is None else jnp.asarray(order, jnp.int32)
         self.window, self.predicts = _shortest_delay(synapses)
 
