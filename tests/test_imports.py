@@ -21,7 +21,7 @@ MODULES = {
 # Each part of the package, and the parts that it may import. A part is a file, or a folder without
 # the parts within it that have their own entry.
 ENGINE = {
-    "event.engine.record": set(),
+    "event.engine.record": {"event.state"},
     "event.engine.programs": set(),
     "event.engine.batching": {"event.engine.programs", "event.models"},
     "event.engine.instants": {"event.doubles"},
@@ -42,17 +42,27 @@ ENGINE = {
         "event.engine.system",
         "event.flows",
         "event.neurons",
+        "event.state",
     },
     "event.engine.delays": {
+        "event.engine.instants",
         "event.engine.queue",
         "event.engine.segments",
         "event.engine.system",
         "event.engine.transport",
         "event.flows",
         "event.neurons",
+        "event.state",
     },
 }
-LOOP = {"event.flows", "event.models", "event.neurons", "event.solution", *ENGINE}
+LOOP = {
+    "event.flows",
+    "event.models",
+    "event.neurons",
+    "event.solution",
+    "event.state",
+    *ENGINE,
+}
 # The adjoint gets the event loop as an argument and never imports it.
 ADJOINT = {"checks", "event.models", "event.neurons", *ENGINE}
 ENGINE["event.engine.loop"] = LOOP - {
@@ -71,7 +81,8 @@ ENGINE["event.engine.solve"] = {
 EVENT = {
     "event.doubles": set(),
     "event.models": set(),
-    "event.solution": {"checks"},
+    "event.state": {"event.neurons"},
+    "event.solution": {"checks", "event.state"},
     "event.selection": {"checks", "event.flows", "event.neurons", "event.pseudospikes"},
     "event.neurons": {"checks"},
     "event.connect": {"checks"},
@@ -79,10 +90,16 @@ EVENT = {
     "event.synapses": {"checks", "event.connectivity"},
     "event.flows": {"checks", "event.doubles", "event.models", "event.neurons"},
     "event.adjoint": ADJOINT,
-    "event.inputs": {"event.engine.record", "event.engine.system"},
+    "event.inputs": {"event.engine.record", "event.engine.system", "event.state"},
     "event.queries": {"event.engine.record"},
     "event.pseudospikes": {"checks", "event.neurons"},
-    "event.answers": {"event.engine.record", "event.inputs", "event.queries", "event.solution"},
+    "event.answers": {
+        "event.engine.record",
+        "event.inputs",
+        "event.queries",
+        "event.solution",
+        "event.state",
+    },
     "event.network": {
         "checks",
         "constraints",
@@ -94,6 +111,7 @@ EVENT = {
         "event.pseudospikes",
         "event.queries",
         "event.solution",
+        "event.state",
         *ENGINE,
         "event.sparse",
         "event.synapses",
@@ -124,6 +142,7 @@ EVENT = {
         "event.lanes",
         "event.neurons",
         "event.solution",
+        "event.state",
         "event.synapses",
     },
     "event.layers": {

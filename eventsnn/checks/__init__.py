@@ -46,6 +46,7 @@ from .networks import (
     weight_matrix,
 )
 from .neurons import neuron_methods, neuron_parameters, parameter_leaves
+from .trees import describe, like
 from .values import (
     choice,
     count,
@@ -85,6 +86,7 @@ __all__ = [
     "count_or_none",
     "delays",
     "dense_weights",
+    "describe",
     "flag",
     "floating",
     "function",
@@ -103,6 +105,7 @@ __all__ = [
     "known",
     "layer_weights",
     "lengths",
+    "like",
     "mask_like",
     "neuron_methods",
     "neuron_parameters",

@@ -11,7 +11,6 @@ import numpy as np
 from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 
 from .. import checks
-from .layers import describe, signature
 from .recording import Path
 
 
@@ -92,7 +91,7 @@ def as_inputs(xs: Any, num_steps: int | None, *, batch: bool) -> Inputs:
     too_few_axes = not shapes or min(len(shape) for shape in shapes) < axes
     no_steps = not constant and not too_few_axes and not shapes[0][0]
     if too_few_axes or no_steps or len({shape[:axes] for shape in shapes}) > 1:
-        got = f"shape {shapes[0]}" if len(shapes) == 1 else describe(xs)
+        got = f"shape {shapes[0]}" if len(shapes) == 1 else checks.describe(xs)
         raise ValueError(f"xs must have {_expected(constant, batch)}, got {got}.")
     steps = shapes[0][0] if num_steps is None else checks.count("num_steps", num_steps)
     return Inputs(xs, constant, steps)
@@ -145,9 +144,4 @@ def typed_key(key: Any, n: int | None = None) -> PRNGKeyArray | None:
 
 def check_state(state: PyTree, init_state: Callable[[Any], PyTree], x: Array, name: str) -> PyTree:
     """Return `state`. Raise unless its structure, shapes and dtypes match `init_state(x)`."""
-    expected = eqx.filter_eval_shape(init_state, x)
-    if signature(state) != signature(expected):
-        raise ValueError(
-            f"state must be {describe(expected)}, as returned by {name}, got {describe(state)}."
-        )
-    return state
+    return checks.like("state", state, eqx.filter_eval_shape(init_state, x), name)

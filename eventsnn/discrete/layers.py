@@ -42,21 +42,6 @@ def callable_instance(name: str, value: Any) -> Any:
     return checks.function(name, value, "a callable")
 
 
-def describe(tree: Any) -> str:
-    """Description of the shapes and dtypes of a pytree of arrays, in one line."""
-    return eqx.tree_pformat(jax.tree.map(_kind, tree), width=10**6, struct_as_array=True)
-
-
-def signature(tree: Any) -> Any:
-    """Structure of a pytree, and shapes and dtypes of its arrays."""
-    leaves, structure = jax.tree.flatten(tree)
-    return structure, [_kind(leaf) for leaf in leaves]
-
-
-def _kind(x):
-    return jax.ShapeDtypeStruct(x.shape, x.dtype) if hasattr(x, "dtype") else x
-
-
 def first_line(error: Exception) -> str:
     """First line of an error message, without its full stop."""
     return (str(error) or type(error).__name__).splitlines()[0].rstrip(".")

@@ -12,7 +12,7 @@ from jaxtyping import Array, PRNGKeyArray, PyTree
 from .. import axes, checks
 from ..constraints import unwrap
 from .base import AbstractCell
-from .layers import call_layer, callable_instance, describe, first_line
+from .layers import call_layer, callable_instance, first_line
 
 
 class Sequential(AbstractCell):
@@ -91,9 +91,8 @@ class Sequential(AbstractCell):
         """
         layers, outs, states = unwrap(self.layers), [], []
         if not isinstance(state, tuple | list) or len(state) != len(layers):
-            raise ValueError(
-                f"state must have {len(layers)} entries, one per layer, got {describe(state)}."
-            )
+            found = checks.describe(state)
+            raise ValueError(f"state must have {len(layers)} entries, one per layer, got {found}.")
         for i, (layer, before, layer_key) in enumerate(zip(layers, state, keys, strict=True)):
             with naming_layer(None if first is None else first + i, layer, x):
                 x, after = _apply(layer, x, before, layer_key)
@@ -118,8 +117,8 @@ def naming_layer(index: int | None, layer: Any, x: Any) -> Iterator[None]:
         integers = any(not jnp.issubdtype(a.dtype, jnp.inexact) for a in jax.tree.leaves(x))
         hint = " (integers become floating-point by astype)" if integers else ""
         raise ValueError(
-            f"layers[{index}] ({type(layer).__name__}) must accept {describe(x)}, the input of "
-            f"one sample at one step, got the error: {first_line(error)}{hint}."
+            f"layers[{index}] ({type(layer).__name__}) must accept {checks.describe(x)}, the input "
+            f"of one sample at one step, got the error: {first_line(error)}{hint}."
         ) from error
 
 

@@ -49,6 +49,7 @@ from .neurons import (
 from .pseudospikes import Pseudospikes
 from .selection import trainable
 from .solution import Solution, Status
+from .state import NetworkState
 from .statistics import Activity, LayerActivity, activity
 from .synapses import Synapses
 
@@ -82,6 +83,7 @@ __all__ = [
     "Izhikevich",
     "LayerActivity",
     "LeakyIntegrator",
+    "NetworkState",
     "ODEFlow",
     "Populations",
     "Pseudospikes",

@@ -2,6 +2,7 @@
 
 from typing import Protocol, runtime_checkable
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
@@ -11,6 +12,7 @@ from .engine.record import Record
 from .inputs import with_inputs
 from .queries import Query
 from .solution import CODE, Solution, complete_or_nan, is_success, status_of, valid_or_nan
+from .state import NetworkState
 
 
 @runtime_checkable
@@ -34,7 +36,13 @@ class Simulated(Protocol):
     @property
     def _is_delayed(self) -> bool: ...
 
-    def _simulate(self, query: Query, in_times: Array, times: Array | None = None) -> Record: ...
+    def _simulate(
+        self,
+        query: Query,
+        in_times: Array,
+        times: Array | None = None,
+        start: NetworkState | None = None,
+    ) -> Record: ...
 
     def _returned(self, times: Array) -> Array: ...
 
@@ -80,12 +88,13 @@ def trains(net: Simulated, in_times: Array, max_spikes: int) -> tuple[Array, Arr
     return complete_or_nan(status, net._returned(times[..., :max_spikes])), status
 
 
-def solution(net: Simulated, in_times: Array) -> tuple[Solution, Array]:
-    """All events, and status code of each sample."""
+def solution(net: Simulated, in_times: Array, start: NetworkState | None) -> tuple[Solution, Array]:
+    """All events, and status code of each sample. `start` is the state at time 0, if given."""
     n, n_sources = net.n_neurons, net.n_neurons + net.n_inputs
     query = Query(queries.events, (n_sources, net.max_events))
-    record = net._simulate(query, in_times)
+    record = net._simulate(query, in_times, start=start)
     times, sources = _over_batch(query, record)
+    end = _end(record)
     if net._is_delayed:
         whole = is_success(record.status)[..., None]
         last = jnp.max(jnp.where(sources >= 0, times, -jnp.inf), axis=-1, keepdims=True)
@@ -96,7 +105,16 @@ def solution(net: Simulated, in_times: Array) -> tuple[Solution, Array]:
         "spikes": jnp.sum((sources >= 0) & (sources < n), -1, dtype=jnp.int32),
         "steps": record.steps,
     }
-    return Solution(times, sources, status_of(record.status), stats), record.status
+    return Solution(times, sources, status_of(record.status), stats, end), record.status
+
+
+def _end(record: Record) -> NetworkState | None:
+    """State at the end, which is a constant in derivatives; NaN for failed samples."""
+    if record.end is None:
+        return None
+    floats, rest = eqx.partition(jax.lax.stop_gradient(record.end), eqx.is_inexact_array)
+    floats = jax.tree.map(lambda x: complete_or_nan(record.status, x), floats)
+    return eqx.combine(floats, rest)
 
 
 def _over_batch(query: Query, record: Record) -> PyTree:
@@ -105,6 +123,7 @@ def _over_batch(query: Query, record: Record) -> PyTree:
     def one(record):
         return query.read(record, *query.args)
 
+    record = record._replace(end=None)
     for _ in record.status.shape:
         one = jax.vmap(one)
     return one(record)

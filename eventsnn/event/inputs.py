@@ -8,12 +8,17 @@ from jaxtyping import Array, ArrayLike, Float, Int
 
 from .engine.record import Arrivals, observation_source
 from .engine.system import Plan
+from .state import NetworkState
 
 
 def external_events(
-    in_times: Float[Array, "inputs k"], times: Array | None, plan: Plan, delayed: bool
+    in_times: Float[Array, "inputs k"],
+    times: Array | None,
+    plan: Plan,
+    delayed: bool,
+    start: NetworkState | None = None,
 ) -> Arrivals:
-    """Input spikes and times of observation of one sample, sorted by time.
+    """Input spikes and times of observation of one sample, sorted by time; and its `start`.
 
     The sort is stable: an observation at the time of an input spike comes after it. With
     pseudospikes, and for an integral or a maximum, an observation ends a segment at t_max.
@@ -37,7 +42,7 @@ def external_events(
     parts, sources = [*parts, end], [*sources, jnp.zeros(1, jnp.int32)]
     times, sources = jnp.concatenate(parts), jnp.concatenate(sources)
     order = jnp.argsort(jax.lax.stop_gradient(times))
-    return Arrivals(times[order], sources[order], inputs)
+    return Arrivals(times[order], sources[order], inputs, start)
 
 
 def with_inputs(

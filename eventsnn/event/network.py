@@ -27,6 +27,7 @@ from .pseudospikes import Pseudospikes
 from .queries import Query
 from .solution import Solution, raise_if_failed
 from .sparse import Rounds, rounds_of
+from .state import NetworkState, initial_state
 from .synapses import Synapses, as_synapses
 
 
@@ -343,20 +344,63 @@ class EventNetwork(eqx.Module):
 
     @on_any_mesh
     def simulate(
-        self, in_times: Real[ArrayLike, "*batch inputs k"] | Sequence, *, throw: bool = True
+        self,
+        in_times: Real[ArrayLike, "*batch inputs k"] | Sequence,
+        *,
+        state: NetworkState | None = None,
+        throw: bool = True,
     ) -> Solution:
         """Simulate until `t_max` and return all events: spikes and input spikes.
+
+        With `state`, the state of an earlier simulation at its end, the simulation goes on as if it
+        had never been interrupted, to rounding error or, for an ODE solver, to its tolerance. Times
+        count from the start of each simulation. Derivatives treat the state as a constant:
+
+            solution = net.simulate(first, state=net.initial_state())
+            solution = net.simulate(second, state=solution.state)
 
         With delays, the time of an input spike is the time at which it is sent. The event axis has
         length `max_events` without delays. With delays, and with sparse connectivity in rounds,
         only the spikes of neurons count towards `max_events`, and the axis has length
-        `max_events + n_inputs * k`. Arguments and errors are as for [`ttfs`][]. With `throw=False`
-        the status of the solution reports how each sample ended.
+        `max_events + n_inputs * k`. Errors and the other arguments are as for [`ttfs`][]. With
+        `throw=False` the status of the solution reports how each sample ended.
+
+        **Arguments:**
+
+        - `state`: state at time 0, with the batch axes of `in_times`: `Solution.state` of an
+            earlier simulation, or [`initial_state`][]. With delays, spikes that arrive after
+            `t_max` belong to the state, and occupy entries of the queue at the end. None (the
+            default): the initial state, without a state in the solution.
+
+        **Raises:** `ValueError` also for a state of other shapes or dtypes.
         """
         checks.flag("throw", throw)
         in_times = checks.input_times(in_times, self.n_inputs, self.weights.dtype, throw)
-        found, status = compiled(solution, self, in_times)
+        if state is not None:
+            checks.instance("state", state, NetworkState, "an eventsnn.NetworkState")
+            like = eqx.filter_eval_shape(self.initial_state, in_times.shape[:-2])
+            checks.like("state", state, like, "initial_state")
+        found, status = compiled(solution, self, in_times, state)
         return raise_if_failed(found, status) if throw else found
+
+    def initial_state(self, batch: tuple[int, ...] = ()) -> NetworkState:
+        """State at time 0, from which [`simulate`][] can start.
+
+        **Arguments:**
+
+        - `batch`: shape of the batch axes, as a tuple of integers >= 0; `()` (the default): one
+            sample.
+
+        **Raises:** `ValueError` for another `batch`.
+        """
+        batch, n, axonal, delays = checks.shape("batch", batch), self.n_neurons, True, self.delays
+        if isinstance(self.weights, Synapses):
+            delays, axonal = self.weights.delays, self.weights.axonal
+        elif delays is not None:
+            axonal = unwrap(delays).ndim == 1
+        capacity = 0 if delays is None else self.queue_capacity
+        shape = n, capacity, 1 if axonal or delays is None else n
+        return initial_state(self._leaves(None)[0], shape, batch, self.weights.dtype)
 
     @property
     def _is_delayed(self) -> bool:
@@ -429,11 +473,18 @@ class EventNetwork(eqx.Module):
         out, status = compiled(answered, self, query, in_times, times)
         return raise_if_failed(out, status) if throw else out
 
-    def _simulate(self, query: Query, in_times: Array, times: Array | None = None) -> Record:
+    def _simulate(
+        self,
+        query: Query,
+        in_times: Array,
+        times: Array | None = None,
+        start: NetworkState | None = None,
+    ) -> Record:
         if isinstance(self.weights, Synapses):
             if self._rounds is not None and self._in_rounds(query):
-                return self._simulate_in_rounds(self._rounds, self.weights, query, in_times)
-            return self.as_dense()._simulate(query, in_times, times)
+                return self._simulate_in_rounds(self._rounds, self.weights, query, in_times, start)
+            return self.as_dense()._simulate(query, in_times, times, start)
+        start = jax.lax.stop_gradient(start)
         # Pseudospikes apply only to `ttfs` and `spikes`.
         pseudospikes = None if query.stop_after is None else self.pseudospikes
         plan = Plan(
@@ -442,28 +493,35 @@ class EventNetwork(eqx.Module):
             outputs=self.outputs,
             t_max=self.t_max,
             max_events=self.max_events,
-            max_steps=self._max_iterations(in_times, times),
+            max_steps=self._max_iterations(in_times, times, start),
             t_end=self.t_max if pseudospikes is None else pseudospikes.end(self.t_max),
             stop_after=query.stop_after,
             capacity=self.queue_capacity,
             readout=Readout() if query.reading is None else Readout(query.reading, self.outputs),
+            keep_end=start is not None,
         )
         network = self._network(pseudospikes)
 
-        def one(in_times):
-            events = external_events(in_times, times, plan, delayed=self.delays is not None)
+        def one(in_times, start):
+            delayed = self.delays is not None
+            events = external_events(in_times, times, plan, delayed, start)
             return solve(plan, network, self.adjoint, events)
 
         for _ in in_times.shape[:-2]:
             one = jax.vmap(one)
-        return one(in_times)
+        return one(in_times, start)
 
     def _in_rounds(self, query: Query) -> bool:
         """Return whether a query is answered by a simulation in rounds."""
         return query.reading is None and (query.stop_after is None or self.pseudospikes is None)
 
     def _simulate_in_rounds(
-        self, rounds: Rounds, synapses: Synapses, query: Query, in_times: Array
+        self,
+        rounds: Rounds,
+        synapses: Synapses,
+        query: Query,
+        in_times: Array,
+        start: NetworkState | None,
     ) -> Record:
         setting = {
             "outputs": self.outputs,
@@ -474,12 +532,16 @@ class EventNetwork(eqx.Module):
             "stop_after": query.stop_after,
         }
         parts = synapses, self.neuron, self.flow, self.adjoint
-        return sparse.simulate(rounds, *parts, setting, in_times)
+        return sparse.simulate(rounds, *parts, setting, in_times, start)
 
-    def _max_iterations(self, in_times: Array, times: Array | None) -> int:
+    def _max_iterations(
+        self, in_times: Array, times: Array | None, start: NetworkState | None
+    ) -> int:
         """Maximum number of iterations of the event loop for a query with these inputs."""
-        inputs = math.prod(in_times.shape[-2:]) * self._steps_per_input
-        return self.max_steps + inputs + (0 if times is None else len(times))
+        arrivals = math.prod(in_times.shape[-2:])
+        arrivals += 0 if start is None else start.sources.shape[-1]
+        observed = 0 if times is None else len(times)
+        return self.max_steps + arrivals * self._steps_per_input + observed
 
     def _network(self, pseudospikes: Pseudospikes | None) -> Network:
         """Build the internal `Network`: mask the weights, and append two rows of zeros.

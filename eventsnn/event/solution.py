@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
 from .. import checks
+from .state import NetworkState
 
 
 class Status(eqx.Enumeration):
@@ -73,6 +74,8 @@ class Solution(eqx.Module):
     - `sources`: source index of each event, padded with -1. Neuron `j` has the index `j`, input
         channel `c` the index `n_neurons + c`.
     - `status`: one [`Status`][] per sample.
+    - `state`: state at the end, for a simulation that started from a state; otherwise None. It is
+        NaN for failed samples.
     - `stats`: integer counts per sample. `events`: number of events. `spikes`: number of events
         caused by neurons. `steps`: number of iterations of the event loop, which includes segments
         that were cut short or proposed again.
@@ -82,6 +85,7 @@ class Solution(eqx.Module):
     sources: Int[Array, "*batch events"]
     status: Status
     stats: dict[str, Int[Array, " *batch"]]
+    state: NetworkState | None = None
 
 
 def raise_if_failed(tree: PyTree, code: Int[Array, " *batch"]) -> PyTree:

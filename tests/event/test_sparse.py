@@ -13,7 +13,7 @@ from jax.experimental.sparse import BCOO
 import eventsnn as esn
 from eventsnn.event import queries
 from eventsnn.event.engine.record import Record
-from eventsnn.event.sparse import rounds
+from eventsnn.event.sparse import fan, rounds
 from eventsnn.event.sparse.fan import fan_out
 from eventsnn.event.sparse.ordering import sort_first
 from helpers.registry import quick
@@ -62,6 +62,12 @@ NEURONS = {
 def network(neuron, connectivity, **options):
     options = {"t_max": T_MAX, "max_events": 600, "outputs": range(N)} | options
     return esn.EventNetwork(neuron, connectivity, **options)
+
+
+@pytest.fixture(autouse=True)
+def narrow_chunks(monkeypatch):
+    """Several chunks per source, although the networks are small."""
+    monkeypatch.setattr(fan, "MIN_WIDTH", 16)
 
 
 @pytest.fixture
@@ -320,19 +326,19 @@ def test_chunks_contain_every_synapse_once_and_no_target_twice(repeats, rng):
     targets = np.repeat(rng.integers(0, 30, 200), repeats)
     by_source = np.lexsort((targets, sources))
     sources, targets = sources[by_source], targets[by_source]
-    fan, order, width, most = fan_out(sources, targets, 10)
+    found, order, width, most = fan_out(sources, targets, 10, 30)
     order = np.arange(len(sources)) if order is None else order
-    fan = jax.tree.map(np.asarray, fan)
+    found = jax.tree.map(np.asarray, found)
     seen = []
     for source in range(10):
-        chunks = range(fan.offsets[source], fan.offsets[source + 1])
+        chunks = range(found.offsets[source], found.offsets[source + 1])
         assert len(chunks) <= most
         for k in chunks:
-            part = slice(fan.starts[k], fan.starts[k] + fan.lengths[k])
-            assert fan.lengths[k] <= width
-            assert len(set(fan.targets[part])) == fan.lengths[k]
+            part = slice(found.starts[k], found.starts[k] + found.lengths[k])
+            assert found.lengths[k] <= width
+            assert len(set(found.targets[part])) == found.lengths[k]
             assert np.all(sources[order[part]] == source)
-            np.testing.assert_array_equal(targets[order[part]], fan.targets[part])
+            np.testing.assert_array_equal(targets[order[part]], found.targets[part])
             seen += list(order[part])
     assert sorted(seen) == list(range(len(sources)))
 

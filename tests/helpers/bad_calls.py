@@ -503,7 +503,17 @@ NETWORKS = {
     "EventNetwork.counts": row(NET.counts, None, **NETWORK),
     "EventNetwork.integrals": row(NET.integrals, None, **NETWORK),
     "EventNetwork.maxima": row(NET.maxima, None, **NETWORK),
-    "EventNetwork.simulate": row(NET.simulate, None, **NETWORK),
+    "EventNetwork.simulate": row(
+        NET.simulate,
+        None,
+        state=(None, (*optional(INSTANCE), DELAYED.initial_state(), NET.initial_state((2,)))),
+        **NETWORK,
+    ),
+    "EventNetwork.initial_state": row(
+        NET.initial_state,
+        None,
+        batch=((), (*NONSENSE, 1.5, NAN, (1.5,), (-1,), (HUGE,), ("a",), (True,), (None,))),
+    ),
     "EventProp": row(esn.EventProp, min_speed=(0.0, NOT_NEGATIVE)),
     "TaylorQIF": row(
         esn.TaylorQIF,
@@ -1496,6 +1506,7 @@ NO_ROW = {
     "LayerActivity",
     "LayerOperations",
     "LayerSummary",
+    "NetworkState",
     "Operations",
     "Solution",
     "Status",

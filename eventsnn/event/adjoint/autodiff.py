@@ -28,7 +28,7 @@ from ..engine.system import (
 )
 from ..neurons.base import State
 from .base import AbstractAdjoint, Problem, Row, forget, recording
-from .messages import first_of, sources_of
+from .messages import first_of, sources_after, sources_of
 
 #: Order up to which derivatives of crossing times are correct.
 _ORDERS = 3
@@ -92,7 +92,7 @@ class _Delayed(NamedTuple):
     weights: Float[Array, "rows columns"]
     delays: Float[Array, "rows receivers"]  # shifts
     inputs: Float[Array, "inputs batch"]  # shifts
-    sources: Int[Array, "rows batch"]  # of all rows
+    sources: Int[Array, "spikes batch"]  # see `sources_after`
 
     def init(self) -> Float[Array, "messages batch"]:
         later = jnp.zeros((len(self.sources), self.inputs.shape[1]), self.inputs.dtype)
@@ -103,7 +103,10 @@ class _Delayed(NamedTuple):
         source = sources_of(self.plan, row.message, self.sources, len(self.inputs))
         receiver = jnp.arange(len(arrives), dtype=source.dtype)[:, None]
         when = jnp.take_along_axis(replay.sent, row.message, axis=0, mode="clip")
-        wait = row.wait + (when + self.delays[source, receiver] - replay.time)
+        # Spikes in transit at time 0 have a prescribed arrival.
+        sent = row.message < len(self.inputs) + self.plan.max_steps
+        delay = jnp.where(sent, self.delays[source, receiver], 0.0)
+        wait = row.wait + (when + delay - replay.time)
         return Inbound(jnp.where(arrives, wait, jnp.inf), delayed_weights(self.weights, source))
 
     def arrivals(self, inbound: Any, replay: _Replay, row: Row) -> Array:
@@ -121,7 +124,7 @@ def _transport(
     if arrivals.inputs is None or network.delays is None:
         return _Immediate()
     delays, inputs = _shift(network.delays), _shift(arrivals.inputs.T)
-    return _Delayed(plan, network.weights, delays, inputs, rows.source)
+    return _Delayed(plan, network.weights, delays, inputs, sources_after(rows, arrivals))
 
 
 def _replay(arrays: PyTree, arrivals: Arrivals, rows: Row, *, problem: Problem):
@@ -129,6 +132,8 @@ def _replay(arrays: PyTree, arrivals: Arrivals, rows: Row, *, problem: Problem):
     plan, network = problem.plan, problem.build(arrays)
     batch, dtype = rows.dt.shape[-1], rows.dt.dtype
     initial, shifts = initial_state(network.neuron, plan.n, batch), _shift(arrivals.times)
+    if arrivals.start is not None:
+        initial = jax.tree.map(lambda x: x.T, arrivals.start.neurons)
     scale = gap_scale(network.neuron, plan.n)[:, None]
     network = network._replace(neuron=add_batch_axis(network.neuron))
     transport = _transport(plan, network, arrivals, rows)

@@ -5,12 +5,11 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, PyTree
 
 from ... import checks
-from ..engine.batching import BatchNative, reverse_only
+from ..engine.batching import BatchNative, no_cotangent, reverse_only
 from ..engine.checkpoints import CHECKPOINT_EVERY, read_state, state_table, write_state
 from ..engine.record import Arrivals
 from ..engine.system import Plan, add_batch_axis, gap_scale, initial_state, received
@@ -75,9 +74,9 @@ class EventProp(AbstractAdjoint):
             marks = tuple(jax.tree.leaves(active))
             d_record = cotangent.times, cotangent.observed
             static = problem, marks, self.min_speed
-            d_arrays, d_arrivals = _eventprop(static, arrays, (arrivals, record, d_record))
-            no_sources = np.zeros(arrivals.sources.shape, jax.dtypes.float0)
-            return d_arrays, d_arrivals._replace(sources=no_sources)
+            record = record._replace(end=None)
+            d_arrays, d_times, d_inputs = _eventprop(static, arrays, (arrivals, record, d_record))
+            return d_arrays, no_cotangent(arrivals)._replace(times=d_times, inputs=d_inputs)
 
         solve.defvjp(forward, backward)
         return solve(*reverse_only((arrays, arrivals)))
@@ -92,7 +91,7 @@ def _backward(static: tuple[Problem, tuple[bool, ...], float], arrays: PyTree, b
     d_record, states = jax.tree.map(lambda x: jnp.moveaxis(x, 0, -1), (d_record, record.state))
     rows = Rows(Row.all(record), *d_record)
     network = problem.build(arrays)
-    transport = transpose_of(plan, network, active.weights, rows.row, arrivals.inputs)
+    transport = transpose_of(plan, network, active.weights, rows.row, arrivals)
     context = Context(
         plan=plan,
         network=network,
@@ -104,10 +103,12 @@ def _backward(static: tuple[Problem, tuple[bool, ...], float], arrays: PyTree, b
     sweep = _walk(context, rows, states)
 
     d_network = jax.tree.map(jnp.zeros_like, arrays)
-    d_network = d_network._replace(neuron=_parameter_cotangents(context, active.neuron, sweep))
+    starts = arrivals.start is None  # the initial state depends on parameters
+    neuron = _parameter_cotangents(context, active.neuron, sweep, starts)
+    d_network = d_network._replace(neuron=neuron)
     d_network, d_inputs = transport.total(sweep.transport, d_network)
     d_times = _gather_arrivals(plan, arrivals, rows.row, sweep.arrivals)
-    return d_network, arrivals._replace(times=d_times, inputs=d_inputs)
+    return d_network, d_times, d_inputs
 
 
 def _parameters(neuron: AbstractNeuron, active: PyTree, size: int) -> dict[str, Any]:
@@ -172,12 +173,15 @@ def _walk(context: Context, rows: Rows, states: Array) -> Sweep:
     return lax.while_loop(lambda s: s.row >= 0, walk_block, sweep)
 
 
-def _parameter_cotangents(context: Context, active: PyTree[bool], sweep: Sweep):
-    """Cotangents of the parameters: sums over all rows, plus the part from the initial state."""
+def _parameter_cotangents(context: Context, active: PyTree[bool], sweep: Sweep, starts: bool):
+    """Cotangents of the parameters: sums over all rows, plus the part from the initial state.
+
+    With `starts` false, the initial state is a constant.
+    """
     arrays, rest = eqx.partition(context.network.neuron, eqx.is_inexact_array)
     n, size = sweep.pending.shape
     _, start_t = jax.vjp(lambda arrays: initial_state(eqx.combine(arrays, rest), n, size), arrays)
-    (d_start,) = start_t(sweep.state)
+    (d_start,) = start_t(sweep.state) if starts else (jax.tree.map(jnp.zeros_like, arrays),)
 
     def total(param, on, start, gathered):
         if not on:

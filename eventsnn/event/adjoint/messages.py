@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ..engine.delays import delayed_weights
 from ..engine.queue import channel_of
+from ..engine.record import Arrivals
 from ..engine.segments import Inbound, NoInbound, Triggered
 from ..engine.system import Network, Plan
 from .base import Row
@@ -78,12 +79,13 @@ class DelayedTranspose(NamedTuple):
     weights: Float[Array, "rows columns"]
     delays: Float[Array, "rows receivers"]
     learns_weights: bool
-    sources: Int[Array, "rows batch"]  # of all rows of the record
+    sources: Int[Array, "spikes batch"]  # of all rows of the record, and see `sources_after`
     inputs: int  # number of input spikes
 
     def init(self, rows: int, like: Array) -> Messages:
-        """Return zero cotangents, for a record of this number of rows."""
-        count, receivers, columns = self.inputs + rows, self.delays.shape[1], self.weights.shape[1]
+        """Return zero cotangents of all messages."""
+        count, receivers = self.inputs + len(self.sources), self.delays.shape[1]
+        columns = self.weights.shape[1]
         charges = jnp.zeros((count, columns, like.size), like.dtype)
         return Messages(
             weights=jnp.zeros_like(self.weights) if self.learns_weights else None,
@@ -151,6 +153,10 @@ class DelayedTranspose(NamedTuple):
             weights = messages.weights
             if charges is not None:
                 weights = weights.at[channels].add(self._by_channel(charges[: self.inputs]))
+                # Spikes in transit at time 0 are sent at no row.
+                given = charges[self.inputs + self.plan.max_steps :]
+                sources = self.sources[self.plan.max_steps :]
+                weights = weights.at[sources].add(jnp.moveaxis(given, 1, -1))
             zero = zero._replace(weights=weights)
         return zero, jnp.sum(times, axis=1).T
 
@@ -161,28 +167,36 @@ class DelayedTranspose(NamedTuple):
 
 
 def transpose_of(
-    plan: Plan, network: Network, learns_weights: bool, rows: Row, inputs: Array | None
+    plan: Plan, network: Network, learns_weights: bool, rows: Row, arrivals: Arrivals
 ) -> ImmediateTranspose | DelayedTranspose:
     """Return the transpose of the network's transport."""
-    if network.delays is None or inputs is None:
+    if network.delays is None or arrivals.inputs is None:
         return ImmediateTranspose(network.weights, learns_weights)
-    count = inputs.shape[1]
-    return DelayedTranspose(
-        plan, network.weights, network.delays, learns_weights, rows.source, count
-    )
+    sources, count = sources_after(rows, arrivals), arrivals.inputs.shape[1]
+    return DelayedTranspose(plan, network.weights, network.delays, learns_weights, sources, count)
+
+
+def sources_after(rows: Row, arrivals: Arrivals) -> Int[Array, "spikes batch"]:
+    """Sources of all rows, followed by those of the spikes in transit at time 0."""
+    if arrivals.start is None:
+        return rows.source
+    return jnp.concatenate([rows.source, arrivals.start.sources.T])
 
 
 def sources_of(
-    plan: Plan, message: Int[Array, "receivers batch"], rows: Int[Array, "rows batch"], inputs: int
+    plan: Plan,
+    message: Int[Array, "receivers batch"],
+    sources: Int[Array, "spikes batch"],
+    inputs: int,
 ) -> Int[Array, "receivers batch"]:
     """Source index of each message; `no_event_source` where the message is -1.
 
-    `rows` are the sources of all rows of the record, `inputs` is the number of input spikes.
+    `sources` are those of `sources_after`, `inputs` is the number of input spikes.
     """
-    spike = jnp.take_along_axis(rows, jnp.maximum(message - inputs, 0), axis=0, mode="clip")
+    spike = jnp.take_along_axis(sources, jnp.maximum(message - inputs, 0), axis=0, mode="clip")
     channel = channel_of(message, plan.n, plan.n_sources, inputs)
     source = jnp.where(message < inputs, channel, spike)
-    return jnp.where(message < 0, plan.n_sources, source).astype(rows.dtype)
+    return jnp.where(message < 0, plan.n_sources, source).astype(sources.dtype)
 
 
 def first_of(fires: Bool[Array, "n batch"], receivers: int) -> Bool[Array, "receivers batch"]:

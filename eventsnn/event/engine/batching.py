@@ -19,6 +19,7 @@ from typing import Any, ParamSpec, TypeVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
@@ -303,6 +304,16 @@ def reverse_only(tree: PyTree) -> PyTree:
     error with a message of several lines.
     """
     return jax.tree.map(lambda x: _guard.bind(x, tangent=False), tree)
+
+
+def no_cotangent(tree: PyTree) -> PyTree:
+    """Zero cotangents of arrays; of integers and booleans in the dtype that JAX expects."""
+
+    def one(x):
+        floating = jnp.issubdtype(x.dtype, jnp.inexact)
+        return jnp.zeros_like(x) if floating else np.zeros(x.shape, jax.dtypes.float0)
+
+    return jax.tree.map(one, tree)
 
 
 def varying(tree: PyTree, like: PyTree) -> PyTree:

@@ -9,7 +9,9 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ..flows import Segment, Window
 from ..neurons.base import State
-from .queue import Next, Schedule, empty, peek, push, schedule, take
+from ..state import in_transit
+from .instants import Instant
+from .queue import Next, Queue, Schedule, channel_of, empty, peek, push, schedule, take
 from .segments import Inbound, SplitSegment, triggered
 from .system import Network, Plan, gap_and_speed, tie_tolerance, weight_rows
 from .transport import Immediate, Inside
@@ -32,12 +34,18 @@ class Delayed(NamedTuple):
     plan: Plan
     delays: Float[Array, "rows receivers"]
     schedule: Schedule
+    inputs: Float[Array, "inputs batch"]  # times at which input spikes are sent
     columns: int  # number of columns of the weights
     scale: Float[Array, "n 1"]  # scale of each gap
 
-    def init(self, batch):
+    def init(self, batch, start):
         receivers = self.delays.shape[1]
-        return empty(receivers, self.plan.capacity, batch, self.delays.dtype)
+        queue = empty(receivers, self.plan.capacity, batch, self.delays.dtype)
+        if start is None:
+            return queue
+        number = len(self.inputs) + self.plan.max_steps + jnp.arange(len(start.sources))
+        messages = jnp.broadcast_to(number.astype(jnp.int32)[:, None], start.sources.shape)
+        return Queue(queue.cursor, start.waits, messages, start.sources)
 
     def no_transit(self, state, zero):
         receivers, n = self.delays.shape[1], self.plan.n
@@ -93,9 +101,22 @@ class Delayed(NamedTuple):
         passed = jnp.where(accepted, segment.dt, 0.0)
         queue = take(queue, transit.upcoming, accepted & transit.inside.inbound.arrives(), passed)
         waits, left = weight_rows(self.delays, source), time.until(self.plan.t_end)
-        # Arrivals after t_end are dropped. In a row without an event all delays are inf.
-        waits = jnp.where((waits <= left) & accepted, waits, jnp.inf)
+        # Arrivals after t_end are dropped, unless the state at the end is needed. In a row without
+        # an event all delays are inf.
+        kept = self.plan.keep_end | (waits <= left)
+        waits = jnp.where(kept & accepted, waits, jnp.inf)
         return push(queue, waits, row + self.schedule.messages.shape[1] - 2, source)
+
+    def left(self, queue, start):
+        """Add the input spikes, which are not in the queue."""
+        plan, sent = self.plan, self.inputs
+        source = channel_of(jnp.arange(len(sent)), plan.n, plan.n_sources, len(sent))
+        arrival = Instant.sum(sent[None], self.delays[source].T[:, :, None])
+        left = (arrival.high - plan.t_end) + arrival.low
+        left = jnp.where((sent <= plan.t_end) & (left > 0), left, jnp.inf)
+        source = jnp.broadcast_to(source.astype(jnp.int32)[:, None], sent.shape)
+        waits = jnp.concatenate([queue.waits, left], axis=1)
+        return in_transit(waits, jnp.concatenate([queue.sources, source]), plan.capacity)
 
     def recorded(self, transit, accepted):
         inbound = transit.inside.inbound
@@ -117,7 +138,7 @@ def transport_of(
     if network.delays is None or inputs is None:
         return Immediate(plan.n)
     planned = schedule(inputs, network.delays, plan.n, plan.t_end)
-    return Delayed(plan, network.delays, planned, network.weights.shape[1], scale)
+    return Delayed(plan, network.delays, planned, inputs, network.weights.shape[1], scale)
 
 
 def delayed_weights(

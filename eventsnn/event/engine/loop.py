@@ -17,7 +17,8 @@ from jaxtyping import Array, Bool, Float, Int
 from ..flows import Segment
 from ..models import anywhere
 from ..neurons.base import State
-from ..solution import CODE, RUNNING
+from ..solution import CODE, RUNNING, is_success
+from ..state import NetworkState
 from .checkpoints import CHECKPOINT_EVERY, n_checkpoints, state_table, write_state
 from .delays import Delayed, transport_of
 from .instants import Instant
@@ -129,14 +130,25 @@ def run(plan: Plan, network: Network, arrivals: Arrivals) -> Record:
         # end of the segment once per use.
         return _propose(context, state)
 
-    start = _start(context, initial_state(network.neuron, plan.n, batch))
+    given = arrivals.start
+    neurons = initial_state(network.neuron, plan.n, batch) if given is None else given.neurons
+    start = _start(context, neurons)
     end = lax.while_loop(more, body, start)
     status = jnp.where(
         end.status == RUNNING, _limit_status(plan, "max_steps", end.time), end.status
     )
     tables = (end.columns, end.checkpoints)
     columns, checkpoints = jax.tree.map(lambda x: jnp.moveaxis(x, -1, 0), tables)
-    return Record(status=status, steps=end.n_steps, state=checkpoints, **columns._asdict())
+    record = Record(status=status, steps=end.n_steps, state=checkpoints, **columns._asdict())
+    return record if given is None else _with_end(context, given, end, record)
+
+
+def _with_end(context: _Context, start: NetworkState, end: _State, record: Record) -> Record:
+    """Return the record with the state at the end, for a simulation that started from a state."""
+    waits, sources, overflows = context.transport.left(end.queue, start)
+    status = jnp.where(overflows & is_success(record.status), CODE["queue_overflow"], record.status)
+    final = NetworkState(end.neurons, end.due, waits, sources)
+    return record._replace(status=status.astype(jnp.int32), end=jax.tree.map(lambda x: x.T, final))
 
 
 def _start(context: _Context, neurons: State) -> _State:
@@ -147,20 +159,21 @@ def _start(context: _Context, neurons: State) -> _State:
     flow_state = flow.init_state(neuron, neurons, zero + plan.t_max)
     segment = Segment(zero, int_zero, zero > 0, neurons, flow_state)
     time, transit = Instant.at(zero), context.transport.no_transit(neurons, zero)
-    checkpoints = state_table(n_checkpoints(plan.max_steps), neurons)
+    checkpoints, given = state_table(n_checkpoints(plan.max_steps), neurons), context.arrivals.start
+    at_threshold = neuron.threshold_gap(neurons) <= 0
     return _State(
         step=jnp.asarray(0, jnp.int32),
         neurons=neurons,
         time=time,
         proposal=_Proposal(segment, int_zero + no_event_source(plan.n_sources), time, transit),
         limit=zero + jnp.inf,
-        due=neuron.threshold_gap(neurons) <= 0,  # at or above threshold at time 0
+        due=at_threshold if given is None else given.due,
         n_arrived=int_zero,
         n_events=int_zero,
         n_spikes=jnp.zeros((len(plan.outputs), batch), jnp.int32),
         status=_initial_status(context),
         n_steps=int_zero,
-        queue=context.transport.init(batch),
+        queue=context.transport.init(batch, given),
         columns=_blank_columns(context, transit, zero),
         checkpoints=checkpoints if plan.keep_states else None,
     )

@@ -6,7 +6,8 @@ one per spike. With axonal delays a spike reaches all neurons at the same time, 
 axis has length 1.
 
 Every spike is a *message* with a number. Input spike k has the number k. The spike at row r of the
-record has the number r plus the number of input spikes.
+record has the number r plus the number of input spikes. Spikes that are in transit at time 0 follow
+after all rows.
 """
 
 from typing import Any, NamedTuple

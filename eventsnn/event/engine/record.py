@@ -4,6 +4,8 @@ from typing import NamedTuple
 
 from jaxtyping import Array, Bool, Float, Int
 
+from ..state import NetworkState
+
 
 class Record(NamedTuple):
     """Output of the event loop, one row per iteration. Leading axes are the batch.
@@ -29,6 +31,7 @@ class Record(NamedTuple):
         (see `queue`), or -1 for none.
     - `wait`: with delays, the time from the start of the segment to that arrival.
     - `past_t_max`: with pseudospikes, whether the segment is after `t_max`.
+    - `end`: state at the end, if the simulation starts from a given state; otherwise None.
 
     `dt`, `state`, `message`, `wait` and `past_t_max` are recorded only for a backward pass.
     Otherwise they are None.
@@ -44,17 +47,20 @@ class Record(NamedTuple):
     message: Int[Array, "*batch rows receivers"] | None
     wait: Float[Array, "*batch rows receivers"] | None
     past_t_max: Bool[Array, "*batch rows"] | None
+    end: NetworkState | None = None
 
 
 class Arrivals(NamedTuple):
     """External events (input spikes and observations), sorted by time and padded with inf.
 
-    With delays, the times of the input spikes are in `inputs` instead, ordered by channel.
+    With delays, the times of the input spikes are in `inputs` instead, ordered by channel. `start`
+    is the state at time 0; None: that of the neuron model.
     """
 
     times: Float[Array, "*batch arrivals"]
     sources: Int[Array, "*batch arrivals"]
     inputs: Float[Array, "*batch inputs"] | None = None
+    start: NetworkState | None = None
 
 
 def no_event_source(n_sources: int) -> int:

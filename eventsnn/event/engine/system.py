@@ -43,6 +43,7 @@ class Plan(NamedTuple):
     capacity: int = 0  # with delays, number of slots for spikes in transit
     readout: Readout = Readout()  # by default nothing is read
     keep_states: bool = False  # record what a backward pass needs
+    keep_end: bool = False  # return the state at the end
 
 
 class Network(NamedTuple):

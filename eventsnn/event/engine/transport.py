@@ -7,6 +7,7 @@ from jaxtyping import Array, Bool, Float
 
 from ..flows import Segment
 from ..neurons.base import State
+from ..state import NetworkState
 from .instants import Instant
 from .segments import Inbound, NoInbound, SplitSegment
 from .system import Network
@@ -31,8 +32,8 @@ class Immediate(NamedTuple):
 
     n: int
 
-    def init(self, batch: int) -> Any:
-        """Return the queue at time 0."""
+    def init(self, batch: int, start: NetworkState | None) -> Any:
+        """Return the queue at time 0; `start` has the spikes in transit."""
         return ()
 
     def no_transit(self, state: State, zero: Float[Array, " batch"]) -> Any:
@@ -71,6 +72,10 @@ class Immediate(NamedTuple):
         a mask of the samples in which it overflows.
         """
         return (), jnp.zeros_like(accepted)
+
+    def left(self, queue: Any, start: NetworkState) -> tuple[Array, Array, Array | bool]:
+        """Spikes in transit at the end: waits, sources, and a mask of samples with too many."""
+        return start.waits, start.sources, False
 
     def recorded(self, transit: Any, accepted: Bool[Array, " batch"]) -> tuple[Any, Any]:
         """Values of `Record.message` and `Record.wait` for a row; None if they are not recorded."""

@@ -32,6 +32,7 @@ from .lanes import FIRING, Lanes, lanes_of, receive, reset
 from .records import Run
 from .replay import Last, last_start, replayed, restarted
 from .system import (
+    UNKNOWN,
     Inputs,
     Network,
     Setting,
@@ -77,7 +78,7 @@ def transpose(
     """Return the cotangents of one sample, given those of the spike times."""
     trace, n = run.trace, setting.n
     assert trace is not None
-    packing, rows = initial_rows(network, setting)
+    packing, rows = initial_rows(network, setting, inputs.start)
     numbers = jnp.arange(trace.visit.size, dtype=jnp.int32)
     # A sample that failed with `max_events` may have found more spikes, which are not returned.
     exists = (trace.visit >= 0) & (numbers < setting.max_events)
@@ -117,6 +118,8 @@ def transpose(
 
     _, start_t = jax.vjp(initial, learnt.values)
     (first,) = start_t(packing.state(sweep.rows[:n]))
+    if inputs.start is not None:  # a constant
+        first = jax.tree.map(jnp.zeros_like, first)
     values, tree = jax.tree.flatten(first)
     values = [x + sweep.learnt[:n, k] for k, x in enumerate(values)]
     d_inputs = sweep.times[setting.max_events :]
@@ -160,6 +163,8 @@ def _transpose_event(
 
     carry = (end - 1, n_chunks, jnp.zeros((), starts.dtype), sweep)
     _, n_chunks, d_time, sweep = lax.while_loop(lambda carry: carry[0] >= first, one, carry)
+    # Spikes in transit at time 0 have no number and a prescribed arrival.
+    source = jnp.where(number < UNKNOWN, source, sweep.delays.size)
     times, delays = sweep.times.at[number].add(d_time), sweep.delays.at[source].add(d_time)
     return n_chunks, sweep._replace(times=times, delays=delays)
 

@@ -16,6 +16,7 @@ from .lanes import Lanes, fire, lanes_of, moved, receive
 from .predictions import Predictions, fire_as_predicted, predicted
 from .records import Found, Pending, Steps, write
 from .system import (
+    UNKNOWN,
     Network,
     Packing,
     Setting,
@@ -28,8 +29,6 @@ from .transit import entry
 
 #: Kinds of events.
 PENDING, INPUT, FOUND, PREDICTED, END = range(5)
-#: Number of an event that is not the arrival of a spike.
-UNKNOWN = 2**30
 #: Neurons whose predicted spikes are within this fraction of a round may tie with an event.
 _NEAR = 2.0**-10
 
@@ -42,6 +41,7 @@ class Context(NamedTuple):
     packing: Packing
     arrivals: Pending  # of the input spikes
     window: Float[Array, ""]  # longest round
+    due: Bool[Array, " n"]  # neurons that fire at time 0
 
 
 class Transit(NamedTuple):

@@ -22,13 +22,14 @@ from jaxtyping import Array, Float, Int
 
 from ..engine.instants import Instant
 from ..lanes.system import initial_status
-from ..solution import CODE, RUNNING
+from ..solution import CODE, RUNNING, is_success
+from ..state import NetworkState
 from .deliveries import Context, Deliveries, Transit, delivered, started
 from .ordering import sort_first
 from .predictions import Predictions
 from .records import Pending, Run, Steps, Trace, write
 from .system import Inputs, Network, Setting, initial_rows
-from .transit import Sent, input_arrivals, send
+from .transit import Sent, given_arrivals, input_arrivals, left_in_transit, send
 
 
 class _State(NamedTuple):
@@ -49,13 +50,15 @@ class _State(NamedTuple):
 
 def run(setting: Setting, network: Network, inputs: Inputs) -> Run:
     """Simulate one sample."""
-    packing, rows = initial_rows(network, setting)
+    packing, rows = initial_rows(network, setting, inputs.start)
+    at_threshold = network.neuron.threshold_gap(packing.state(rows[: setting.n])) <= 0
     context = Context(
         setting,
         network,
         packing,
         input_arrivals(setting, network, inputs),
         _window(network, setting),
+        at_threshold if inputs.start is None else inputs.start.due,
     )
     state = _start(context, rows, inputs)
 
@@ -65,7 +68,20 @@ def run(setting: Setting, network: Network, inputs: Inputs) -> Run:
     state = lax.while_loop(more, lambda state: _round(context, state), state)
     limit = jnp.asarray(CODE["max_steps"], jnp.int32)
     status = jnp.where(state.status == RUNNING, limit, state.status)
-    return state.run._replace(status=status, steps=state.step)
+    found = state.run._replace(status=status, steps=state.step)
+    return found if inputs.start is None else _with_end(context, inputs, state, found)
+
+
+def _with_end(context: Context, inputs: Inputs, state: _State, found: Run) -> Run:
+    """Return the result with the state at the end, for a simulation that started from a state."""
+    setting, start = context.setting, inputs.start
+    assert start is not None
+    parts = setting, inputs, state.pending, context.arrivals, start
+    waits, sources, overflows = left_in_transit(*parts)
+    neurons = context.packing.state(state.rows[: setting.n])
+    status = jnp.where(overflows & is_success(found.status), CODE["queue_overflow"], found.status)
+    end = NetworkState(neurons, jnp.zeros(setting.n, bool), waits, sources)
+    return found._replace(status=status.astype(jnp.int32), end=end)
 
 
 def _window(network: Network, setting: Setting) -> Float[Array, ""]:
@@ -83,7 +99,7 @@ def _window(network: Network, setting: Setting) -> Float[Array, ""]:
 
 def _start(context: Context, rows: Array, inputs: Inputs) -> _State:
     """State at time 0."""
-    setting, network, _, _, _ = context
+    setting, network = context.setting, context.network
     n, size, dtype = setting.n, setting.capacity, network.weights.dtype
     events = setting.max_events + size
     zero = jnp.zeros((), jnp.int32)
@@ -110,13 +126,11 @@ def _start(context: Context, rows: Array, inputs: Inputs) -> _State:
         rounds=zero,
         trace=trace if setting.keep else None,
     )
-    inf = Instant.at(jnp.full(size, jnp.inf, dtype))
-    padding = jnp.full(size, setting.n_sources, jnp.int32)
     return _State(
         time=Instant.at(jnp.zeros((), dtype)),
         rows=rows,
         predictions=Predictions.none(setting, dtype) if setting.predicts else None,
-        pending=Pending(inf, padding, padding, zero),
+        pending=given_arrivals(setting, inputs.start, dtype),
         n_inputs=zero,
         n_events=zero,
         n_spikes=jnp.zeros(n, jnp.int32),
@@ -149,15 +163,14 @@ def _round(context: Context, state: _State) -> _State:
     steps = None if state.run.trace is None else state.run.trace.steps
     counts = state.n_inputs, state.step, state.visit
     d = started(context, state.rows, state.predictions, length, counts, steps)
-    due = first & (network.neuron.threshold_gap(start) <= 0)
-    d = d._replace(due=d.due.at[: setting.n].set(due))
+    d = d._replace(due=d.due.at[: setting.n].set(first & context.due))
     transit = Transit(state.time, left, state.pending, state.n_events)
     return _finish(context, state, delivered(context, transit, d))
 
 
 def _finish(context: Context, state: _State, d: Deliveries) -> _State:
     """Sort the spikes of a round, unless they are in order, and send them."""
-    setting, network, _, _, _ = context
+    setting, network = context.setting, context.network
     found, order = d.found, jnp.arange(setting.capacity, dtype=jnp.int32)
     columns = (*found.time, found.source, order)
     if not setting.predicts:  # predicted spikes are found in order

@@ -5,15 +5,15 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int, PyTree
 
-from ..engine.batching import BatchNative, reverse_only
+from ..engine.batching import BatchNative, no_cotangent, reverse_only
 from ..engine.programs import Static
 from ..engine.system import gap_scale
 from ..flows import AbstractLaneFlow
 from ..neurons import AbstractNeuron
+from ..state import NetworkState
 from .backward import transpose
 from .context import Learnt
 from .fan import Fan
@@ -25,13 +25,15 @@ from .system import Inputs, Network, Setting
 class Spikes(NamedTuple):
     """Result of a simulation: spikes of neurons sorted by time, status code, number of steps.
 
-    Unused entries have the time inf and the source `n_sources`.
+    Unused entries have the time inf and the source `n_sources`. `end` is the state at the end, see
+    `Run`.
     """
 
     times: Float[Array, "*batch events"]
     sources: Int[Array, "*batch events"]
     status: Int[Array, " *batch"]
     steps: Int[Array, " *batch"]
+    end: NetworkState | None
 
 
 class _Arrays(NamedTuple):
@@ -80,7 +82,7 @@ def solve(
 def _spikes(setting: Setting, run: Run) -> Spikes:
     """Spikes up to the maximum number of events."""
     times, sources = (x[..., : setting.max_events] for x in (run.times, run.sources))
-    return Spikes(times, sources, run.status, run.steps)
+    return Spikes(times, sources, run.status, run.steps, run.end)
 
 
 def _run(problem: _Problem, arrays: _Arrays, inputs: Inputs) -> Run:
@@ -105,11 +107,10 @@ def _differentiated(static: tuple[_Problem, tuple[bool, ...]], arrays, inputs) -
 
     def backward(residual, cotangent):
         arrays, inputs, found = residual
-        batch = inputs, found, cotangent.times
+        batch = inputs, found._replace(end=None), cotangent.times
         d_arrays, d_times = _transposed((kept, Static(active)), arrays, batch)
-        no_fan = jax.tree.map(lambda x: np.zeros(x.shape, jax.dtypes.float0), arrays.fan)
-        no_sources = np.zeros(inputs.sources.shape, jax.dtypes.float0)
-        return d_arrays._replace(fan=no_fan), inputs._replace(times=d_times, sources=no_sources)
+        d_arrays = d_arrays._replace(fan=no_cotangent(arrays.fan))
+        return d_arrays, no_cotangent(inputs)._replace(times=d_times)
 
     solved.defvjp(forward, backward)
     return solved(*reverse_only_floats((arrays, inputs)))

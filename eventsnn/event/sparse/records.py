@@ -7,6 +7,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from ..engine.instants import Instant
+from ..state import NetworkState
 
 
 class Found(NamedTuple):
@@ -67,7 +68,8 @@ class Trace(NamedTuple):
 class Run(NamedTuple):
     """Result of a simulation; the spikes are sorted by time.
 
-    `trace` is None without a backward pass.
+    `trace` is None without a backward pass. `end` is the state at the end, if the simulation starts
+    from a given state.
     """
 
     times: Float[Array, "*batch events"]
@@ -76,6 +78,7 @@ class Run(NamedTuple):
     steps: Int[Array, " *batch"]
     rounds: Int[Array, " *batch"]
     trace: Trace | None
+    end: NetworkState | None = None
 
 
 def write(table: Any, values: Any, row: Array) -> Any:

@@ -16,6 +16,7 @@ from ..engine.record import Record
 from ..flows import AbstractFlow, AbstractLaneFlow
 from ..inputs import without_subnormals
 from ..neurons import AbstractNeuron
+from ..state import NetworkState
 from ..synapses import Synapses
 from .fan import Fan, fan_out
 from .primitive import Spikes, solve
@@ -108,6 +109,7 @@ def simulate(
     adjoint: AbstractAdjoint,
     setting: dict[str, Any],
     in_times: Float[Array, "*batch inputs k"],
+    start: NetworkState | None = None,
 ) -> Record:
     """Simulate in rounds, if `rounds_of` allows it.
 
@@ -115,8 +117,10 @@ def simulate(
     """
     assert isinstance(flow, AbstractLaneFlow) and isinstance(adjoint, EventProp)
     n, n_in = synapses.n_neurons, synapses.n_inputs
+    start = jax.lax.stop_gradient(start)
     weights, delays = unwrap((synapses.weights, synapses.delays))
     dtype, inputs = weights.dtype, math.prod(in_times.shape[-2:])
+    inputs += 0 if start is None else start.sources.shape[-1]
     delays = jnp.zeros(n + n_in, dtype) if delays is None else delays
     neuron, delays = jax.tree.map(
         lambda x: x.astype(dtype) if eqx.is_inexact_array(x) else x, (unwrap(neuron), delays)
@@ -133,14 +137,14 @@ def simulate(
     )
     sources = jnp.repeat(jnp.arange(n, n + n_in, dtype=jnp.int32), in_times.shape[-1])
 
-    def one(in_times: Array) -> Record:
-        sent = Inputs(without_subnormals(in_times).reshape(-1), sources)
+    def one(in_times: Array, start: NetworkState | None) -> Record:
+        sent = Inputs(without_subnormals(in_times).reshape(-1), sources, start)
         found = solve(full, flow, neuron, weights, delays, rounds.fan, adjoint.min_speed, sent)
         return _record(found)
 
     for _ in in_times.shape[:-2]:
         one = jax.vmap(one)
-    return one(in_times)
+    return one(in_times, start)
 
 
 def _record(found: Spikes) -> Record:
@@ -157,4 +161,5 @@ def _record(found: Spikes) -> Record:
         message=None,
         wait=None,
         past_t_max=None,
+        end=found.end,
     )

@@ -10,7 +10,11 @@ from jaxtyping import Array, Bool, Float, Int
 from ..flows import AbstractLaneFlow
 from ..neurons import AbstractNeuron
 from ..neurons.base import State
+from ..state import NetworkState
 from .fan import Fan
+
+#: Number of an event that is not the arrival of a spike, or of a spike sent before time 0.
+UNKNOWN = 2**30
 
 
 class Setting(NamedTuple):
@@ -57,10 +61,14 @@ class Network(NamedTuple):
 
 
 class Inputs(NamedTuple):
-    """Input spikes of each sample: times at which they are sent, and their sources."""
+    """Input spikes of each sample: times at which they are sent, and their sources.
+
+    `start` is the state at time 0; None: that of the neuron model.
+    """
 
     times: Float[Array, "*batch inputs"]
     sources: Int[Array, "*batch inputs"]
+    start: NetworkState | None
 
 
 class Packing(NamedTuple):
@@ -117,13 +125,16 @@ def padded_rows(components: Float[Array, "n components"], setting: Setting) -> A
     return jnp.pad(rows, ((0, 0), (0, 1)))
 
 
-def initial_rows(network: Network, setting: Setting) -> tuple[Packing, Array]:
+def initial_rows(
+    network: Network, setting: Setting, start: NetworkState | None
+) -> tuple[Packing, Array]:
     """Packing of the states, and the table at time 0.
 
     Row `j` has the state of neuron `j` at its last update, and the time of the update, from the
     start of the round. The rows after the last neuron belong to unused lanes of a chunk.
     """
     state = network.neuron.normalise(network.neuron.init_state(setting.n))
+    state = state if start is None else start.neurons
     packing = Packing.of(state)
     return packing, padded_rows(packing.rows(state), setting)
 

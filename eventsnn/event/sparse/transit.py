@@ -7,9 +7,10 @@ from jax import lax
 from jaxtyping import Array, Bool, Int
 
 from ..engine.instants import Instant
+from ..state import NetworkState, in_transit
 from .ordering import sort_first
 from .records import Pending
-from .system import Inputs, Network, Setting
+from .system import UNKNOWN, Inputs, Network, Setting
 
 
 def input_arrivals(setting: Setting, network: Network, inputs: Inputs) -> Pending:
@@ -30,6 +31,38 @@ def entry(pending: Pending, index: Array, since: Instant) -> tuple[Array, Array,
     time = since.until(Instant(pending.time.high[at], pending.time.low[at]))
     time = jnp.where(index < pending.n_arrivals, time, jnp.inf)
     return time, pending.source[at], pending.number[at]
+
+
+def given_arrivals(setting: Setting, start: NetworkState | None, dtype: jnp.dtype) -> Pending:
+    """Arrivals of the spikes that are in transit at time 0, sorted by time."""
+    waits, sources = jnp.full((0, 1), jnp.inf, dtype), jnp.zeros(0, jnp.int32)
+    if start is not None:
+        waits, sources = start.waits, start.sources
+    room = (0, setting.capacity - sources.size)
+    wait = jnp.pad(waits[:, 0], room, constant_values=jnp.inf)
+    source = jnp.pad(sources, room, constant_values=setting.n_sources)
+    wait, source = lax.sort((wait, source), num_keys=1)
+    count = jnp.sum(wait < jnp.inf, dtype=jnp.int32)
+    return Pending(Instant.at(wait), source, jnp.full_like(source, UNKNOWN), count)
+
+
+def left_in_transit(
+    setting: Setting, inputs: Inputs, pending: Pending, arrivals: Pending, start: NetworkState
+) -> tuple[Array, Array, Bool[Array, ""]]:
+    """Spikes in transit at the end: waits, sources, and whether there are too many.
+
+    `pending` has the arrivals of the spikes of neurons, `arrivals` those of the input spikes.
+    """
+    capacity = start.sources.size
+    sent = inputs.times[arrivals.number - setting.max_events]
+    time = jnp.concatenate(
+        [pending.time.high, jnp.where(sent <= setting.t_max, arrivals.time.high, jnp.inf)]
+    )
+    wait = (time - setting.t_max) + jnp.concatenate([pending.time.low, arrivals.time.low])
+    wait = jnp.where(wait > 0, wait, jnp.inf)
+    source = jnp.concatenate([pending.source, arrivals.source])
+    waits, sources, many = in_transit(wait[None, :, None], source[:, None], capacity)
+    return waits[0], sources[:, 0], many[0]
 
 
 class Sent(NamedTuple):
