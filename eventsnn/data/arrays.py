@@ -67,7 +67,8 @@ def padded_batches(
     - `batch_size`: number of samples per batch, >= 1. It may exceed the number of samples.
 
     **Returns:** an iterator of `(batch, valid)`, where `batch` is a tuple with the rows of each
-    array. The last batch is padded with zeros, and `valid` is false for the padding.
+    array. The last batch is padded with copies of the last sample, which are valid inputs of any
+    model, and `valid` is false for them.
 
     **Raises:** `ValueError` for arrays without one row per sample, or `batch_size` < 1.
     """
@@ -110,5 +111,5 @@ def _padded(arrays, start, batch_size):
     valid = np.arange(batch_size) < len(parts[0])
     missing = batch_size - len(parts[0])
     if missing:
-        parts = [np.concatenate([x, np.zeros((missing, *x.shape[1:]), x.dtype)]) for x in parts]
+        parts = [np.concatenate([x, np.repeat(x[-1:], missing, axis=0)]) for x in parts]
     return tuple(parts), valid

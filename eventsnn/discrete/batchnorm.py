@@ -60,9 +60,13 @@ class BatchNorm(AbstractCell):
     - `inference`: whether the statistics of the layer are used. `equinox.nn.inference_mode` sets
         it. Default: False.
 
+    A run in training takes no `lengths`: the statistics are those of all steps. For samples of
+    different lengths, train with zeros after their ends and give the lengths to the loss only; in
+    inference, the run takes them, too.
+
     **Raises:** `ValueError` for values out of range. At the first step, `ValueError` for inputs
-    with another number of channels, or in training if there is no batch, a single value per
-    channel, or samples of different lengths.
+    with another number of channels. In training, `ValueError` also for a run with `lengths`, for a
+    run without a batch, and for a single value per channel.
     """
 
     neuron_parameters: ClassVar[tuple[str, ...]] = ("running_mean", "running_var")
@@ -123,7 +127,8 @@ class BatchNorm(AbstractCell):
 def with_statistics(model: Model, state: PyTree, *, momentum: float = 1.0) -> Model:
     """Put the statistics of a run into the [`BatchNorm`][] layers of a model.
 
-    For the statistics of a whole data set, run a large batch after training. In an own training
+    For the statistics of a whole data set, run a large batch in training mode, without `lengths`,
+    after the training. In an own training
     loop, `momentum=0.1` after each step keeps running averages, as PyTorch does.
 
     **Arguments:**

@@ -20,7 +20,7 @@ from .sequential import Sequential
 
 
 class Run(NamedTuple):
-    """Result of [`run`][]. If `layers` is a sequence, the first two fields are tuples with one
+    """Result of [`run`][]. If `layers` is a sequence, `spikes` and `membranes` are tuples with one
     entry per layer."""
 
     spikes: Any
@@ -159,7 +159,10 @@ def run_batch(
     samples = jax.tree.leaves(inputs.at_first_step())[0].shape[0]
     lengths = checks.lengths(lengths, (samples,), inputs.num_steps)
     if lengths is not None and is_training(model):
-        expected = "None for a model with BatchNorm in training, whose statistics are of all steps"
+        expected = (
+            "None for a model with BatchNorm in training, whose statistics are of all steps (give "
+            "lengths to the loss only, or use equinox.nn.inference_mode)"
+        )
         raise checks.value_error("lengths", lengths, expected)
     out = _compiled_batch(model, inputs, state, typed_key(key, samples), lengths, options)
     return _single_layer(out) if isinstance(layers, int | np.integer) else out
