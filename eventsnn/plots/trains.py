@@ -89,7 +89,7 @@ def draw_spikes(axes: Axes, train: np.ndarray, height: float, width: float = 6.0
     lines = axes.vlines(times, neurons - half, neurons + half, colours, linewidth=thick)
     axes.set(xlim=(-0.5, steps - 0.5), ylim=(-0.5 - 0.1 * (n < 30), n - 0.5 + 0.1 * (n < 30)))
     whole_ticks(axes.xaxis)
-    whole_ticks(axes.yaxis, max(2, int(height * 2.5)))
+    whole_ticks(axes.yaxis, max(3, int(height * 2.5)))
     return lines, times
 
 
