@@ -15,9 +15,9 @@ def agreement(ours: Arrays, peer: Arrays) -> dict[str, Any]:
     """Compare the k-th spikes of each neuron, up to the first that differs.
 
     A spike differs if its times are more than `EQUAL` apart or if only one simulator has it.
-    `equal` is the number of spikes before the first that differs, `wrong` that of all others,
-    `differs_at` the time of the first that differs (inf: none), and `apart` the largest difference
-    of equal spikes, in ms.
+    `equal` is the number of spikes before the first that differs, and `wrong` that of all others in
+    the simulator that has more of them. `differs_at` is the time of the first that differs (inf:
+    none), and `apart` the largest difference of equal spikes, in ms.
     """
     i, j = matched(ours, peer)
     ours_at, peer_at = ours["times"], peer["times"]
@@ -28,7 +28,7 @@ def agreement(ours: Arrays, peer: Arrays) -> dict[str, Any]:
     return {
         "spikes": len(peer_at),
         "equal": int(np.sum(equal)),
-        "wrong": len(peer_at) - int(np.sum(equal)),
+        "wrong": max(len(ours_at), len(peer_at)) - int(np.sum(equal)),
         "differs_at": float(differs_at),
         "apart": float(np.max(apart[equal], initial=0.0)),
     }
@@ -64,25 +64,32 @@ def summary(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def lateness(ours: Sequence[Arrays], peer: Sequence[Arrays], dt: float) -> dict[str, Any]:
-    """Mean and largest difference of the k-th spikes of each neuron, in ms and in steps `dt`.
+def lateness(
+    ours: Sequence[Arrays], peer: Sequence[Arrays], dt: float, until: float
+) -> dict[str, Any]:
+    """Differences of the k-th spikes of each neuron up to `until`, in ms and in steps `dt`.
 
-    `unmatched` is the number of spikes that only one simulator has.
+    `unmatched` is the number of spikes that only one simulator has, and `first` the largest
+    difference of the first spike of a network, which no other spike has delayed.
     """
-    apart, unmatched = [], 0
+    apart, first, unmatched = [], [], 0
     for own, other in zip(ours, peer, strict=True):
         i, j = matched(own, other)
+        alone = np.delete(own["times"], i), np.delete(other["times"], j)
+        unmatched += int(np.sum(np.concatenate(alone) <= until))
+        i, j = i[own["times"][i] <= until], j[own["times"][i] <= until]
         apart.append(other["times"][j] - own["times"][i])
-        unmatched += len(own["times"]) + len(other["times"]) - 2 * len(i)
+        first.append(np.min(other["times"], initial=until) - np.min(own["times"], initial=until))
     size = np.abs(np.concatenate(apart))
     mean, largest = float(np.mean(size)), float(np.max(size))
     return {
         "dt_ms": dt,
         "spikes": len(size),
         "unmatched_spikes": unmatched,
+        "first_difference_steps": float(np.max(np.abs(first))) / dt,
+        "mean_difference_steps": mean / dt,
         "mean_difference_ms": mean,
         "largest_difference_ms": largest,
-        "mean_difference_steps": mean / dt,
     }
 
 

@@ -5,7 +5,7 @@ refractory period holds, the last axis are the neurons. Parameters have the shap
 
 LIF            tau_mem V' = -V + I + bias,  tau_syn I' = -I; a weight is added to I
 ALIF           LIF with the threshold + beta A, tau_adapt A' = -A; a spike adds 1 to A
-EIF            tau_mem V' = v_rest - V + D exp((V - v_rheobase) / D) + I + bias, with the sharpness D
+EIF            tau_mem V' = v_rest - V + D exp((V - v_rheobase) / D) + I + bias; D: sharpness
 Izhikevich     V' = 0.04 V^2 + 5 V + 140 - U + I + bias,  U' = a (b V - U); a spike adds d to U
 QIF            tau_mem V' = V (V - 1) + I + bias, from infinity to -infinity at a spike. With the
                angle V = tan(p / 2) of Ermentrout and Kopell (1986),
@@ -123,8 +123,8 @@ class QIF(Model):
     def start(self) -> np.ndarray:
         return np.zeros_like(self.p["bias"])
 
-    def speed(self, angle: np.ndarray, current: np.ndarray) -> np.ndarray:
-        c, s = np.cos(angle), np.sin(angle)
+    def speed(self, v: np.ndarray, current: np.ndarray) -> np.ndarray:
+        c, s = np.cos(v), np.sin(v)  # of the angle
         return (1 - c - s + (1 + c) * (current + self.p["bias"])) / self.p["tau_mem"]
 
     def excess(self, y: np.ndarray) -> np.ndarray:

@@ -9,19 +9,20 @@ TITLES = {None: "no delays", "axonal": "axonal delays", "synaptic": "synaptic de
 #: Longer simulations of the models that fire rarely.
 T_MAX = {"QIF": 120.0, "Theta": 80.0, "EGRU": 100.0}
 #: Delays and refractoriness of the kinds of each model, for SciPy.
-_ALL = [(None, False), (None, True), ("axonal", False), ("axonal", True), ("synaptic", False)]
-_SOME = [(None, False), ("axonal", True), ("synaptic", False)]
-_FEW = [(None, False), ("axonal", True)]
+_ALL = ((None, False), (None, True), ("axonal", False), ("axonal", True), ("synaptic", False))
+_EACH = ((None, False), ("axonal", True), ("synaptic", False))
+_TWO = ((None, False), ("axonal", True))
+_SOLVED = ((None, False), ("synaptic", True))
 _REGIMES = {
     "LIF": _ALL,
-    "LIF, equal time constants": _FEW,
-    "LIF, reset by subtraction": _FEW,
-    "QIF": _ALL,
-    "Theta": _SOME,
-    "ALIF": _SOME,
-    "EIF": _SOME,
-    "Izhikevich": _SOME,
-    "EGRU": _SOME,
+    "LIF, equal time constants": _TWO,
+    "LIF, reset by subtraction": _TWO,
+    "QIF": _EACH,
+    "Theta": _SOLVED,
+    "ALIF": _SOLVED,
+    "EIF": _SOLVED,
+    "Izhikevich": _SOLVED,
+    "EGRU": _SOLVED,
 }
 
 

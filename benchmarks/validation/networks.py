@@ -126,7 +126,11 @@ def _weights(rng: np.random.Generator, kind: Kind, mask: np.ndarray, sign: str) 
     n, drive = mask.shape[1], DRIVES.get(kind.model, 3.0)
     each = drive / max(1.0, kind.density * n)
     size = each * rng.uniform(0.5, 1.5, (n, n))
-    factors = {"excitatory": 0.5, "inhibitory": -2.0, "mixed": 1.5 * rng.choice([-1.0, 1.0], (n, 1))}
+    factors = {
+        "excitatory": 0.5,
+        "inhibitory": -2.0,
+        "mixed": 1.5 * rng.choice([-1.0, 1.0], (n, 1)),
+    }
     size *= factors[sign]
     inputs = drive * rng.uniform(0.7, 1.3, (len(mask) - n, n))
     return np.concatenate([size, inputs]) * mask

@@ -7,6 +7,7 @@ from typing import Any
 import diffrax
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 import eventsnn as esn
@@ -28,7 +29,7 @@ NEURONS: dict[str, Callable[..., Any]] = {
     "EGRU": esn.EGRU,
 }
 SOLVED = ("ALIF", "EIF", "Izhikevich", "EGRU")
-TOLERANCES = {"rtol": 1e-11, "atol": 1e-12}
+RTOL, ATOL = 1e-12, 1e-13
 
 
 def build(model: str, form: str, one: files.Arrays, t_max: float) -> esn.EventNetwork:
@@ -41,7 +42,7 @@ def build(model: str, form: str, one: files.Arrays, t_max: float) -> esn.EventNe
     n = mask.shape[1]
     options: dict[str, Any] = {"outputs": range(n), "t_max": t_max, "max_events": MAX_EVENTS}
     if model in SOLVED:
-        control = diffrax.PIDController(**TOLERANCES)
+        control = diffrax.PIDController(rtol=RTOL, atol=ATOL)
         options |= {"solver": diffrax.Dopri8(), "stepsize_controller": control}
     if form == "sparse":
         synapses = esn.Synapses.from_dense(one["weights"], mask, delays)
@@ -63,7 +64,7 @@ def potentials(net: esn.EventNetwork, in_times: jax.Array, at: jax.Array) -> jax
 
 def spikes(net: esn.EventNetwork, in_times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Times and neurons of all spikes of neurons, in order."""
-    solution = simulate(net, in_times)
+    solution = simulate(net, jnp.asarray(in_times))
     if solution.status != esn.Status.completed:
         raise RuntimeError(str(esn.Status[solution.status]))
     times, sources = np.asarray(solution.times), np.asarray(solution.sources)
@@ -87,5 +88,6 @@ class Commands:
         solved = []
         for one in trains.unstack(files.read(problem)):
             net = build(model, "matrix", one, t_max)
-            solved.append(np.asarray(potentials(net, one["in_times"], np.asarray(at))))
+            found = potentials(net, jnp.asarray(one["in_times"]), jnp.asarray(at))
+            solved.append(np.asarray(found))
         files.write(out, {"potentials": np.stack(solved)})

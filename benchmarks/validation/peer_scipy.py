@@ -4,6 +4,7 @@ The integration of the whole network restarts at each spike, at each arrival of 
 end of a refractory period. The first crossing is searched in the dense output: a change of sign of
 the largest excess over the threshold, and maxima of the excess between the samples. Newton's method
 then refines the crossing; each of its iterations integrates again from the last step before it.
+Two neurons that cross their thresholds at the same time are not supported.
 """
 
 import heapq
@@ -19,7 +20,7 @@ from ..workers import files
 from . import trains
 from .equations import MODELS, Model
 
-RTOL, ATOL = 1e-12, 1e-13
+RTOL, ATOL = 1e-13, 1e-14
 #: Samples of the dense output per step of the integrator, and the longest step in ms.
 SAMPLES, MAX_STEP = 4, 2.0
 
@@ -134,9 +135,9 @@ class Segment:
         reached = excess[:-1] + climb[:-1] * np.diff(times)[:, None] >= 0
         turns = (climb[:-1] > 0) & (climb[1:] < 0) & (excess[:-1] < 0) & (excess[1:] < 0)
         for k, i in np.argwhere(reached & turns):
-            top = brentq(lambda t, i=i: self._climb(t)[i], times[k], times[k + 1])
+            top: Any = brentq(lambda t, i=i: self._climb(t)[i], times[k], times[k + 1])
             if self._excess(top)[i] >= 0:
-                time = brentq(lambda t, i=i: self._excess(t)[i], times[k], top)
+                time: Any = brentq(lambda t, i=i: self._excess(t)[i], times[k], top)
                 yield float(time), int(i)
 
 
