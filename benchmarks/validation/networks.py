@@ -79,7 +79,7 @@ class Kind:
 
     @property
     def sparse(self) -> bool:
-        """Whether eventsnn simulates synapses in rounds, which update the targets of a spike."""
+        """True if eventsnn simulates synapses in rounds, in which a spike updates its targets."""
         return self.model.startswith(("LIF", "QIF")) and self.delays != "synaptic"
 
 

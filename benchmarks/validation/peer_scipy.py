@@ -4,7 +4,7 @@ The integration of the whole network restarts at each spike, at each arrival of 
 end of a refractory period. The first crossing is searched in the dense output: a change of sign of
 the largest excess over the threshold, and maxima of the excess between the samples. Newton's method
 then refines the crossing; each of its iterations integrates again from the last step before it.
-Two neurons that cross their thresholds at the same time are not supported.
+Neurons that cross their thresholds at the same time fire one after the other.
 """
 
 import heapq
@@ -43,6 +43,9 @@ class Network:
         """Advance to `end`, or to the next spike before it; return the neuron that fires."""
         while self.t < end:
             held = self.free_at > self.t
+            over = ~held & (self.model.excess(self.y) >= 0)
+            if over.any():
+                return int(np.argmax(over))
             stop = min(end, np.min(self.free_at[held], initial=np.inf))
             segment = Segment(self.model, self.y, held, self.t, stop)
             crossing = segment.first_crossing()
