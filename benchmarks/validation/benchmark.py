@@ -231,6 +231,6 @@ BENCHMARK = Benchmark(
     run,
     describe,
     full=Options(),
-    quick=Options(peers=("scipy",), only="LIF: no delays", seeds=3),
+    quick=Options(peers=("scipy",), only="LIF: no delays, refractory", seeds=3),
     choices={"peers": PEERS},
 )
