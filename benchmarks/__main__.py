@@ -24,6 +24,7 @@ from .long_sequences import benchmark as long_sequences
 from .parity import benchmark as parity
 from .quality import benchmark as quality
 from .scaling import benchmark as scaling
+from .validation import benchmark as validation
 
 BENCHMARKS = {
     **event.BENCHMARKS,
@@ -35,6 +36,7 @@ BENCHMARKS = {
     "long-sequences": long_sequences.BENCHMARK,
     "quality": quality.BENCHMARK,
     "parity": parity.BENCHMARK,
+    "validation": validation.BENCHMARK,
 }
 
 

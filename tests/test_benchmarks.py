@@ -54,6 +54,7 @@ from eventsnn.tasks import YinYang
         ["leaky-classification", "--peer", "eventax"],
         ["leaky-classification", "--loss", "mse_count"],
         ["membrane-regression", "--data-dir", "somewhere"],
+        ["validation", "--peers", "eventax"],
     ],
 )
 def test_a_wrong_option_is_one_line_and_exit_code_2(argv, capsys):
@@ -78,6 +79,7 @@ def test_list_names_every_benchmark(capsys):
             "balanced",
             "scaling",
             "long-sequences",
+            "validation",
             *tasks.TASKS,
         )
     )
@@ -93,6 +95,7 @@ def test_list_names_every_benchmark(capsys):
         (["moving-mnist", "--quick", "--full-peer"], True, {"full_peer": True}),
         (["quality", "--only", "delays", "yin"], False, {"only": ["delays", "yin"]}),
         (["parity", "--only", "LIF"], False, {"only": "LIF"}),
+        (["validation", "--peers", "nest", "scipy"], False, {"peers": ["nest", "scipy"]}),
     ],
 )
 def test_options_keep_the_defaults_that_were_not_named(argv, quick, given):
@@ -477,7 +480,8 @@ def test_an_environment_is_kept_unless_its_requirements_changed(tmp_path, monkey
 
 
 def test_requirements_are_names_and_versions_only():
-    peers = {peer for b in cli.BENCHMARKS.values() for peer in b.choices.get("peer", ())}
+    choices = [b.choices for b in cli.BENCHMARKS.values()]
+    peers = {peer for own in choices for name in ("peer", "peers") for peer in own.get(name, ())}
     files = sorted(environments.REQUIREMENTS.glob("*.txt"))
     assert {file.stem for file in files} == peers
     for line in "".join(file.read_text() for file in files).splitlines():
