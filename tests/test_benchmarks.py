@@ -15,6 +15,7 @@ import pytest
 
 import eventsnn as esn
 from benchmarks import __main__ as cli
+from benchmarks.balanced import plan
 from benchmarks.discrete import data, tasks
 from benchmarks.discrete import problem as discrete_problem
 from benchmarks.discrete.library import curve_errors
@@ -591,3 +592,35 @@ class Commands:
 
     def leave(self):
         os._exit(3)
+
+
+def test_the_plan_of_larger_networks_has_the_measured_terms(tmp_path, capsys):
+    """Terms of made-up results: 2 s per spike and 3 s per event, 40 bytes per synapse."""
+
+    def row(neurons, inputs, **more):
+        return {
+            "neurons": neurons,
+            "inputs": inputs,
+            "spikes": neurons,
+            "synaptic_events": neurons * inputs,
+            "ours_seconds": neurons * (2.0 + 3.0 * inputs),
+            "simulation_memory_mb": 500.0 + 40e-6 * neurons * inputs,
+            "rate": 5.0,
+            **more,
+        }
+
+    found = tmp_path / "results.json"
+    rows = [row(100, 10, gradient_ratio=4.0), row(1000, 100, gradient_ratio=3.0), row(2000, 100)]
+    found.write_text(json.dumps({"rows": rows}))
+    sizes = ["--neurons", "4000", "--inputs", "50", "--devices", "1", "10", "--t-max", "100"]
+    assert plan.main([str(found), *sizes]) == 0
+    assert (
+        "seconds per spike 2, per synaptic event 3, bytes per synapse 40" in capsys.readouterr().out
+    )
+    measured = plan.terms({"rows": rows})
+    spikes = 5e-3 * 100 * 4000
+    for devices in (1, 10):
+        seconds = spikes * (2.0 + 3.0 * 50 / devices)
+        expected = [devices, 40 * 4000 * 50 / devices / 1e9, seconds, 2.0 * spikes / seconds]
+        expected += [3.0 * seconds, 100 * 4000 * 24 / devices / 1e9, spikes / 100 * 12 / 1e6]
+        np.testing.assert_allclose(plan.plan(measured, 4000, 50, devices, 100.0), expected)

@@ -41,6 +41,12 @@ class Synaptic:
     tau_syn: Any
     receptors = 1  # number of blocks of n columns in the weights
 
+    def __post_init__(self):
+        """Convert arrays of JAX, whose operations take 20 times as long as those of NumPy."""
+        for name, value in vars(self).items():
+            if hasattr(value, "__array__"):
+                object.__setattr__(self, name, np.asarray(value))
+
     def initial(self, n):
         return np.stack([self.start(n), np.zeros(n)])
 
