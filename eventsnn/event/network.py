@@ -108,7 +108,7 @@ class EventNetwork(eqx.Module):
             it. With sparse connectivity it is the maximum number of rounds.
         - `queue_capacity`: with delays, maximum number of spikes of neurons in transit at the same
             time. A sample that would exceed it stops there, and its status is
-            `Status.queue_overflow`. None (the default): 32, with sparse connectivity n, at
+            `Status.queue_overflow`. None (the default): 32, with sparse connectivity 2 n, at
             least 64.
         - `solver`: a diffrax ODE solver, or a flow, for example [`eventsnn.ODEFlow`][]. None (the
             default): the neuron's exact flow, or `diffrax.Tsit5()` for a model without one.
@@ -146,7 +146,7 @@ class EventNetwork(eqx.Module):
         shapes = (self.weights.shape[:1], (self.weights.shape[0], n))
         self.delays = checks.delays(delays, shapes, self.weights.dtype)
         if queue_capacity is None:
-            queue_capacity = 32 if synapses is None else max(64, n)
+            queue_capacity = 32 if synapses is None else max(64, 2 * n)
         self.queue_capacity = checks.count("queue_capacity", queue_capacity)
         kinds = Pseudospikes | None
         checks.instance("pseudospikes", pseudospikes, kinds, "eventsnn.Pseudospikes")

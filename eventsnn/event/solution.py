@@ -30,7 +30,10 @@ class Status(eqx.Enumeration):
     invalid_input = "An input time is NaN, -inf or negative."
     no_reset = "A neuron fired, but its `reset` returns the state unchanged: it would fire forever."
     max_spikes = "A neuron fired more than max_spikes times. Raise `max_spikes`."
-    invalid_parameters = "A parameter is out of its range (a time constant <= 0, a delay < 0)."
+    invalid_parameters = (
+        "A parameter is out of its range (a time constant <= 0, a delay < 0, or a delay of 0 in a "
+        "network of sparse synapses that was created with positive delays)."
+    )
 
 
 #: Members in a fixed order. The status code in the event loop is the position in this tuple.

@@ -353,3 +353,13 @@ def test_sort_of_the_first_rows(count, rng):
     order = np.lexsort((values, keys))
     np.testing.assert_array_equal(found[0], keys[order])
     np.testing.assert_array_equal(found[1], values[order])
+
+
+def test_a_delay_that_becomes_0_has_a_status(in_times):
+    """The network was built with positive delays, for which spikes are not predicted."""
+    net = network(NEURONS["refractory"](), synapses())
+    zero = eqx.tree_at(lambda net: net.weights.delays, net, replace_fn=lambda d: d.at[0].set(0.0))
+    found = zero.simulate(in_times, throw=False)
+    assert np.all(found.status == esn.Status.invalid_parameters)
+    built = network(NEURONS["refractory"](), zero.weights)
+    assert np.all(built.simulate(in_times).status == esn.Status.completed)

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from ..engine.instants import Instant
 from ..lanes.system import initial_status
@@ -89,12 +89,17 @@ def _window(network: Network, setting: Setting) -> Float[Array, ""]:
 
     With predictions, spikes without delays arrive in the same round, and have no influence on it.
     """
-    fan, n = network.fan, setting.n
-    sends = fan.offsets[1 : n + 1] > fan.offsets[:n]
+    delays, counts = network.delays[: setting.n], _sends(network, setting)
     if setting.predicts:
-        sends = sends & (network.delays[:n] > 0)
-    shortest = jnp.min(jnp.where(sends, network.delays[:n], jnp.inf), initial=jnp.inf)
+        counts = counts & (delays > 0)
+    shortest = jnp.min(jnp.where(counts, delays, jnp.inf), initial=jnp.inf)
     return jnp.minimum(shortest, setting.window)
+
+
+def _sends(network: Network, setting: Setting) -> Bool[Array, " n"]:
+    """Mask of the neurons that have targets."""
+    offsets = network.fan.offsets[: setting.n + 1]
+    return offsets[1:] > offsets[:-1]
 
 
 def _start(context: Context, rows: Array, inputs: Inputs) -> _State:
@@ -136,16 +141,19 @@ def _start(context: Context, rows: Array, inputs: Inputs) -> _State:
         n_spikes=jnp.zeros(n, jnp.int32),
         step=zero,
         visit=zero,
-        status=_initial_status(network, inputs),
+        status=_initial_status(setting, network, inputs),
         run=run,
     )
 
 
-def _initial_status(network: Network, inputs: Inputs) -> Int[Array, ""]:
+def _initial_status(setting: Setting, network: Network, inputs: Inputs) -> Int[Array, ""]:
     """Initial status: an error code for invalid inputs or parameters, otherwise `RUNNING`."""
     arrays = network.weights, network.delays
     status = initial_status(network.neuron, arrays, inputs.times[None])[0]
-    wrong = (status != CODE["not_finite"]) & jnp.any(network.delays < 0)
+    wrong = jnp.any(network.delays < 0)
+    if not setting.predicts:  # a delay of 0 would need predictions
+        wrong = wrong | jnp.any(_sends(network, setting) & (network.delays[: setting.n] <= 0))
+    wrong = (status != CODE["not_finite"]) & wrong
     return jnp.where(wrong, CODE["invalid_parameters"], status).astype(jnp.int32)
 
 
