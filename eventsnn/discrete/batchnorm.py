@@ -128,8 +128,8 @@ def with_statistics(model: Model, state: PyTree, *, momentum: float = 1.0) -> Mo
     """Put the statistics of a run into the [`BatchNorm`][] layers of a model.
 
     For the statistics of a whole data set, run a large batch in training mode, without `lengths`,
-    after the training. In an own training
-    loop, `momentum=0.1` after each step keeps running averages, as PyTorch does.
+    after the training. In a custom training loop, `momentum=0.1` after each step keeps running
+    averages, as PyTorch does.
 
     **Arguments:**
 

@@ -108,8 +108,8 @@ class EventNetwork(eqx.Module):
             it. With sparse connectivity it is the maximum number of rounds.
         - `queue_capacity`: with delays, maximum number of spikes of neurons in transit at the same
             time. A sample that would exceed it stops there, and its status is
-            `Status.queue_overflow`. None (the default): 32, with sparse connectivity 2 n, at
-            least 64.
+            `Status.queue_overflow`. None (the default): 32; with sparse connectivity n, or
+            2 n for a simulation in rounds, at least 64.
         - `solver`: a diffrax ODE solver, or a flow, for example [`eventsnn.ODEFlow`][]. None (the
             default): the neuron's exact flow, or `diffrax.Tsit5()` for a model without one.
         - `dt0`, `stepsize_controller`: as in `diffrax.diffeqsolve`, for a diffrax solver.
@@ -145,9 +145,6 @@ class EventNetwork(eqx.Module):
         self.neuron = neuron.for_population(n, self.weights.dtype)
         shapes = (self.weights.shape[:1], (self.weights.shape[0], n))
         self.delays = checks.delays(delays, shapes, self.weights.dtype)
-        if queue_capacity is None:
-            queue_capacity = 32 if synapses is None else max(64, 2 * n)
-        self.queue_capacity = checks.count("queue_capacity", queue_capacity)
         kinds = Pseudospikes | None
         checks.instance("pseudospikes", pseudospikes, kinds, "eventsnn.Pseudospikes")
         plain = unwrap(self.neuron)
@@ -161,6 +158,10 @@ class EventNetwork(eqx.Module):
         self._rounds = None
         if synapses is not None:
             self._rounds = rounds_of(synapses, self.flow, self.adjoint, plain)
+        if queue_capacity is None and synapses is not None:
+            queue_capacity = max(64, n if self._rounds is None else 2 * n)
+        queue_capacity = 32 if queue_capacity is None else queue_capacity
+        self.queue_capacity = checks.count("queue_capacity", queue_capacity)
         self._max_steps = max_steps
         self._steps_per_input = 0 if max_steps is not None else _steps_per_input(self.delays)
         if max_steps is None and self._rounds is not None:
@@ -352,9 +353,9 @@ class EventNetwork(eqx.Module):
     ) -> Solution:
         """Simulate until `t_max` and return all events: spikes and input spikes.
 
-        With `state`, the state of an earlier simulation at its end, the simulation goes on as if it
-        had never been interrupted, to rounding error or, for an ODE solver, to its tolerance. Times
-        count from the start of each simulation. Derivatives treat the state as a constant:
+        With `state`, usually the final state of an earlier simulation, the simulation continues as
+        if it had not been interrupted, to rounding error or, for an ODE solver, to its tolerance.
+        Times count from the start of each simulation. Derivatives treat the state as a constant:
 
             solution = net.simulate(first, state=net.initial_state())
             solution = net.simulate(second, state=solution.state)
@@ -369,8 +370,10 @@ class EventNetwork(eqx.Module):
 
         - `state`: state at time 0, with the batch axes of `in_times`: `Solution.state` of an
             earlier simulation, or [`initial_state`][]. With delays, spikes that arrive after
-            `t_max` belong to the state, and occupy entries of the queue at the end. None (the
-            default): the initial state, without a state in the solution.
+            `t_max` belong to the state at the end, where more than `queue_capacity` of them are the
+            failure `Status.queue_overflow`. A sample with the NaN state of a failed sample fails
+            with `Status.not_finite`. None (the default): the initial state, without a state in the
+            solution.
 
         **Raises:** `ValueError` also for a state of other shapes or dtypes.
         """

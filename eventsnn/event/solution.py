@@ -32,7 +32,7 @@ class Status(eqx.Enumeration):
     max_spikes = "A neuron fired more than max_spikes times. Raise `max_spikes`."
     invalid_parameters = (
         "A parameter is out of its range (a time constant <= 0, a delay < 0, or a delay of 0 in a "
-        "network of sparse synapses that was created with positive delays)."
+        "network of sparse synapses that was created without delays of 0)."
     )
 
 
@@ -77,11 +77,11 @@ class Solution(eqx.Module):
     - `sources`: source index of each event, padded with -1. Neuron `j` has the index `j`, input
         channel `c` the index `n_neurons + c`.
     - `status`: one [`Status`][] per sample.
-    - `state`: state at the end, for a simulation that started from a state; otherwise None. It is
-        NaN for failed samples.
     - `stats`: integer counts per sample. `events`: number of events. `spikes`: number of events
         caused by neurons. `steps`: number of iterations of the event loop, which includes segments
         that were cut short or proposed again.
+    - `state`: final state, for a simulation that started from a state; otherwise None. Its floats
+        are NaN for failed samples.
     """
 
     times: Float[Array, "*batch events"]

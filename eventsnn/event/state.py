@@ -12,19 +12,23 @@ from .neurons.base import State
 
 
 class NetworkState(eqx.Module):
-    """State of a network, from which [`eventsnn.EventNetwork.simulate`][] goes on.
+    """State of a network at the start or the end of a simulation.
+
+    [`eventsnn.EventNetwork.simulate`][] continues from it.
 
     It is returned by [`eventsnn.EventNetwork.initial_state`][] and, as `Solution.state`, by a
     simulation that starts from a state. Its structure and shapes depend only on the network and on
     the batch, so that it can be the carry of a `jax.lax.scan`. It is a constant in derivatives.
 
     - `neurons`: state of all neurons, with arrays of shape `(*batch, n)`; for [`eventsnn.LIF`][],
-        the potential `v` and the synaptic `current`.
+        the potential `v` and the synaptic `current`, for [`eventsnn.Populations`][], one state per
+        population.
     - `due`: mask of the neurons that fire at once, because they start at or above threshold.
-    - `waits`: time until each spike in transit arrives, inf for unused entries. With axonal delays
-        there is one receiver, with synaptic delays one per neuron, and without delays no entry.
+    - `waits`: time until each spike in transit arrives; inf for unused entries, and for neurons
+        that have received the spike or have no synapse. With axonal delays there is one receiver,
+        with synaptic delays one per neuron, and without delays there are no entries.
     - `sources`: source of each spike in transit: index of the neuron or, after them, of the input
-        channel.
+        channel; -1 for unused entries.
     """
 
     neurons: State
@@ -53,9 +57,9 @@ def in_transit(
     sources: Int[Array, "spikes batch"],
     capacity: int,
 ) -> tuple[Array, Array, Bool[Array, " batch"]]:
-    """Return the spikes with arrivals, in the order of their first ones, in `capacity` entries.
+    """Return the spikes with arrivals, sorted by their first arrival, in `capacity` entries.
 
-    Also returns a mask of the samples in which there are more.
+    Also returns a mask of the samples with more spikes than entries.
     """
     missing = max(capacity - sources.shape[0], 0)
     waits = jnp.pad(waits, ((0, 0), (0, missing), (0, 0)), constant_values=jnp.inf)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import eventsnn as esn
+from eventsnn.event.sparse import rounds
 from helpers.registry import quick
 
 N, N_IN, PARTS, PART = 12, 3, 4, 10.0
@@ -136,6 +137,60 @@ def test_an_arrival_at_the_end_of_a_part_is_delivered_once(sparse):
         assert np.isfinite(state.waits).any() == (start > sent)
         assert not np.any(state.waits < 0)
         np.testing.assert_allclose(simulate(np.inf, state)[0], expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize(("delay", "sent"), [(0.7, 9.3), (1.4, 8.6)])
+def test_rounding_at_the_end_delivers_no_spike_twice(delay, sent):
+    """The sum of delay and time exceeds `t_max` by less than a rounding error of the round."""
+    neuron = esn.LIF(10.0, 5.0, threshold=100.0)
+    synapses = esn.Synapses([1], [0], [1.0], shape=(2, 1), delays=delay)
+    net = esn.EventNetwork(neuron, synapses, outputs=[0], t_max=10.0)
+    state = net.simulate([[sent]], state=net.initial_state()).state
+    state = net.simulate([[np.inf]], state=state).state
+    assert 0.0 < float(state.neurons.current[0]) <= np.exp(-10.0 / 5.0) * (1 + 1e-12)
+
+
+def test_a_round_that_is_cut_short_at_the_end_delivers_all(monkeypatch):
+    """Many spikes arrive at `t_max`, more than one round delivers."""
+    monkeypatch.setattr(rounds.Rounds, "max_chunks", 3)
+    sources = np.arange(N, N + 20)
+    synapses = esn.Synapses(
+        sources, np.arange(20) % N, np.full(20, 1.0), shape=(N + 20, N), delays=2.0
+    )
+    neuron = esn.LIF(10.0, 5.0, threshold=100.0)
+    net = esn.EventNetwork(neuron, synapses, outputs=[0], t_max=10.0)
+    state = net.simulate(np.full((20, 1), 8.0), state=net.initial_state()).state
+    assert not np.any(np.isfinite(state.waits))
+    np.testing.assert_array_equal(state.neurons.current, np.bincount(np.arange(20) % N))
+
+
+def test_gradients_with_many_spikes_in_transit():
+    """The record of a part has room for all spikes that were in transit, besides `max_events`."""
+    n, again = 130, 20  # the first neurons fire once more in the second part
+    sources = np.concatenate([np.arange(2 * n), np.full(again, 2 * n)])
+    targets = np.concatenate([np.roll(np.arange(n), 1), np.arange(n), np.arange(again)])
+    weights = np.repeat([-0.5, 9.0], [n, n + again]) + np.linspace(0.0, 0.3, 2 * n + again)
+    synapses = esn.Synapses(sources, targets, weights, shape=(2 * n + 1, n), delays=2.0)
+    neuron = esn.Refractory(esn.LIF(10.0, 5.0), 12.0)
+    net = esn.EventNetwork(neuron, synapses, outputs=[0], t_max=30.0, max_events=n + again)
+
+    def value(weights, in_times, state):
+        moved = eqx.tree_at(lambda net: net.weights.weights, net, weights)
+        found = moved.simulate(in_times, state=state)
+        fired = jnp.isfinite(found.times) & (found.sources < n)
+        return jnp.sum(jnp.where(fired, jnp.sin(found.times), 0.0)), found
+
+    gradient, given = quick(jax.value_and_grad(value, has_aux=True)), net.weights.weights
+    first, second = (jnp.append(jnp.full(n, x), y)[:, None] for x, y in ((26.5, 40.0), (10.5, 24.5)))
+    (_, start), _ = gradient(given, first, net.initial_state())
+    assert np.sum(np.isfinite(start.state.waits)) == n
+    (_, found), slope = gradient(given, second, start.state)
+    assert found.stats["spikes"] == n + again
+    direction, step = jnp.asarray(np.random.default_rng(4).normal(size=len(weights))), 1e-6
+    above, below = (
+        gradient(given + x * direction, second, start.state)[0][0] for x in (step, -step)
+    )
+    np.testing.assert_allclose(slope @ direction, (above - below) / (2 * step), rtol=1e-6)
 
 
 @pytest.mark.parametrize(

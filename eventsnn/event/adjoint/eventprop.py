@@ -103,8 +103,7 @@ def _backward(static: tuple[Problem, tuple[bool, ...], float], arrays: PyTree, b
     sweep = _walk(context, rows, states)
 
     d_network = jax.tree.map(jnp.zeros_like, arrays)
-    starts = arrivals.start is None  # the initial state depends on parameters
-    neuron = _parameter_cotangents(context, active.neuron, sweep, starts)
+    neuron = _parameter_cotangents(context, active.neuron, sweep, arrivals.start is None)
     d_network = d_network._replace(neuron=neuron)
     d_network, d_inputs = transport.total(sweep.transport, d_network)
     d_times = _gather_arrivals(plan, arrivals, rows.row, sweep.arrivals)
@@ -173,15 +172,15 @@ def _walk(context: Context, rows: Rows, states: Array) -> Sweep:
     return lax.while_loop(lambda s: s.row >= 0, walk_block, sweep)
 
 
-def _parameter_cotangents(context: Context, active: PyTree[bool], sweep: Sweep, starts: bool):
+def _parameter_cotangents(context: Context, active: PyTree[bool], sweep: Sweep, learns_start: bool):
     """Cotangents of the parameters: sums over all rows, plus the part from the initial state.
 
-    With `starts` false, the initial state is a constant.
+    With `learns_start` false, the initial state is a constant.
     """
     arrays, rest = eqx.partition(context.network.neuron, eqx.is_inexact_array)
     n, size = sweep.pending.shape
     _, start_t = jax.vjp(lambda arrays: initial_state(eqx.combine(arrays, rest), n, size), arrays)
-    (d_start,) = start_t(sweep.state) if starts else (jax.tree.map(jnp.zeros_like, arrays),)
+    (d_start,) = start_t(sweep.state) if learns_start else (jax.tree.map(jnp.zeros_like, arrays),)
 
     def total(param, on, start, gathered):
         if not on:

@@ -108,15 +108,15 @@ class Delayed(NamedTuple):
         return push(queue, waits, row + self.schedule.messages.shape[1] - 2, source)
 
     def left(self, queue, start):
-        """Add the input spikes, which are not in the queue."""
+        """Spikes in transit at the end: input spikes, and those in the queue."""
         plan, sent = self.plan, self.inputs
         source = channel_of(jnp.arange(len(sent)), plan.n, plan.n_sources, len(sent))
         arrival = Instant.sum(sent[None], self.delays[source].T[:, :, None])
         left = (arrival.high - plan.t_end) + arrival.low
         left = jnp.where((sent <= plan.t_end) & (left > 0), left, jnp.inf)
         source = jnp.broadcast_to(source.astype(jnp.int32)[:, None], sent.shape)
-        waits = jnp.concatenate([queue.waits, left], axis=1)
-        return in_transit(waits, jnp.concatenate([queue.sources, source]), plan.capacity)
+        waits = jnp.concatenate([left, queue.waits], axis=1)
+        return in_transit(waits, jnp.concatenate([source, queue.sources]), plan.capacity)
 
     def recorded(self, transit, accepted):
         inbound = transit.inside.inbound

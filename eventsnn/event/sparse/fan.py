@@ -65,7 +65,10 @@ def _repeats(source: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 
 def _width(sizes: np.ndarray, n_targets: int) -> int:
-    """Width of a chunk: wide enough for most sources, not wider than the population."""
+    """Width of a chunk: wide enough for most sources, at most the population or `MAX_WIDTH`.
+
+    It is rounded up to a multiple of 8.
+    """
     most, typical = int(sizes.max(initial=1)), int(2 * np.mean(sizes)) if len(sizes) else 1
     width = min(max(min(most, typical), MIN_WIDTH), MAX_WIDTH, n_targets)
     return -(-width // 8) * 8

@@ -29,7 +29,7 @@ from .ordering import sort_first
 from .predictions import Predictions
 from .records import Pending, Run, Steps, Trace, write
 from .system import Inputs, Network, Setting, initial_rows
-from .transit import Sent, given_arrivals, input_arrivals, left_in_transit, send
+from .transit import Sent, entry, given_arrivals, input_arrivals, left_in_transit, send
 
 
 class _State(NamedTuple):
@@ -76,7 +76,7 @@ def _with_end(context: Context, inputs: Inputs, state: _State, found: Run) -> Ru
     """Return the result with the state at the end, for a simulation that started from a state."""
     setting, start = context.setting, inputs.start
     assert start is not None
-    parts = setting, inputs, state.pending, context.arrivals, start
+    parts = setting, inputs, start.sources.size, state.pending, context.arrivals, state.n_inputs
     waits, sources, overflows = left_in_transit(*parts)
     neurons = context.packing.state(state.rows[: setting.n])
     status = jnp.where(overflows & is_success(found.status), CODE["queue_overflow"], found.status)
@@ -109,6 +109,7 @@ def _start(context: Context, rows: Array, inputs: Inputs) -> _State:
     events = setting.max_events + size
     zero = jnp.zeros((), jnp.int32)
     steps = setting.max_events + inputs.times.size + setting.max_rounds
+    steps += 0 if inputs.start is None else inputs.start.sources.size
     if setting.predicts:
         steps += events
     blank, rounds = jnp.zeros(steps, jnp.int32), jnp.zeros(setting.max_rounds, jnp.int32)
@@ -216,7 +217,10 @@ def _finish(context: Context, state: _State, d: Deliveries) -> _State:
         trace=trace,
     )
     time = state.time.after(d.clock)
-    over = time.reached(setting.t_max)
+    # A round that was cut short may leave arrivals at t_max.
+    first, _, _ = entry(pending, jnp.zeros((), jnp.int32), time)
+    following, _, _ = entry(context.arrivals, d.n_inputs, time)
+    over = time.reached(setting.t_max) & (jnp.minimum(first, following) > 0)
     status = jnp.where(over, CODE["completed"], RUNNING)
     if setting.stop_after is not None:
         least = jnp.min(n_spikes[jnp.asarray(setting.outputs, jnp.int32)])

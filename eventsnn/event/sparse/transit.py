@@ -47,20 +47,25 @@ def given_arrivals(setting: Setting, start: NetworkState | None, dtype: jnp.dtyp
 
 
 def left_in_transit(
-    setting: Setting, inputs: Inputs, pending: Pending, arrivals: Pending, start: NetworkState
+    setting: Setting,
+    inputs: Inputs,
+    capacity: int,
+    pending: Pending,
+    arrivals: Pending,
+    delivered: Int[Array, ""],
 ) -> tuple[Array, Array, Bool[Array, ""]]:
-    """Spikes in transit at the end: waits, sources, and whether there are too many.
+    """Spikes in transit at the end: waits, sources, and whether there are more than `capacity`.
 
-    `pending` has the arrivals of the spikes of neurons, `arrivals` those of the input spikes.
+    `pending` has the arrivals of the spikes of neurons, `arrivals` those of the input spikes, of
+    which `delivered` were delivered.
     """
-    capacity = start.sources.size
     sent = inputs.times[arrivals.number - setting.max_events]
-    time = jnp.concatenate(
-        [pending.time.high, jnp.where(sent <= setting.t_max, arrivals.time.high, jnp.inf)]
-    )
-    wait = (time - setting.t_max) + jnp.concatenate([pending.time.low, arrivals.time.low])
-    wait = jnp.where(wait > 0, wait, jnp.inf)
-    source = jnp.concatenate([pending.source, arrivals.source])
+    place = jnp.arange(sent.size, dtype=jnp.int32)
+    left = (place >= delivered) & (sent <= setting.t_max)
+    high = jnp.concatenate([jnp.where(left, arrivals.time.high, jnp.inf), pending.time.high])
+    low = jnp.concatenate([arrivals.time.low, pending.time.low])
+    wait = jnp.maximum((high - setting.t_max) + low, 0.0)
+    source = jnp.concatenate([arrivals.source, pending.source])
     waits, sources, many = in_transit(wait[None, :, None], source[:, None], capacity)
     return waits[0], sources[:, 0], many[0]
 
