@@ -56,8 +56,8 @@ def left_in_transit(
 ) -> tuple[Array, Array, Bool[Array, ""]]:
     """Spikes in transit at the end: waits, sources, and whether there are more than `capacity`.
 
-    `pending` has the arrivals of the spikes of neurons, `arrivals` those of the input spikes, of
-    which `delivered` were delivered.
+    `pending` has the arrivals of the spikes of neurons, `arrivals` those of the input spikes. The
+    first `delivered` input spikes have been delivered.
     """
     sent = inputs.times[arrivals.number - setting.max_events]
     place = jnp.arange(sent.size, dtype=jnp.int32)
