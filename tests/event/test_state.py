@@ -181,7 +181,9 @@ def test_gradients_with_many_spikes_in_transit():
         return jnp.sum(jnp.where(fired, jnp.sin(found.times), 0.0)), found
 
     gradient, given = quick(jax.value_and_grad(value, has_aux=True)), net.weights.weights
-    first, second = (jnp.append(jnp.full(n, x), y)[:, None] for x, y in ((26.5, 40.0), (10.5, 24.5)))
+    first, second = (
+        jnp.append(jnp.full(n, x), y)[:, None] for x, y in ((26.5, 40.0), (10.5, 24.5))
+    )
     (_, start), _ = gradient(given, first, net.initial_state())
     assert np.sum(np.isfinite(start.state.waits)) == n
     (_, found), slope = gradient(given, second, start.state)
