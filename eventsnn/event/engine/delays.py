@@ -112,7 +112,7 @@ class Delayed(NamedTuple):
         plan, sent = self.plan, self.inputs
         source = channel_of(jnp.arange(len(sent)), plan.n, plan.n_sources, len(sent))
         arrival = Instant.sum(sent[None], self.delays[source].T[:, :, None])
-        left = (arrival.high - plan.t_end) + arrival.low
+        left = Instant.at(jnp.asarray(plan.t_end, sent.dtype)).until(arrival)
         left = jnp.where((sent <= plan.t_end) & (left > 0), left, jnp.inf)
         source = jnp.broadcast_to(source.astype(jnp.int32)[:, None], sent.shape)
         waits = jnp.concatenate([left, queue.waits], axis=1)

@@ -64,7 +64,7 @@ def left_in_transit(
     left = (place >= delivered) & (sent <= setting.t_max)
     high = jnp.concatenate([jnp.where(left, arrivals.time.high, jnp.inf), pending.time.high])
     low = jnp.concatenate([arrivals.time.low, pending.time.low])
-    wait = jnp.maximum((high - setting.t_max) + low, 0.0)
+    wait = Instant.at(jnp.asarray(setting.t_max, low.dtype)).until(Instant(high, low))
     source = jnp.concatenate([arrivals.source, pending.source])
     waits, sources, many = in_transit(wait[None, :, None], source[:, None], capacity)
     return waits[0], sources[:, 0], many[0]
