@@ -122,14 +122,14 @@ class EventNetwork(eqx.Module):
         A leaf that is wrapped by `eventsnn.constrain` stays wrapped, for example with
         `delays=net.delays` of a constrained network.
 
-        **Sparse connectivity.** Without delays or with axonal ones, with the exact flow of
-        [`eventsnn.LIF`][] or [`eventsnn.QIF`][] (also refractory) and with
-        [`eventsnn.EventProp`][], a spike updates only its targets, also in the backward pass: the
-        computation time is proportional to the number of spikes that arrive. The simulation
-        proceeds in rounds, at whose ends all neurons are updated: as long as the shortest delay
-        or, if spikes arrive at once, as `t_max / 128`. The memory is proportional to the number of
-        synapses; a backward pass needs, in addition, the states of all neurons at the start of each
-        round. All other networks, and `potentials_at`, `integrals`, `maxima` and pseudospikes, are
+        **Sparse connectivity.** With the exact flow of [`eventsnn.LIF`][] or [`eventsnn.QIF`][]
+        (also refractory) and with [`eventsnn.EventProp`][], a spike updates only its targets, also
+        in the backward pass: the computation time is proportional to the number of spikes that
+        arrive. Synaptic delays of neurons must be positive for this. The simulation proceeds in
+        rounds, at whose ends all neurons are updated: as long as the shortest delay or, if spikes
+        arrive at once, as `t_max / 128`. The memory is proportional to the number of synapses; a
+        backward pass needs, in addition, the states of all neurons at the start of each round. All
+        other networks, and `potentials_at`, `integrals`, `maxima` and pseudospikes, are
         simulated as [`as_dense`][].
 
         **Raises:** `ValueError` for shapes that do not fit each other, outputs out of range,
@@ -402,7 +402,10 @@ class EventNetwork(eqx.Module):
         elif delays is not None:
             axonal = unwrap(delays).ndim == 1
         capacity = 0 if delays is None else self.queue_capacity
-        shape = n, capacity, 1 if axonal or delays is None else n
+        receivers = 1 if axonal or delays is None else n
+        if not axonal and self._rounds is not None:
+            receivers = 2  # see `NetworkState`
+        shape = n, capacity, receivers
         return initial_state(self._leaves(None)[0], shape, batch, self.weights.dtype)
 
     @property

@@ -26,7 +26,9 @@ class NetworkState(eqx.Module):
     - `due`: mask of the neurons that fire at once, because they start at or above threshold.
     - `waits`: time until each spike in transit arrives; inf for unused entries, and for neurons
         that have received the spike or have no synapse. With axonal delays there is one receiver,
-        with synaptic delays one per neuron, and without delays there are no entries.
+        with synaptic delays one per neuron, and without delays there are no entries. For a
+        simulation in rounds with synaptic delays, there are two values per spike instead: the time
+        at which it was sent, <= 0, and the delay of the last synapse that it has reached, or -1.
     - `sources`: source of each spike in transit: index of the neuron or, after them, of the input
         channel; -1 for unused entries.
     """

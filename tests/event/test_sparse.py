@@ -15,7 +15,7 @@ from eventsnn.event import queries
 from eventsnn.event.engine.record import Record
 from eventsnn.event.sparse import fan, rounds
 from eventsnn.event.sparse.fan import fan_out
-from eventsnn.event.sparse.ordering import sort_first
+from eventsnn.event.sparse.ordering import order_by_time, order_of, sort_first
 from helpers.registry import quick
 
 N, N_IN, T_MAX = 40, 3, 30.0
@@ -42,7 +42,62 @@ def synapses(longest=2.0, seed=0, kind="delayed"):
     if kind == "mixed":
         delays = np.where(rng.random(N + N_IN) < 0.5, 0.0, delays)
     delays = None if kind == "at once" else delays
+    if kind == "synaptic":
+        return with_synaptic_delays(sources, targets, weights, rng)
     return esn.Synapses(sources, targets, weights, shape=(N + N_IN, N), delays=delays)
+
+
+def with_synaptic_delays(sources, targets, weights, rng):
+    """Synapses with a delay each. Pairs of neurons have one synapse, other pairs may have two."""
+    order = np.lexsort((targets, sources))
+    sources, targets, weights = (np.asarray(x)[order] for x in (sources, targets, weights))
+    first = (np.diff(sources, prepend=-1) != 0) | (np.diff(targets, prepend=-1) != 0)
+    sources, targets, weights = (x[first] for x in (sources, targets, weights))
+    twice = np.flatnonzero(sources >= N)[::2]
+    sources, targets = (np.append(x, x[twice]) for x in (sources, targets))
+    weights = np.append(weights, -0.5 * weights[twice])
+    delays = rng.uniform(np.where(sources < N, 0.5, 0.0), 6.0)
+    return esn.Synapses(sources, targets, weights, shape=(N + N_IN, N), delays=delays)
+
+
+def as_dense(net):
+    """Matrix of the same network, and the row of each synapse.
+
+    The second synapse of an input channel is that of another channel with the same spikes.
+    """
+    own = net.weights
+    if own.delays is None or own.axonal:
+        return net.as_dense(), own.sources
+    again = (np.diff(own.sources, prepend=-1) == 0) & (np.diff(own.targets, prepend=-1) == 0)
+    rows = np.asarray(own.sources) + N_IN * again
+    pairs, zero = (rows, own.targets), jnp.zeros((N + 2 * N_IN, N))
+    dense = esn.EventNetwork(
+        net.neuron,
+        zero.at[pairs].set(own.weights),
+        mask=zero.at[pairs].set(1.0) > 0,
+        delays=zero.at[pairs].set(own.delays),
+        outputs=net.outputs,
+        t_max=net.t_max,
+        max_events=net.max_events,
+        queue_capacity=100,
+    )
+    return dense, rows
+
+
+def inputs_of(net, x):
+    """Input spikes of a network whose channels may be repeated."""
+    return jnp.tile(x, (1, net.n_inputs // N_IN, 1))
+
+
+def fired(events):
+    """Times and sources of the spikes of neurons, padded with inf and N."""
+    of_neurons = (events.sources >= 0) & (events.sources < N)
+    order = jnp.argsort(jnp.where(of_neurons, events.times, jnp.inf), axis=-1, stable=True)
+    columns = (
+        jnp.where(of_neurons, events.times, jnp.inf),
+        jnp.where(of_neurons, events.sources, N),
+    )
+    return tuple(jnp.take_along_axis(x, order, axis=-1) for x in columns)
 
 
 def lif(reset_mode="set"):
@@ -78,11 +133,12 @@ def in_times(rng):
 
 
 def functional(net, x):
-    """Random functional of all spike times, and the events."""
-    events = net.simulate(x)
+    """Random functional of the spike times of all neurons, and the events."""
+    events = net.simulate(inputs_of(net, x))
+    times, _ = fired(events)
     rng = np.random.default_rng(3)
-    weights = jnp.asarray(rng.normal(size=(len(x), 1000)))[:, : events.times.shape[1]]
-    return jnp.sum(jnp.where(jnp.isfinite(events.times), weights * events.times, 0.0)), events
+    weights = jnp.asarray(rng.normal(size=(len(x), 1000)))[:, : times.shape[1]]
+    return jnp.sum(jnp.where(jnp.isfinite(times), weights * times, 0.0)), events
 
 
 CASES = [
@@ -90,6 +146,7 @@ CASES = [
     ("refractory", "delayed"),
     ("lif", "mixed"),
     ("refractory", "at once"),
+    ("refractory", "synaptic"),
 ]
 
 
@@ -98,9 +155,10 @@ def test_spikes_and_gradients_are_those_of_the_event_loop(model, kind, in_times)
     connectivity = synapses(kind=kind)
     net = network(NEURONS[model](), connectivity)
     assert net._rounds is not None
-    assert net._rounds.predicts == (kind != "delayed")
-    assert net._rounds.most > 2  # chunks of the last channel
-    dense = net.as_dense()
+    assert net._rounds.predicts == (kind in ("mixed", "at once"))
+    if kind != "synaptic":
+        assert net._rounds.most > 2  # chunks of the last channel
+    dense, rows = as_dense(net)
     parts = [eqx.partition(x, eqx.is_inexact_array) for x in (net, dense)]
 
     @quick
@@ -115,19 +173,13 @@ def test_spikes_and_gradients_are_those_of_the_event_loop(model, kind, in_times)
         ]
 
     (found, grads), (right, expected) = both([arrays for arrays, _ in parts], in_times)
-    fired = np.isfinite(right[1].times)
-    assert np.sum(right[1].sources < N, where=fired) > N
-    many = fired.shape[1]
-    assert not np.any(np.isfinite(found[1].times[:, many:]))
-    np.testing.assert_array_equal(found[1].sources[:, :many], right[1].sources)
-    times = found[1].times[:, :many]
-    np.testing.assert_allclose(times[fired], right[1].times[fired], rtol=1e-11)
+    assert_same_spikes(found[1], right[1])
     assert np.all(found[1].status == esn.Status.completed)
     (of_net, of_inputs), (of_dense, of_dense_inputs) = grads, expected
-    compare = [(of_inputs, of_dense_inputs)]
+    compare, pairs = [(of_inputs, of_dense_inputs)], (rows, connectivity.targets)
     if kind != "at once":
-        compare += [(of_net.weights.delays, of_dense.delays)]
-    pairs = connectivity.sources, connectivity.targets
+        delays = of_dense.delays[pairs] if kind == "synaptic" else of_dense.delays
+        compare += [(of_net.weights.delays, delays)]
     compare += [(of_net.weights.weights, of_dense.weights[pairs])]
     assert all(np.any(other) for _, other in compare)
     compare += zip(jax.tree.leaves(of_net.neuron), jax.tree.leaves(of_dense.neuron), strict=True)
@@ -135,17 +187,25 @@ def test_spikes_and_gradients_are_those_of_the_event_loop(model, kind, in_times)
         np.testing.assert_allclose(own, other, rtol=1e-8, atol=1e-8 * np.max(np.abs(other)))
 
 
-@pytest.mark.parametrize("kind", ["delayed", "at once"])
+def assert_same_spikes(found, right):
+    (times, sources), (expected, expected_sources) = fired(found), fired(right)
+    assert np.sum(np.isfinite(expected)) > N / 2
+    many = min(times.shape[1], expected.shape[1])
+    assert not np.any(np.isfinite(times[:, many:])) and not np.any(np.isfinite(expected[:, many:]))
+    np.testing.assert_array_equal(sources[:, :many], expected_sources[:, :many])
+    times, expected = times[:, :many], expected[:, :many]
+    exists = np.isfinite(expected)
+    np.testing.assert_allclose(times[exists], expected[exists], rtol=1e-11)
+
+
+@pytest.mark.parametrize("kind", ["delayed", "at once", "synaptic"])
 def test_spikes_of_a_flow_whose_segments_are_limited(kind, in_times):
     """The Taylor series of the QIF neuron limits rounds and predictions."""
     net = network(NEURONS["qif"](), synapses(kind=kind))
     assert net._rounds is not None
-    found, expected = net.simulate(in_times), net.as_dense().simulate(in_times)
-    fired = np.isfinite(expected.times)
-    assert int(np.sum(np.asarray(expected.sources)[fired] < N)) > N / 2
-    times, sources = (x[:, : fired.shape[1]] for x in (found.times, found.sources))
-    np.testing.assert_array_equal(sources, expected.sources)
-    np.testing.assert_allclose(times[fired], expected.times[fired], rtol=1e-11)
+    dense, _ = as_dense(net)
+    found, expected = net.simulate(in_times), dense.simulate(inputs_of(dense, in_times))
+    assert_same_spikes(found, expected)
 
 
 def test_gradients_of_quadratic_neurons_are_differences(in_times, rng):
@@ -171,12 +231,16 @@ def test_gradients_of_quadratic_neurons_are_differences(in_times, rng):
     np.testing.assert_allclose((above - below) / (2 * step), along, rtol=1e-6)
 
 
-@pytest.mark.parametrize("kind", ["delayed", "mixed"])
+@pytest.mark.parametrize("kind", ["delayed", "mixed", "synaptic"])
 def test_short_rounds_have_the_same_spikes(kind, in_times, monkeypatch):
     """A round ends early after a few arrivals; a delay may be longer than the simulation."""
     connectivity = synapses(longest=12.0, kind=kind)
+    if kind == "synaptic":  # long rounds
+        longer = connectivity.delays + 5.0
+        connectivity = eqx.tree_at(lambda x: x.delays, connectivity, longer)
     whole = network(NEURONS["refractory"](), connectivity).simulate(in_times)
     monkeypatch.setattr(rounds.Rounds, "max_chunks", 3)
+    monkeypatch.setattr(rounds, "_ARRIVALS", (1, 1))  # at least those of one spike
     short = network(NEURONS["refractory"](), connectivity, max_steps=3000).simulate(in_times)
     assert np.all(short.stats["steps"] > whole.stats["steps"])
     np.testing.assert_array_equal(short.sources, whole.sources)
@@ -231,13 +295,14 @@ LIMITS = {
 }
 CASES_OF_LIMITS = [(name, "delayed") for name in LIMITS]
 CASES_OF_LIMITS += [(name, "at once") for name in LIMITS if name != "queue_overflow"]
+CASES_OF_LIMITS += [(name, "synaptic") for name in LIMITS]
 
 
 @pytest.mark.parametrize(("name", "kind"), CASES_OF_LIMITS)
 def test_limits(name, kind, in_times):
     net = network(lif(), synapses(kind=kind), **LIMITS[name])
     assert np.all(net.simulate(in_times, throw=False).status == getattr(esn.Status, name))
-    if name == "completed" and kind == "delayed":
+    if name == "completed" and kind != "at once":
         wrong = eqx.tree_at(lambda x: x.weights.delays, net, net.weights.delays - 1.0)
         found = wrong.simulate(in_times, throw=False).status
         assert np.all(found == esn.Status.invalid_parameters)
@@ -246,26 +311,24 @@ def test_limits(name, kind, in_times):
         assert np.all(wrong.simulate(in_times, throw=False).status == esn.Status.not_finite)
 
 
-@pytest.mark.parametrize("kind", ["delayed", "at once"])
+@pytest.mark.parametrize("kind", ["delayed", "at once", "synaptic"])
 def test_gradients_of_a_sample_that_failed_with_max_events(kind, in_times):
     """Spikes beyond the limit have no part in them."""
     limit = 25
     net = network(lif(), synapses(kind=kind), max_events=limit)
-    dense = network(lif(), synapses(kind=kind)).as_dense()
+    dense, rows = as_dense(network(lif(), synapses(kind=kind)))
 
     @quick
     def gradients(nets, x):
         return [eqx.filter_grad(first_spikes)(net, x) for net in nets]
 
     def first_spikes(net, x):
-        events = net.simulate(x, throw=False)
-        of_neurons = (events.sources >= 0) & (events.sources < N)
-        times = jnp.sort(jnp.where(of_neurons, events.times, jnp.inf))[:, :limit]
-        return jnp.sum(jnp.sin(times))
+        times, _ = fired(net.simulate(inputs_of(net, x), throw=False))
+        return jnp.sum(jnp.sin(times[:, :limit]))
 
     assert np.all(net.simulate(in_times, throw=False).status == esn.Status.max_events)
     of_net, of_dense = gradients([net, dense], in_times)
-    expected = of_dense.weights[net.weights.sources, net.weights.targets]
+    expected = of_dense.weights[rows, net.weights.targets]
     assert np.any(expected != 0)
     largest = np.max(np.abs(expected))
     np.testing.assert_allclose(of_net.weights.weights, expected, rtol=1e-8, atol=1e-8 * largest)
@@ -273,12 +336,15 @@ def test_gradients_of_a_sample_that_failed_with_max_events(kind, in_times):
 
 def test_networks_that_need_the_event_loop(in_times):
     whole = synapses()
-    synaptic = eqx.tree_at(lambda x: x.delays, whole, whole.synaptic_delays() + 0.1)
-    net = network(lif(), synaptic, t_max=10.0)
+    zero = eqx.tree_at(lambda x: x.delays, whole, whole.synaptic_delays().at[0].set(0.0))
+    net = network(
+        lif(),
+        esn.Synapses(whole.sources, whole.targets, whole.weights, whole.shape, zero.delays),
+        t_max=10.0,
+    )
     own = network(esn.ALIF(10.0, 4.0, 20.0, 0.1), whole)
     autodiff = network(lif(), whole, adjoint=esn.Autodiff())
     assert all(x._rounds is None for x in (net, own, autodiff))
-    np.testing.assert_array_equal(net.ttfs(in_times), net.as_dense().ttfs(in_times))
 
 
 def test_ties():
@@ -363,3 +429,43 @@ def test_a_delay_that_becomes_0_has_a_status(in_times):
     assert np.all(found.status == esn.Status.invalid_parameters)
     built = network(NEURONS["refractory"](), zero.weights)
     assert np.all(built.simulate(in_times).status == esn.Status.completed)
+
+
+def test_too_many_arrivals_at_the_same_time(monkeypatch):
+    """They are never lost: a sample with more of them than the list of a round fails."""
+    monkeypatch.setattr(rounds, "_ARRIVALS", (1, 1))
+    n = 6
+    sources, targets = np.repeat(np.arange(n, 2 * n), n), np.tile(np.arange(n), n)
+    synapses = esn.Synapses(sources, targets, 0.1, shape=(2 * n, n), delays=np.full(n * n, 2.0))
+    net = esn.EventNetwork(esn.LIF(10.0, 5.0), synapses, outputs=[0], t_max=10.0)
+    assert net._rounds.max_arrivals == n
+    found = net.simulate(np.stack([np.ones((n, 1)), np.arange(n)[:, None] / n]), throw=False)
+    assert list(found.status == esn.Status.queue_overflow) == [True, False]
+    assert list(found.status == esn.Status.completed) == [False, True]
+
+
+def test_learnt_delays_change_the_order_of_synapses(in_times):
+    """The synapses are sorted by delay when the network is built, and again if they change."""
+    net = network(NEURONS["refractory"](), synapses(kind="synaptic"))
+    turned = eqx.tree_at(lambda x: x.weights.delays, net, net.weights.delays[::-1] + 0.5)
+    built = network(NEURONS["refractory"](), turned.weights)
+    assert not np.array_equal(net._rounds.order, built._rounds.order)
+    found, expected = turned.simulate(in_times), built.simulate(in_times)
+    np.testing.assert_array_equal(found.sources, expected.sources)
+    np.testing.assert_allclose(found.times, expected.times, rtol=1e-12)
+
+
+@pytest.mark.parametrize("wide", [True, False])
+def test_orders_of_integers_and_times(wide, rng):
+    """Also of times whose differences are lost when they are rounded to integers."""
+    rows = 3000
+    groups, close = rng.integers(0, 50, rows), 1e-12 * rng.permutation(rows // 2)
+    times = np.concatenate([0.5 + close, rng.uniform(0, 1.0, rows - rows // 2)])
+    with jax.enable_x64(wide):
+        by_time = order_by_time(
+            jnp.asarray(groups, jnp.int32), 50, jnp.asarray(times), jnp.ones(())
+        )
+        by_group = order_of(jnp.asarray(groups, jnp.int32), 50)
+        times = np.asarray(jnp.asarray(times))
+    np.testing.assert_array_equal(by_time, np.lexsort((times, groups)))
+    np.testing.assert_array_equal(by_group, np.argsort(groups, kind="stable"))

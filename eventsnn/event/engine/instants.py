@@ -52,6 +52,11 @@ class Instant(NamedTuple):
         """Return whether this time is equal to or later than `moment`."""
         return (self.high > moment) | ((self.high == moment) & (self.low >= 0))
 
+    def before(self, moment: "Instant") -> Bool[Array, "..."]:
+        """Return whether this time is earlier than `moment`."""
+        earlier = (self.high == moment.high) & (self.low < moment.low)
+        return (self.high < moment.high) | earlier
+
     def where(self, condition: Array, other: "Instant") -> "Instant":
         """Return this time where `condition` holds, and `other` elsewhere."""
         return Instant(

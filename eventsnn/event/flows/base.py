@@ -197,8 +197,18 @@ class AbstractLaneFlow(AbstractReadoutFlow[_Neuron]):
         `dt` is at most `longest`.
         """
 
-    def longest(self, neuron: _Neuron, state: State) -> Array | float:
-        """Length of the segment for which `may_cross` and `crossing` are valid; by default inf."""
+    def longest(
+        self,
+        neuron: _Neuron,
+        state: State,
+        below: Array | float = 0.0,
+        above: Array | float = 0.0,
+    ) -> Array | float:
+        """Length of the segments for which `may_cross` and `crossing` are valid; by default inf.
+
+        Within this length, weights may arrive whose negative ones add up to at least `below`, and
+        whose positive ones add up to at most `above`. They start new segments.
+        """
         return jnp.inf
 
 

@@ -138,11 +138,19 @@ class TaylorQIF(AbstractLaneFlow[QIF]):
         time = self._polish(neuron, state, jnp.clip(dt - since, 0.0, dt), dt)
         return jnp.where(crosses, time, jnp.inf), jnp.zeros_like(time)
 
-    def longest(self, neuron: QIF, state: QIFState) -> Array:
-        """Maximum length of a segment on which the series is accurate."""
+    def longest(
+        self,
+        neuron: QIF,
+        state: QIFState,
+        below: Array | float = 0.0,
+        above: Array | float = 0.0,
+    ) -> Array:
+        """Maximum length of the segments on which the series is accurate."""
         q = 0.25 - neuron.bias
-        # |q - I| is largest at one of the two ends of the current's decay.
-        fastest = jnp.maximum(jnp.abs(q - state.current), jnp.abs(q))
+        # |q - I| is largest at one of the two ends of the range of the current.
+        least = jnp.minimum(state.current, 0.0) + below
+        most = jnp.maximum(state.current, 0.0) + above
+        fastest = jnp.maximum(jnp.abs(q - least), jnp.abs(q - most))
         _, turn, decay = self._limits(fastest.dtype)
         return jnp.minimum(turn * neuron.tau_mem / jnp.sqrt(fastest), decay * neuron.tau_syn)
 

@@ -124,8 +124,14 @@ class RefractoryLaneFlow(AbstractRefractoryFlow, AbstractLaneFlow[Refractory]):
         total, low = two_sum(clamped, time)
         return total, jnp.where(total < jnp.inf, low + remainder, 0.0)
 
-    def longest(self, neuron: Refractory, state: RefractoryState) -> Array | float:
-        longest = self.flow.longest(neuron.neuron, state.neuron)
+    def longest(
+        self,
+        neuron: Refractory,
+        state: RefractoryState,
+        below: Array | float = 0.0,
+        above: Array | float = 0.0,
+    ) -> Array | float:
+        longest = self.flow.longest(neuron.neuron, state.neuron, below, above)
         if isinstance(longest, float):
             return longest
         return jnp.maximum(state.left, 0.0) + longest

@@ -22,15 +22,25 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from ..engine.system import bounded_speed
 from ..lanes.compact import marked, pack
 from ..neurons.base import State
+from .arrivals import visit_at
 from .context import Context, Learnt, bounds, of_round, order_of
 from .lanes import FIRING, Lanes, lanes_of, receive, reset
+from .lists import Lists, lists_of
 from .records import Run
-from .replay import Last, last_start, replayed, restarted
+from .replay import (
+    Last,
+    Together,
+    last_start,
+    no_round,
+    replayed,
+    replayed_together,
+    restarted,
+)
 from .system import (
     UNKNOWN,
     Inputs,
@@ -64,6 +74,7 @@ class _Sweep(NamedTuple):
     weights: Float[Array, " synapses+width"]
     delays: Float[Array, " sources"]
     learnt: Float[Array, "rows learnt"]
+    together: Together | None  # of the round transposed last, with synaptic delays
 
 
 def transpose(
@@ -97,7 +108,9 @@ def transpose(
         n_steps=run.steps,
         n_spikes=jnp.sum(exists, dtype=jnp.int32),
         first_visit=jnp.zeros((), jnp.int32),
-        fires=jnp.zeros(setting.max_chunks + setting.n_blocks, bool),
+        run=run,
+        lists=None if setting.max_arrivals is None else lists_of(setting, network, inputs),
+        fires=jnp.zeros(setting.max_visits, bool),
     )
     of_spikes = jnp.where(exists, d_times, 0.0)[: setting.max_events]
     kinds = len(jax.tree.leaves(learnt.values))
@@ -109,6 +122,7 @@ def transpose(
         weights=jnp.zeros_like(network.weights),
         delays=jnp.zeros_like(network.delays),
         learnt=jnp.zeros((len(rows), kinds), rows.dtype),
+        together=None if setting.max_arrivals is None else no_round(context),
     )
     sweep = lax.while_loop(lambda s: s.round >= 0, lambda s: _round(context, s), sweep)
 
@@ -130,6 +144,8 @@ def _round(context: Context, sweep: _Sweep) -> _Sweep:
     """Transpose a round."""
     number, trace = sweep.round, context.trace
     context = of_round(context, number)
+    if context.lists is not None:
+        return _round_of_synapses(context, context.lists, sweep)
     first, following = bounds(context, trace.first_step, context.n_steps, number)
     replay = replayed(context, number, (first, following), sweep.left)
 
@@ -151,6 +167,7 @@ def _transpose_event(
     `n_chunks` is the number of chunks of the round that are not yet transposed, also in the result.
     """
     steps = context.trace.steps
+    assert steps is not None
     source, number = steps.source[step], steps.number[step]
     first, end = chunks_of(context.network, context.setting, source)
 
@@ -158,7 +175,13 @@ def _transpose_event(
         chunk, n_chunks, d_time, sweep = carry
         start = lax.dynamic_index_in_dim(starts, n_chunks - 1, 0, False)
         visit = context.first_visit + n_chunks - 1
-        d_chunk, sweep = _transpose_chunk(context, sweep, start, chunk, steps.time[step], visit)
+        index, valid, weights = chunk_lanes(context.network, context.setting, chunk)
+        lanes = lanes_of(context.network, context.packing, start, index, steps.time[step])
+        d_chunk, d_weights, sweep = _transpose_visit(context, sweep, lanes, valid, weights, visit)
+        place = (first_synapse(context.network, context.setting, chunk),)
+        old = lax.dynamic_slice(sweep.weights, place, (context.setting.width,))
+        new = lax.dynamic_update_slice(sweep.weights, old + d_weights, place)
+        sweep, d_chunk = sweep._replace(weights=new), jnp.sum(d_chunk)
         return chunk - 1, n_chunks - 1, d_time + d_chunk, sweep
 
     carry = (end - 1, n_chunks, jnp.zeros((), starts.dtype), sweep)
@@ -169,15 +192,47 @@ def _transpose_event(
     return n_chunks, sweep._replace(times=times, delays=delays)
 
 
-def _transpose_chunk(
-    context: Context, sweep: _Sweep, start: Array, chunk: Array, time: Array, visit: Array
-) -> tuple[Float[Array, ""], _Sweep]:
-    """Transpose the visit of a chunk; also returns the cotangent of the time of the event."""
-    setting, network, packing = context.setting, context.network, context.packing
-    index, valid, weights = chunk_lanes(network, setting, chunk)
-    lanes = lanes_of(network, packing, start, index, time)
+def _round_of_synapses(context: Context, lists: Lists, sweep: _Sweep) -> _Sweep:
+    """Transpose a round with synaptic delays."""
+    setting, network, trace, number = context.setting, context.network, context.trace, sweep.round
+    assert sweep.together is not None and trace.spans is not None
+    replay = replayed_together(context, lists, number, sweep.left, sweep.together)
+    arrivals = replay.arrivals
+    length, size = trace.spans.length[number], network.weights.size
+    many = sweep.times.size
+
+    def one(carry):
+        k, sweep = carry
+        place = replay.places[k]
+        visit = visit_at(setting, network, arrivals, place, length)
+        start = lax.dynamic_slice_in_dim(replay.starts, place, setting.width)
+        lanes = lanes_of(network, context.packing, start, visit.row, visit.time)
+        parts = lanes, visit.valid, visit.weights, context.first_visit + k
+        d_times, d_weights, sweep = _transpose_visit(context, sweep, *parts)
+        synapse = jnp.where(visit.arrives, visit.synapse, size)
+        spike = jnp.where(visit.arrives, visit.number, many)
+        return k - 1, sweep._replace(
+            weights=sweep.weights.at[synapse].add(d_weights, mode="drop"),
+            times=sweep.times.at[spike].add(d_times, mode="drop"),
+            delays=sweep.delays.at[synapse].add(d_times, mode="drop"),
+        )
+
+    _, sweep = lax.while_loop(lambda carry: carry[0] >= 0, one, (replay.n_visits - 1, sweep))
+    return sweep._replace(round=number - 1, together=replay)
+
+
+def _transpose_visit(
+    context: Context,
+    sweep: _Sweep,
+    lanes: Lanes,
+    valid: Bool[Array, " width"],
+    weights: Float[Array, " width"],
+    visit: Array,
+) -> tuple[Float[Array, " width"], Float[Array, " width"], _Sweep]:
+    """Transpose a visit; also returns the cotangents of the times of arrival and of the weights."""
+    packing, index = context.packing, lanes.row
     moved, last = last_start(context, lanes, sweep.left, visit)
-    end = network.flow.advance(moved.neuron, moved.start, moved.dt)
+    end = context.network.flow.advance(moved.neuron, moved.start, moved.dt)
     learnt, d_after = context.learnt.of(index), packing.state(rows_of(sweep.rows, index))
 
     def arrive(values, state, weights):
@@ -187,15 +242,9 @@ def _transpose_chunk(
     d_values, d_end, d_weights = arrive_t(d_after)
     neuron = moved.neuron
     d_time = _inner(d_end, neuron.vector_field(end)) - _inner(d_after, neuron.vector_field(after))
-    place = first_synapse(network, setting, chunk)
-    old = lax.dynamic_slice(sweep.weights, (place,), (setting.width,))
-    new = old + jnp.where(valid, d_weights, 0.0)
-    sweep = sweep._replace(
-        weights=lax.dynamic_update_slice(sweep.weights, new, (place,)),
-        learnt=_added(sweep.learnt, index, d_values),
-    )
+    sweep = sweep._replace(learnt=_added(sweep.learnt, index, d_values))
     sweep = _transpose_flow(context, sweep, visit, lanes, (moved, last), packing.rows(d_end))
-    return jnp.sum(jnp.where(valid, d_time, 0.0)), sweep
+    return jnp.where(valid, d_time, 0.0), jnp.where(valid, d_weights, 0.0), sweep
 
 
 def _transpose_flow(

@@ -8,7 +8,8 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from ..neurons import AbstractNeuron
-from .records import Trace
+from .lists import Lists
+from .records import Run, Trace
 from .system import Network, Packing, Setting, parameters
 
 
@@ -57,6 +58,8 @@ class Context(NamedTuple):
     n_rounds: Int[Array, ""]
     n_steps: Int[Array, ""]
     n_spikes: Int[Array, ""]
+    run: Run
+    lists: Lists | None  # with synaptic delays
     # Of the present round: number of its first visit, and whether a spike was found in each visit.
     first_visit: Int[Array, ""]
     fires: Bool[Array, " visits"]

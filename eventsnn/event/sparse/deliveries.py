@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ..engine.instants import Instant
 from .lanes import Lanes, fire, lanes_of, moved, receive
+from .lists import Lists
 from .predictions import Predictions, fire_as_predicted, predicted
 from .records import Found, Pending, Steps, write
 from .system import (
@@ -39,7 +40,7 @@ class Context(NamedTuple):
     setting: Setting
     network: Network
     packing: Packing
-    arrivals: Pending  # of the input spikes
+    inputs: Pending | Lists  # arrivals of the input spikes; lists with synaptic delays
     window: Float[Array, ""]  # longest round
     due: Bool[Array, " n"]  # neurons that fire at time 0
 
@@ -146,7 +147,8 @@ def _following(context: Context, transit: Transit, d: Deliveries) -> Event:
 def _next_spike(context: Context, transit: Transit, d: Deliveries) -> Event:
     """Next arrival or predicted spike. A crossing comes before an arrival at the same time."""
     event = _event(PENDING, *entry(transit.pending, d.n_pending, transit.time))
-    external = _event(INPUT, *entry(context.arrivals, d.n_inputs, transit.time))
+    assert isinstance(context.inputs, Pending)
+    external = _event(INPUT, *entry(context.inputs, d.n_inputs, transit.time))
     event = _choose(external.time < event.time, external, event)
     if d.predictions is None:
         return event
@@ -203,7 +205,7 @@ def _visit(
     network, packing, time = context.network, context.packing, event.time
     index, valid, weights = chunk_lanes(network, context.setting, chunk)
     lanes = lanes_of(network, packing, rows_of(d.rows, index), index, time)
-    ends, found, due = _moved(context, d, lanes, time, visit)
+    ends, found, due = moved_and_fired(context, d, lanes, time, visit)
     after = receive(lanes.neuron, packing.state(ends), weights)
     longest = jnp.asarray(network.flow.longest(lanes.neuron, after), time.dtype)
     longest = jnp.where(valid, longest, jnp.inf)
@@ -226,7 +228,7 @@ def _visit(
     )
 
 
-def _moved(
+def moved_and_fired(
     context: Context, d: Deliveries, lanes: Lanes, time: Array, visit: Array
 ) -> tuple[Float[Array, "lanes components"], Found, Bool[Array, " lanes"]]:
     """Advance lanes to a time, with the spikes that they fire.

@@ -41,7 +41,7 @@ class _Arrays(NamedTuple):
 
     neuron: PyTree
     weights: Float[Array, " synapses"]
-    delays: Float[Array, " sources"]
+    delays: Float[Array, " delays"]
     fan: Fan
 
 

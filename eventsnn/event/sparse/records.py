@@ -43,6 +43,19 @@ class Steps(NamedTuple):
     number: Int[Array, " steps"]
 
 
+class Spans(NamedTuple):
+    """Record of the rounds with synaptic delays.
+
+    - `start`, `length`: start and length of each round.
+    - `spike`, `input`: first spike of a neuron and first input spike in transit.
+    """
+
+    start: Instant
+    length: Float[Array, "*batch rounds"]
+    spike: Int[Array, "*batch rounds"]
+    input: Int[Array, "*batch rounds"]
+
+
 class Trace(NamedTuple):
     """Record for a backward pass.
 
@@ -50,7 +63,8 @@ class Trace(NamedTuple):
     - `visit`: number of the visit in which each spike was found, -1 for unused entries. The chunks
         of all deliveries are visited, and all neurons at the end of each round.
     - `before`: state immediately before each spike.
-    - `steps`: all steps.
+    - `steps`: all steps; None with synaptic delays.
+    - `spans`: the rounds with synaptic delays; otherwise None.
     - `first_step`, `first_visit`, `first_spike`: numbers at the start of each round.
     - `tables`: states of all neurons at the start of each round.
     """
@@ -58,7 +72,8 @@ class Trace(NamedTuple):
     offset: Float[Array, "*batch events"]
     visit: Int[Array, "*batch events"]
     before: Float[Array, "*batch events components"]
-    steps: Steps
+    steps: Steps | None
+    spans: Spans | None
     first_step: Int[Array, "*batch rounds"]
     first_visit: Int[Array, "*batch rounds"]
     first_spike: Int[Array, "*batch rounds"]
@@ -68,8 +83,8 @@ class Trace(NamedTuple):
 class Run(NamedTuple):
     """Result of a simulation; the spikes are sorted by time.
 
-    `trace` is None without a backward pass. `end` is the state at the end, if the simulation starts
-    from a given state.
+    `low` has the rounding errors of the times, with synaptic delays. `trace` is None without a
+    backward pass. `end` is the state at the end, if the simulation starts from a given state.
     """
 
     times: Float[Array, "*batch events"]
@@ -77,6 +92,7 @@ class Run(NamedTuple):
     status: Int[Array, " *batch"]
     steps: Int[Array, " *batch"]
     rounds: Int[Array, " *batch"]
+    low: Float[Array, "*batch events"] | None
     trace: Trace | None
     end: NetworkState | None = None
 

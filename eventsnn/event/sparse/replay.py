@@ -7,8 +7,12 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
+from ..neurons.base import State
+from .arrivals import Arrivals, arrivals_of, listed_places, no_arrivals, visit_at
 from .context import Context, bounds
 from .lanes import Lanes, lanes_of, receive, reset
+from .lists import Lists, passed_before, sent_spikes
+from .sent import Oldest, joined
 from .system import chunk_lanes, chunks_of, padded_rows, rows_of, with_rows
 
 
@@ -52,6 +56,7 @@ def _fired_in(context: Context, number: Array) -> Int[Array, " n"]:
 def _again(context: Context, replay: Replay, step: Array) -> Replay:
     """Compute the states after an event again, and keep those before it."""
     setting, network, packing = context.setting, context.network, context.packing
+    assert context.trace.steps is not None
     source, time = context.trace.steps.source[step], context.trace.steps.time[step]
 
     def one(chunk, replay: Replay) -> Replay:
@@ -59,18 +64,99 @@ def _again(context: Context, replay: Replay, step: Array) -> Replay:
         old = rows_of(replay.rows, index)
         lanes = lanes_of(network, packing, old, index, time)
         visit = context.first_visit + replay.n_chunks
-        count, last = _skip(context, replay.n_spikes, index, visit)
-        lanes = restarted(context, lanes, last)
-        end = network.flow.advance(lanes.neuron, lanes.start, lanes.dt)
-        new = packing.rows(receive(lanes.neuron, end, weights), time)
+        count, after = _visited_again(context, replay.n_spikes, lanes, weights, visit)
         return Replay(
-            rows=with_rows(replay.rows, index, new),
+            rows=with_rows(replay.rows, index, packing.rows(after, time)),
             n_spikes=count,
             starts=lax.dynamic_update_index_in_dim(replay.starts, old, replay.n_chunks, 0),
             n_chunks=replay.n_chunks + 1,
         )
 
     return lax.fori_loop(*chunks_of(network, setting, source), one, replay)
+
+
+def _visited_again(
+    context: Context, count: Int[Array, " n"], lanes: Lanes, weights: Array, visit: Array
+) -> tuple[Int[Array, " n"], State]:
+    """Number of spikes of each neuron after a visit, and the states of its lanes."""
+    count, last = _skip(context, count, lanes.row, visit)
+    lanes = restarted(context, lanes, last)
+    end = context.network.flow.advance(lanes.neuron, lanes.start, lanes.dt)
+    return count, receive(lanes.neuron, end, weights)
+
+
+class Together(NamedTuple):
+    """Second forward pass over a round with synaptic delays.
+
+    `starts` has the rows of all lanes before their visits, in the order of [`Visit`][], and
+    `places` the first place of each visit.
+    """
+
+    arrivals: Arrivals
+    starts: Float[Array, "places columns"]
+    places: Int[Array, " visits"]
+    n_visits: Int[Array, ""]
+
+
+def no_round(context: Context) -> Together:
+    """Empty tables of a round with synaptic delays."""
+    setting, dtype = context.setting, context.trace.tables.dtype
+    arrivals = no_arrivals(setting, dtype)
+    size = arrivals.target.size + setting.n
+    return Together(
+        arrivals,
+        jnp.zeros((size, context.packing.size + 1), dtype),
+        jnp.zeros(setting.max_visits, jnp.int32),
+        jnp.zeros((), jnp.int32),
+    )
+
+
+def _listed_again(context: Context, lists: Lists, number: Array, old: Arrivals) -> Arrivals:
+    """Arrivals of a round, as in the forward pass."""
+    setting, trace = context.setting, context.trace
+    assert trace.spans is not None
+    span = jax.tree.map(lambda x: x[number], trace.spans)
+    oldest = Oldest(span.spike, span.input)
+    sent = joined(
+        setting, *sent_spikes(setting, lists, context.run, trace.first_spike[number], oldest)
+    )
+    passed = passed_before(setting, lists, sent, span.start, number == 0)
+    parts = setting, context.network, lists.axons, sent, passed
+    return arrivals_of(*parts, (span.start, span.length), old)
+
+
+def replayed_together(
+    context: Context, lists: Lists, number: Array, left: Int[Array, " n"], old: Together
+) -> Together:
+    """Compute the states of a round with synaptic delays again. `left` is as in `replayed`.
+
+    The result replaces the entries of `old`.
+    """
+    setting, network, packing = context.setting, context.network, context.packing
+    table, spans = context.trace.tables[number], context.trace.spans
+    assert spans is not None
+    arrivals = _listed_again(context, lists, number, old.arrivals)
+    length, (arrivals, places) = spans.length[number], listed_places(setting, arrivals)
+
+    def one(carry):
+        place, rows, count, found = carry
+        visit = visit_at(setting, network, arrivals, place, length)
+        before = rows_of(rows, visit.row)
+        lanes = lanes_of(network, packing, before, visit.row, visit.time)
+        k = context.first_visit + found.n_visits
+        count, after = _visited_again(context, count, lanes, visit.weights, k)
+        rows = with_rows(rows, visit.row, packing.rows(after, visit.time))
+        found = found._replace(
+            starts=lax.dynamic_update_slice_in_dim(found.starts, before, place, 0),
+            places=found.places.at[found.n_visits].set(place),
+            n_visits=found.n_visits + 1,
+        )
+        return place + visit.n_places, rows, count, found
+
+    zero = jnp.zeros((), jnp.int32)
+    again = old._replace(arrivals=arrivals, n_visits=zero)
+    start = (zero, padded_rows(table, setting), left - _fired_in(context, number), again)
+    return lax.while_loop(lambda carry: carry[0] < places, one, start)[-1]
 
 
 class Last(NamedTuple):

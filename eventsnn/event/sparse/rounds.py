@@ -18,7 +18,7 @@ from ..inputs import without_subnormals
 from ..neurons import AbstractNeuron
 from ..state import NetworkState
 from ..synapses import Synapses
-from .fan import Fan, fan_out
+from .fan import MAX_WIDTH, Fan, fan_out
 from .primitive import Spikes, solve
 from .system import Inputs, Setting
 
@@ -27,6 +27,8 @@ _LANES_OF_A_ROUND = 2**17
 #: Factor by which the shortest delay may decrease in training, before `max_steps` is too small.
 _SHORTER = 1.25
 _SPARE_ROUNDS = 16
+#: Smallest and largest number of arrivals of a round at single synapses.
+_ARRIVALS = 2**10, 2**20
 #: Number of rounds of a simulation whose spikes arrive at once.
 _ROUNDS = 128
 
@@ -40,13 +42,20 @@ class Rounds(eqx.Module):
     most: int = eqx.field(static=True)  # largest number of chunks of a source
     window: float = eqx.field(static=True)  # shortest delay of a neuron with targets that is not 0
     predicts: bool = eqx.field(static=True)  # spikes may arrive at once
+    max_arrivals: int | None = eqx.field(static=True)  # of a round; None without synaptic delays
 
     def __init__(self, synapses: Synapses):
-        """Prepare synapses without delays or with axonal ones."""
+        """Prepare synapses."""
         sources, targets = np.asarray(synapses.sources), np.asarray(synapses.targets)
-        self.fan, order, self.width, self.most = fan_out(sources, targets, *synapses.shape)
-        self.order = None if order is None else jnp.asarray(order, jnp.int32)
         self.window, self.predicts = _shortest_delay(synapses)
+        if synapses.delays is None or synapses.axonal:
+            self.fan, order, self.width, self.most = fan_out(sources, targets, *synapses.shape)
+            self.max_arrivals = None
+        else:
+            self.fan, order, self.width, self.most = by_delay(synapses)
+            least, many = _ARRIVALS
+            self.max_arrivals = max(least, self.most, min(2 * len(sources), many))
+        self.order = None if order is None else jnp.asarray(order, jnp.int32)
 
     @property
     def max_chunks(self) -> int:
@@ -66,7 +75,8 @@ class Rounds(eqx.Module):
 
     def rounds_of(self, spikes: int) -> int:
         """Number of further rounds for this number of spikes."""
-        return _SPARE_ROUNDS + math.ceil(spikes * self.most / self.max_chunks)
+        most = self.max_chunks if self.max_arrivals is None else self.max_arrivals
+        return _SPARE_ROUNDS + math.ceil(spikes * self.most / most)
 
 
 def _shortest_delay(synapses: Synapses) -> tuple[float, bool]:
@@ -74,16 +84,33 @@ def _shortest_delay(synapses: Synapses) -> tuple[float, bool]:
 
     If there is none or if the delays are not known, the shortest delay is inf.
     """
-    n = synapses.n_neurons
+    n, delays = synapses.n_neurons, checks.unwrapped(synapses.delays)
     sends = np.diff(np.asarray(synapses.offsets))[:n] > 0
-    if synapses.delays is None:
+    if delays is None:
         return math.inf, bool(np.any(sends))
-    delays = checks.unwrapped(synapses.delays)
     if not checks.is_concrete(delays):
         return math.inf, False
-    delays = np.asarray(delays)[:n]
+    if not synapses.axonal:
+        sends = np.asarray(synapses.sources) < n
+    delays = np.asarray(delays)[: len(sends)]
     shortest = np.min(delays, where=sends & (delays > 0), initial=np.inf)
     return float(shortest), bool(np.any(sends & (delays <= 0)))
+
+
+def by_delay(synapses: Synapses) -> tuple[Fan, Int[np.ndarray, " synapses"] | None, int, int]:
+    """Order synapses by source and then by delay, see [`Axons`][]. Returns the same as `fan_out`.
+
+    The result has no chunks. If the delays are not known, the synapses stay in their order.
+    """
+    n, targets = synapses.n_neurons, np.asarray(synapses.targets)
+    delays, order = checks.unwrapped(synapses.delays), None
+    if checks.is_concrete(delays):
+        order = np.lexsort((np.asarray(delays), np.asarray(synapses.sources)))
+        targets = targets[order]
+    none = jnp.zeros(0, jnp.int32)
+    width = min(-(-n // 8) * 8, MAX_WIDTH)
+    fan = Fan(synapses.offsets, none, none, jnp.asarray(targets, jnp.int32))
+    return fan, order, width, int(np.max(np.diff(synapses.offsets), initial=0))
 
 
 def rounds_of(
@@ -91,12 +118,14 @@ def rounds_of(
 ) -> Rounds | None:
     """Prepare a simulation in rounds, or return None for a network that needs the event loop.
 
-    Rounds are for networks without delays or with axonal ones, and for flows that find the spikes
-    of each neuron separately.
+    Rounds are for flows that find the spikes of each neuron separately. Synaptic delays of neurons
+    must be positive.
     """
     lanes = isinstance(flow, AbstractLaneFlow) and isinstance(adjoint, EventProp)
+    if not lanes or np.any(neuron.never_reset(synapses.n_neurons)):
+        return None
     synaptic = synapses.delays is not None and not synapses.axonal
-    if not lanes or synaptic or np.any(neuron.never_reset(synapses.n_neurons)):
+    if synaptic and (synapses.n_synapses == 0 or _shortest_delay(synapses)[1]):
         return None
     return Rounds(synapses)
 
@@ -126,12 +155,16 @@ def simulate(
         lambda x: x.astype(dtype) if eqx.is_inexact_array(x) else x, (unwrap(neuron), delays)
     )
     weights = weights if rounds.order is None else weights[rounds.order]
+    if rounds.max_arrivals is not None and rounds.order is not None:
+        delays = delays[rounds.order]
     full = Setting(
         n=n,
         n_sources=n + n_in,
         width=rounds.width,
         max_chunks=rounds.max_chunks,
         predicts=rounds.predicts,
+        most=rounds.most,
+        max_arrivals=rounds.max_arrivals,
         window=rounds.longest(setting["t_max"]),
         **setting | {"max_rounds": setting["max_rounds"] + rounds.rounds_of(inputs)},
     )

@@ -26,6 +26,9 @@ class Setting(NamedTuple):
     - `max_rounds`: maximum number of rounds.
     - `predicts`: predict the next spikes of all neurons, because spikes may arrive at once.
     - `window`: maximum length of a round.
+    - `most`: largest number of synapses of a source.
+    - `max_arrivals`: maximum number of arrivals at single synapses in a round, if the delays are
+        synaptic; otherwise None.
     - `keep`: record what a backward pass needs.
     """
 
@@ -40,8 +43,16 @@ class Setting(NamedTuple):
     max_rounds: int
     predicts: bool
     window: float
+    most: int
+    max_arrivals: int | None
     stop_after: int | None = None
     keep: bool = False
+
+    @property
+    def max_visits(self) -> int:
+        """Maximum number of visits of a round."""
+        many = self.max_chunks if self.max_arrivals is None else self.max_arrivals
+        return many + self.n_blocks
 
     @property
     def n_blocks(self) -> int:
@@ -55,7 +66,7 @@ class Network(NamedTuple):
     flow: AbstractLaneFlow
     neuron: AbstractNeuron
     weights: Float[Array, " synapses+width"]
-    delays: Float[Array, " sources"]
+    delays: Float[Array, " delays"]  # of sources or, with synaptic delays, of synapses
     fan: Fan
     gap_scale: Float[Array, " n"]  # to which the rounding error of each gap is relative
 

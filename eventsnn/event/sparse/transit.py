@@ -70,7 +70,7 @@ def left_in_transit(
     return waits[0], sources[:, 0], many[0]
 
 
-class Sent(NamedTuple):
+class Fired(NamedTuple):
     """Spikes of a round; the first `n_delivered` of them without a delay have arrived in it."""
 
     time: Instant
@@ -81,7 +81,7 @@ class Sent(NamedTuple):
 
 
 def send(
-    network: Network, pending: Pending, delivered: Array, spikes: Sent
+    network: Network, pending: Pending, delivered: Array, spikes: Fired
 ) -> tuple[Pending, Bool[Array, ""]]:
     """Remove the delivered arrivals, and add those of new spikes, sorted by time."""
     size = spikes.source.size
