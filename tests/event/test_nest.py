@@ -68,6 +68,22 @@ def test_spikes_are_those_of_nest(k):
     check(simulate({name: NEST[name][k] for name in NAMES}, NEST["in_times"][k]), NEST, k)
 
 
+@pytest.mark.parametrize("k", [12, 14])
+def test_spikes_of_synaptic_delays_in_rounds_are_those_of_nest(k):
+    one = {name: NEST[name][k] for name in NAMES}
+    neuron, resistance = refractory(one)
+    net = esn.EventNetwork(
+        neuron,
+        esn.Synapses.from_dense(one["weights"] * resistance, one["weights"] != 0, one["delays"]),
+        outputs=(0,),
+        t_max=float(NEST["t_max"]),
+        max_events=LONGEST,
+    )
+    assert net._rounds is not None
+    assert len(np.unique(net.weights.delays)) > 20
+    check(simulate_sparse(net, NEST["in_times"][k]), NEST, k)
+
+
 @pytest.mark.parametrize("k", range(len(SPARSE["times"])))
 def test_spikes_of_sparse_synapses_are_those_of_nest(k):
     one = {name: SPARSE[name][k] for name in NAMES}
