@@ -69,6 +69,9 @@ class Options:
     inputs: int | None = count(
         None, "inputs per neuron; default: a tenth of the neurons, at most 1000"
     )
+    longest: int | None = count(
+        None, "longest synaptic delay in ms, from 1 ms on; default: all delays are 1 ms"
+    )
     largest_gradient: int = count(10_000, "neurons of the largest network with a gradient")
     rounds: int = count(3, "number of timed simulations per simulator and size")
 
@@ -80,12 +83,18 @@ def run(options: Options) -> dict[str, Any]:
         with started("balanced", options.peer) as (workers, folder):
             rows.append(measure(workers, n, options, folder))
     agrees = all(row.get("agrees", True) for row in rows)
-    return {"peer": options.peer, "t_max": T_MAX, "agrees": agrees, "rows": rows}
+    return {
+        "peer": options.peer,
+        "t_max": T_MAX,
+        "longest_delay": options.longest,
+        "agrees": agrees,
+        "rows": rows,
+    }
 
 
 def measure(workers: Workers, n: int, options: Options, folder: Path) -> dict[str, Any]:
     """Simulate one network with all workers in turns."""
-    network = draw(n, 0, options.inputs)
+    network = draw(n, 0, options.inputs, options.longest)
     problem = files.write(folder / "network.npz", network)
     row: dict[str, Any] = {"neurons": n, "inputs": network["sources"].shape[1]}
     for who, worker in workers.items():

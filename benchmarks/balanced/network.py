@@ -2,8 +2,10 @@
 
 80 % of the neurons are excitatory, the others inhibitory (Brunel, J. Comput. Neurosci. 8:183,
 2000). Each neuron receives synapses from `inputs` distinct other neurons; 80 % of them are
-excitatory. All delays are 1 ms. A constant bias replaces the Poisson input, so that all simulators
-compute the same spikes. With V in mV and I, the synaptic current times the resistance, in mV,
+excitatory. All delays are 1 ms or, for a network with synaptic delays, multiples of GRID from 1 ms
+to a given number, all with the same probability. A constant bias replaces the Poisson input, so
+that all simulators compute the same spikes. With V in mV and I, the synaptic current times the
+resistance, in mV,
 
     tau_mem V' = -V + I + bias,    tau_syn I' = -I
 
@@ -23,14 +25,17 @@ from ..workers.files import Arrays
 TAU_MEM, TAU_SYN, THRESHOLD, V_RESET, PERIOD, DELAY = 20.0, 2.0, 15.0, 5.0, 2.0, 1.0
 MEAN, SD, RATE = 6.0, 8.0, 0.008
 INHIBITION, WEIGHT_SPREAD, BIAS_SPREAD = 8.0, 0.1, 2.0
+#: Unit of synaptic delays, which NEST needs: its steps are not longer.
+GRID = DELAY / 4
 #: In-degree: a tenth of the neurons, at most this number.
 MOST_INPUTS = 1000
 
 
-def draw(n: int, seed: int, inputs: int | None = None) -> Arrays:
+def draw(n: int, seed: int, inputs: int | None = None, longest: int | None = None) -> Arrays:
     """Draw a network: `sources` and `weights` of shape (n, inputs), `bias` and `v_init` (n,).
 
-    Row i holds the inputs of neuron i, excitatory ones first, each kind in ascending order.
+    Row i holds the inputs of neuron i, excitatory ones first, each kind in ascending order. With
+    `longest`, there are also synaptic `delays` of shape (n, inputs), up to this number.
     """
     k = min(n // 10, MOST_INPUTS) if inputs is None else inputs
     kinds = (0, 4 * n // 5, 4 * k // 5), (4 * n // 5, n, k - 4 * k // 5)
@@ -46,12 +51,16 @@ def draw(n: int, seed: int, inputs: int | None = None) -> Arrays:
     weights += 1.0
     weights *= means.astype(np.float32)
     drive = MEAN - RATE * TAU_SYN * np.sum(means)
-    return {
+    network = {
         "sources": sources,
         "weights": weights,
         "bias": rng.normal(drive, BIAS_SPREAD, n),
         "v_init": rng.uniform(V_RESET, THRESHOLD, n),
     }
+    if longest is not None:
+        most = round((longest - DELAY) / GRID)
+        network["delays"] = DELAY + GRID * rng.integers(0, most, (n, k), endpoint=True)
+    return network
 
 
 def others(rng: np.random.Generator, i: int, first: int, end: int, count: int) -> np.ndarray:
@@ -70,10 +79,14 @@ def excitation(exciting: int, inhibiting: int) -> float:
 
 
 def synapses(network: Arrays) -> dict[str, Any]:
-    """Return `sources`, `targets` and `weights` with one entry per synapse, by target."""
+    """Return `sources`, `targets` and `weights` with one entry per synapse, by target; `delays`.
+
+    If all delays are equal, there is one for all synapses.
+    """
     n, k = network["sources"].shape
     return {
         "sources": network["sources"].ravel(),
         "targets": np.repeat(np.arange(n, dtype=np.int32), k),
         "weights": network["weights"].ravel().astype(np.float64),
+        "delays": network["delays"].ravel() if "delays" in network else DELAY,
     }

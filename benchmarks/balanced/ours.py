@@ -22,7 +22,7 @@ MOST_SPIKES, IN_TRANSIT = 0.05, 0.2
 def build(network: files.Arrays, t_max: float) -> esn.EventNetwork:
     """Build the network with a list of synapses."""
     n, found = len(network["bias"]), model.synapses(network)
-    synapses = esn.Synapses(**found, shape=(n, n), delays=model.DELAY)
+    synapses = esn.Synapses(**found, shape=(n, n))
     neuron = esn.LIF(
         model.TAU_MEM,
         model.TAU_SYN,

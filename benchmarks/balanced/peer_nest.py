@@ -3,9 +3,10 @@
 The model is that of `network`: C_m = tau_m in pF and ms gives a resistance of 1 GOhm, so that
 currents in pA are potentials in mV (see also `tests/fixtures/make_nest.py`).
 
-NEST updates each neuron at least once per step and is fastest with the longest step, which is the
-delay. The spikes do not depend on it. With a long step, however, its search for a threshold
-crossing can fail with the error `NumericalInstability`. The worker then halves the step.
+NEST updates each neuron at least once per step and is fastest with the longest step: the delay, or
+the unit of synaptic delays. The spikes do not depend on it. With a long step, however, its search
+for a threshold crossing can fail with the error `NumericalInstability`. The worker then halves the
+step.
 """
 
 import os
@@ -18,7 +19,7 @@ import numpy as np
 from ..workers import files
 from . import network as model
 
-LONGEST_STEP, SHORTEST_STEP = model.DELAY, model.DELAY / 16
+SHORTEST_STEP = model.DELAY / 16
 NEURON = {
     "C_m": model.TAU_MEM,
     "tau_m": model.TAU_MEM,
@@ -45,7 +46,8 @@ def build(network: files.Arrays, step: float) -> tuple[Any, Any]:
     for first in range(0, n, rows):
         part = slice(first, first + rows)
         sources, weights = (network[name][part].ravel() for name in ("sources", "weights"))
-        values = {"weight": weights.astype(float), "delay": np.full(weights.size, model.DELAY)}
+        delays = network["delays"][part].ravel() if "delays" in network else model.DELAY
+        values = {"weight": weights.astype(float), "delay": np.broadcast_to(delays, weights.shape)}
         nest.Connect(ids[sources], np.repeat(ids[part], k), "one_to_one", values)
     recorder = nest.Create("spike_recorder", params={"time_in_steps": True})
     nest.Connect(neurons, recorder)
@@ -60,7 +62,8 @@ class Commands:
             os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
 
     def open(self, problem: str, t_max: float) -> None:
-        self._network, self._t_max, self._step = files.read(problem), t_max, LONGEST_STEP
+        self._network, self._t_max = files.read(problem), t_max
+        self._step = model.GRID if "delays" in self._network else model.DELAY
 
     def simulate(self, out: str) -> dict[str, float]:
         """Build the network and simulate it; `seconds` is the time of the simulation alone."""

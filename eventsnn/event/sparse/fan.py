@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int
+from jaxtyping import Array, Float, Int
 
 #: Smallest and largest number of lanes of a chunk. A visit of a chunk takes at least as long as the
 #: computations for about 200 lanes. The states of a chunk should fit into a cache.
@@ -54,6 +54,29 @@ def fan_out(
     arrays = (offsets, starts, lengths, padded)
     fan = Fan(*(jnp.asarray(x, jnp.int32) for x in arrays))
     return fan, order, width, int(per_source.max(initial=0))
+
+
+def by_delay(
+    source: Int[np.ndarray, " synapses"],
+    target: Int[np.ndarray, " synapses"],
+    delays: Float[np.ndarray, " synapses"] | None,
+    n_sources: int,
+    n_targets: int,
+) -> tuple[Fan, Int[np.ndarray, " synapses"] | None, int, int]:
+    """Order synapses, sorted by source and then by target, by source and then by delay.
+
+    Returns the targets and the first synapse of each source in place of chunks, the order (None: as
+    they are, for delays that are not known), the number of lanes of a visit, and the largest number
+    of synapses of a source.
+    """
+    order = None if delays is None else np.lexsort((delays, source))
+    target = target if order is None else target[order]
+    offsets = np.searchsorted(source, np.arange(n_sources + 1))
+    # Most visits of a round are those of second and later arrivals, at a part of the neurons.
+    width = min(max(n_targets // 2, MIN_WIDTH), MAX_WIDTH // 2, n_targets)
+    none = np.zeros(0, np.int32)
+    fan = Fan(*(jnp.asarray(x, jnp.int32) for x in (offsets, none, none, target)))
+    return fan, order, -(-width // 8) * 8, int(np.max(np.diff(offsets), initial=0))
 
 
 def _repeats(source: np.ndarray, target: np.ndarray) -> np.ndarray:

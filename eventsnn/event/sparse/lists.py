@@ -101,6 +101,8 @@ def advanced(
         first.append(jnp.minimum(begin + leading, count))
     oldest = Oldest(*first)
     overflows = n_events - oldest.spike > setting.capacity
+    if lists.inputs.source.size == lists.n_inputs:  # without input spikes
+        return oldest, overflows
     following = oldest.input + lists.n_inputs
     many = (following < lists.inputs.n_spikes) & _sent_before(
         lists.inputs, following, time, setting

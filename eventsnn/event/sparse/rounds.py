@@ -18,7 +18,7 @@ from ..inputs import without_subnormals
 from ..neurons import AbstractNeuron
 from ..state import NetworkState
 from ..synapses import Synapses
-from .fan import MAX_WIDTH, Fan, fan_out
+from .fan import Fan, by_delay, fan_out
 from .primitive import Spikes, solve
 from .system import Inputs, Setting
 
@@ -52,7 +52,11 @@ class Rounds(eqx.Module):
             self.fan, order, self.width, self.most = fan_out(sources, targets, *synapses.shape)
             self.max_arrivals = None
         else:
-            self.fan, order, self.width, self.most = by_delay(synapses)
+            delays = checks.unwrapped(synapses.delays)
+            delays = np.asarray(delays) if checks.is_concrete(delays) else None
+            self.fan, order, self.width, self.most = by_delay(
+                sources, targets, delays, *synapses.shape
+            )
             least, many = _ARRIVALS
             self.max_arrivals = max(least, self.most, min(2 * len(sources), many))
         self.order = None if order is None else jnp.asarray(order, jnp.int32)
@@ -95,22 +99,6 @@ def _shortest_delay(synapses: Synapses) -> tuple[float, bool]:
     delays = np.asarray(delays)[: len(sends)]
     shortest = np.min(delays, where=sends & (delays > 0), initial=np.inf)
     return float(shortest), bool(np.any(sends & (delays <= 0)))
-
-
-def by_delay(synapses: Synapses) -> tuple[Fan, Int[np.ndarray, " synapses"] | None, int, int]:
-    """Order synapses by source and then by delay, see [`Axons`][]. Returns the same as `fan_out`.
-
-    The result has no chunks. If the delays are not known, the synapses stay in their order.
-    """
-    n, targets = synapses.n_neurons, np.asarray(synapses.targets)
-    delays, order = checks.unwrapped(synapses.delays), None
-    if checks.is_concrete(delays):
-        order = np.lexsort((np.asarray(delays), np.asarray(synapses.sources)))
-        targets = targets[order]
-    none = jnp.zeros(0, jnp.int32)
-    width = min(-(-n // 8) * 8, MAX_WIDTH)
-    fan = Fan(synapses.offsets, none, none, jnp.asarray(targets, jnp.int32))
-    return fan, order, width, int(np.max(np.diff(synapses.offsets), initial=0))
 
 
 def rounds_of(
