@@ -108,8 +108,9 @@ class EventNetwork(eqx.Module):
             it. With sparse connectivity it is the maximum number of rounds.
         - `queue_capacity`: with delays, maximum number of spikes of neurons in transit at the same
             time. A sample that would exceed it stops there, and its status is
-            `Status.queue_overflow`. None (the default): 32; with sparse connectivity n, or
-            2 n for a simulation in rounds, at least 64.
+            `Status.queue_overflow`. For a simulation in rounds with synaptic delays, it is the
+            maximum number of spikes since the first one in transit. None (the default): 32; with
+            sparse connectivity n, or 2 n for a simulation in rounds, at least 64.
         - `solver`: a diffrax ODE solver, or a flow, for example [`eventsnn.ODEFlow`][]. None (the
             default): the neuron's exact flow, or `diffrax.Tsit5()` for a model without one.
         - `dt0`, `stepsize_controller`: as in `diffrax.diffeqsolve`, for a diffrax solver.
@@ -403,7 +404,7 @@ class EventNetwork(eqx.Module):
             axonal = unwrap(delays).ndim == 1
         capacity = 0 if delays is None else self.queue_capacity
         receivers = 1 if axonal or delays is None else n
-        if not axonal and self._rounds is not None:
+        if self._rounds is not None and self._rounds.max_arrivals is not None:
             receivers = 2  # see `NetworkState`
         shape = n, capacity, receivers
         return initial_state(self._leaves(None)[0], shape, batch, self.weights.dtype)

@@ -5,7 +5,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, Bool
 
 from ..doubles import two_sum
 from ..neurons import Refractory, RefractoryState
@@ -114,7 +114,8 @@ class RefractoryLaneFlow(AbstractRefractoryFlow, AbstractLaneFlow[Refractory]):
     ) -> Array:
         released, clamped = _release(neuron, state, dt)
         left = dt - clamped
-        return (left > 0) & self.flow.may_cross(neuron.neuron, released, left, end.neuron)
+        crosses = (left > 0) & self.flow.may_cross(neuron.neuron, released, left, end.neuron)
+        return crosses | _fires_at_release(neuron, state, released, dt)
 
     def crossing(
         self, neuron: Refractory, state: RefractoryState, dt: Array
@@ -122,7 +123,9 @@ class RefractoryLaneFlow(AbstractRefractoryFlow, AbstractLaneFlow[Refractory]):
         released, clamped = _release(neuron, state, dt)
         time, remainder = self.flow.crossing(neuron.neuron, released, dt - clamped)
         total, low = two_sum(clamped, time)
-        return total, jnp.where(total < jnp.inf, low + remainder, 0.0)
+        low = jnp.where(total < jnp.inf, low + remainder, 0.0)
+        at_release = _fires_at_release(neuron, state, released, dt)
+        return jnp.where(at_release, clamped, total), jnp.where(at_release, 0.0, low)
 
     def longest(
         self,
@@ -135,6 +138,14 @@ class RefractoryLaneFlow(AbstractRefractoryFlow, AbstractLaneFlow[Refractory]):
         if isinstance(longest, float):
             return longest
         return jnp.maximum(state.left, 0.0) + longest
+
+
+def _fires_at_release(
+    neuron: Refractory, state: RefractoryState, released: State, dt: Array
+) -> Bool[Array, "..."]:
+    """Mask of the neurons whose period ends within `dt`, above their thresholds."""
+    ends = (state.left > 0) & (state.left <= dt)
+    return ends & (neuron.neuron.threshold_gap(released) < 0)
 
 
 def _release(neuron: Refractory, state: RefractoryState, dt: Array) -> tuple[State, Array]:

@@ -27,10 +27,8 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 from ..engine.system import bounded_speed
 from ..lanes.compact import marked, pack
 from ..neurons.base import State
-from .arrivals import visit_at
 from .context import Context, Learnt, bounds, of_round, order_of
 from .lanes import FIRING, Lanes, lanes_of, receive, reset
-from .lists import Lists, lists_of
 from .records import Run
 from .replay import (
     Last,
@@ -41,6 +39,8 @@ from .replay import (
     replayed_together,
     restarted,
 )
+from .synaptic.arrivals import visit_at
+from .synaptic.transit import Lists, lists_of
 from .system import (
     UNKNOWN,
     Inputs,

@@ -8,8 +8,8 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from ..neurons import AbstractNeuron
-from .lists import Lists
 from .records import Run, Trace
+from .synaptic.transit import Lists
 from .system import Network, Packing, Setting, parameters
 
 

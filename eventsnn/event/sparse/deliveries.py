@@ -13,9 +13,9 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ..engine.instants import Instant
 from .lanes import Lanes, fire, lanes_of, moved, receive
-from .lists import Lists
 from .predictions import Predictions, fire_as_predicted, predicted
 from .records import Found, Pending, Steps, write
+from .synaptic.transit import Lists
 from .system import (
     UNKNOWN,
     Network,
@@ -235,7 +235,9 @@ def moved_and_fired(
 
     Also returns a mask of those that fire again at once.
     """
-    network, packing, due = context.network, context.packing, d.due[lanes.row]
+    network, packing = context.network, context.packing
+    # A neuron that has fired at time 0 is below its threshold.
+    due = d.due[lanes.row] & (lanes.neuron.threshold_gap(lanes.start) <= 0)
     if d.predictions is None:
         end, may = moved(network, lanes)
         may = (may | due) & (lanes.row < context.setting.n)
@@ -243,7 +245,5 @@ def moved_and_fired(
         return *fire(network, packing, lanes, may, ends, d.found, visit, due), jnp.zeros_like(due)
     ends = packing.rows(network.flow.advance(lanes.neuron, lanes.start, lanes.dt))
     near = _NEAR * d.length
-    ends, found, again = fire_as_predicted(
-        network, packing, d.predictions, lanes, time, near, ends, d.found, visit
-    )
-    return ends, found, again | due
+    parts = d.predictions, lanes, time, near, ends, d.found, visit, due
+    return fire_as_predicted(network, packing, *parts)

@@ -59,18 +59,17 @@ def fan_out(
 def by_delay(
     source: Int[np.ndarray, " synapses"],
     target: Int[np.ndarray, " synapses"],
-    delays: Float[np.ndarray, " synapses"] | None,
+    delays: Float[np.ndarray, " synapses"],
     n_sources: int,
     n_targets: int,
-) -> tuple[Fan, Int[np.ndarray, " synapses"] | None, int, int]:
+) -> tuple[Fan, Int[np.ndarray, " synapses"], int, int]:
     """Order synapses, sorted by source and then by target, by source and then by delay.
 
-    Returns the targets and the first synapse of each source in place of chunks, the order (None: as
-    they are, for delays that are not known), the number of lanes of a visit, and the largest number
-    of synapses of a source.
+    Returns the targets and the first synapse of each source in place of chunks, the order, the
+    number of lanes of a visit, and the largest number of synapses of a source.
     """
-    order = None if delays is None else np.lexsort((delays, source))
-    target = target if order is None else target[order]
+    order = np.lexsort((delays, source))
+    target = target[order]
     offsets = np.searchsorted(source, np.arange(n_sources + 1))
     # Most visits of a round are those of second and later arrivals, at a part of the neurons.
     width = min(max(n_targets // 2, MIN_WIDTH), MAX_WIDTH // 2, n_targets)

@@ -24,15 +24,15 @@ from ..engine.instants import Instant
 from ..lanes.system import initial_status
 from ..solution import CODE, RUNNING, is_success
 from ..state import NetworkState
-from .arrivals import no_arrivals
 from .deliveries import Context, Deliveries, Transit, delivered, started
-from .lists import Lists, Underway, advanced, left_of_synapses, lists_of, sent_spikes
 from .ordering import sort_first
 from .predictions import Predictions
 from .records import Pending, Run, Spans, Steps, Trace, write
-from .sent import Oldest, joined
+from .synaptic.arrivals import no_arrivals
+from .synaptic.delivery import delivered_together, planned
+from .synaptic.sent import Oldest, joined
+from .synaptic.transit import Lists, Underway, advanced, left_of_synapses, lists_of, sent_spikes
 from .system import Inputs, Network, Setting, initial_rows
-from .together import delivered_together, planned
 from .transit import Fired, entry, given_arrivals, input_arrivals, left_in_transit, send
 
 
@@ -84,7 +84,8 @@ def _with_end(context: Context, inputs: Inputs, state: _State, found: Run) -> Ru
     lists, transit, capacity = context.inputs, state.transit, start.sources.size
     if isinstance(lists, Lists):
         assert isinstance(transit, Underway)
-        sent = sent_spikes(setting, lists, state.run, state.n_events, transit.oldest)
+        until = Instant.at(jnp.asarray(setting.t_max, state.rows.dtype))
+        sent = sent_spikes(setting, lists, state.run, state.n_events, transit.oldest, until)
         parts = joined(setting, *sent), capacity, state.time
         waits, sources, overflows = left_of_synapses(setting, lists, *parts)
     else:
@@ -162,7 +163,7 @@ def _start(context: Context, rows: Array, inputs: Inputs) -> _State:
         predictions=Predictions.none(setting, dtype) if setting.predicts else None,
         transit=given_arrivals(setting, inputs.start, dtype)
         if spans is None
-        else Underway(Oldest(zero, zero), no_arrivals(setting, dtype)),
+        else Underway(Oldest(zero, zero, zero), no_arrivals(setting, dtype)),
         n_inputs=zero,
         n_events=zero,
         n_spikes=jnp.zeros(n, jnp.int32),
@@ -199,9 +200,11 @@ def _round(context: Context, state: _State) -> _State:
     lists, transit = context.inputs, state.transit
     if isinstance(lists, Lists):
         assert isinstance(transit, Underway)
-        sent = sent_spikes(setting, lists, state.run, state.n_events, transit.oldest)
-        parts = joined(setting, *sent), state.rows, state.time, length, first, transit.arrivals
-        arrivals, length = planned(context, lists, *parts)
+        oldest, until = transit.oldest, state.time.after(length)
+        sent = sent_spikes(setting, lists, state.run, state.n_events, oldest, until)
+        recent = oldest.recent, state.n_events
+        parts = state.rows, state.time, length, first, recent, transit.arrivals
+        arrivals, length = planned(context, lists, joined(setting, *sent), *parts)
         transit = transit._replace(arrivals=arrivals)
         state = state._replace(transit=transit)
     counts = state.n_inputs, state.step, state.visit
@@ -230,7 +233,7 @@ def _finish(context: Context, state: _State, d: Deliveries) -> _State:
         status = jnp.where(least >= setting.stop_after, CODE["outputs_fired"], status)
     status = jnp.where(n_events > setting.max_events, CODE["max_events"], status)
     status = jnp.where(overflows, CODE["queue_overflow"], status)
-    finite = jnp.all(jnp.isfinite(d.rows))
+    finite = jnp.all(jnp.isfinite(d.rows[: setting.n]))
     status = jnp.where(finite, status, CODE["not_finite"])
     status = jnp.where(state.status == RUNNING, status, state.status).astype(jnp.int32)
     counts = d.n_inputs, n_events, n_spikes, d.step, d.visit
@@ -245,8 +248,8 @@ def _sent(
     over = time.reached(setting.t_max)
     if isinstance(inputs, Lists):
         assert isinstance(transit, Underway) and setting.max_arrivals is not None
-        n_events = state.n_events + spikes.n_spikes
-        oldest, many = advanced(setting, inputs, run, n_events, transit.oldest, time)
+        counts = state.n_events, state.n_events + spikes.n_spikes
+        oldest, many = advanced(setting, inputs, run, counts, transit.oldest, time)
         many = many | (spikes.n_spikes > setting.capacity)
         many = many | (transit.arrivals.n_arrivals > setting.max_arrivals)
         return transit._replace(oldest=oldest), many, over
@@ -289,7 +292,8 @@ def _recorded(state: _State, d: Deliveries, spikes: Fired, offset: Array, order:
         exists = jnp.arange(order.size, dtype=jnp.int32) < found.n_spikes
         spans = trace.spans
         if isinstance(state.transit, Underway):
-            row = Spans(state.time, d.length, *state.transit.oldest)
+            oldest = state.transit.oldest
+            row = Spans(state.time, d.length, oldest.spike, oldest.input)
             spans = write(spans, row, run.rounds)
         trace = Trace(
             offset=put(trace.offset, offset),

@@ -89,11 +89,12 @@ def fire_as_predicted(
     ends: Float[Array, "lanes components"],
     found: Found,
     visit: Array,
+    due: Bool[Array, " lanes"],
 ) -> tuple[Float[Array, "lanes components"], Found, Bool[Array, " lanes"]]:
     """Let the lanes fire whose predicted spikes are not later than `time`, or tie with it.
 
     Only those within `near` can tie. Corrects the states `ends` of these lanes, and also returns a
-    mask of those that fire again at once.
+    mask of those that fire at once, again or, of the lanes in `due`, still.
     """
     n = network.gap_scale.size
     late = predictions.time[lanes.row] - time
@@ -125,5 +126,5 @@ def fire_as_predicted(
         due = due.at[at].set(again, mode="drop", unique_indices=True)
         return number + FIRING, ends, found, due
 
-    start = (jnp.zeros((), jnp.int32), ends, found, jnp.zeros(size, bool))
+    start = (jnp.zeros((), jnp.int32), ends, found, due)
     return lax.while_loop(lambda carry: carry[0] < many, body, start)[1:]

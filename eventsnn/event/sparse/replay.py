@@ -8,11 +8,11 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from ..neurons.base import State
-from .arrivals import Arrivals, arrivals_of, listed_places, no_arrivals, visit_at
 from .context import Context, bounds
 from .lanes import Lanes, lanes_of, receive, reset
-from .lists import Lists, passed_before, sent_spikes
-from .sent import Oldest, joined
+from .synaptic.arrivals import Arrivals, arrivals_of, listed_places, no_arrivals, visit_at
+from .synaptic.sent import Oldest, joined
+from .synaptic.transit import Lists, passed_before, sent_spikes
 from .system import chunk_lanes, chunks_of, padded_rows, rows_of, with_rows
 
 
@@ -116,11 +116,11 @@ def _listed_again(context: Context, lists: Lists, number: Array, old: Arrivals) 
     setting, trace = context.setting, context.trace
     assert trace.spans is not None
     span = jax.tree.map(lambda x: x[number], trace.spans)
-    oldest = Oldest(span.spike, span.input)
-    sent = joined(
-        setting, *sent_spikes(setting, lists, context.run, trace.first_spike[number], oldest)
-    )
-    passed = passed_before(setting, lists, sent, span.start, number == 0)
+    recent = trace.first_spike[jnp.maximum(number - 1, 0)], trace.first_spike[number]
+    oldest, until = Oldest(span.spike, span.input, recent[0]), span.start.after(span.length)
+    sent = sent_spikes(setting, lists, context.run, recent[1], oldest, until)
+    sent = joined(setting, *sent)
+    passed = passed_before(setting, lists, sent, span.start, number == 0, recent)
     parts = setting, context.network, lists.axons, sent, passed
     return arrivals_of(*parts, (span.start, span.length), old)
 
@@ -147,6 +147,7 @@ def replayed_together(
         count, after = _visited_again(context, count, lanes, visit.weights, k)
         rows = with_rows(rows, visit.row, packing.rows(after, visit.time))
         found = found._replace(
+            # The next visit overwrites the rows of unused lanes.
             starts=lax.dynamic_update_slice_in_dim(found.starts, before, place, 0),
             places=found.places.at[found.n_visits].set(place),
             n_visits=found.n_visits + 1,

@@ -52,8 +52,7 @@ class Rounds(eqx.Module):
             self.fan, order, self.width, self.most = fan_out(sources, targets, *synapses.shape)
             self.max_arrivals = None
         else:
-            delays = checks.unwrapped(synapses.delays)
-            delays = np.asarray(delays) if checks.is_concrete(delays) else None
+            delays = np.asarray(checks.unwrapped(synapses.delays))
             self.fan, order, self.width, self.most = by_delay(
                 sources, targets, delays, *synapses.shape
             )
@@ -106,15 +105,17 @@ def rounds_of(
 ) -> Rounds | None:
     """Prepare a simulation in rounds, or return None for a network that needs the event loop.
 
-    Rounds are for flows that find the spikes of each neuron separately. Synaptic delays of neurons
-    must be positive.
+    Rounds are for flows that find the spikes of each neuron separately. Synaptic delays must be
+    known, and those of neurons must be positive.
     """
     lanes = isinstance(flow, AbstractLaneFlow) and isinstance(adjoint, EventProp)
     if not lanes or np.any(neuron.never_reset(synapses.n_neurons)):
         return None
-    synaptic = synapses.delays is not None and not synapses.axonal
-    if synaptic and (synapses.n_synapses == 0 or _shortest_delay(synapses)[1]):
-        return None
+    delays = checks.unwrapped(synapses.delays)
+    if delays is not None and not synapses.axonal:
+        known = checks.is_concrete(delays)
+        if not known or synapses.n_synapses == 0 or _shortest_delay(synapses)[1]:
+            return None
     return Rounds(synapses)
 
 

@@ -11,20 +11,17 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Int
 
-from ..engine.instants import Instant
-from ..state import NetworkState
-from .system import UNKNOWN, Inputs, Setting
-
-#: Largest number of input spikes that may be in transit, unless `capacity` is larger.
-_MOST_INPUTS = 2**15
+from ...engine.instants import Instant
+from ...state import NetworkState
+from ..system import UNKNOWN, Inputs, Setting
 
 
 class Sent(NamedTuple):
-    """Spikes in transit; entries after the first `n_spikes` are unused, with the source
-    `n_sources`.
+    """Spikes that may be in transit: parts of the lists of all spikes ([`Emitted`][]).
 
-    `number` is the number of the spike; `reached` is the number of synapses of its source that it
-    had reached at time 0.
+    Entries after the first `n_spikes` are unused, with the source `n_sources`. `number` is the
+    number of the spike; `reached` is the number of synapses of its source that it had reached at
+    time 0.
     """
 
     time: Instant
@@ -35,41 +32,41 @@ class Sent(NamedTuple):
 
 
 class Emitted(NamedTuple):
-    """Spikes sorted by time; entries after the first `n_spikes` are unused."""
+    """List of all spikes, sorted by time; entries after the first `n_spikes` are unused."""
 
     time: Instant
     source: Int[Array, " spikes"]
     number: Int[Array, " spikes"]
     n_spikes: Int[Array, ""]
 
-    def part(self, setting: Setting, first: Array, size: int) -> Sent:
-        """Return the spikes from number `first` on."""
+    def part(self, setting: Setting, first: Array, size: int, until: Instant) -> Sent:
+        """Return the spikes from number `first` on that are sent until a moment."""
         columns = (*self.time, self.source, self.number)
         high, low, source, number = (lax.dynamic_slice(x, (first,), (size,)) for x in columns)
         exists = first + jnp.arange(size, dtype=jnp.int32) < self.n_spikes
+        exists = exists & ~until.before(Instant(high, low))
         time = Instant(jnp.where(exists, high, 0.0), jnp.where(exists, low, 0.0))
         source = jnp.where(exists, source, setting.n_sources)
-        count = jnp.clip(self.n_spikes - first, 0, size)
+        count = jnp.sum(exists, dtype=jnp.int32)
         return Sent(time, source, number, jnp.zeros_like(source), count)
 
 
 class Oldest(NamedTuple):
-    """First spike of a neuron and first input spike that have not reached all their targets."""
+    """First spike of a neuron and first input spike that have not reached all their targets.
+
+    `recent` is the first spike of the last round.
+    """
 
     spike: Int[Array, ""]
     input: Int[Array, ""]
-
-
-def inputs_in_transit(setting: Setting, inputs: Inputs) -> int:
-    """Number of input spikes that may be in transit at the same time."""
-    return min(inputs.times.size, max(_MOST_INPUTS, setting.capacity))
+    recent: Int[Array, ""]
 
 
 def emitted_inputs(setting: Setting, inputs: Inputs) -> Emitted:
-    """Input spikes sorted by time."""
+    """Input spikes sorted by time, padded so that a part of the same length may begin anywhere."""
     number = jnp.arange(inputs.times.size, dtype=jnp.int32)
     time, number = lax.sort((inputs.times, number), num_keys=2)
-    room = (0, inputs_in_transit(setting, inputs))
+    room = (0, inputs.times.size)
     source = jnp.pad(inputs.sources[number], room)
     number = jnp.pad(number + setting.max_events, room)
     count = jnp.sum(time < jnp.inf, dtype=jnp.int32)

@@ -4,13 +4,13 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-from ..engine.instants import Instant
+from ...engine.instants import Instant
+from ..deliveries import Context, Deliveries, moved_and_fired
+from ..lanes import lanes_of, receive
+from ..system import rows_of, with_rows
 from .arrivals import Arrivals, arrivals_of, listed_places, sums_of_weights, visit_at
-from .deliveries import Context, Deliveries, moved_and_fired
-from .lanes import lanes_of, receive
-from .lists import Lists, passed_before
 from .sent import Sent
-from .system import rows_of, with_rows
+from .transit import Lists, passed_before
 
 #: Length of a round, as a fraction of the longest one, below which too many spikes arrive at once.
 _SHORTEST = 2.0**-40
@@ -24,6 +24,7 @@ def planned(
     since: Instant,
     length: Array,
     first: Bool[Array, ""],
+    recent: tuple[Array, Array],
     old: Arrivals,
 ) -> tuple[Arrivals, Float[Array, ""]]:
     """Arrivals of the next round, and its length. `first` is true of the first round.
@@ -33,9 +34,9 @@ def planned(
     larger than the list.
     """
     setting, network = context.setting, context.network
-    many, longest = setting.max_arrivals, length
-    assert many is not None
-    passed = passed_before(setting, lists, sent, since, first)
+    most, longest = setting.max_arrivals, length
+    assert most is not None
+    passed = passed_before(setting, lists, sent, since, first, recent)
     states = context.packing.state(rows[: setting.n])
     limited = not isinstance(network.flow.longest(network.neuron, states), float)
 
@@ -45,12 +46,13 @@ def planned(
     def shorter(carry):
         length, old, _ = carry
         arrivals = listed(length, old)
-        new = jnp.where(arrivals.n_arrivals > many, length / 2, length)
+        new = jnp.where(arrivals.n_arrivals > most, length / 2, length)
         if limited:
             sums = sums_of_weights(setting, network, arrivals)
             limits = network.flow.longest(network.neuron, states, *sums)
             new = jnp.minimum(new, jnp.min(limits))
-        return new, arrivals, (new < length) & (new > _SHORTEST * longest)
+        many = (arrivals.n_arrivals > most) & (new <= _SHORTEST * longest)
+        return new, arrivals, (new < length) & ~many
 
     start = (length, old, jnp.ones((), bool))
     length, arrivals, _ = lax.while_loop(lambda carry: carry[2], shorter, start)

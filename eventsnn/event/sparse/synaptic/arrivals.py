@@ -14,10 +14,10 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from ..engine.instants import Instant
-from .ordering import order_by_time, order_of, replaced, sized
+from ...engine.instants import Instant
+from ..ordering import order_by_time, order_of, replaced, sized
+from ..system import Network, Setting
 from .sent import Sent
-from .system import Network, Setting
 
 #: Number of spikes whose synapses are searched together.
 _BLOCK = 128

@@ -1,0 +1,1 @@
+"""Rounds of networks whose delays differ between the synapses of a source."""
