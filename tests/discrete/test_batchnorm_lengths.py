@@ -117,3 +117,17 @@ def test_steps_with_a_single_value_keep_the_statistics_of_the_step():
     away = (xs[0] - rows[0].mean(0)) / np.sqrt(rows[0].var(0, ddof=1) + 1e-5)
     agree(tested.spikes[0], away)
     assert np.all(np.asarray(tested.spikes)[~VALID] == 0)
+
+
+def test_infinite_values_after_the_end_have_no_gradient():
+    """In a parallel run, the cell returns 0 after the end, and the next layer inf instead of 0."""
+    stack = [discrete.LeakyIntegrator(0.5), lambda x: jnp.where(x == 0, jnp.inf, x), layer()]
+
+    def loss(model, parallel):
+        run = discrete.run_batch(model, inputs(), lengths=LENGTHS, parallel=parallel)
+        return jnp.sum(jnp.sin(run.spikes))
+
+    gradient = eqx.filter_jit(eqx.filter_grad(loss))
+    found, expected = (gradient(discrete.Sequential(stack), parallel) for parallel in (True, False))
+    agree(found, expected)
+    assert np.all(np.asarray(expected.layers[2].scale) != 0)
