@@ -198,7 +198,16 @@ MAY_IMPORT = {
     "losses": {"checks"},
     "data": {"checks", "encoders"},
     "plots": {"checks"},
-    "train": {"axes", "checks", "cpu", "discrete", "event", "event.responses", "event.selection"}
+    "train": {
+        "axes",
+        "checks",
+        "constraints",
+        "cpu",
+        "discrete",
+        "event",
+        "event.responses",
+        "event.selection",
+    }
     | {"files"},
     "tasks.figures": {"plots"},
     "tasks": {

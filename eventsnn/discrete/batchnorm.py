@@ -6,29 +6,46 @@ from typing import ClassVar, NamedTuple, TypeVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from .. import axes, checks
 from .base import AbstractCell
 from .parameters import ArrayOrStruct, zero_state
+from .steps import chosen, silenced
 
 Model = TypeVar("Model")
 
 
 class BatchNormState(NamedTuple):
-    """State of a `BatchNorm` layer, the same for all samples.
+    """State of a `BatchNorm` layer. In training it is the same for all samples.
 
     - `step`: number of steps so far.
-    - `n_trained`: number of steps in training so far; with `num_steps`, 1 for each step that was in
-        training, and 0 for the others.
-    - `mean`, `var`: mean and unbiased variance of the batch, of shape `(channels,)`, averaged over
+    - `n_trained`: number of steps in training so far; with `num_steps`, 1 for each step with
+        statistics, and 0 for the others.
+    - `n_samples`: number of samples, summed over the steps in training so far.
+    - `mean`, `var`: mean and unbiased variance of the batch, of shape `(channels,)`, pooled over
         all steps in training so far, or `(num_steps, channels)` with `num_steps`.
+    - `valid`: whether a step is before the end of the sample, set by a run with `lengths` during
+        the step. Default: None, every step is. The state that a run returns has None.
     """
 
     step: Int[Array, ""]
     n_trained: Int[Array, " *num_steps"]
+    n_samples: Int[Array, ""]
     mean: Float[Array, "..."]
     var: Float[Array, "..."]
+    valid: Bool[Array, ""] | None = None
+
+
+class _Statistics(NamedTuple):
+    """Mean and biased variance of one step over samples, height and width."""
+
+    mean: Float[Array, "channels ..."]
+    var: Float[Array, "channels ..."]
+    n_samples: Int[Array, ""]
+    n_within: int
+    """Number of values per channel of one sample."""
 
 
 class BatchNorm(AbstractCell):
@@ -37,7 +54,8 @@ class BatchNorm(AbstractCell):
     $$Y_t = \gamma\, \frac{X_t - \mu_t}{\sqrt{\sigma_t^2 + \epsilon}} + b$$
 
     In training, $\mu_t$ and $\sigma_t^2$ are mean and variance of the step over all samples of the
-    batch, on all devices of [`eventsnn.train.fit`][], and over height and width. In inference they
+    batch, on all devices of [`eventsnn.train.fit`][], and over height and width. In a run with
+    `lengths`, they are those of the samples that have not ended before the step. In inference they
     are `running_mean` and `running_var` of the layer. The layer does not change during a run: the
     statistics of a run are in its last state, and [`eventsnn.discrete.with_statistics`][] puts them
     into the model.
@@ -60,13 +78,15 @@ class BatchNorm(AbstractCell):
     - `inference`: whether the statistics of the layer are used. `equinox.nn.inference_mode` sets
         it. Default: False.
 
-    A run in training takes no `lengths`: the statistics are those of all steps. For samples of
-    different lengths, train with zeros after their ends and give the lengths to the loss only; in
-    inference, the run takes them, too.
+    Without `num_steps`, the statistics of a run are pooled over its steps. With $n_t$ values per
+    channel at step $t$, they are $\sum_t n_t \mu_t / \sum_t n_t$ and
+    $\sum_t n_t \sigma_t^2 / \sum_t (n_t - 1)$, over the steps with $n_t > 0$. If only one sample
+    has not ended and it has one value per channel, then $n_t = 1$ and $Y_t = b$. With `num_steps`,
+    such a step has no statistics.
 
     **Raises:** `ValueError` for values out of range. At the first step, `ValueError` for inputs
-    with another number of channels. In training, `ValueError` also for a run with `lengths`, for a
-    run without a batch, and for a single value per channel.
+    with another number of channels. In training, `ValueError` also for a run without a batch, and
+    for a batch with a single value per channel.
     """
 
     neuron_parameters: ClassVar[tuple[str, ...]] = ("running_mean", "running_var")
@@ -102,8 +122,8 @@ class BatchNorm(AbstractCell):
                 f"shape {x.shape}."
             )
         zeros = jnp.zeros(self.running_mean.shape, x.dtype)
-        count = jnp.zeros(zeros.shape[:-1], jnp.int32)
-        return BatchNormState(jnp.zeros((), jnp.int32), count, zeros, zeros)
+        n_trained, zero = jnp.zeros(zeros.shape[:-1], jnp.int32), jnp.zeros((), jnp.int32)
+        return BatchNormState(zero, n_trained, zero, zeros, zeros)
 
     def __call__(
         self, x: Array, state: BatchNormState, *, key: PRNGKeyArray | None = None
@@ -116,10 +136,11 @@ class BatchNorm(AbstractCell):
 
         if self.inference:
             mean, var = at(self.running_mean), at(self.running_var)
-            after = state._replace(step=state.step + 1)
+            after = state._replace(step=chosen(state.valid, state.step + 1, state.step))
         else:
-            mean, var, n = _statistics(x)
-            after = _recorded(state, mean.ravel(), var.ravel() * (n / (n - 1)))
+            x = silenced(state.valid, x)
+            found = _statistics(x, state.valid)
+            mean, var, after = found.mean, found.var, _recorded(state, found)
         out = at(self.scale) * (x - mean) * jax.lax.rsqrt(var + self.eps)
         return out if self.shift is None else out + at(self.shift), after
 
@@ -127,9 +148,9 @@ class BatchNorm(AbstractCell):
 def with_statistics(model: Model, state: PyTree, *, momentum: float = 1.0) -> Model:
     """Put the statistics of a run into the [`BatchNorm`][] layers of a model.
 
-    For the statistics of a whole data set, run a large batch in training mode, without `lengths`,
-    after the training. In a custom training loop, `momentum=0.1` after each step keeps running
-    averages, as PyTorch does.
+    For the statistics of a whole data set, run a large batch in training mode after the training.
+    In a custom training loop, `momentum=0.1` after each step keeps running averages, as PyTorch
+    does.
 
     **Arguments:**
 
@@ -139,7 +160,8 @@ def with_statistics(model: Model, state: PyTree, *, momentum: float = 1.0) -> Mo
 
     **Returns:** a copy of the model with other `running_mean` and `running_var`.
 
-    With `num_steps`, steps that the run did not reach keep their statistics.
+    With `num_steps`, steps that the run did not reach, or with a single value per channel, keep
+    their statistics.
 
     **Raises:** `ValueError` if the state is not of this model, or not of a run in training, or if
     `momentum` is out of range.
@@ -179,9 +201,34 @@ def _mixed(layer, state, share):
     return mixed(layer.running_mean, state.mean), mixed(layer.running_var, state.var)
 
 
-def is_training(model: PyTree) -> bool:
-    """Return whether a model has [`BatchNorm`][] layers that use the statistics of the batch."""
-    return any(not layer.inference for layer in _of_kind(model, BatchNorm))
+def mark(states: PyTree, active: Bool[Array, ""] | None) -> PyTree:
+    """Set `valid` of each [`BatchNormState`][] in `states` before a step of one sample.
+
+    `active` is true before the end of the sample. None: the sample has no end.
+    """
+    return _over_states(lambda state: state._replace(valid=active), lambda x: x, states)
+
+
+def hold(active: Bool[Array, ""] | None, states: PyTree, before: PyTree) -> PyTree:
+    """Return the states after a step if it is active, otherwise those before it. None means active.
+
+    A [`BatchNormState`][] is returned as the layer left it, with `valid` None: statistics of the
+    batch may change after the end of the sample.
+    """
+
+    def unmarked(state, _):
+        return state._replace(valid=None)
+
+    return _over_states(unmarked, lambda *both: chosen(active, *both), states, before)
+
+
+def _over_states(of_batch, otherwise, *trees):
+    """Map over the states of `BatchNorm` layers, and over all other arrays."""
+
+    def one(x, *more):
+        return (of_batch if isinstance(x, BatchNormState) else otherwise)(x, *more)
+
+    return jax.tree.map(one, *trees, is_leaf=lambda x: isinstance(x, BatchNormState))
 
 
 def _of_kind(tree, kind):
@@ -189,21 +236,30 @@ def _of_kind(tree, kind):
     return [leaf for leaf in leaves if isinstance(leaf, kind)]
 
 
-def _statistics(x):
-    """Mean and variance over the batch, height and width, and the number of values."""
+def _statistics(x, valid):
+    """Statistics of one step over the valid samples of the batch. `valid` None: all samples."""
     within, over = tuple(range(1, x.ndim)), [name for name in axes.ALL if _size(name)]
     if axes.SAMPLES not in over:
         raise ValueError(
             "a model with BatchNorm must run on a batch (discrete.run_batch) in training, or in "
             "inference mode (equinox.nn.inference_mode), got one sample."
         )
-    n = math.prod([*map(_size, over), *x.shape[1:]])
-    if n < 2:
+    size, n_within = jax.lax.psum(1, over), math.prod(x.shape[1:])
+    if size * n_within < 2:
         expected = "two or more values per channel, of all samples"
-        raise ValueError(f"a batch for BatchNorm must have {expected}, got {n}.")
-    mean = jax.lax.pmean(jnp.mean(x, within, keepdims=True), over)
-    var = jax.lax.pmean(jnp.mean((x - mean) ** 2, within, keepdims=True), over)
-    return mean, var, n
+        raise ValueError(f"a batch for BatchNorm must have {expected}, got {size * n_within}.")
+    n_samples = jnp.asarray(size, jnp.int32)
+    if valid is not None:
+        n_samples = jax.lax.psum(valid.astype(jnp.int32), over)
+
+    def mean_of(values):
+        own = jnp.mean(values, within, keepdims=True)
+        if valid is None:
+            return jax.lax.pmean(own, over)
+        return jax.lax.psum(silenced(valid, own), over) / jnp.maximum(n_samples, 1).astype(x.dtype)
+
+    mean = mean_of(x)
+    return _Statistics(mean, mean_of((x - mean) ** 2), n_samples, n_within)
 
 
 def _size(name):
@@ -214,15 +270,31 @@ def _size(name):
         return 0
 
 
-def _recorded(state, mean, var):
-    """State with the statistics of one more step."""
-    step, found = state.step, jax.lax.stop_gradient((mean, var))
-    pairs = zip((state.mean, state.var), found, strict=True)
+def _recorded(state, found):
+    """State with the statistics of one more step, unchanged by a step without valid samples."""
+    dtype = np.promote_types(found.mean.dtype, np.float32)  # for the numbers of values
+
+    def freedom_of(n_samples, n_steps):
+        """Degrees of freedom of the variance: number of values minus number of steps."""
+        return n_samples.astype(dtype) * found.n_within - n_steps.astype(dtype)
+
+    one = (found.n_samples > 0).astype(jnp.int32)
+    samples = state.n_samples + found.n_samples
+    freedom = freedom_of(found.n_samples, one)
+    mean, var = jax.lax.stop_gradient((found.mean.ravel(), found.var.ravel()))
+    var = var * ((freedom + 1) / jnp.maximum(freedom, 1)).astype(var.dtype)
+    after = state._replace(step=state.step + one, n_samples=samples)
     if state.mean.ndim == 2:
-        count = state.n_trained.at[step].set(1, mode="drop")
-        rows = (old.at[step].set(x, mode="drop") for old, x in pairs)
-        return BatchNormState(step + 1, count, *rows)
-    weight = 1 / (state.n_trained + 1).astype(mean.dtype)
-    return BatchNormState(
-        step + 1, state.n_trained + 1, *(old + weight * (x - old) for old, x in pairs)
-    )
+        row = jnp.where(freedom > 0, state.step, len(state.mean))  # a row that does not exist
+        new = {"n_trained": 1, "mean": mean, "var": var}
+        put = {k: getattr(state, k).at[row].set(x, mode="drop") for k, x in new.items()}
+        return after._replace(**put)
+
+    steps = state.n_trained + one
+
+    def mixed(old, new, part, whole):
+        return old + (part / jnp.maximum(whole, 1)).astype(old.dtype) * (new - old)
+
+    mean = mixed(state.mean, mean, found.n_samples.astype(dtype), samples.astype(dtype))
+    var = mixed(state.var, var, freedom, freedom_of(samples, steps))
+    return after._replace(n_trained=steps, mean=mean, var=var)

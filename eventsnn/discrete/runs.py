@@ -12,7 +12,6 @@ from .. import checks
 from ..constraints import unwrap
 from .arguments import Options, as_inputs, check_state, layer_indices, typed_key
 from .base import AbstractCell
-from .batchnorm import is_training
 from .blocks import run_in_blocks
 from .recording import state_paths
 from .sample import of_batch, of_sample
@@ -95,8 +94,8 @@ def run(
     - `lengths`: number of steps of the sample, from 1 to $T$. The steps after its end change
         nothing: outputs are 0, membrane potentials and states keep their values, and the input has
         no influence and no gradient, even if it is NaN. The final state is that of the end of the
-        sample. The losses of [`eventsnn.losses`][] have the same argument. Default: None, all
-        steps.
+        sample; that of [`eventsnn.discrete.BatchNorm`][] in training is that of the batch. The
+        losses of [`eventsnn.losses`][] have the same argument. Default: None, all steps.
     - `record`: names of further states to record, as paths in the state of the model: `"1.syn"` is
         the field `syn` of layer 1 of a `Sequential`, `"syn"` that of a single cell, and `"1"` the
         whole state of layer 1. Default: none.
@@ -158,12 +157,6 @@ def run_batch(
     options = _options(model, layers, record, parallel, checkpoint_every, truncate_every)
     samples = jax.tree.leaves(inputs.at_first_step())[0].shape[0]
     lengths = checks.lengths(lengths, (samples,), inputs.num_steps)
-    if lengths is not None and is_training(model):
-        expected = (
-            "None for a model with BatchNorm in training, whose statistics are of all steps (give "
-            "lengths to the loss only, or use equinox.nn.inference_mode)"
-        )
-        raise checks.value_error("lengths", lengths, expected)
     out = _compiled_batch(model, inputs, state, typed_key(key, samples), lengths, options)
     return _single_layer(out) if isinstance(layers, int | np.integer) else out
 

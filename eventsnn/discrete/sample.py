@@ -10,11 +10,12 @@ from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 from .. import axes
 from .arguments import Inputs, Options
 from .base import AbstractCell
+from .batchnorm import hold, mark
 from .blocks import RunSteps
 from .layers import call_layer
 from .recording import state_at
 from .sequential import Sequential, naming_layer
-from .steps import Steps, chosen, silenced
+from .steps import Steps, silenced
 
 
 class Recorded(NamedTuple):
@@ -158,8 +159,8 @@ def _scan(group, inputs, states, keys, steps, options):
     def step(before, at):
         x, step_keys, active = at
         x = inputs.x if inputs.constant else x
-        outs, states = cells.step(x, before, step_keys, group.shown)
-        states = chosen(active, states, before)
+        outs, states = cells.step(x, mark(before, active), step_keys, group.shown)
+        states = hold(active, states, before)
         return states, {
             i: _record(i, silenced(active, out), state, options)
             for i, out, state in zip(indices, outs, states, strict=True)

@@ -43,9 +43,20 @@ def calibrate(
 
     The weights of one layer after the other are multiplied by a factor, so that the wanted fraction
     of its responses (one neuron in one sample) has a spike. If no factor suffices, or if `spikes`
-    or `first_spike` is given, a constant is added to the weights of the layer in addition. Readouts
-    are scaled to the wanted standard deviation of their maximal potentials. The method is that of
-    layer-sequential unit-variance initialisation (Mishkin & Matas, ICLR 2016, arXiv:1511.06422).
+    or `first_spike` is given, a constant is added to the weights of the layer in addition.
+
+    The weights of readouts are multiplied by a factor, so that the input spikes raise the maximal
+    potentials by `potential`, as a root mean square over all samples and neurons together:
+
+    $$\sqrt{\langle (m_{si} - m^0_{si})^2 \rangle_{s,i}} = \text{potential}$$
+
+    with the maximum $m_{si}$ of neuron $i$ in sample $s$, and the maximum $m^0_{si}$ with all of
+    the weights 0, which is the initial potential without a bias. Without a bias, this holds
+    exactly. With the default, scores that are maxima are of order 1. The mean is included: if the
+    maxima hardly vary, a factor that scales only their deviation would be arbitrarily large.
+
+    The method is that of layer-sequential unit-variance initialisation (Mishkin & Matas, ICLR 2016,
+    arXiv:1511.06422).
 
     In an [`eventsnn.EventNetwork`][] the weights of all hidden neurons, including recurrent ones,
     have one factor, and those of the outputs another.
@@ -63,18 +74,21 @@ def calibrate(
     - `spikes`: wanted mean number of spikes of a response, > 0. Default: None, any.
     - `first_spike`: wanted median time to first spike, > 0. Default: None, any. If both `spikes`
         and `first_spike` are given, the sum of both relative errors is minimised.
-    - `potential`: wanted standard deviation of the maximal potentials of readouts, over samples and
-        neurons, > 0, in the units of the potential. Default: 1.
+    - `potential`: wanted root mean square of the increase of the maximal potentials of readouts by
+        the input spikes, > 0, in the units of the potential. Default: 1.
 
     **Returns:** a copy of the model with other weights.
 
-    **Raises:** `ValueError` for an argument out of range, weights that are wrapped by
-    [`eventsnn.constrain`][] or all zero, a layer without input spikes, a layer whose share of
-    responses with a spike is below `firing` with any weights, or if all samples fail with the
-    weights that are found. A `UserWarning` if some samples fail, for example because they reach
-    `max_events`.
+    **Raises:** `ValueError` for an argument out of range, and, before any layer is simulated, for
+    weights that are wrapped by [`eventsnn.constrain`][] or all zero (calibrate first; delays and
+    neuron parameters may be wrapped). `ValueError` for a layer without input spikes, a layer whose
+    share of responses with a spike is below `firing` with any weights, or if all samples fail with
+    the weights that are found. A `UserWarning` if some samples fail, for example because they reach
+    `max_events`, and if the input spikes change no maximum of the readouts of a layer, whose
+    weights then remain as they are.
     """
     in_times = batch_for(model, in_times)
+    _check_weights(model, "model")
     wanted = _Wanted(
         checks.number("firing", firing, "between 0 and 1", lambda x: 0 < x < 1),
         None if spikes is None else checks.positive("spikes", spikes),
@@ -142,6 +156,40 @@ def _calibrated(model: Any, in_times: Array, wanted: _Wanted, name: str) -> Any:
     return model
 
 
+def _check_weights(model: Any, name: str) -> None:
+    """Raise unless the weights of all layers can be scaled. No layer is simulated."""
+    if isinstance(model, EventSequential):
+        for i, layer in enumerate(model.layers):
+            _check_weights(layer, f"{name}.layers[{i}]")
+    elif isinstance(model, AbstractLayer | EventNetwork):
+        field = _field(model)
+        weights = getattr(model, field)
+        if isinstance(weights, AbstractWrapper):
+            raise ValueError(
+                f"{field} of {name} must not be wrapped before calibrate, got {weights}. "
+                "Calibrate first, then call eventsnn.constrain."
+            )
+        for _, columns in _groups(model):
+            if not 0 < _scale(weights, _mask(model, columns)) < math.inf:
+                raise ValueError(f"{field} of {name} must be finite and not all 0.")
+
+
+def _field(model: AbstractLayer | EventNetwork) -> str:
+    return "kernel" if isinstance(model, EventConv2d) else "weights"
+
+
+def _mask(model: Any, columns: np.ndarray | None) -> np.ndarray:
+    """Mask of the weights of one group."""
+    shape = getattr(model, _field(model)).shape
+    mask = np.ones(shape, bool) if model.mask is None else np.asarray(model.mask)
+    return mask if columns is None else mask & columns
+
+
+def _scale(weights: Array, mask: np.ndarray) -> float:
+    """Root mean square of the weights of one group, 0 for a group without weights."""
+    return float(np.sqrt(np.mean(np.asarray(weights)[mask] ** 2))) if mask.any() else 0.0
+
+
 def _groups(model: AbstractLayer | EventNetwork) -> list[tuple[str, np.ndarray | None]]:
     """Names of the groups of neurons that have a common factor, and masks of their weights.
 
@@ -160,15 +208,9 @@ def _fitted(
     model: Any, in_times: Array, wanted: _Wanted, group: str, columns: np.ndarray | None, name: str
 ) -> Any:
     """Return the model with the weights of one group scaled and shifted."""
-    field = "kernel" if isinstance(model, EventConv2d) else "weights"
+    field, mask = _field(model), _mask(model, columns)
     weights = getattr(model, field)
-    if isinstance(weights, AbstractWrapper):
-        raise ValueError(f"{field} of {name} must not be wrapped before calibrate, got {weights}.")
-    mask = np.ones(weights.shape, bool) if model.mask is None else np.asarray(model.mask)
-    mask = mask if columns is None else mask & columns
-    scale = float(np.sqrt(np.mean(np.asarray(weights)[mask] ** 2))) if mask.any() else 0.0
-    if not 0 < scale < math.inf:
-        raise ValueError(f"{field} of {name} must be finite and not all 0.")
+    scale = _scale(weights, mask)
     if not np.any(np.isfinite(np.asarray(in_times))):
         raise ValueError(f"in_times of {name} must contain spikes; the layer before is silent.")
 
@@ -180,18 +222,34 @@ def _fitted(
         return dict(responses(changed(factor, shift), in_times))[group]
 
     if group == "readout":
-        deviation = float(_deviation(model, in_times))
-        return changed(wanted.potential / deviation) if deviation > 0 else model
+        increase = _increase(model, changed(0.0), in_times)
+        if increase > 0:
+            return changed(wanted.potential / increase)
+        warnings.warn(
+            f"calibrate: the input spikes change no maximal potential of the readouts of {name}, "
+            f"whose {field} are not changed. Maxima have no gradient there: use positive {field}.",
+            stacklevel=4 + name.count(".layers["),  # the caller of calibrate
+        )
+        return model
     return changed(*_search(found, wanted, name))
 
 
-@eqx.filter_jit
-def _deviation(model: Any, in_times: Array) -> Array:
-    """Standard deviation of the maximal potentials of readouts."""
-    maxima = model.maxima(in_times, throw=False)
+def _increase(model: Any, silent: Any, in_times: Array) -> float:
+    """Root mean square, over samples and readouts, of the increase of their maximal potentials.
+
+    `silent` is the model without the weights of the readouts.
+    """
+    increase = np.asarray(_maxima(model, in_times) - _maxima(silent, in_times))
     if isinstance(model, EventNetwork):
-        maxima = maxima[..., model.neuron.never_reset(model.n_neurons)[list(model.outputs)]]
-    return jnp.nanstd(maxima)
+        never = np.asarray(model.neuron.never_reset(model.n_neurons))
+        increase = increase[..., never[list(model.outputs)]]
+    failed = np.isnan(increase)
+    return 0.0 if failed.all() else float(np.sqrt(np.mean(increase[~failed] ** 2)))
+
+
+@eqx.filter_jit
+def _maxima(model: Any, in_times: Array) -> Array:
+    return model.maxima(in_times, throw=False)
 
 
 def _search(

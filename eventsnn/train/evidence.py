@@ -9,7 +9,8 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, PyTree
 
 from .. import checks
-from ..event import AbstractLayer, EventNetwork, EventSequential
+from ..constraints import unwrap
+from ..event import AbstractLayer, EventLinear, EventNetwork, EventSequential
 from ..event.responses import responses
 from .wording import grouped, is_floating, percent
 
@@ -68,10 +69,34 @@ def event_evidence(model: PyTree, batch: PyTree) -> Evidence | None:
     The input is the first floating-point array in the batch that has the right shape. None unless
     `model` contains exactly one network, layer or sequence of layers, and the batch its input.
     """
+    found = _with_input(model, batch)
+    return None if found is None else _simulated(*found)
+
+
+def flat_readouts(model: PyTree, batch: PyTree) -> Bool[np.ndarray, " outputs"]:
+    """Mask of the readouts whose potential exceeds its initial value in no sample of the batch.
+
+    The input is that of [`event_evidence`][]. Empty without it, and for a convolutional layer.
+    """
+    found = _with_input(model, batch)
+    last = None if found is None else unwrap(_last(found[0]))
+    if found is None or not isinstance(last, EventNetwork | EventLinear):
+        return np.zeros(0, bool)
+    n = last.n_neurons
+    outputs = list(last.outputs) if isinstance(last, EventNetwork) else slice(None)
+    never = last.neuron.never_reset(n)[outputs]
+    if not never.any():
+        return never
+    initial = np.asarray(last.neuron.observe(last.neuron.init_state(n)))[outputs]
+    return never & ~np.any(np.asarray(_maxima(*found)) > initial, axis=0)
+
+
+def _with_input(model: PyTree, batch: PyTree) -> tuple[_EventModel, Array] | None:
+    """Return the only network or sequence of layers of `model`, and its input in the batch."""
     models = _event_models(model)
     for x in jax.tree.leaves(batch) if len(models) == 1 else ():
         if is_floating(x) and _takes(models[0], x):
-            return _simulated(models[0], jnp.asarray(x))
+            return models[0], jnp.asarray(x)
     return None
 
 
@@ -117,6 +142,11 @@ def _simulated(model: _EventModel, in_times: Array) -> Evidence:
 @eqx.filter_jit
 def _first_spikes(model: _EventModel, in_times: Array) -> Array:
     return model.ttfs(in_times, throw=False)
+
+
+@eqx.filter_jit
+def _maxima(model: _EventModel, in_times: Array) -> Array:
+    return model.maxima(in_times, throw=False)
 
 
 def _event_models(tree: PyTree) -> list[_EventModel]:

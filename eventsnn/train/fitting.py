@@ -161,9 +161,12 @@ def fit(
     and suggestions.
 
     A `UserWarning` with the same contents is issued once if all gradients are exactly 0 and the
-    loss is not. It is also issued once for each output of an event network that is silent and has
-    had no gradient for 20 steps, or for all steps of a shorter run, and once if this holds for the
-    weights of all outputs, for example of a readout whose input is silent.
+    loss is not. It is also issued once for each output of an event network whose weights have had
+    no gradient for 20 steps, or for all steps of a shorter run, if the output is silent in all
+    samples of the batch, or if it is a readout whose potential exceeds its initial value in none of
+    them, and once if the weights of all outputs have had no gradient, for example those of readouts
+    whose input is silent. An output with a gradient in at least one sample of these batches is not
+    reported. Warnings do not depend on `progress`.
 
     An exception that ends the training, including `KeyboardInterrupt`, has an attribute `result`: a
     [`FitResult`][] of the completed steps. Its model is the one before the bad step, or the one

@@ -17,7 +17,14 @@ from .callbacks import Progress
 from .checkpoints import packed, require_equal, signature, unpacked
 from .diagnosis import make_diagnosis
 from .dispatch import Records, State, step_key
-from .evidence import event_evidence, evidence_of, has_network, no_evidence, output_gradients
+from .evidence import (
+    event_evidence,
+    evidence_of,
+    flat_readouts,
+    has_network,
+    no_evidence,
+    output_gradients,
+)
 from .history import ZeroGradients
 from .wording import outputs_named
 
@@ -212,6 +219,16 @@ class TrainingRun:
                 message = message or "all neurons of a layer may be silent."
                 hint = "Call eventsnn.activity(model, in_times) to see which layers are silent."
                 _warn(f"no gradient for any output since step {since + 1}: {message} {hint}")
+            elif (flat := self._flat(outputs, sample)).size:
+                names, reason = outputs_named(flat), "the potential exceeds its initial value in no"
+                advice = "Try positive weights of the readouts or integrals instead of maxima."
+                reason += " sample of the batch, so that its maximum is constant"
+                _warn(f"no gradient for {names} since step {since + 1}: {reason}. {advice}")
+
+    def _flat(self, outputs, batch):
+        """Return those of the outputs that are readouts with a constant maximum in the batch."""
+        flat = flat_readouts(self._model(self.state.arrays), batch)
+        return np.intersect1d(outputs, np.flatnonzero(flat))
 
     def _diagnose(self, *findings):
         has_networks = has_network(self._model(self.state.arrays))

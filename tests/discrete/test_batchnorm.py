@@ -106,10 +106,8 @@ def test_what_cannot_be_normalised_is_refused():
     both = discrete.Sequential([layer, layer])
     with pytest.raises(ValueError, match=r"^state must be a state with 2 BatchNormStates, got "):
         discrete.with_statistics(both, state)
-    with pytest.raises(ValueError, match=r"^lengths must be None for a model with BatchNorm in tr"):
-        discrete.run_batch(both, normal(T, B, C), lengths=[1] * B)
-    short = discrete.run_batch(eqx.nn.inference_mode(both), normal(T, B, C), lengths=[1] * B)
-    assert short.spikes[0].all() and not short.spikes[1:].any()
+    with pytest.raises(ValueError, match=r"must run on a batch .*, got one sample"):
+        discrete.run(layer, normal(T, C), lengths=2)
 
 
 def test_statistics_of_steps_that_a_run_did_not_reach_are_kept():

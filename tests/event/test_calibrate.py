@@ -27,6 +27,10 @@ def has_kernel(model):
     return any(isinstance(layer, esn.EventConv2d) for layer in getattr(model, "layers", ()))
 
 
+def rms(x):
+    return np.sqrt(np.mean(np.square(x)))
+
+
 def layers(readout=READOUT, **options):
     options = {"max_spikes": 20, "truncate": True} | options
     return esn.feedforward(
@@ -99,7 +103,7 @@ def test_calibrated_layers_fire_as_wanted(build, factor, x):
     found = esn.activity(fitted, x)
     np.testing.assert_allclose([layer.silent for layer in found], 0.6, atol=0.03)
     if build is not convolutional:  # the others have readouts
-        np.testing.assert_allclose(np.std(fitted.maxima(x, throw=False)), 2.0, rtol=1e-6)
+        np.testing.assert_allclose(rms(fitted.maxima(x, throw=False)), 2.0, rtol=1e-6)
     # Only the weights change.
     spec = esn.trainable(model, "weights", *(["kernel"] if has_kernel(model) else []))
     keep = [eqx.filter(m, jax.tree.map(lambda on: not on, spec)) for m in (fitted, model)]
@@ -146,10 +150,53 @@ def test_weights_that_cannot_be_scaled(x):
         ValueError, match=r"weights of model.layers.0. must be finite and not all 0"
     ):
         esn.calibrate(scaled(layers(), 0.0), x)
-    positive = eqx.tree_at(lambda m: m.layers[1].weights, layers(), jnp.ones((30, 20)))
-    wrapped = esn.constrain(positive, lambda m: m.layers[1].weights)
-    with pytest.raises(ValueError, match=r"weights of model.layers.1. must not be wrapped"):
-        esn.calibrate(wrapped, x)
+
+
+def test_weights_are_checked_before_any_layer_is_simulated(x, monkeypatch):
+    monkeypatch.delattr("eventsnn.event.calibration.responses")
+    model = eqx.tree_at(lambda m: m.layers[2].weights, layers(), jnp.ones((20, 4)))
+    wrapped = esn.constrain(model, lambda m: m.layers[2].weights)
+    nested = esn.EventSequential([lambda x: x, wrapped])
+    message = r"weights of model.layers.1..layers.2. must not be wrapped .* Calibrate first"
+    with pytest.raises(ValueError, match=message):
+        esn.calibrate(nested, x)
+    zero = eqx.tree_at(lambda m: m.layers[2].weights, model, jnp.zeros((20, 4)))
+    with pytest.raises(
+        ValueError, match=r"weights of model.layers.2. must be finite and not all 0"
+    ):
+        esn.calibrate(zero, x)
+
+
+def test_readouts_whose_maxima_hardly_vary():
+    """Scores are of order 1 although their deviation is small against their mean."""
+    x = 5.0 + jnp.asarray(np.linspace(0.0, 0.01, 8))[:, None, None] * jnp.ones((16, 1))
+    weights = 0.02 + 0.0002 * jax.random.normal(KEY, (16, 3))
+    before = esn.EventLinear(READOUT, weights, t_max=20.0)
+    maxima = np.asarray(before.maxima(x))
+    assert maxima.std() < 0.01 * maxima.mean()
+    fitted = esn.calibrate(before, x)
+    scores = np.asarray(fitted.maxima(x))
+    np.testing.assert_allclose(rms(scores), 1.0, rtol=1e-12)
+    assert np.abs(scores).max() < 1.1
+    by_deviation = np.abs(maxima).max() / maxima.std()
+    assert by_deviation > 100  # scores that a deviation of 1 would give
+    # A bias raises the maxima without input spikes, and is not part of the increase.
+    biased = esn.EventLinear(esn.LeakyIntegrator(20.0, 20.0, 3.0), weights, t_max=20.0)
+    silent = np.asarray(biased.maxima(jnp.full_like(x, INF)))
+    increase = np.asarray(esn.calibrate(biased, x).maxima(x)) - silent
+    np.testing.assert_allclose(rms(increase), 1.0, rtol=1e-12)
+
+
+def test_readouts_that_do_not_respond(x):
+    """Inhibitory weights: all maxima are the initial potential."""
+    weights = -jnp.abs(jax.random.normal(KEY, (16, 4)))
+    model = esn.EventSequential([esn.EventLinear(READOUT, weights, t_max=20.0)])
+    with pytest.warns(
+        UserWarning, match=r"readouts of model.layers.0., whose weights are"
+    ) as caught:
+        fitted = esn.calibrate(model, x)
+    assert caught[0].filename == __file__
+    assert eqx.tree_equal(fitted, model)
 
 
 def test_one_sample_is_a_batch_of_one(x):

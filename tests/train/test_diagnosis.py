@@ -12,7 +12,7 @@ import pytest
 import eventsnn as esn
 from eventsnn import discrete, losses
 from eventsnn.train import diagnose, fit
-from eventsnn.train.evidence import event_evidence
+from eventsnn.train.evidence import event_evidence, flat_readouts
 from helpers.least_squares import OPTIMIZER, data, line, squared_error, train
 
 # The middle of a dispatch of 4 steps, its first step, its last step, and a short last dispatch.
@@ -479,6 +479,28 @@ def test_a_readout_of_silent_neurons_is_reported(encoded):
     cause = "all neurons of layers.0. are silent" if encoded else "all neurons of a layer may be"
     with pytest.warns(UserWarning, match=f"for any output since step 1: {cause}.*activity"):
         fit(model, [batch] * 20, loss, optax.sgd(1e-4), steps=20, progress=False)
+
+
+def test_a_readout_whose_maximum_is_constant_is_reported():
+    """One of two readouts has inhibitory weights, so that its maximum is the initial potential."""
+    readout = esn.LeakyIntegrator(20.0, 20.0, v_init=0.5)
+    weights = jnp.array([[8.0, -1.0], [8.0, -2.0]])
+    model = esn.EventSequential([esn.EventLinear(readout, weights, t_max=T_MAX)])
+    batch = np.array([[[1.0], [2.0]], [[3.0], [np.inf]], [[4.0], [5.0]]])
+    np.testing.assert_array_equal(flat_readouts(model, (batch,)), [False, True])
+
+    def loss(model, batch):
+        return jnp.mean(model.maxima(batch[0], throw=False))
+
+    message = "no gradient for output 1 since step 1: the potential exceeds its initial value in no"
+    with pytest.warns(UserWarning, match=message) as caught:
+        fit(model, [(batch,)] * 25, loss, optax.sgd(1e-4), steps=25, progress=False)
+    assert len(caught) == 1 and caught[0].filename == __file__
+    # The second input raises the same readout in two of the samples.
+    weights = weights.at[1, 1].set(5.0)
+    model = eqx.tree_at(lambda m: m.layers[0].weights, model, weights)
+    np.testing.assert_array_equal(flat_readouts(model, (batch,)), [False, False])
+    assert flat_readouts(model, (batch[:, :1],)).size == 0  # no input of this model
 
 
 def test_the_progress_bar_shows_the_share_of_outputs_without_gradient(capsys):
