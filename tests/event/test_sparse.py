@@ -469,3 +469,52 @@ def test_orders_of_integers_and_times(wide, rng):
         times = np.asarray(jnp.asarray(times))
     np.testing.assert_array_equal(by_time, np.lexsort((times, groups)))
     np.testing.assert_array_equal(by_group, np.argsort(groups, kind="stable"))
+
+
+@pytest.mark.parametrize("kind", ["axonal", "synaptic", "at once"])
+def test_neurons_above_threshold_at_the_start(kind):
+    """One fires at time 0, when an input spike arrives, and again at the end of its period."""
+    delays = {"axonal": [1.0, 1.5, 0.0], "synaptic": [1.0, 1.5, 0.0, 0.0], "at once": None}[kind]
+    connectivity = esn.Synapses(
+        [0, 1, 2, 2], [1, 0, 0, 1], [30.0, 0.5, 1.0, 2.0], shape=(3, 2), delays=delays
+    )
+    neuron = esn.LIF(10.0, 5.0, v_init=np.array([2.7, 0.2]), reset_mode="subtract")
+    net = esn.EventNetwork(
+        esn.Refractory(neuron, 1.0), connectivity, outputs=[0], t_max=10.0, max_events=50
+    )
+    assert net._rounds is not None
+    x = np.array([[0.0, 9.0]])
+    (times, sources), (expected, right) = (fired(y.simulate(x)) for y in (net, net.as_dense()))
+    many, of_first = int(np.sum(np.isfinite(expected))), right == 0
+    np.testing.assert_array_equal(expected[of_first][:2], [0.0, 1.0])
+    np.testing.assert_array_equal(sources[sources < N], right[:many])
+    np.testing.assert_allclose(times[: many + 1], expected[: many + 1], rtol=1e-12)
+
+
+def test_a_delay_longer_than_the_simulation_occupies_no_queue():
+    """Also without input channels."""
+    bias = np.array([1.5, 1.6, 1.7])
+    synapses = esn.Synapses(
+        [0, 0, 1, 2], [1, 2, 2, 0], 0.1, shape=(3, 3), delays=np.array([100.0, 1.0, 1.0, 1.0])
+    )
+    net = esn.EventNetwork(
+        esn.LIF(10.0, 5.0, bias=bias), synapses, outputs=[0], t_max=60.0, queue_capacity=8
+    )
+    dense, nothing = net.as_dense(), np.zeros((0, 1))
+    (times, sources), (expected, right) = (fired(x.simulate(nothing)) for x in (net, dense))
+    many = int(np.sum(np.isfinite(expected)))
+    assert many > 2 * net.queue_capacity
+    np.testing.assert_array_equal(sources[:many], right[:many])
+    np.testing.assert_allclose(times[: many + 1], expected[: many + 1], rtol=1e-11)
+
+
+def test_delays_that_are_not_known_need_the_event_loop():
+    connectivity = synapses(kind="synaptic")
+
+    def build(delays):
+        traced = eqx.tree_at(lambda x: x.delays, connectivity, delays)
+        net = network(lif(), traced)
+        assert net._rounds is None
+        return net.weights.delays
+
+    jax.eval_shape(build, connectivity.delays)

@@ -145,6 +145,28 @@ def test_an_arrival_at_the_end_of_a_part_is_delivered_once(kind):
         np.testing.assert_allclose(simulate(np.inf, state)[0], expected, rtol=1e-12)
 
 
+def test_delays_that_change_between_two_parts_deliver_no_spike_twice():
+    """Two of three synapses were reached in the first part, long before its end."""
+    synapses = esn.Synapses(
+        [0, 0, 0, 4], [1, 2, 3, 0], 16.0, shape=(5, 4), delays=np.array([1.0, 2.0, 9.0, 0.0])
+    )
+    neuron = esn.Refractory(esn.LIF(10.0, 2.0), 5.0)
+    net = esn.EventNetwork(neuron, synapses, outputs=[0], t_max=6.0, max_events=50)
+
+    @quick
+    def second(longer, state):
+        delays = net.weights.delays + jnp.where(net.weights.sources < 4, longer, 0.0)
+        moved = eqx.tree_at(lambda net: net.weights.delays, net, delays)
+        return moved.simulate(jnp.full((1, 1), jnp.inf), state=state).state.neurons
+
+    first = net.simulate([[0.5]], state=net.initial_state())
+    kept = second(0.0, first.state)
+    for longer in (-1e-6, 1e-6):
+        changed = second(longer, first.state)
+        for x, y in zip(jax.tree.leaves(kept), jax.tree.leaves(changed), strict=True):
+            np.testing.assert_allclose(x, y, atol=1e-4)
+
+
 @pytest.mark.parametrize(("delay", "sent"), [(0.7, 9.3), (1.4, 8.6), ([0.7], 9.3), ([1.4], 8.6)])
 def test_rounding_at_the_end_delivers_no_spike_twice(delay, sent):
     """The sum of delay and time exceeds `t_max` by less than a rounding error of the round."""
