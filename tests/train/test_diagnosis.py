@@ -503,7 +503,8 @@ def test_a_readout_whose_maximum_is_constant_is_reported():
     assert flat_readouts(model, (batch[:, :1],)).size == 0  # no input of this model
 
 
-def test_the_progress_bar_shows_the_share_of_outputs_without_gradient(capsys):
+def test_the_progress_bar_shows_the_share_of_outputs_without_gradient(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")  # older versions of tqdm shorten the text
     options = EVENT | {"progress": True}
     with pytest.warns(UserWarning, match="no gradient for output 1"):
         fit(event_net(), [event_batch((0, 4))] * 3, square_within, optax.sgd(1e-4), **options)

@@ -59,7 +59,7 @@ class Cotangents(NamedTuple):
     """Cotangents of all arrays of floats."""
 
     weights: Float[Array, " synapses+width"]
-    delays: Float[Array, " sources"]
+    delays: Float[Array, " delays"]
     learnt: PyTree[Float[Array, " n"]]
     inputs: Float[Array, " inputs"]
 
@@ -72,7 +72,7 @@ class _Sweep(NamedTuple):
     left: Int[Array, " n"]  # number of spikes of each neuron that are not yet transposed
     times: Float[Array, " numbers"]  # cotangent of the time of each spike, input spikes last
     weights: Float[Array, " synapses+width"]
-    delays: Float[Array, " sources"]
+    delays: Float[Array, " delays"]
     learnt: Float[Array, "rows learnt"]
     together: Together | None  # of the round transposed last, with synaptic delays
 

@@ -7,6 +7,10 @@ arrival, finds the spikes that they have fired in between, and adds the weights.
 round all neurons advance to its end. The spikes of the round are then sorted, and become arrivals
 of later rounds.
 
+If the delays differ between the synapses of a source, all arrivals of the round are listed, and
+sorted by target and time. The first arrivals of all neurons are delivered together, then the second
+ones, and so on (see the package `synaptic`).
+
 If spikes may arrive at once, the next spike of each neuron within the round is predicted, and
 predicted again after each arrival. The first predicted spike or arrival is the next event.
 

@@ -66,7 +66,7 @@ def solve(
     flow: AbstractLaneFlow,
     neuron: AbstractNeuron,
     weights: Float[Array, " synapses"],
-    delays: Float[Array, " sources"],
+    delays: Float[Array, " delays"],
     fan: Fan,
     min_speed: float,
     inputs: Inputs,

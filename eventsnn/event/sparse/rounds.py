@@ -34,12 +34,12 @@ _ROUNDS = 128
 
 
 class Rounds(eqx.Module):
-    """Outgoing synapses of every source, in chunks, see [`Fan`][]."""
+    """Outgoing synapses of every source: in chunks, see [`Fan`][], or sorted by delay."""
 
     fan: Fan
-    order: Int[Array, " synapses"] | None  # of the synapses in the chunks; None: as in `Synapses`
+    order: Int[Array, " synapses"] | None  # of the synapses in `fan`; None: as in `Synapses`
     width: int = eqx.field(static=True)
-    most: int = eqx.field(static=True)  # largest number of chunks of a source
+    most: int = eqx.field(static=True)  # largest number of chunks (or synapses) of a source
     window: float = eqx.field(static=True)  # shortest delay of a neuron with targets that is not 0
     predicts: bool = eqx.field(static=True)  # spikes may arrive at once
     max_arrivals: int | None = eqx.field(static=True)  # of a round; None without synaptic delays

@@ -20,13 +20,13 @@ UNKNOWN = 2**30
 class Setting(NamedTuple):
     """Configuration of a simulation, fixed when it is compiled.
 
-    - `width`: number of lanes of a chunk: targets of a spike that are updated together.
+    - `width`: number of lanes: neurons that are updated together.
     - `capacity`: maximum number of spikes of neurons in transit.
     - `max_chunks`: maximum number of chunks of a round.
     - `max_rounds`: maximum number of rounds.
     - `predicts`: predict the next spikes of all neurons, because spikes may arrive at once.
     - `window`: maximum length of a round.
-    - `most`: largest number of synapses of a source.
+    - `most`: largest number of chunks of a source or, with synaptic delays, of its synapses.
     - `max_arrivals`: maximum number of arrivals at single synapses in a round, if the delays are
         synaptic; otherwise None.
     - `keep`: record what a backward pass needs.
