@@ -15,7 +15,8 @@ from eventsnn.cpu import prepare_cpu
 from ..workers import files
 from . import network as model
 
-#: Most spikes per ms and neuron for which there is room, and most spikes of a neuron in transit.
+#: Most spikes per ms and neuron for which there is room, and most spikes of a neuron in transit per
+#: DELAY of the longest delay.
 MOST_SPIKES, IN_TRANSIT = 0.05, 0.2
 
 
@@ -37,7 +38,7 @@ def build(network: files.Arrays, t_max: float) -> esn.EventNetwork:
         outputs=(0,),
         t_max=t_max,
         max_events=int(MOST_SPIKES * n * t_max),
-        queue_capacity=max(32, int(IN_TRANSIT * n)),
+        queue_capacity=max(32, int(IN_TRANSIT * n * np.max(found["delays"]) / model.DELAY)),
     )
 
 

@@ -114,7 +114,7 @@ def order_by_time(
 
 
 def _integers(bits: int) -> Any:
-    """Type of integers with so many bits and a sign; None if JAX has none in its present mode."""
+    """Type of integers of this number of bits; None if JAX has none in its present mode."""
     if bits < 32:
         return jnp.int32
     wide = jax.dtypes.canonicalize_dtype(jnp.int64)
