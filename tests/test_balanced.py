@@ -42,7 +42,12 @@ def test_synapses_have_one_entry_each():
     made = network.draw(50, 2, 10)
     found, matrix = network.synapses(made), np.zeros((50, 50))
     np.add.at(matrix, (found["sources"], found["targets"]), found["weights"])
-    assert all(x.shape == (500,) for x in found.values())
+    assert all(found[name].shape == (500,) for name in ("sources", "targets", "weights"))
+    assert found["delays"] == network.DELAY
+    longer = network.draw(50, 2, 10, longest=3)
+    delays = network.synapses(longer)["delays"]
+    assert set(delays) == set(np.arange(1.0, 3.1, network.GRID))
+    assert all(np.array_equal(made[name], longer[name]) for name in made)
     for i in range(50):
         assert np.array_equal(matrix[made["sources"][i], i], made["weights"][i].astype(float))
 
