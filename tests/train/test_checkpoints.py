@@ -316,7 +316,7 @@ def test_a_run_that_fails_before_its_first_step_leaves_no_checkpoint(tmp_path):
 
 
 SCRIPT = """
-import sys
+import os, sys
 sys.path[:0] = sys.argv[3:]
 import jax, numpy as np
 jax.config.update("jax_enable_x64", True)
@@ -324,7 +324,8 @@ import test_checkpoints as this
 print("ready", flush=True)
 evaluated = this.evaluation()
 result = this.train(sys.argv[1], [evaluated], resume=True, checkpoint_every=4)
-np.savez(sys.argv[2], *this.leaves(result, evaluated))
+np.savez(sys.argv[2] + ".part.npz", *this.leaves(result, evaluated))
+os.replace(sys.argv[2] + ".part.npz", sys.argv[2])  # the process may be killed here, too
 """
 
 
