@@ -195,6 +195,59 @@ def test_a_pulse_in_the_refractory_period_causes_a_spike_at_its_end(point):
     assert np.sum(grads["period"] != 0) >= 2
 
 
+def recurrent(weights, delays, sparse):
+    pairs = np.indices(weights.shape).reshape(2, -1)
+    sparse_weights = esn.Synapses(*pairs, weights.ravel(), weights.shape, delays.ravel())
+    return esn.EventNetwork(
+        esn.Refractory(esn.LIF(10.0, 5.0, bias=jnp.array([1.3, 0.9, 1.1])), 2.0),
+        sparse_weights if sparse else weights,
+        delays=None if sparse else delays,
+        outputs=range(3),
+        t_max=25.0,
+        max_events=100,
+        queue_capacity=100,
+    )
+
+
+@pytest.mark.parametrize("sparse", [False, True], ids=["dense", "sparse"])
+def test_gradients_of_an_arrival_at_the_end_of_the_period(sparse, rng):
+    """A neuron's own spike arrives when its period ends, also with other weights."""
+    weights = rng.uniform(-0.3, 1.2, (20, 4, 3))
+    weights[:, 3] += 1.0
+    delays = rng.uniform(0.5, 4.0, (20, 4, 3))
+    delays[:, range(3), range(3)], delays[:, 3] = 2.0, 0.3
+    in_times = jnp.array([[0.5, 1.3, 6.1, 9.0]])
+
+    def loss(weights, delays):
+        times = recurrent(weights, delays, sparse).spikes(in_times, 6)
+        times = jnp.where(jnp.isfinite(times), times, 0.0)
+        return jnp.sum(jnp.sin(times * jnp.arange(1, 7, dtype=times.dtype))), times
+
+    run = quick(jax.vmap(jax.value_and_grad(loss, has_aux=True)))
+    (_, times), grads = run(jnp.asarray(weights), jnp.asarray(delays))
+    assert np.sum(np.sum(times > 0, axis=-1) >= 2) > 40
+    way = rng.normal(size=weights.shape)
+    up, down = (run(jnp.asarray(weights + s * 1e-6 * way), delays)[0][0] for s in (1, -1))
+    found = np.sum(grads * way, axis=(1, 2))
+    np.testing.assert_allclose(found, (up - down) / 2e-6, rtol=1e-5, atol=1e-5)
+
+
+def test_the_derivative_by_a_period_of_zero():
+    """The spike of number k in a regular train is k periods later, also if the period is 0."""
+
+    def times(period, layer):
+        neuron = esn.Refractory(esn.LIF(10.0, 5.0, bias=2.0), period)
+        if layer:
+            linear = esn.EventLinear(neuron, jnp.zeros((1, 1)), t_max=30.0, max_spikes=4)
+            return linear.spikes(jnp.zeros((1, 1)), 3)
+        net = esn.EventNetwork(neuron, jnp.zeros((2, 1)), outputs=[0], t_max=30.0, max_events=9)
+        return net.spikes(jnp.zeros((1, 1)), 3)
+
+    found = quick(jax.jacrev(lambda p: [times(p, layer)[0] for layer in (False, True)]))(0.0)
+    for of_network in found:
+        np.testing.assert_allclose(of_network, [0.0, 1.0, 2.0], rtol=1e-9, atol=1e-12)
+
+
 def test_a_neuron_at_infinity_spoils_no_gradient():
     """After its reset a QIF neuron is at minus infinity, and stays there during its refractory
     period."""

@@ -79,7 +79,7 @@ class AbstractRefractoryFlow(AbstractReadoutFlow[Refractory]):
         released, clamped = _release(neuron, state, dt)
         moves = self.flow.velocity(neuron.neuron, released, dt - clamped, end.neuron)
         held = neuron.vector_field(end._replace(left=jnp.ones_like(end.left)))
-        is_clamped = (state.left > 0) & (state.left >= dt)
+        is_clamped = state.left >= dt
         inner = jax.tree.map(lambda a, b: jnp.where(is_clamped, a, b), held.neuron, moves)
         return RefractoryState(inner, held.left)
 
@@ -151,7 +151,8 @@ def _fires_at_release(
 def _release(neuron: Refractory, state: RefractoryState, dt: Array) -> tuple[State, Array]:
     """State at the end of the refractory period or of `dt`, and the refractory time within `dt`."""
     # Not `minimum`, which averages the derivatives of equal arguments. At the end of the period the
-    # derivative is that of `dt`. For a neuron that is not refractory it is 0, also at dt = 0.
-    left = jnp.where(state.left > 0, state.left, 0.0)
-    clamped = jnp.where((left < dt) | (left == 0), left, dt)
+    # derivative is that of `dt`, and in the next segment, which begins with 0 left, it is that of
+    # the time left. For a neuron that is not refractory it is 0, also at dt = 0.
+    left = jnp.where(state.left >= 0, state.left, 0.0)
+    clamped = jnp.where((left < dt) | (state.left < 0), left, dt)
     return neuron.neuron.advance_clamped(state.neuron, clamped), clamped

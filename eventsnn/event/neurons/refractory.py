@@ -15,7 +15,7 @@ class RefractoryState(NamedTuple):
     """State of the inner neuron model, and the time left in the refractory period."""
 
     neuron: State
-    left: Float[Array, "neurons ..."]  # negative after the end of the period
+    left: Float[Array, "neurons ..."]  # negative after the end, and before the first spike
 
 
 class Refractory(AbstractClampable, AbstractDrivable):
@@ -54,10 +54,11 @@ class Refractory(AbstractClampable, AbstractDrivable):
         return self.neuron.receptors
 
     def init_state(self, n: int) -> RefractoryState:
-        return RefractoryState(self.neuron.init_state(n), jnp.zeros((n,), self.period.dtype))
+        # Negative, because a state at the end of a period (0) depends on the time of the end.
+        return RefractoryState(self.neuron.init_state(n), jnp.full((n,), -1.0, self.period.dtype))
 
     def vector_field(self, state: RefractoryState) -> RefractoryState:
-        zero, clamped = jnp.zeros_like(state.left), state.left > 0
+        zero, clamped = jnp.zeros_like(state.left), state.left >= 0
         held = jax.jvp(
             lambda dt: self.neuron.advance_clamped(state.neuron, dt),
             (zero,),
