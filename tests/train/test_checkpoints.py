@@ -329,25 +329,37 @@ os.replace(sys.argv[2] + ".part.npz", sys.argv[2])  # the process may be killed 
 """
 
 
-def test_a_run_that_is_killed_again_and_again(tmp_path, uninterrupted):
-    """Kill the process at random moments, also within a save, until it is complete."""
-    out, kills, chance = tmp_path / "out.npz", 0, random.Random(0)
-    arguments = [str(tmp_path / "run"), str(out), os.path.dirname(__file__)]
+def killed_run(folder, at_most, chance):
+    """Results of a run that is killed at random moments, and the number of kills."""
+    out, kills = folder / "out.npz", 0
+    arguments = [str(folder / "run"), str(out), os.path.dirname(__file__)]
     while not out.exists():
         process = subprocess.Popen(
             [sys.executable, "-c", SCRIPT, *arguments], stdout=subprocess.PIPE, text=True
         )
         assert process.stdout.readline() == "ready\n"
-        if kills < KILLS:
+        if kills < at_most:
             # The compilation takes most of the time: wait for new checkpoints, then a random time.
-            before = set((tmp_path / "run").glob("*"))
-            while process.poll() is None and set((tmp_path / "run").glob("*")) == before:
+            before = set((folder / "run").glob("*"))
+            while process.poll() is None and set((folder / "run").glob("*")) == before:
                 time.sleep(1e-4)
             time.sleep(chance.uniform(0.0, 0.01))
-            kills += process.poll() is None
             process.send_signal(signal.SIGKILL)
         process.communicate()
+        kills += process.returncode == -signal.SIGKILL
     with np.load(out) as found:
-        arrays = [found[name] for name in found.files]
-    for a, b in zip(arrays, uninterrupted, strict=True):
-        np.testing.assert_array_equal(a, b.view(a.dtype) if a.dtype.kind == "V" else b)
+        return [found[name] for name in found.files], kills
+
+
+def test_a_run_that_is_killed_again_and_again(tmp_path, uninterrupted):
+    """A run may be complete after a few kills: the next ones are those of a further run."""
+    total, chance = 0, random.Random(0)
+    while total < KILLS:
+        folder = tmp_path / str(total)
+        folder.mkdir()
+        arrays, kills = killed_run(folder, KILLS - total, chance)
+        for a, b in zip(arrays, uninterrupted, strict=True):
+            np.testing.assert_array_equal(a, b.view(a.dtype) if a.dtype.kind == "V" else b)
+        assert kills > 0
+        total += kills
+    assert total == KILLS
