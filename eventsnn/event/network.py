@@ -123,15 +123,15 @@ class EventNetwork(eqx.Module):
         A leaf that is wrapped by `eventsnn.constrain` stays wrapped, for example with
         `delays=net.delays` of a constrained network.
 
-        **Sparse connectivity.** With the exact flow of [`eventsnn.LIF`][] or [`eventsnn.QIF`][]
-        (also refractory) and with [`eventsnn.EventProp`][], a spike updates only its targets, also
-        in the backward pass: the computation time is proportional to the number of spikes that
-        arrive. Synaptic delays of neurons must be positive for this. The simulation proceeds in
-        rounds, at whose ends all neurons are updated: as long as the shortest delay or, if spikes
-        arrive at once, as `t_max / 128`. The memory is proportional to the number of synapses; a
-        backward pass needs, in addition, the states of all neurons at the start of each round. All
-        other networks, and `potentials_at`, `integrals`, `maxima` and pseudospikes, are
-        simulated as [`as_dense`][].
+        **Sparse connectivity.** With the exact flow of [`eventsnn.LIF`][], [`eventsnn.QIF`][] or
+        [`eventsnn.Theta`][], or steps of constant size of any model (also refractory), and with
+        [`eventsnn.EventProp`][], a spike updates only its targets, also in the backward pass: the
+        computation time is proportional to the number of spikes that arrive. Synaptic delays of
+        neurons must be positive for this. The simulation proceeds in rounds, at whose ends all
+        neurons are updated: as long as the shortest delay or, if spikes arrive at once, as `t_max /
+        128`. The memory is proportional to the number of synapses; a backward pass needs, in
+        addition, the states of all neurons at the start of each round. All other networks, and
+        `potentials_at`, `integrals`, `maxima` and pseudospikes, are simulated as [`as_dense`][].
 
         **Raises:** `ValueError` for shapes that do not fit each other, outputs out of range,
         `t_max` that is not finite and positive, a delay that is not finite and >= 0, a flow of

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, Real
 
@@ -75,20 +76,22 @@ class Synapses(eqx.Module):
         self.shape = checks.connectivity_shape(shape)
         pre, post = checks.synapse_indices(sources, targets, self.shape)
         n, rows = len(pre), self.shape[0]
-        w = checks.one_each("weights", weights, checks.FINITE, {"synapse": n})
-        if delays is not None:
-            sizes = {"synapse": n, "source": rows}
-            delays = checks.one_each("delays", delays, checks.NOT_NEGATIVE, sizes)
-        by_source = stable_order(pre, post, self.shape[1])
-        pre, post = pre[by_source], post[by_source]
-        self.sources, self.targets = jnp.array(pre), jnp.array(post)
-        self.offsets = jnp.array(row_offsets(pre, rows))
-        self.weights = own(taken(full(w, n), by_source))
-        self.delays = None
-        if delays is not None:
-            d = full(delays, rows)
-            synaptic = checks.unwrapped(d).shape == (n,)
-            self.delays = own(taken(d, by_source) if synaptic else d, self.weights.dtype)
+        # Known indices and delays stay known inside `jax.jit`.
+        with jax.ensure_compile_time_eval():
+            w = checks.one_each("weights", weights, checks.FINITE, {"synapse": n})
+            if delays is not None:
+                sizes = {"synapse": n, "source": rows}
+                delays = checks.one_each("delays", delays, checks.NOT_NEGATIVE, sizes)
+            by_source = stable_order(pre, post, self.shape[1])
+            pre, post = pre[by_source], post[by_source]
+            self.sources, self.targets = jnp.array(pre), jnp.array(post)
+            self.offsets = jnp.array(row_offsets(pre, rows))
+            self.weights = own(taken(full(w, n), by_source))
+            self.delays = None
+            if delays is not None:
+                d = full(delays, rows)
+                synaptic = checks.unwrapped(d).shape == (n,)
+                self.delays = own(taken(d, by_source) if synaptic else d, self.weights.dtype)
 
     @staticmethod
     def from_dense(

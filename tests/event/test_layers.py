@@ -14,6 +14,7 @@ from helpers.registry import (
     N_IN,
     QIF,
     REFRACTORY_LIF,
+    THETA,
     TWO_COMPARTMENT,
     Case,
     K,
@@ -114,6 +115,10 @@ def test_qif_neurons_with_delays():
     # A series of low order is compiled faster.
     case = Case(QIF, "exact", lambda: {"solver": esn.TaylorQIF(order=12)})
     assert_equal_to_the_network(case, draw(case, delayed=True))
+
+
+def test_theta_neurons():
+    assert_equal_to_the_network(Case(THETA, "exact"), draw(Case(THETA, "exact"), delayed=True))
 
 
 def test_refractory_neurons():

@@ -3,6 +3,7 @@
 `test_nest.py` compares their spikes with those of NEST.
 """
 
+import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -111,6 +112,7 @@ NEURONS = {
     "lif": lambda: lif("subtract"),
     "refractory": lambda: esn.Refractory(lif(), 1.5),
     "qif": lambda: esn.QIF(8.0, 4.0, bias=np.linspace(0.0, 0.8, N), v_init=0.3),
+    "theta": lambda: esn.Theta(4.0, bias=np.linspace(0.5, 2.0, N)),
 }
 
 
@@ -147,6 +149,7 @@ CASES = [
     ("lif", "mixed"),
     ("refractory", "at once"),
     ("refractory", "synaptic"),
+    ("theta", "mixed"),
 ]
 
 
@@ -187,7 +190,7 @@ def test_spikes_and_gradients_are_those_of_the_event_loop(model, kind, in_times)
         np.testing.assert_allclose(own, other, rtol=1e-8, atol=1e-8 * np.max(np.abs(other)))
 
 
-def assert_same_spikes(found, right):
+def assert_same_spikes(found, right, rtol=1e-11):
     (times, sources), (expected, expected_sources) = fired(found), fired(right)
     assert np.sum(np.isfinite(expected)) > N / 2
     many = min(times.shape[1], expected.shape[1])
@@ -195,7 +198,7 @@ def assert_same_spikes(found, right):
     np.testing.assert_array_equal(sources[:, :many], expected_sources[:, :many])
     times, expected = times[:, :many], expected[:, :many]
     exists = np.isfinite(expected)
-    np.testing.assert_allclose(times[exists], expected[exists], rtol=1e-11)
+    np.testing.assert_allclose(times[exists], expected[exists], rtol=rtol)
 
 
 @pytest.mark.parametrize("kind", ["delayed", "at once", "synaptic"])
@@ -206,6 +209,43 @@ def test_spikes_of_a_flow_whose_segments_are_limited(kind, in_times):
     dense, _ = as_dense(net)
     found, expected = net.simulate(in_times), dense.simulate(inputs_of(dense, in_times))
     assert_same_spikes(found, expected)
+
+
+@pytest.mark.parametrize(("model", "kind"), [("lif", "at once"), ("refractory", "synaptic")])
+def test_steps_of_constant_size_converge_to_the_exact_flow(model, kind, in_times):
+    """For spikes and gradients. The steps are a fortieth of a membrane time constant."""
+    exact = network(NEURONS[model](), synapses(kind=kind))
+    steps = network(NEURONS[model](), synapses(kind=kind), solver=diffrax.Tsit5(), dt0=0.25)
+    assert steps._rounds is not None
+    parts = [eqx.partition(net, eqx.is_inexact_array) for net in (exact, steps)]
+
+    @quick
+    def both(arrays, x):
+        def of(arrays, x, static):
+            return functional(eqx.combine(arrays, static), x)
+
+        return [
+            jax.value_and_grad(of, (0, 1), has_aux=True)(own, x, static)
+            for own, (_, static) in zip(arrays, parts, strict=True)
+        ]
+
+    (expected, right), (found, grads) = both([arrays for arrays, _ in parts], in_times)
+    assert_same_spikes(found[1], expected[1], rtol=1e-8)
+    for own, other in zip(jax.tree.leaves(grads), jax.tree.leaves(right), strict=True):
+        scale = np.max(np.abs(other), initial=0.0)
+        np.testing.assert_allclose(own, other, rtol=1e-6, atol=1e-6 * scale)
+
+
+def test_spikes_of_an_exponential_neuron_with_steps_of_constant_size(in_times):
+    """They are those of the event loop with steps of adaptive size."""
+    neuron = esn.EIF(10.0, 4.0, bias=np.linspace(0.5, 1.6, N))
+    net = network(neuron, synapses(), solver=diffrax.Tsit5(), dt0=0.05)
+    assert net._rounds is not None
+    adaptive = diffrax.PIDController(rtol=1e-10, atol=1e-10)
+    solver = {"solver": diffrax.Tsit5(), "stepsize_controller": adaptive}
+    other = network(neuron, synapses(), **solver)
+    assert other._rounds is None
+    assert_same_spikes(net.simulate(in_times), other.simulate(in_times), rtol=1e-5)
 
 
 def test_gradients_of_quadratic_neurons_are_differences(in_times, rng):

@@ -268,3 +268,19 @@ def test_the_structure_must_be_known():
         jax.jit(lambda w: esn.Synapses.from_dense(w).weights)(np.ones(SHAPE))
     known = jnp.asarray(pre)
     jax.jit(lambda w: esn.Synapses(known, post, w, SHAPE).weights)(w)
+
+
+@pytest.mark.parametrize("delays", [None, 0.5, "synaptic"])
+def test_a_network_made_inside_jit_is_simulated_in_rounds(delays):
+    """Known indices and delays stay known there."""
+    pre, post, w, d = entries()
+    delays = d + 0.5 if delays == "synaptic" else delays
+
+    def spikes(w):
+        synapses = esn.Synapses(pre, post, w, SHAPE, delays)
+        neuron, limits = esn.LIF(10.0, 5.0), {"t_max": 9.0, "max_events": 9}
+        net = esn.EventNetwork(neuron, synapses, outputs=[0], **limits)
+        assert net._rounds is not None
+        return net.spikes(jnp.zeros((net.n_inputs, 1)), 2)
+
+    assert jax.eval_shape(spikes, w).shape[-1] == 2

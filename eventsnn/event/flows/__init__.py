@@ -11,7 +11,7 @@ from .base import (
     first,
     with_readouts,
 )
-from .compose import choose_flow
+from .compose import choose_flow, lane_flow
 from .integrator import ExactIntegrator
 from .lif import ExactLIF
 from .ode import ODEFlow
@@ -38,5 +38,6 @@ __all__ = [
     "choose_flow",
     "exact_flow",
     "first",
+    "lane_flow",
     "with_readouts",
 ]

@@ -11,6 +11,7 @@ from .base import AbstractFlow, AbstractLaneFlow, exact_flow
 from .integrator import ExactIntegrator
 from .lif import ExactLIF
 from .ode import ODEFlow
+from .ode_lanes import ODELaneFlow
 from .populations import PopulationsFlow
 from .qif import TaylorQIF
 from .refractory import AbstractRefractoryFlow, RefractoryFlow, RefractoryLaneFlow
@@ -37,6 +38,21 @@ def _(neuron: Populations, make: Make) -> AbstractFlow:
 def _(neuron: Refractory, make: Make) -> AbstractFlow:
     flow = flow_of(neuron.neuron, make)
     return RefractoryLaneFlow(flow) if isinstance(flow, AbstractLaneFlow) else RefractoryFlow(flow)
+
+
+def lane_flow(flow: AbstractFlow) -> AbstractLaneFlow | None:
+    """Return the flow with the same solutions that finds the spikes of each neuron separately.
+
+    None: there is none. Steps of adaptive size, for example, are common to all neurons.
+    """
+    if isinstance(flow, AbstractLaneFlow):
+        return flow
+    if isinstance(flow, ODEFlow) and flow.constant:
+        return ODELaneFlow(flow)
+    if isinstance(flow, RefractoryFlow):
+        inner = lane_flow(flow.flow)
+        return None if inner is None else RefractoryLaneFlow(inner)
+    return None
 
 
 def choose_flow(

@@ -97,6 +97,23 @@ def candidates(
     return Candidates(last.points, last.start + last.width)
 
 
+def may_fall(
+    sample: Callable[[Array], tuple[Array, Array]], end: Float[Array, " n"], nodes: int
+) -> Bool[Array, " n"]:
+    """Mask of the gaps that may reach 0 within a step; the arguments are those of `candidates`.
+
+    It includes the gaps with candidate points, those that come close to 0 at a node, and those for
+    which the nodes are too far apart.
+    """
+    units = jnp.asarray(_units(nodes), end.dtype)
+    gaps, slopes = jax.vmap(sample)(units)
+    gaps = gaps.at[-1].set(end)
+    armed, rounding = jnp.ones_like(end, bool), jnp.zeros_like(end)
+    points, agrees = _search_interval(units, gaps, slopes, armed, rounding)
+    close = ~(jnp.min(gaps, axis=0) > _AGREEMENT * jnp.max(jnp.abs(gaps), axis=0))
+    return ~agrees | close | jnp.any(points < jnp.inf, axis=0)
+
+
 def _units(nodes: int) -> np.ndarray:
     """Nodes in [0, 1]. Every second node checks the cubic through its neighbours."""
     coarse = np.linspace(0.0, 1.0, -(-nodes // 2) + 1)

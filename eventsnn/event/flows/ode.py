@@ -117,6 +117,11 @@ class ODEFlow(AbstractReadoutFlow[AbstractNeuron]):
         self.dt0 = None if dt0 is None else float(dt0)
         self.nodes = int(nodes)
 
+    @property
+    def constant(self) -> bool:
+        """True if all steps have the size `dt0`."""
+        return isinstance(self.controller, diffrax.ConstantStepSize)
+
     def init_state(self, neuron: AbstractNeuron, state: State, horizon: Array) -> _StepControl:
         def one(neuron, state, horizon):
             terms, zero = scaled_terms(neuron, jnp.ones_like(horizon)), jnp.zeros_like(horizon)
@@ -166,7 +171,8 @@ class ODEFlow(AbstractReadoutFlow[AbstractNeuron]):
         return searched_peak(self, neuron, state, dt)
 
     def max_extra_segments(self, neuron: AbstractNeuron, t_max: float, max_events: int) -> int:
-        if isinstance(self.controller, diffrax.ConstantStepSize) and self.dt0 is not None:
+        if self.constant:
+            assert self.dt0 is not None
             return math.ceil(t_max / self.dt0)
         # After an event, an adaptive controller needs a few steps to reach its step size again.
         longest = getattr(self.controller, "dtmax", None)
@@ -174,9 +180,9 @@ class ODEFlow(AbstractReadoutFlow[AbstractNeuron]):
         return max(_ADAPTIVE_CUTS, 2 * steps, 8 * max_events)
 
     def _advance(self, neuron: AbstractNeuron, state: State, dt: Array) -> State:
-        return self._step(neuron, state, dt).end
+        return self.step(neuron, state, dt).end
 
-    def _step(self, neuron: AbstractNeuron, state: State, dt: Array) -> Step:
+    def step(self, neuron: AbstractNeuron, state: State, dt: Array) -> Step:
         """Compute one step; `dt` is a scalar or has one value per neuron."""
         solver = with_tolerances(self.solver, self.controller, dt.dtype)
         return solver_step(solver, neuron, state, dt)
@@ -190,7 +196,7 @@ class ODEFlow(AbstractReadoutFlow[AbstractNeuron]):
         clock: Clock,
     ):
         h = jnp.minimum(flow_state.dt, horizon)
-        step = self._step(neuron, state, clock.own(h))
+        step = self.step(neuron, state, clock.own(h))
         accepted, flow_state = self._adapt(neuron, state, h, step, flow_state)
         searches = accepted & (horizon > 0)
 
@@ -265,7 +271,7 @@ class ODEFlow(AbstractReadoutFlow[AbstractNeuron]):
 
         Between events time is relative: every step starts at 0.
         """
-        if isinstance(self.controller, diffrax.ConstantStepSize):
+        if self.constant:
             return jnp.asarray(True), flow_state
         # A step that is too large may give NaN. The controller rejects an infinite error.
         error = jax.tree.map(lambda e: jnp.where(jnp.isnan(e), jnp.inf, e), step.error)

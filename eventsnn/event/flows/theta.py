@@ -6,11 +6,11 @@ from jaxtyping import Array
 
 from ..doubles import Double, product, quotient, two_product, two_sum
 from ..neurons import Theta, ThetaState
-from .base import AbstractReadoutFlow, Clock, Segment, Window, exact_flow, first, pick
+from .base import AbstractLaneFlow, Clock, Segment, Window, exact_flow, first, pick
 from .qif import projective_integral
 
 
-class ExactTheta(AbstractReadoutFlow[Theta]):
+class ExactTheta(AbstractLaneFlow[Theta]):
     r"""Closed-form flow of [`eventsnn.Theta`][].
 
     With $\omega^2 = b - \tfrac14$ and $\alpha = \omega t / \tau_m$,
@@ -28,11 +28,7 @@ class ExactTheta(AbstractReadoutFlow[Theta]):
         flow_state: tuple,
         window: Window | None = None,
     ) -> Segment:
-        omega, clock = _omega(neuron), Clock(window)
-        # After a spike y is 0 up to a rounding error of either sign: the next zero is half a turn
-        # away.
-        above = jnp.where(state.y > 0, omega * state.y, 0.0)
-        wait = jnp.arctan2(above, -state.v) * (neuron.tau_mem / omega)
+        clock, wait = Clock(window), _wait(neuron, state)
         time = clock.shared(wait)
         within = (wait <= clock.own(horizon)) & (time <= horizon)
         time, index = first(jnp.where(within, time, jnp.inf))
@@ -54,11 +50,31 @@ class ExactTheta(AbstractReadoutFlow[Theta]):
             state.y * cos + state.v * (sin / omega), state.v * cos - state.y * (sin * omega)
         )
 
+    def may_cross(self, neuron: Theta, state: ThetaState, dt: Array, end: ThetaState) -> Array:
+        # With 10 rounding errors of the time.
+        return _wait(neuron, state) <= dt * (1 + 10 * jnp.finfo(dt.dtype).eps)
+
+    def crossing(self, neuron: Theta, state: ThetaState, dt: Array) -> tuple[Array, Array]:
+        wait = _wait(neuron, state)
+        within, rest = wait <= dt, jnp.zeros_like(wait)
+        if wait.dtype == jnp.float32:
+            regular = within & (state.y <= 0)
+            rest = jnp.where(regular, _remainder(neuron, jnp.zeros_like(wait), wait), 0.0)
+        return jnp.where(within, wait, jnp.inf), rest
+
     def integral(self, neuron: Theta, state: ThetaState, dt: Array) -> Array:
         return projective_integral(neuron, state, self.advance(neuron, state, dt), dt)
 
     def maximum(self, neuron: Theta, state: ThetaState, dt: Array) -> Array:
         return neuron.observe(self.advance(neuron, state, dt))  # the potential always rises
+
+
+def _wait(neuron: Theta, state: ThetaState) -> Array:
+    """Time until the next spike."""
+    omega = _omega(neuron)
+    # After a spike y is 0 up to a rounding error of either sign: the next zero is half a turn away.
+    above = jnp.where(state.y > 0, omega * state.y, 0.0)
+    return jnp.arctan2(above, -state.v) * (neuron.tau_mem / omega)
 
 
 def _own_start(clock: Clock, dt: Array) -> Array:

@@ -13,7 +13,7 @@ from ... import checks
 from ...constraints import unwrap
 from ..adjoint import AbstractAdjoint, EventProp
 from ..engine.record import Record
-from ..flows import AbstractFlow, AbstractLaneFlow
+from ..flows import AbstractFlow, lane_flow
 from ..inputs import without_subnormals
 from ..neurons import AbstractNeuron
 from ..state import NetworkState
@@ -108,7 +108,7 @@ def rounds_of(
     Rounds are for flows that find the spikes of each neuron separately. Synaptic delays must be
     known, and those of neurons must be positive.
     """
-    lanes = isinstance(flow, AbstractLaneFlow) and isinstance(adjoint, EventProp)
+    lanes = lane_flow(flow) is not None and isinstance(adjoint, EventProp)
     if not lanes or np.any(neuron.never_reset(synapses.n_neurons)):
         return None
     delays = checks.unwrapped(synapses.delays)
@@ -133,7 +133,8 @@ def simulate(
 
     `setting` has the remaining fields of [`Setting`][].
     """
-    assert isinstance(flow, AbstractLaneFlow) and isinstance(adjoint, EventProp)
+    lanes = lane_flow(flow)
+    assert lanes is not None and isinstance(adjoint, EventProp)
     n, n_in = synapses.n_neurons, synapses.n_inputs
     start = jax.lax.stop_gradient(start)
     weights, delays = unwrap((synapses.weights, synapses.delays))
@@ -161,7 +162,7 @@ def simulate(
 
     def one(in_times: Array, start: NetworkState | None) -> Record:
         sent = Inputs(without_subnormals(in_times).reshape(-1), sources, start)
-        found = solve(full, flow, neuron, weights, delays, rounds.fan, adjoint.min_speed, sent)
+        found = solve(full, lanes, neuron, weights, delays, rounds.fan, adjoint.min_speed, sent)
         return _record(found)
 
     for _ in in_times.shape[:-2]:
