@@ -128,9 +128,9 @@ class EventNetwork(eqx.Module):
         [`eventsnn.EventProp`][], a spike updates only its targets, also in the backward pass: the
         computation time is proportional to the number of spikes that arrive. Synaptic delays of
         neurons must be positive for this. The simulation proceeds in rounds, at whose ends all
-        neurons are updated: as long as the shortest delay or, if spikes arrive at once, as `t_max /
-        128`. The memory is proportional to the number of synapses; a backward pass needs, in
-        addition, the states of all neurons at the start of each round. All other networks, and
+        neurons are updated: as long as the shortest delay or, if spikes arrive at once, as
+        `t_max / 128`. The memory is proportional to the number of synapses; a backward pass needs,
+        in addition, the states of all neurons at the start of each round. All other networks, and
         `potentials_at`, `integrals`, `maxima` and pseudospikes, are simulated as [`as_dense`][].
 
         **Raises:** `ValueError` for shapes that do not fit each other, outputs out of range,
