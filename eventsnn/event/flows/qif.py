@@ -6,7 +6,7 @@ from typing import ClassVar
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from ... import checks
 from ..neurons import QIF, QIFState, Theta, ThetaState
@@ -20,8 +20,13 @@ from .base import (
     pick,
     with_time_derivative,
 )
+from .fused import together, transposed_together
 from .short import searched_peak
 from .threshold import ROUNDING_ULPS
+
+#: Order of the series that selects the neuron that may fire first. A wrong choice costs iterations
+#: of the event loop, which checks the end of a segment, but does not change its result.
+_GUESS_ORDER = 8
 
 
 class TaylorQIF(AbstractLaneFlow[QIF]):
@@ -96,16 +101,17 @@ class TaylorQIF(AbstractLaneFlow[QIF]):
         n, clock = state.y.shape[0], Clock(window)
         h = jnp.minimum(horizon, self._shared_longest(neuron, state, clock))
         end = clock.own(h)
-        y, v = self._series(neuron, state, end)
+        y, v = self._series(neuron, state, end, _GUESS_ORDER)
         # Minus the time since the zero, so that the earliest is the smallest.
         age, index = first(clock.shared(end) - h - _since_zero(neuron, state, end, y, v))
         spiked = age < jnp.inf
         time = jnp.clip(jnp.where(spiked, h + age, h), 0.0, h)
         own = clock.of(index, n)
-        time = own.shared(
-            self._polish(pick(neuron, index, n), pick(state, index, n), own.own(time), own.own(h))
+        time, crosses = self._polish(
+            pick(neuron, index, n), pick(state, index, n), own.own(time), own.own(h)
         )
-        dt = jnp.where(spiked, time, h)
+        spiked = spiked & crosses
+        dt = jnp.where(spiked, own.shared(time), h)
         return Segment(dt, index, spiked, self.advance(neuron, state, clock.own(dt)), flow_state)
 
     def advance(self, neuron: QIF, state: QIFState, dt: Array) -> QIFState:
@@ -135,7 +141,7 @@ class TaylorQIF(AbstractLaneFlow[QIF]):
         y, v = self._series(neuron, state, dt)
         crosses = (y < 0) & (dt > 0)
         since = jnp.where(crosses, _since_zero(neuron, state, dt, y, v), 0.0)
-        time = self._polish(neuron, state, jnp.clip(dt - since, 0.0, dt), dt)
+        time, _ = self._polish(neuron, state, jnp.clip(dt - since, 0.0, dt), dt)
         return jnp.where(crosses, time, jnp.inf), jnp.zeros_like(time)
 
     def longest(
@@ -162,33 +168,45 @@ class TaylorQIF(AbstractLaneFlow[QIF]):
             longest = jnp.where(moves, clock.shared(longest), jnp.inf)
         return jnp.min(longest, axis=0)
 
-    def _polish(self, neuron: QIF, state: QIFState, time: Array, h: Array) -> Array:
+    def _polish(
+        self, neuron: QIF, state: QIFState, time: Array, h: Array
+    ) -> tuple[Array, Bool[Array, " batch"]]:
         """Refine the time of a zero by Newton's method: one neuron per sample, in its own time.
 
         y'' vanishes where y does, so each step triples the number of correct digits. The guess has
-        two correct digits, and a fixed number of steps suffices.
+        two correct digits, and a fixed number of steps suffices. Also returns whether the zero is
+        within h, to rounding error.
         """
+        zero = time
         for _ in range(2 if time.dtype == jnp.float32 else 3):
             y, v = self._series(neuron, state, time)
-            time = jnp.clip(time - y * neuron.tau_mem / v, 0.0, h)
-        return time
+            zero = time - y * neuron.tau_mem / v
+            time = jnp.clip(zero, 0.0, h)
+        return time, zero <= h * (1 + ROUNDING_ULPS * jnp.finfo(h.dtype).eps)
 
-    def _series(self, neuron: QIF, state: QIFState, h: Array) -> tuple[Array, Array]:
-        """State (y, v) after h, by the recursion in the documentation of the class."""
+    def _series(
+        self, neuron: QIF, state: QIFState, h: Array, most: int | None = None
+    ) -> tuple[Array, Array]:
+        """State (y, v) after h, by the recursion in the documentation of the class.
+
+        `most` is the largest order of the series.
+        """
         order, _, _ = self._limits(state.y.dtype)
+        order = order if most is None else min(order, most)
         a, r = h / neuron.tau_mem, -h / neuron.tau_syn
         q = 0.25 - neuron.bias - state.current
+        y, v = transposed_together(state.y, state.v)
+        current, q = transposed_together(jnp.broadcast_to(state.current, q.shape), q)
         rho = [jnp.ones_like(r)]
         for m in range(1, order - 1):
             rho.append(rho[-1] * (r * (1.0 / m)))
-        ys = [state.y, a * state.v]
-        y, v = state.y, state.v
+        ys = [y, a * v]
         gain = v  # y_1 / a
         for k in range(order - 1):
             force = q * ys[k]
             if k > 0:
                 lag = sum(rho[m] * ys[k - m] for m in range(1, k + 1))
-                force = force - state.current * lag
+                force = force - current * lag
             x = force * (a * (1.0 / ((k + 1) * (k + 2))))  # y_{k+2} / a
             gain = gain + x
             v = v + x * (k + 2.0)
@@ -197,7 +215,7 @@ class TaylorQIF(AbstractLaneFlow[QIF]):
 
 
 def _state_after(flow: TaylorQIF, neuron: QIF, state: QIFState, dt: Array) -> QIFState:
-    y, v = flow._series(neuron, state, dt)
+    y, v = together(*flow._series(neuron, state, dt))
     return QIFState(y, v, state.current * jnp.exp(-dt / neuron.tau_syn))
 
 
