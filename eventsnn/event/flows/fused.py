@@ -30,11 +30,11 @@ def transposed_together(x: Array, y: Array) -> tuple[Array, Array]:
 
 @transposed_together.defjvp
 def _(primals, tangents):
-    return primals, _divided(*tangents, primals[0])
+    return primals, _divided(tangents[0], tangents[1], primals[0])
 
 
 def _divided(x: Array, y: Array, like: Array) -> tuple[Array, Array]:
     # XLA does not know that the divisor is 1: the value might be NaN.
-    one = jnp.where(like == like, jnp.ones_like(like), 2.0)
+    one = jnp.where(jnp.isnan(like), 2.0, jnp.ones_like(like))
     z = lax.complex(x, y) / lax.complex(one, jnp.zeros_like(one))
     return z.real, z.imag
