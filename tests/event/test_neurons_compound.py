@@ -220,7 +220,9 @@ def test_gradients_of_an_arrival_at_the_end_of_the_period(sparse, rng):
     in_times = jnp.array([[0.5, 1.3, 6.1, 9.0]])
 
     def loss(weights):
-        times = recurrent(weights, delays, sparse).spikes(in_times, 6)
+        net = recurrent(weights, delays, sparse)
+        assert (net._rounds is not None) == sparse
+        times = net.spikes(in_times, 6)
         times = jnp.where(jnp.isfinite(times), times, 0.0)
         return jnp.sum(jnp.sin(times * jnp.arange(1, 7, dtype=times.dtype))), times
 

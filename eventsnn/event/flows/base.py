@@ -172,7 +172,7 @@ class AbstractReadoutFlow(AbstractFlow[_Neuron]):
 
 
 class AbstractLaneFlow(AbstractReadoutFlow[_Neuron]):
-    """Flow that finds the next spike of each neuron separately, for feed-forward layers.
+    """Flow that finds the next spike of each neuron separately, for layers and sparse networks.
 
     All methods are elementwise: states, times and parameters may have any shapes that broadcast.
     """
