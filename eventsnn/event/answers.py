@@ -1,11 +1,12 @@
 """Answers of a network: what its queries return for a simulation, and the status of each sample."""
 
+import math
 from typing import Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, Bool, PyTree
 
 from . import queries
 from .engine.record import Record
@@ -13,6 +14,9 @@ from .inputs import with_inputs
 from .queries import Query
 from .solution import CODE, Solution, complete_or_nan, is_success, status_of, valid_or_nan
 from .state import NetworkState
+
+#: Readout of a neuron that has fired, if its observable is infinite at a spike.
+_DIVERGED = {"integral": math.nan, "maximum": math.inf}
 
 
 @runtime_checkable
@@ -46,6 +50,8 @@ class Simulated(Protocol):
 
     def _returned(self, times: Array) -> Array: ...
 
+    def _diverges(self) -> Bool[Array, " outputs"]: ...
+
 
 def recorded_spikes(
     net: Simulated, in_times: Array, count: int, stop_after: int | None
@@ -75,6 +81,9 @@ def answered(
         out = out[..., jnp.argsort(jnp.argsort(times))]
     if query.stop_after is not None:
         out = net._returned(out)
+    if query.reading in _DIVERGED:
+        fired = _over_batch(Query(queries.counts, (net.outputs,)), record) > 0
+        out = jnp.where(fired & net._diverges(), _DIVERGED[query.reading], out)
     known = valid_or_nan if query.partial else complete_or_nan
     return known(record.status, out), record.status
 

@@ -24,25 +24,36 @@ def external_events(
     pseudospikes, and for an integral or a maximum, an observation ends a segment at t_max.
     """
     n_in, k = in_times.shape
-    observed = observation_source(plan.n_sources)
     in_times = without_subnormals(in_times)
     if plan.t_end > plan.t_max:
         in_times = jnp.where(in_times <= plan.t_max, in_times, jnp.inf)
-    inputs, parts, sources = in_times.reshape(-1), [], []
+    inputs = in_times.reshape(-1)
+    channels = jnp.repeat(jnp.arange(plan.n, plan.n + n_in, dtype=jnp.int32), k)
     if not delayed:
-        channels = jnp.arange(plan.n, plan.n + n_in, dtype=jnp.int32)
-        parts, sources, inputs = [inputs], [jnp.repeat(channels, k)], None
-    if times is not None:
-        parts.append(times)
-        sources.append(jnp.full(times.shape, observed, jnp.int32))
+        return sorted_events(inputs, channels, times, plan)._replace(start=start)
+    events = sorted_events(inputs[:0], channels[:0], times, plan)
+    return events._replace(inputs=inputs, start=start)
+
+
+def sorted_events(
+    sent: Float[Array, " events"],
+    sources: Int[Array, " events"],
+    times: Float[Array, " times"] | None,
+    plan: Plan,
+) -> Arrivals:
+    """Events with these times and sources, and times of observation, sorted by time.
+
+    The sort is stable. Observations come after other events of the same time.
+    """
+    parts = [sent] if times is None else [sent, times]
     if plan.t_end > plan.t_max or plan.readout.kind != "state":
-        parts.append(jnp.full((1,), plan.t_max, in_times.dtype))
-        sources.append(jnp.full((1,), observed, jnp.int32))
-    end = jnp.full((1,), jnp.inf, in_times.dtype)
-    parts, sources = [*parts, end], [*sources, jnp.zeros(1, jnp.int32)]
-    times, sources = jnp.concatenate(parts), jnp.concatenate(sources)
-    order = jnp.argsort(jax.lax.stop_gradient(times))
-    return Arrivals(times[order], sources[order], inputs, start)
+        parts.append(jnp.full((1,), plan.t_max, sent.dtype))
+    read = sum(map(len, parts)) - len(sent)
+    observed = jnp.full(read, observation_source(plan.n_sources), jnp.int32)
+    all_times = jnp.concatenate([*parts, jnp.full((1,), jnp.inf, sent.dtype)])
+    all_sources = jnp.concatenate([sources, observed, jnp.zeros(1, jnp.int32)])
+    order = jnp.argsort(jax.lax.stop_gradient(all_times))
+    return Arrivals(all_times[order], all_sources[order])
 
 
 def with_inputs(

@@ -158,7 +158,7 @@ class EventNetwork(eqx.Module):
         checks.instance("adjoint", self.adjoint, AbstractAdjoint, "an eventsnn adjoint")
         self._rounds = None
         if synapses is not None:
-            self._rounds = rounds_of(synapses, self.flow, self.adjoint, plain)
+            self._rounds = rounds_of(synapses, self.flow, self.adjoint, plain, self.outputs)
         if queue_capacity is None and synapses is not None:
             queue_capacity = max(64, n if self._rounds is None else 2 * n)
         queue_capacity = 32 if queue_capacity is None else queue_capacity
@@ -322,9 +322,10 @@ class EventNetwork(eqx.Module):
     ) -> Float[Array, "*batch outputs"]:
         r"""Integral of each output neuron's membrane potential, $\int_0^{t_\text{max}} V\, dt$.
 
-        It is exact for exact flows, and accurate to the solver's precision for other flows. It is
-        infinite for QIF and theta neurons that fire. Arguments and errors are as for [`ttfs`][].
-        With `throw=False` the integrals of a sample that did not reach `t_max` are NaN.
+        It is exact for exact flows, and accurate to the solver's precision for other flows. It does
+        not exist, and is NaN, for QIF and theta neurons that fire: their potentials are infinite at
+        a spike. Arguments and errors are as for [`ttfs`][]. With `throw=False` the integrals of a
+        sample that did not reach `t_max` are NaN.
         """
         return self._answer(Query(queries.total, reading="integral"), in_times, throw)
 
@@ -336,8 +337,8 @@ class EventNetwork(eqx.Module):
 
         This is the readout of Wunderlich & Pehle (arXiv:2009.08378). The maximum is located within
         the segments between events, not taken from samples. A neuron that fires has its maximum at
-        a spike. Arguments and errors are as for [`ttfs`][]. With `throw=False` the maxima of a
-        sample that did not reach `t_max` are NaN.
+        a spike, which is infinite for QIF and theta neurons. Arguments and errors are as for
+        [`ttfs`][]. With `throw=False` the maxima of a sample that did not reach `t_max` are NaN.
         """
         if self._has_late_spikes:
             network, in_times = self._with_late_spikes(in_times, throw)
@@ -471,6 +472,13 @@ class EventNetwork(eqx.Module):
         """Spike times as queries return them; those of pseudospikes may be limited to `t_max`."""
         return times if self.pseudospikes is None else self.pseudospikes.returned(times, self.t_max)
 
+    def _diverges(self) -> Bool[Array, " outputs"]:
+        """Mask of the outputs whose observable is infinite at a spike."""
+        n, outputs = self.n_neurons, np.array(self.outputs)
+        neuron = self._leaves(None)[0]
+        after = neuron.reset(neuron.init_state(n), jnp.ones(n, bool))
+        return jnp.isinf(neuron.observe(after))[outputs]
+
     def _answer(
         self, query: Query, in_times: ArrayLike | Sequence, throw: bool, times: Array | None = None
     ) -> Array:
@@ -487,13 +495,10 @@ class EventNetwork(eqx.Module):
         times: Array | None = None,
         start: NetworkState | None = None,
     ) -> Record:
-        if isinstance(self.weights, Synapses):
-            if self._rounds is not None and self._in_rounds(query):
-                return self._simulate_in_rounds(self._rounds, self.weights, query, in_times, start)
-            return self.as_dense()._simulate(query, in_times, times, start)
-        start = jax.lax.stop_gradient(start)
         # Pseudospikes apply only to `ttfs` and `spikes`.
         pseudospikes = None if query.stop_after is None else self.pseudospikes
+        if isinstance(self.weights, Synapses) and not self._in_rounds(query):
+            return self.as_dense()._simulate(query, in_times, times, start)
         plan = Plan(
             n=self.n_neurons,
             n_sources=self.weights.shape[0],
@@ -507,6 +512,11 @@ class EventNetwork(eqx.Module):
             readout=Readout() if query.reading is None else Readout(query.reading, self.outputs),
             keep_end=start is not None,
         )
+        if isinstance(self.weights, Synapses) and self._rounds is not None:
+            plan = plan._replace(max_steps=self.max_steps)
+            parts = self.weights, self.neuron, self.flow, self.adjoint
+            return sparse.simulate(self._rounds, *parts, plan, in_times, start, times)
+        start = jax.lax.stop_gradient(start)
         network = self._network(pseudospikes)
 
         def one(in_times, start):
@@ -520,26 +530,9 @@ class EventNetwork(eqx.Module):
 
     def _in_rounds(self, query: Query) -> bool:
         """Return whether a query is answered by a simulation in rounds."""
-        return query.reading is None and (query.stop_after is None or self.pseudospikes is None)
-
-    def _simulate_in_rounds(
-        self,
-        rounds: Rounds,
-        synapses: Synapses,
-        query: Query,
-        in_times: Array,
-        start: NetworkState | None,
-    ) -> Record:
-        setting = {
-            "outputs": self.outputs,
-            "t_max": self.t_max,
-            "max_events": self.max_events,
-            "max_rounds": self.max_steps,
-            "capacity": self.queue_capacity,
-            "stop_after": query.stop_after,
-        }
-        parts = synapses, self.neuron, self.flow, self.adjoint
-        return sparse.simulate(rounds, *parts, setting, in_times, start)
+        if self._rounds is None or (query.stop_after is not None and self.pseudospikes is not None):
+            return False
+        return query.reading is None or self._rounds.observed.fits
 
     def _max_iterations(
         self, in_times: Array, times: Array | None, start: NetworkState | None

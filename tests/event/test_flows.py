@@ -38,6 +38,36 @@ def test_ode_tends_to_the_exact_flow(model):
 
 
 @pytest.mark.parametrize(
+    ("neuron", "flow"),
+    [
+        (esn.LIF(10.0, 5.0, bias=np.linspace(0.8, 1.6, N)), esn.ExactLIF),
+        (esn.QIF(10.0, 5.0, bias=np.linspace(0.2, 0.6, N)), esn.TaylorQIF),
+        (esn.Theta(10.0, bias=np.linspace(0.3, 0.6, N)), esn.ExactTheta),
+    ],
+)
+def test_segments_from_the_crossing_of_each_neuron(neuron, flow, rng):
+    """`AbstractLaneFlow.next_spike`, which a flow need not implement, finds the same spikes."""
+
+    class Other(flow):
+        next_spike = esn.AbstractLaneFlow.next_spike
+
+    weights = rng.normal(0.2, 0.5, (N + 2, N))
+    in_times = jnp.asarray(rng.uniform(0.0, 40.0, (2, 4)))
+    nets = [
+        esn.EventNetwork(
+            neuron, weights, outputs=range(N), t_max=50.0, solver=solver, delays=delays
+        )
+        for delays in (None, np.full((N + 2, N), 2.0))
+        for solver in (flow(), Other())
+    ]
+    for right, other in zip(nets[::2], nets[1::2], strict=True):
+        expected, found = simulate(right, in_times), simulate(other, in_times)
+        assert np.sum(np.asarray(expected.sources) >= 0) > 2 * N
+        np.testing.assert_array_equal(found.sources, expected.sources)
+        np.testing.assert_allclose(found.times, expected.times, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
     ("tau_mem", "tau_syn"),
     [(1.0, 100.0), (0.1, 1000.0), (100.0, 1.0), (10.0, 10.0), (10.0, 10.01)],
 )

@@ -113,6 +113,13 @@ NEURONS = {
     "refractory": lambda: esn.Refractory(lif(), 1.5),
     "qif": lambda: esn.QIF(8.0, 4.0, bias=np.linspace(0.0, 0.8, N), v_init=0.3),
     "theta": lambda: esn.Theta(4.0, bias=np.linspace(0.5, 2.0, N)),
+    "populations": lambda: esn.Populations(
+        [
+            (esn.Refractory(esn.LIF(np.linspace(8.0, 12.0, 20), 4.0, v_init=1.5), 1.5), 20),
+            (esn.Theta(4.0, bias=np.linspace(0.5, 2.0, 14)), 14),
+            (esn.LeakyIntegrator(15.0, 4.0, bias=np.linspace(-0.2, 0.3, 6), v_init=0.4), 6),
+        ]
+    ),
 }
 
 
@@ -150,6 +157,8 @@ CASES = [
     ("refractory", "at once"),
     ("refractory", "synaptic"),
     ("theta", "mixed"),
+    ("populations", "at once"),
+    ("populations", "synaptic"),
 ]
 
 
@@ -199,6 +208,81 @@ def assert_same_spikes(found, right, rtol=1e-11):
     times, expected = times[:, :many], expected[:, :many]
     exists = np.isfinite(expected)
     np.testing.assert_allclose(times[exists], expected[exists], rtol=rtol)
+
+
+@pytest.mark.parametrize("kind", ["delayed", "at once", "synaptic"])
+def test_potentials_are_those_of_the_event_loop(kind, in_times):
+    """Potentials at given times, maxima and integrals, and their gradients."""
+    outputs = [36, 2, 7, 39]  # of two populations, in any order
+    net = network(NEURONS["populations"](), synapses(kind=kind), outputs=outputs)
+    assert net._rounds is not None and net._rounds.observed.fits
+    dense, rows = as_dense(net)
+    parts = [eqx.partition(x, eqx.is_inexact_array) for x in (net, dense)]
+    times = jnp.asarray([20.0, 0.0, T_MAX, 3.5])
+
+    def answers(net, x, times):
+        x = inputs_of(net, x)
+        out = net.potentials_at(x, times), net.maxima(x), net.integrals(x)
+        return sum(jnp.sum(jnp.sin(x)) for x in out), out
+
+    @quick
+    def both(arrays, *given):
+        return [
+            jax.value_and_grad(
+                lambda a, *given, static=static: answers(eqx.combine(a, static), *given),
+                (0, 1, 2),
+                has_aux=True,
+            )(own, *given)
+            for own, (_, static) in zip(arrays, parts, strict=True)
+        ]
+
+    (found, grads), (right, expected) = both([arrays for arrays, _ in parts], in_times, times)
+    for own, other in zip(found[1], right[1], strict=True):
+        np.testing.assert_allclose(own, other, rtol=1e-10, atol=1e-10)
+    (of_net, *others), (of_dense, *right) = grads, expected
+    pairs = rows, net.weights.targets
+    compare = [(of_net.weights.weights, of_dense.weights[pairs]), *zip(others, right, strict=True)]
+    if kind != "at once":
+        delays = of_dense.delays[pairs] if kind == "synaptic" else of_dense.delays
+        compare += [(of_net.weights.delays, delays)]
+    assert all(np.any(other) for _, other in compare)
+    compare += zip(jax.tree.leaves(of_net.neuron), jax.tree.leaves(of_dense.neuron), strict=True)
+    for own, other in compare:
+        np.testing.assert_allclose(own, other, rtol=1e-8, atol=1e-8 * np.max(np.abs(other)))
+
+
+@pytest.mark.parametrize("sparse", [True, False])
+def test_potentials_that_are_infinite_at_a_spike(sparse):
+    """Neuron 1 of two quadratic ones does not fire; the gradients of its readouts are finite."""
+    whole = esn.Synapses([0, 2, 3], [1, 0, 1], [0.1, 20.0, 0.4], (4, 2), delays=1.0)
+    net = esn.EventNetwork(esn.QIF(10.0, 5.0), whole, outputs=[0, 1], t_max=40.0)
+    net = net if sparse else net.as_dense()
+    x = jnp.asarray([[2.0], [3.0]])
+    np.testing.assert_array_equal(net.counts(x), [1, 0])
+    top, total = net.maxima(x), net.integrals(x)
+    assert top[0] == jnp.inf and 0.0 < top[1] < 0.5
+    assert jnp.isnan(total[0]) and 0.0 < total[1] < 20.0
+
+    def of_the_other(x):
+        return net.maxima(x)[1] + net.integrals(x)[1]
+
+    grads, step = jax.grad(of_the_other)(x), jnp.asarray([[0.0], [1e-5]])
+    difference = (of_the_other(x + step) - of_the_other(x - step)) / 2e-5
+    np.testing.assert_allclose(grads[1, 0], difference, rtol=1e-6)
+    assert np.all(np.isfinite(grads))
+
+
+def test_potentials_of_samples_that_failed(in_times):
+    net = network(lif(), synapses(), outputs=[3, 8], max_events=20)
+    times = jnp.asarray([1.0, 29.0])
+    found = net.potentials_at(in_times, times, throw=False)
+    expected = net.as_dense().potentials_at(in_times, times, throw=False)
+    np.testing.assert_array_equal(np.isnan(found), [[[False, True]] * 2] * 2)
+    np.testing.assert_allclose(found[..., 0], expected[..., 0], rtol=1e-10)
+    assert np.all(np.isnan(net.maxima(in_times, throw=False)))
+    invalid = in_times.at[0, 0, 0].set(jnp.nan)
+    found = net.potentials_at(invalid, times, throw=False)
+    assert np.all(np.isnan(found[0])) and not np.any(np.isnan(found[1, :, 0]))
 
 
 @pytest.mark.parametrize("kind", ["delayed", "at once", "synaptic"])

@@ -68,6 +68,7 @@ def spikes_of(times, sources):
         ("mixture", "axonal", False),
         ("refractory", "axonal", True),
         ("qif", "none", True),
+        ("mixture", "none", True),
         ("refractory", "synaptic", True),
     ],
 )

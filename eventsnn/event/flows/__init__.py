@@ -14,6 +14,7 @@ from .base import (
 from .compose import choose_flow, lane_flow
 from .integrator import ExactIntegrator
 from .lif import ExactLIF
+from .mixed import joint_state, separate, separate_state
 from .ode import ODEFlow
 from .populations import PopulationsFlow
 from .qif import TaylorQIF
@@ -38,6 +39,9 @@ __all__ = [
     "choose_flow",
     "exact_flow",
     "first",
+    "joint_state",
     "lane_flow",
+    "separate",
+    "separate_state",
     "with_readouts",
 ]

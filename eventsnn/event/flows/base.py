@@ -180,6 +180,25 @@ class AbstractLaneFlow(AbstractReadoutFlow[_Neuron]):
     #: Whether `advance` is affine in the state. If it is, a backward pass needs no states.
     affine: ClassVar[bool] = False
 
+    def next_spike(
+        self,
+        neuron: _Neuron,
+        state: State,
+        horizon: Float[Array, " batch"],
+        flow_state: Any,
+        window: Window | None = None,
+    ) -> Segment:
+        """Propose the next segment, which ends at the first of the neurons' crossings."""
+        clock = Clock(window)
+        longest = jnp.asarray(self.longest(neuron, state), horizon.dtype)
+        dt = jnp.minimum(horizon, jnp.min(jnp.atleast_2d(clock.shared(longest)), axis=0))
+        times, low = self.crossing(neuron, state, clock.own(dt))
+        earliest, index = first(clock.shared(times))
+        spiked = earliest < jnp.inf
+        dt, low = jnp.where(spiked, jnp.minimum(earliest, dt), dt), pick(low, index, low.shape[0])
+        end = self.advance(neuron, state, clock.own(dt))
+        return Segment(dt, index, spiked, end, flow_state, jnp.where(spiked, low, 0.0))
+
     @abc.abstractmethod
     def may_cross(self, neuron: _Neuron, state: State, dt: Array, end: State) -> Bool[Array, "..."]:
         """Mask of the neurons that may cross within `dt`, or that reach the threshold to rounding.

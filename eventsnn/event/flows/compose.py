@@ -10,6 +10,7 @@ from ..neurons import AbstractNeuron, Populations, Refractory
 from .base import AbstractFlow, AbstractLaneFlow, exact_flow
 from .integrator import ExactIntegrator
 from .lif import ExactLIF
+from .mixed import MixedFlow
 from .ode import ODEFlow
 from .ode_lanes import ODELaneFlow
 from .populations import PopulationsFlow
@@ -43,7 +44,8 @@ def _(neuron: Refractory, make: Make) -> AbstractFlow:
 def lane_flow(flow: AbstractFlow) -> AbstractLaneFlow | None:
     """Return the flow with the same solutions that finds the spikes of each neuron separately.
 
-    None: there is none. Steps of adaptive size, for example, are common to all neurons.
+    It is a flow of `separate(neuron)`. None: there is none. Steps of adaptive size, for example,
+    are common to all neurons.
     """
     if isinstance(flow, AbstractLaneFlow):
         return flow
@@ -52,6 +54,9 @@ def lane_flow(flow: AbstractFlow) -> AbstractLaneFlow | None:
     if isinstance(flow, RefractoryFlow):
         inner = lane_flow(flow.flow)
         return None if inner is None else RefractoryLaneFlow(inner)
+    if isinstance(flow, PopulationsFlow):
+        parts = [part for part in map(lane_flow, flow.flows) if part is not None]
+        return MixedFlow(tuple(parts)) if len(parts) == len(flow.flows) else None
     return None
 
 

@@ -1,18 +1,22 @@
 """Flow of the leaky integrator: the closed form of the LIF neuron's membrane, without spikes."""
 
+from typing import ClassVar
+
 import jax.numpy as jnp
 from jaxtyping import Array
 
 from ..neurons import IntegratorState, LeakyIntegrator
 from . import membrane
-from .base import AbstractReadoutFlow, Clock, Segment, Window, exact_flow
+from .base import AbstractLaneFlow, Clock, Segment, Window, exact_flow
 
 
-class ExactIntegrator(AbstractReadoutFlow[LeakyIntegrator]):
+class ExactIntegrator(AbstractLaneFlow[LeakyIntegrator]):
     """Closed-form flow of [`eventsnn.LeakyIntegrator`][], for any ratio of time constants.
 
     The membrane potential is that of [`eventsnn.ExactLIF`][]. Every segment reaches its horizon.
     """
+
+    affine: ClassVar[bool] = True
 
     def next_spike(
         self,
@@ -35,6 +39,17 @@ class ExactIntegrator(AbstractReadoutFlow[LeakyIntegrator]):
 
     def maximum(self, neuron: LeakyIntegrator, state: IntegratorState, dt: Array) -> Array:
         return membrane.maximum(neuron, state, dt)
+
+    def may_cross(
+        self, neuron: LeakyIntegrator, state: IntegratorState, dt: Array, end: IntegratorState
+    ) -> Array:
+        return jnp.zeros(end.v.shape, bool)
+
+    def crossing(
+        self, neuron: LeakyIntegrator, state: IntegratorState, dt: Array
+    ) -> tuple[Array, Array]:
+        never = jnp.full(jnp.broadcast_shapes(state.v.shape, dt.shape), jnp.inf, state.v.dtype)
+        return never, jnp.zeros_like(never)
 
 
 @exact_flow.register

@@ -230,11 +230,12 @@ def projective_integral(
     r"""Integral of the potential in projective form. Also used for the theta neuron.
 
     $\int (\tfrac12 - \tfrac{v}{y})\,dt = \tfrac{t}{2} - \tau_m [\log y]$, since
-    $\tau_m \dot y = v$.
+    $\tau_m \dot y = v$. It is NaN if there is a spike at the start or at the end.
     """
-    moves = dt > 0
-    growth = jnp.where(moves, end.y, 1.0) / jnp.where(moves, state.y, 1.0)
-    return 0.5 * dt - neuron.tau_mem * jnp.log(growth)
+    exists = (state.y > 0) & (end.y > 0)
+    growth = jnp.where(exists, end.y, 1.0) / jnp.where(exists, state.y, 1.0)
+    integral = 0.5 * dt - neuron.tau_mem * jnp.log(growth)
+    return jnp.where(exists, integral, jnp.where(dt > 0, jnp.nan, 0.0))
 
 
 def _since_zero(neuron: QIF, state: QIFState, h: Array, y: Array, v: Array) -> Array:

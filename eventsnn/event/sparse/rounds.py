@@ -1,7 +1,6 @@
 """Sparse connectivity, prepared for a simulation in rounds."""
 
 import math
-from typing import Any
 
 import equinox as eqx
 import jax
@@ -13,12 +12,14 @@ from ... import checks
 from ...constraints import unwrap
 from ..adjoint import AbstractAdjoint, EventProp
 from ..engine.record import Record
-from ..flows import AbstractFlow, lane_flow
+from ..engine.system import Plan
+from ..flows import AbstractFlow, joint_state, lane_flow, separate, separate_state
 from ..inputs import without_subnormals
-from ..neurons import AbstractNeuron
+from ..neurons import AbstractNeuron, LeakyIntegrator, Populations
 from ..state import NetworkState
 from ..synapses import Synapses
 from .fan import Fan, by_delay, fan_out
+from .observed import Observed, observe
 from .primitive import Spikes, solve
 from .system import Inputs, Setting
 
@@ -34,9 +35,13 @@ _ROUNDS = 128
 
 
 class Rounds(eqx.Module):
-    """Outgoing synapses of every source: in chunks, see [`Fan`][], or sorted by delay."""
+    """Outgoing synapses of every source: in chunks, see [`Fan`][], or sorted by delay.
+
+    `observed` are the incoming synapses of the outputs.
+    """
 
     fan: Fan
+    observed: Observed
     order: Int[Array, " synapses"] | None  # of the synapses in `fan`; None: as in `Synapses`
     width: int = eqx.field(static=True)
     most: int = eqx.field(static=True)  # largest number of chunks (or synapses) of a source
@@ -44,8 +49,9 @@ class Rounds(eqx.Module):
     predicts: bool = eqx.field(static=True)  # spikes may arrive at once
     max_arrivals: int | None = eqx.field(static=True)  # of a round; None without synaptic delays
 
-    def __init__(self, synapses: Synapses):
+    def __init__(self, synapses: Synapses, outputs: tuple[int, ...]):
         """Prepare synapses."""
+        self.observed = Observed(synapses, outputs)
         sources, targets = np.asarray(synapses.sources), np.asarray(synapses.targets)
         self.window, self.predicts = _shortest_delay(synapses)
         if synapses.delays is None or synapses.axonal:
@@ -101,7 +107,11 @@ def _shortest_delay(synapses: Synapses) -> tuple[float, bool]:
 
 
 def rounds_of(
-    synapses: Synapses, flow: AbstractFlow, adjoint: AbstractAdjoint, neuron: AbstractNeuron
+    synapses: Synapses,
+    flow: AbstractFlow,
+    adjoint: AbstractAdjoint,
+    neuron: AbstractNeuron,
+    outputs: tuple[int, ...],
 ) -> Rounds | None:
     """Prepare a simulation in rounds, or return None for a network that needs the event loop.
 
@@ -109,14 +119,22 @@ def rounds_of(
     known, and those of neurons must be positive.
     """
     lanes = lane_flow(flow) is not None and isinstance(adjoint, EventProp)
-    if not lanes or np.any(neuron.never_reset(synapses.n_neurons)):
+    if not lanes or _may_stay_at_threshold(neuron, synapses.n_neurons):
         return None
     delays = checks.unwrapped(synapses.delays)
     if delays is not None and not synapses.axonal:
         known = checks.is_concrete(delays)
         if not known or synapses.n_synapses == 0 or _shortest_delay(synapses)[1]:
             return None
-    return Rounds(synapses)
+    return Rounds(synapses, outputs)
+
+
+def _may_stay_at_threshold(neuron: AbstractNeuron, n: int) -> bool:
+    """Return whether a neuron that has no reset may fire, which is an error of the event loop."""
+    if isinstance(neuron, Populations):
+        parts = zip(neuron.parts, neuron.sizes, strict=True)
+        return any(_may_stay_at_threshold(part, size) for part, size in parts)
+    return not isinstance(neuron, LeakyIntegrator) and bool(np.any(neuron.never_reset(n)))
 
 
 def simulate(
@@ -125,53 +143,71 @@ def simulate(
     neuron: AbstractNeuron,
     flow: AbstractFlow,
     adjoint: AbstractAdjoint,
-    setting: dict[str, Any],
+    plan: Plan,
     in_times: Float[Array, "*batch inputs k"],
     start: NetworkState | None = None,
+    times: Float[Array, " times"] | None = None,
 ) -> Record:
     """Simulate in rounds, if `rounds_of` allows it.
 
-    `setting` has the remaining fields of [`Setting`][].
+    With a readout, the outputs follow once more, and the record has their events only, see
+    `observed`. `plan.max_steps` is the maximum number of rounds.
     """
     lanes = lane_flow(flow)
     assert lanes is not None and isinstance(adjoint, EventProp)
     n, n_in = synapses.n_neurons, synapses.n_inputs
     start = jax.lax.stop_gradient(start)
-    weights, delays = unwrap((synapses.weights, synapses.delays))
+    weights, given = unwrap((synapses.weights, synapses.delays))
     dtype, inputs = weights.dtype, math.prod(in_times.shape[-2:])
     inputs += 0 if start is None else start.sources.shape[-1]
-    delays = jnp.zeros(n + n_in, dtype) if delays is None else delays
-    neuron, delays = jax.tree.map(
-        lambda x: x.astype(dtype) if eqx.is_inexact_array(x) else x, (unwrap(neuron), delays)
+    neuron, given = jax.tree.map(
+        lambda x: x.astype(dtype) if eqx.is_inexact_array(x) else x, (unwrap(neuron), given)
     )
-    weights = weights if rounds.order is None else weights[rounds.order]
+    delays = jnp.zeros(n + n_in, dtype) if given is None else given
+    moving = separate(neuron)
     if rounds.max_arrivals is not None and rounds.order is not None:
         delays = delays[rounds.order]
     full = Setting(
         n=n,
         n_sources=n + n_in,
+        outputs=plan.outputs,
+        t_max=plan.t_max,
+        max_events=plan.max_events,
         width=rounds.width,
+        capacity=plan.capacity,
         max_chunks=rounds.max_chunks,
+        max_rounds=plan.max_steps + rounds.rounds_of(inputs),
         predicts=rounds.predicts,
+        window=rounds.longest(plan.t_max),
         most=rounds.most,
         max_arrivals=rounds.max_arrivals,
-        window=rounds.longest(setting["t_max"]),
-        **setting | {"max_rounds": setting["max_rounds"] + rounds.rounds_of(inputs)},
+        stop_after=plan.stop_after,
     )
+    ordered = weights if rounds.order is None else weights[rounds.order]
     sources = jnp.repeat(jnp.arange(n, n + n_in, dtype=jnp.int32), in_times.shape[-1])
+    parts = lanes, moving, ordered, delays, rounds.fan, adjoint.min_speed
 
     def one(in_times: Array, start: NetworkState | None) -> Record:
-        sent = Inputs(without_subnormals(in_times).reshape(-1), sources, start)
-        found = solve(full, lanes, neuron, weights, delays, rounds.fan, adjoint.min_speed, sent)
-        return _record(found)
+        if start is not None:
+            neurons = separate_state(neuron, start.neurons)
+            start = eqx.tree_at(lambda s: s.neurons, start, neurons)
+        sent = without_subnormals(in_times)
+        record = _record(solve(full, *parts, Inputs(sent.reshape(-1), sources, start)), neuron)
+        if not plan.readout.outputs:
+            return record
+        network = rounds.observed, moving, lanes, adjoint, plan, weights, given
+        return observe(*network, sent, times, record)
 
     for _ in in_times.shape[:-2]:
         one = jax.vmap(one)
     return one(in_times, start)
 
 
-def _record(found: Spikes) -> Record:
+def _record(found: Spikes, neuron: AbstractNeuron) -> Record:
     """Record with one row per spike, without readouts."""
+    end = found.end
+    if end is not None:
+        end = eqx.tree_at(lambda s: s.neurons, end, joint_state(neuron, end.neurons))
     nothing = jnp.zeros((found.times.size, 0), found.times.dtype)
     return Record(
         times=found.times,
@@ -184,5 +220,5 @@ def _record(found: Spikes) -> Record:
         message=None,
         wait=None,
         past_t_max=None,
-        end=found.end,
+        end=end,
     )
