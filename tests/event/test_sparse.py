@@ -468,7 +468,36 @@ def test_networks_that_need_the_event_loop(in_times):
     )
     own = network(esn.ALIF(10.0, 4.0, 20.0, 0.1), whole)
     autodiff = network(lif(), whole, adjoint=esn.Autodiff())
-    assert all(x._rounds is None for x in (net, own, autodiff))
+    constant = {"solver": diffrax.Tsit5(), "dt0": 0.5}
+    pulses = [network(x, whole, **constant) for x in (Pulsed(), esn.Refractory(Pulsed(), 1.0))]
+    assert all(x._rounds is None for x in (net, own, autodiff, *pulses))
+
+
+class Pulsed(esn.AbstractClampable):
+    """Leaky neuron whose potential an arrival changes at once, so that it may fire there."""
+
+    tau: float | jax.Array = 10.0
+
+    def init_state(self, n):
+        return (jnp.zeros(n),)
+
+    def vector_field(self, state):
+        return (-state[0] / self.tau,)
+
+    def threshold_gap(self, state):
+        return 1.0 - state[0]
+
+    def receive(self, state, weights):
+        return (state[0] + weights,)
+
+    def reset(self, state, spiked):
+        return (jnp.where(spiked, 0.0, state[0]),)
+
+    def observe(self, state):
+        return state[0]
+
+    def advance_clamped(self, state, dt):
+        return state
 
 
 def test_ties():
@@ -593,6 +622,97 @@ def test_orders_of_integers_and_times(wide, rng):
         times = np.asarray(jnp.asarray(times))
     np.testing.assert_array_equal(by_time, np.lexsort((times, groups)))
     np.testing.assert_array_equal(by_group, np.argsort(groups, kind="stable"))
+
+
+@pytest.mark.parametrize("kind", ["delayed", "at once", "synaptic"])
+def test_gradients_of_an_exponential_neuron_are_differences(kind, rng):
+    """The derivative is that of the computed spike times, also for large steps."""
+    n, steps = 6, {"solver": diffrax.Tsit5(), "dt0": 0.1}
+    sources, targets = np.nonzero(rng.random((n + 2, n)) < 0.6)
+    weights = rng.normal(0.1, 0.6, len(sources)) * np.where(sources < n, 1.0, 2.0)
+    shape = {"delayed": n + 2, "synaptic": len(sources)}.get(kind)
+    delays = None if shape is None else rng.uniform(0.5, 2.0, shape)
+    net = esn.EventNetwork(
+        esn.EIF(np.full(n, 10.0), 4.0, bias=rng.uniform(0.7, 1.6, n)),
+        esn.Synapses(sources, targets, weights, (n + 2, n), delays),
+        outputs=range(n),
+        t_max=20.0,
+        **steps,
+    )
+    assert net._rounds is not None
+    arrays, static = eqx.partition((net, jnp.asarray(rng.uniform(0, 20, (2, 3)))), eqx.is_array)
+    floats, rest = eqx.partition(arrays, eqx.is_inexact_array)
+    leaves, tree = jax.tree.flatten(floats)
+    along = [jnp.asarray(rng.normal(size=x.shape)) for x in leaves]
+
+    def loss(leaves):
+        net, x = eqx.combine(jax.tree.unflatten(tree, leaves), rest, static)
+        times = net.spikes(x, 4)
+        return jnp.sum(jnp.where(times < jnp.inf, jnp.sin(0.3 * times), 0.0))
+
+    grads, value = quick(jax.grad(loss))(leaves), quick(loss)
+    found = sum(jnp.sum(x * y) for x, y in zip(grads, along, strict=True))
+    ends = [value([x + h * y for x, y in zip(leaves, along, strict=True)]) for h in (1e-6, -1e-6)]
+    np.testing.assert_allclose(found, (ends[0] - ends[1]) / 2e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["axonal", "synaptic", "at once"])
+def test_an_arrival_carries_neurons_at_their_thresholds_through(kind):
+    """By rounding, a potential that approaches the threshold may come to lie at it."""
+    rng, n = np.random.default_rng(0), 400
+    tau, threshold = rng.uniform(0.4, 2.0, n), rng.uniform(0.5, 3.0, n)
+    delays = {"axonal": 0.7, "synaptic": np.full(n, 0.7), "at once": None}[kind]
+    net = esn.EventNetwork(
+        esn.LIF(tau, 0.5, bias=threshold, threshold=threshold, v_init=0.9 * threshold),
+        esn.Synapses(np.full(n, n), np.arange(n), 2.0, (n + 1, n), delays),
+        outputs=range(n),
+        t_max=82.0,
+        solver=diffrax.Tsit5(),
+        dt0=0.25,
+    )
+    assert net._rounds is not None
+    arrival = 80.0 if delays is None else 80.7
+    np.testing.assert_allclose(net.ttfs(jnp.asarray([[80.0]])), arrival, atol=1e-5)
+
+
+@pytest.mark.parametrize("refractory", [True, False])
+@pytest.mark.parametrize("way", ["rounds", "event loop", "autodiff"])
+def test_gradients_of_events_at_time_0(way, refractory):
+    """Two neurons start above their thresholds. An input spike arrives there after their spikes."""
+    neuron = esn.LIF(10.0, 5.0, bias=0.9, v_init=1.5)
+    neuron = esn.Refractory(neuron, 1.5) if refractory else neuron
+    whole = esn.Synapses([2, 2, 0, 1], [0, 1, 1, 0], [1.5, 2.0, 6.0, 0.3], (3, 2))
+    net = esn.EventNetwork(neuron, whole, outputs=[0, 1], t_max=30.0)
+    net = net if way == "rounds" else net.as_dense()
+    if way == "autodiff":
+        weights = net.weights, net.mask
+        options = {"outputs": [0, 1], "t_max": 30.0, "adjoint": esn.Autodiff()}
+        net = esn.EventNetwork(neuron, *weights, **options)
+
+    def loss(values):
+        x, changes = values
+        neuron = jax.tree.map(lambda a, b: a + b, net.neuron, changes)
+        changed = eqx.tree_at(lambda net: net.neuron, net, neuron)
+        times = changed.spikes(x, 6)
+        return jnp.sum(jnp.where(times < jnp.inf, jnp.sin(0.3 * times), 0.0))
+
+    values = jnp.asarray([[0.0, 7.0]]), jax.tree.map(jnp.zeros_like, net.neuron)
+    leaves, tree = jax.tree.flatten(values)
+    grads, value = jax.tree.leaves(quick(jax.grad(loss))(values)), quick(loss)
+    for k, grad in enumerate(grads):
+        change = jnp.zeros_like(leaves[k]).at[(0,) * leaves[k].ndim].set(1e-7)
+        moved = [x + change if k == j else x for j, x in enumerate(leaves)]
+        difference = (value(jax.tree.unflatten(tree, moved)) - value(values)) / 1e-7
+        np.testing.assert_allclose(np.ravel(grad)[0], difference, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("delays", [None, 0.3])
+def test_a_refractory_period_of_0_lets_a_neuron_fire_twice(delays):
+    neuron = esn.LIF(10.0, 5.0, bias=0.5, v_init=2.031, reset_mode="subtract")
+    whole = esn.Synapses([0, 1], [0, 0], [0.1, 0.1], (2, 1), delays)
+    net = esn.EventNetwork(esn.Refractory(neuron, 0.0), whole, outputs=[0], t_max=20.0)
+    assert net._rounds is not None
+    np.testing.assert_array_equal(net.spikes(jnp.asarray([[9.0]]), 3), [[0.0, 0.0, np.inf]])
 
 
 @pytest.mark.parametrize("kind", ["axonal", "synaptic", "at once"])

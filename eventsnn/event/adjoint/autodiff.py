@@ -171,6 +171,7 @@ def _replay_row(
     state, time, inbound = replay.state, replay.time, transport.inbound(replay, row)
     split = inbound.split(network, state, row.dt)
     within = inbound.triggered(network, split)
+    within = within.without(row.fires_at_start(network.neuron, split.before))
     crosses = (row.dt > 0) | within.carried | replay.carried
     crossing = _crossing(
         network, scale, split, lambda late: inbound.split(network, state, row.dt + late)
@@ -195,7 +196,8 @@ def _replay_row(
     seen = evaluate(plan.readout, network, inbound, state, dt, last)
 
     after = jump(network.neuron, end, received(network, row.source), spiked)
-    by_event = triggered_by_event(network, end, after, spiked)
+    fired = spiked | row.fires_at_start(network.neuron, end)
+    by_event = triggered_by_event(network, end, after, fired)
     crossings = jnp.where(by_event.at_once, until, crossings)
     sent = transport.send(replay, until)
     number, carried = replay.number + 1, by_event.carried

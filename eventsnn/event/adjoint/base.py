@@ -11,6 +11,8 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from ..engine.record import Arrivals, Record, no_event_source
 from ..engine.system import Network, Plan
+from ..neurons import AbstractNeuron
+from ..neurons.base import State
 
 
 class Problem(NamedTuple):
@@ -52,12 +54,21 @@ class Row(NamedTuple):
     message: Any  # None without delays
     wait: Any  # None without delays
     past_t_max: Bool[Array, "... batch"] | None
+    at_start: Bool[Array, "... batch"]  # the row ends at time 0
 
     @classmethod
     def all(cls, record: Record) -> "Row":
         """Return all rows of a record that was made for a backward pass."""
         columns = (record.sources, record.dt, record.message, record.wait, record.past_t_max)
-        return cls(*jax.tree.map(lambda x: jnp.moveaxis(x, 0, -1), columns))
+        columns = jax.tree.map(lambda x: jnp.moveaxis(x, 0, -1), columns)
+        return cls(*columns, at_start=jnp.cumsum(columns[1], axis=0) <= 0)
+
+    def fires_at_start(self, neuron: AbstractNeuron, state: State) -> Bool[Array, "n batch"]:
+        """Mask of the neurons that fire at time 0 because they start at or above their thresholds.
+
+        `state` is the state before an event of the row, which has no part in these spikes.
+        """
+        return self.at_start & (neuron.threshold_gap(state) <= 0)
 
     def is_external(self, n: int, n_sources: int) -> Bool[Array, "... batch"]:
         """Mask of the samples in which the row ends with an external event."""

@@ -105,6 +105,7 @@ def transpose_row(context: Context, sweep: Sweep, rows: Rows, start: State, end:
     network, inbound = context.at(context.learnt, row), transport.inbound(row)
     split = inbound.split(network, start, row.dt)
     within = inbound.triggered(network, split)
+    within = within.without(row.fires_at_start(network.neuron, split.before))
 
     sent, d_sent = transport.sent(sweep.transport, row, number)
     sweep = sweep._replace(transport=sent, time=sweep.time + rows.d_time + d_sent)
@@ -185,7 +186,8 @@ def _transpose_carried(
     def transposed(sweep: Sweep) -> tuple[Sweep, Triggered]:
         network, spiked = context.at(context.learnt, row), spiking(context.plan.n, row.source)
         after = context.jump(context.learnt, row, end, received(network, row.source))
-        found = triggered_by_event(network, end, after, spiked)
+        fired = spiked | row.fires_at_start(network.neuron, end)
+        found = triggered_by_event(network, end, after, fired)
         velocity = network.neuron.vector_field(after)
         carried = jnp.where(found.carried, sweep.pending, 0.0)
         crossed = _transpose_crossings(context, row, after, velocity, carried)

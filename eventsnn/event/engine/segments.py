@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from ..flows import AbstractFlow
+from ..neurons import AbstractNeuron
 from ..neurons.base import State
 from .system import Network, gap_and_speed, receive
 
@@ -51,13 +53,12 @@ class Triggered(NamedTuple):
         return self.at_once | self.carried
 
 
-def triggered(network: Network, before: State, after: State) -> Triggered:
+def triggered(flow: AbstractFlow, neuron: AbstractNeuron, before: State, after: State) -> Triggered:
     """Find the neurons that the received input makes fire at the time of the event.
 
     Such a neuron has not crossed its threshold in state `before` and has crossed it in state
     `after`.
     """
-    flow, neuron = network.flow, network.neuron
     gap, new = neuron.threshold_gap(before), neuron.threshold_gap(after)
     # A neuron may be at its threshold, or past it by rounding, without having crossed it. It
     # crosses if a pulse reduces its gap, or if a current makes its gap close.
@@ -70,12 +71,15 @@ def triggered(network: Network, before: State, after: State) -> Triggered:
 
 
 def triggered_by_event(
-    network: Network, before: State, after: State, spiked: Bool[Array, "n batch"]
+    network: Network, before: State, after: State, others: Bool[Array, "n batch"]
 ) -> Triggered:
-    """Find the neurons that an event makes fire, the spiking neuron excluded; none with delays."""
+    """Find the neurons that an event makes fire; none with delays.
+
+    The neurons in `others` fire for another reason: that whose spike is the event, for example.
+    """
     if network.delays is not None:
-        return Triggered.none(*spiked.shape)
-    return triggered(network, before, after).without(spiked)
+        return Triggered.none(*others.shape)
+    return triggered(network.flow, network.neuron, before, after).without(others)
 
 
 class NoInbound(NamedTuple):
@@ -122,4 +126,5 @@ class Inbound(NamedTuple):
     def triggered(self, network: Network, split: SplitSegment) -> Triggered:
         """Find the neurons that an arrival at the end of the segment makes fire."""
         last = self.arrives() & (split.dt == 0)
-        return triggered(network, split.before, split.start).without(~last)
+        found = triggered(network.flow, network.neuron, split.before, split.start)
+        return found.without(~last)

@@ -216,6 +216,16 @@ class AbstractLaneFlow(AbstractReadoutFlow[_Neuron]):
         `dt` is at most `longest`.
         """
 
+    @property
+    def starts_at_threshold(self) -> bool:
+        """Whether `crossing` finds that a neuron which is at its threshold at the start crosses it.
+
+        A neuron whose potential approaches its threshold may come to lie at it by rounding, until
+        an arrival carries it through. If false, the simulation tests for this at every arrival. By
+        default true.
+        """
+        return True
+
     def longest(
         self,
         neuron: _Neuron,

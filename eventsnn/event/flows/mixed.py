@@ -111,6 +111,10 @@ class MixedFlow(AbstractLaneFlow[Mixed]):
         times, low = zip(*self._each(own, neuron, dt, state), strict=True)
         return neuron.select(times), neuron.select(low)
 
+    @property
+    def starts_at_threshold(self) -> bool:
+        return all(flow.starts_at_threshold for flow in self.flows)
+
     def longest(
         self,
         neuron: Mixed,

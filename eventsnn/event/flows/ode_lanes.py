@@ -81,6 +81,10 @@ class ODELaneFlow(AbstractLaneFlow[AbstractNeuron]):
         time = jnp.where(found.spiked, found.dt, jnp.inf).reshape(shape)
         return time, jnp.zeros_like(time)
 
+    @property
+    def starts_at_threshold(self) -> bool:
+        return False
+
     def longest(
         self,
         neuron: AbstractNeuron,

@@ -127,6 +127,10 @@ class RefractoryLaneFlow(AbstractRefractoryFlow, AbstractLaneFlow[Refractory]):
         at_release = _fires_at_release(neuron, state, released, dt)
         return jnp.where(at_release, clamped, total), jnp.where(at_release, 0.0, low)
 
+    @property
+    def starts_at_threshold(self) -> bool:
+        return self.flow.starts_at_threshold
+
     def longest(
         self,
         neuron: Refractory,
@@ -143,8 +147,11 @@ class RefractoryLaneFlow(AbstractRefractoryFlow, AbstractLaneFlow[Refractory]):
 def _fires_at_release(
     neuron: Refractory, state: RefractoryState, released: State, dt: Array
 ) -> Bool[Array, "..."]:
-    """Mask of the neurons whose period ends within `dt`, above their thresholds."""
-    ends = (state.left > 0) & (state.left <= dt)
+    """Mask of the neurons whose period ends within `dt`, above their thresholds.
+
+    A period may end at the start, in particular one of length 0.
+    """
+    ends = (state.left >= 0) & (state.left <= dt)
     return ends & (neuron.neuron.threshold_gap(released) < 0)
 
 

@@ -2,16 +2,16 @@ r"""The backward pass of a sparse network: exact gradients of its spike times, b
 
 The steps of the forward pass are visited in reverse order. Only the targets of a spike have to be
 updated when it arrives: each neuron has its own cotangent $\lambda$ of the state after its last
-update. An event at time $t$ maps the state $x^-$ of a neuron to $x^+ = J(x^-)$, and the cotangent
-of its time is
+update. Between two events it follows the flow for a time $h$, $x(h) = \phi(x, h)$. The cotangent
+of $h$ is $H = \langle \lambda(h), \partial_h \phi \rangle$. For an exact flow with the vector
+field $f$ it is $\langle \lambda, f \rangle$ anywhere between the two events. An event maps the
+state $x^-$ of a neuron to $x^+ = J(x^-)$, with $\lambda^- = J^T \lambda^+$. The cotangent of its
+time is $D = H^- - H^+$, where $H^-$ and $H^+$ belong to the flow before and after it.
 
-$$D = \langle \lambda^-, f(x^-) \rangle - \langle \lambda^+, f(x^+) \rangle,
-\qquad \lambda^- = J^T \lambda^+,$$
-
-with the vector field $f$. The time of an arrival receives $D$, summed over the targets, and with it
-the delay and the time of the spike that arrives. The time of a spike is the zero of the gap
-$\gamma$ to the threshold. With $g$, the cotangent of the spike time from the loss and from the
-arrivals of the spike, $\lambda^- \mathrel{+}= (g + D) / (-\nabla \gamma \cdot f)\, \nabla \gamma$.
+The time of an arrival receives $D$, summed over the targets, and with it the delay and the time of
+the spike that arrives. The time of a spike is the zero of the gap $\gamma$ to the threshold. With
+$g$, the cotangent of the spike time from the loss and from the arrivals of the spike,
+$\lambda^- \mathrel{+}= (g + D) / (-\nabla \gamma \cdot \partial_h \phi)\, \nabla \gamma$.
 
 The states of a round are computed again from its start, by the recorded spikes.
 """
@@ -68,7 +68,8 @@ class _Sweep(NamedTuple):
     """Carry of the backward pass."""
 
     round: Int[Array, ""]
-    rows: Float[Array, "rows components"]  # cotangent of the state of each neuron
+    # Cotangents of the state of each neuron, and of the time of its flow until its next event.
+    rows: Float[Array, "rows columns"]
     left: Int[Array, " n"]  # number of spikes of each neuron that are not yet transposed
     times: Float[Array, " numbers"]  # cotangent of the time of each spike, input spikes last
     weights: Float[Array, " synapses+width"]
@@ -116,7 +117,7 @@ def transpose(
     kinds = len(jax.tree.leaves(learnt.values))
     sweep = _Sweep(
         round=run.rounds - 1,
-        rows=jnp.zeros_like(rows[:, :-1]),
+        rows=jnp.zeros_like(rows),
         left=order.first[1:] - order.first[:-1],
         times=jnp.concatenate([of_spikes, jnp.zeros_like(inputs.times)]),
         weights=jnp.zeros_like(network.weights),
@@ -171,13 +172,17 @@ def _transpose_event(
     source, number = steps.source[step], steps.number[step]
     first, end = chunks_of(context.network, context.setting, source)
 
+    # A neuron that fires as predicted is visited at the time of its spike.
+    moves = source > context.setting.n_sources
+
     def one(carry):
         chunk, n_chunks, d_time, sweep = carry
         start = lax.dynamic_index_in_dim(starts, n_chunks - 1, 0, False)
         visit = context.first_visit + n_chunks - 1
         index, valid, weights = chunk_lanes(context.network, context.setting, chunk)
         lanes = lanes_of(context.network, context.packing, start, index, steps.time[step])
-        d_chunk, d_weights, sweep = _transpose_visit(context, sweep, lanes, valid, weights, visit)
+        parts = lanes, valid, weights, visit, moves
+        d_chunk, d_weights, sweep = _transpose_visit(context, sweep, *parts)
         place = (first_synapse(context.network, context.setting, chunk),)
         old = lax.dynamic_slice(sweep.weights, place, (context.setting.width,))
         new = lax.dynamic_update_slice(sweep.weights, old + d_weights, place)
@@ -207,7 +212,7 @@ def _round_of_synapses(context: Context, lists: Lists, sweep: _Sweep) -> _Sweep:
         visit = visit_at(setting, network, arrivals, place, length)
         start = lax.dynamic_slice_in_dim(replay.starts, place, setting.width)
         lanes = lanes_of(network, context.packing, start, visit.row, visit.time)
-        parts = lanes, visit.valid, visit.weights, context.first_visit + k
+        parts = lanes, visit.valid, visit.weights, context.first_visit + k, False
         d_times, d_weights, sweep = _transpose_visit(context, sweep, *parts)
         synapse = jnp.where(visit.arrives, visit.synapse, size)
         spike = jnp.where(visit.arrives, visit.number, many)
@@ -228,22 +233,30 @@ def _transpose_visit(
     valid: Bool[Array, " width"],
     weights: Float[Array, " width"],
     visit: Array,
+    moves: Array | bool,
 ) -> tuple[Float[Array, " width"], Float[Array, " width"], _Sweep]:
-    """Transpose a visit; also returns the cotangents of the times of arrival and of the weights."""
+    """Transpose a visit; also returns the cotangents of the times of arrival and of the weights.
+
+    `moves` is true of a visit at the time of the neuron's own spike. It moves with the spike.
+    """
     packing, index = context.packing, lanes.row
     moved, last = last_start(context, lanes, sweep.left, visit)
-    end = context.network.flow.advance(moved.neuron, moved.start, moved.dt)
-    learnt, d_after = context.learnt.of(index), packing.state(rows_of(sweep.rows, index))
+    flow, neuron = context.network.flow, moved.neuron
+    end = flow.advance(neuron, moved.start, moved.dt)
+    learnt, own = context.learnt.of(index), rows_of(sweep.rows, index)
 
     def arrive(values, state, weights):
         return receive(learnt.neuron(values), state, weights)
 
-    after, arrive_t = jax.vjp(arrive, learnt.values, end, weights)
-    d_values, d_end, d_weights = arrive_t(d_after)
-    neuron = moved.neuron
-    d_time = _inner(d_end, neuron.vector_field(end)) - _inner(d_after, neuron.vector_field(after))
+    _, arrive_t = jax.vjp(arrive, learnt.values, end, weights)
+    d_values, d_end, d_weights = arrive_t(packing.state(own))
+    later = own[:, packing.size]
+    d_moved = _inner(d_end, flow.velocity(neuron, moved.start, moved.dt, end))
+    d_time = jnp.where(moves, 0.0, d_moved - later)
+    d_moved = jnp.where(moves, later, d_moved)
     sweep = sweep._replace(learnt=_added(sweep.learnt, index, d_values))
-    sweep = _transpose_flow(context, sweep, visit, lanes, (moved, last), packing.rows(d_end))
+    parts = lanes, (moved, last), packing.rows(d_end, d_moved)
+    sweep = _transpose_flow(context, sweep, visit, *parts)
     return jnp.where(valid, d_time, 0.0), jnp.where(valid, d_weights, 0.0), sweep
 
 
@@ -253,17 +266,18 @@ def _transpose_flow(
     visit: Array,
     lanes: Lanes,
     moved: tuple[Lanes, Last],
-    d_end: Float[Array, "lanes components"],
+    d_end: Float[Array, "lanes columns"],
 ) -> _Sweep:
     """Transpose the motion of lanes from their last update to a visit, with their spikes.
 
-    `d_end` has the cotangents of the states at its end, and `moved` the lanes that start after
-    their last spikes.
+    `d_end` has the cotangents of the states at its end and of the time of the flow before it, and
+    `moved` the lanes that start after their last spikes.
     """
     packing = context.packing
     after, last = moved
     d_start, d_values = _flow_back(context, after, packing.state(d_end))
-    rows = with_rows(sweep.rows, lanes.row, packing.rows(d_start))
+    rows = packing.rows(d_start, d_end[:, packing.size])
+    rows = with_rows(sweep.rows, lanes.row, rows)
     sweep = sweep._replace(rows=rows, learnt=_added(sweep.learnt, lanes.row, d_values))
     words = pack(last.fired)
     many = jnp.sum(lax.population_count(words), dtype=jnp.int32)
@@ -285,7 +299,7 @@ def _transpose_flow(
 class _Piece(NamedTuple):
     """State of a group of lanes: the piece before a spike, from the last one to the first."""
 
-    rows: Float[Array, "lanes components"]  # cotangent of the state after the spike
+    rows: Float[Array, "lanes columns"]  # cotangents after the spike, as in `_Sweep`
     left: Int[Array, " lanes"]  # number of spikes of the neuron, with this one
     learnt: PyTree[Float[Array, " lanes"]]
 
@@ -305,30 +319,28 @@ def _transpose_spikes(context: Context, sweep: _Sweep, visit: Array, lanes: Lane
     def one(piece: _Piece) -> _Piece:
         spike, active = spike_of(piece.left)
         before = packing.state(trace.before[spike])
-        after, d_before, d_jump = _transposed_reset(learnt, before, packing.state(piece.rows))
-        neuron = learnt.neuron(learnt.values)
-        velocity = neuron.vector_field(before)
-        d_event = sweep.times[spike] + _inner(d_before, velocity)
-        d_event = d_event - _inner(packing.state(piece.rows), neuron.vector_field(after))
+        d_before, d_jump = _transposed_reset(learnt, before, packing.state(piece.rows))
+        neuron, flow = learnt.neuron(learnt.values), context.network.flow
+        previous, same = spike_of(piece.left - 1)
+        moved = restarted(context, lanes, Last(same, previous))
+        moved = moved._replace(dt=trace.offset[spike] - moved.since)
+        velocity = flow.velocity(neuron, moved.start, moved.dt, before)
+        d_moved = _inner(d_before, velocity)
+        d_event = sweep.times[spike] + d_moved - piece.rows[:, packing.size]
         _, speed = bounded_speed(neuron, before, velocity, scale, context.min_speed)
         # A neuron at or above its threshold at time 0 fires there, whatever its state.
         divides = active & (d_event != 0) & (context.times[spike] > 0) & (speed > 0)
         d_gap = jnp.where(divides, d_event / jnp.where(divides, speed, 1.0), 0.0)
         _, gap_t = jax.vjp(lambda p, x: learnt.neuron(p).threshold_gap(x), learnt.values, before)
         d_cross, d_crossed = gap_t(d_gap)
-
-        previous, same = spike_of(piece.left - 1)
-        lanes_before = restarted(context, lanes, Last(same, previous))
-        dt = trace.offset[spike] - lanes_before.since
-        d_start, d_flow = _flow_back(
-            context, lanes_before._replace(dt=dt), jax.tree.map(jnp.add, d_before, d_crossed)
-        )
+        d_moved = d_moved + _inner(d_crossed, velocity)
+        d_start, d_flow = _flow_back(context, moved, jax.tree.map(jnp.add, d_before, d_crossed))
 
         def add(x, *parts):
             return x + jnp.where(active, sum(parts), 0.0)
 
         return _Piece(
-            rows=jnp.where(active[:, None], packing.rows(d_start), piece.rows),
+            rows=jnp.where(active[:, None], packing.rows(d_start, d_moved), piece.rows),
             left=piece.left - active.astype(jnp.int32),
             learnt=jax.tree.map(add, piece.learnt, d_jump, d_cross, d_flow),
         )
@@ -343,11 +355,11 @@ def _transpose_spikes(context: Context, sweep: _Sweep, visit: Array, lanes: Lane
     )
 
 
-def _transposed_reset(learnt: Learnt, before: State, d_after: State):
-    """Transpose the reset; returns the state after it, and the cotangents of state and values."""
-    after, reset_t = jax.vjp(lambda p, x: reset(learnt.neuron(p), x), learnt.values, before)
+def _transposed_reset(learnt: Learnt, before: State, d_after: State) -> tuple[State, PyTree]:
+    """Transpose the reset of every lane: cotangents of the state before it and of the values."""
+    _, reset_t = jax.vjp(lambda p, x: reset(learnt.neuron(p), x), learnt.values, before)
     d_values, d_before = reset_t(d_after)
-    return after, d_before, d_values
+    return d_before, d_values
 
 
 def _flow_back(context: Context, lanes: Lanes, d_end: State) -> tuple[State, PyTree]:

@@ -12,6 +12,8 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from ..engine.instants import Instant
+from ..engine.segments import triggered
+from ..neurons.base import State
 from .lanes import Lanes, fire, lanes_of, moved, receive
 from .predictions import Predictions, fire_as_predicted, predicted
 from .records import Found, Pending, Steps, write
@@ -65,7 +67,7 @@ class Deliveries(NamedTuple):
     clock: Float[Array, ""]  # time of the last event
     rows: Float[Array, "rows columns"]
     found: Found
-    due: Bool[Array, " rows"]  # neurons that fire at once, in the round at time 0
+    due: Bool[Array, " rows"]  # neurons that fire at once: at time 0, or carried by an arrival
     predictions: Predictions | None
     step: Int[Array, ""]
     visit: Int[Array, ""]
@@ -206,7 +208,9 @@ def _visit(
     index, valid, weights = chunk_lanes(network, context.setting, chunk)
     lanes = lanes_of(network, packing, rows_of(d.rows, index), index, time)
     ends, found, due = moved_and_fired(context, d, lanes, time, visit)
-    after = receive(lanes.neuron, packing.state(ends), weights)
+    before = packing.state(ends)
+    after = receive(lanes.neuron, before, weights)
+    due = due | carried(network, lanes, before, after)
     longest = jnp.asarray(network.flow.longest(lanes.neuron, after), time.dtype)
     longest = jnp.where(valid, longest, jnp.inf)
     since, left = time, d.length - time
@@ -223,9 +227,29 @@ def _visit(
     return d._replace(
         rows=with_rows(d.rows, index, packing.rows(after, since)),
         found=found,
+        due=with_due(network, d.due, index, due),
         predictions=predictions,
         length=jnp.minimum(d.length, time + jnp.min(longest)),
     )
+
+
+def carried(network: Network, lanes: Lanes, before: State, after: State) -> Bool[Array, " lanes"]:
+    """Mask of the lanes at their thresholds that an arrival makes cross, with a finite speed.
+
+    Models whose gap an arrival changes are simulated by the event loop.
+    """
+    if network.flow.starts_at_threshold:
+        return jnp.zeros(lanes.row.shape, bool)
+    return triggered(network.flow, lanes.neuron, before, after).fires()
+
+
+def with_due(
+    network: Network, table: Bool[Array, " rows"], index: Array, due: Bool[Array, " lanes"]
+) -> Bool[Array, " rows"]:
+    """Return the table of neurons that fire at once after a visit of these lanes."""
+    if network.flow.starts_at_threshold:
+        return table
+    return table.at[index].set(due, mode="promise_in_bounds", unique_indices=True)
 
 
 def moved_and_fired(
@@ -236,7 +260,7 @@ def moved_and_fired(
     Also returns a mask of those that fire again at once.
     """
     network, packing = context.network, context.packing
-    # A neuron that has fired at time 0 is below its threshold.
+    # A neuron that has fired is below its threshold.
     due = d.due[lanes.row] & (lanes.neuron.threshold_gap(lanes.start) <= 0)
     if d.predictions is None:
         end, may = moved(network, lanes)

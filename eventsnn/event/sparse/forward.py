@@ -214,7 +214,11 @@ def _round(context: Context, state: _State) -> _State:
     counts = state.n_inputs, state.step, state.visit
     steps = None if state.run.trace is None else state.run.trace.steps
     d = started(context, state.rows, state.predictions, length, counts, steps)
-    d = d._replace(due=d.due.at[: setting.n].set(first & context.due))
+    due = jnp.pad(first & context.due, (0, setting.width))
+    d = d._replace(due=due)
+    if d.predictions is not None:  # these spikes come before the arrivals at time 0
+        now = jnp.where(due, 0.0, d.predictions.time)
+        d = d._replace(predictions=d.predictions._replace(time=now))
     if isinstance(transit, Underway):
         return _finish(context, state, delivered_together(context, d, transit.arrivals))
     return _finish(

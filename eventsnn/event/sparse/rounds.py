@@ -21,6 +21,7 @@ from ..synapses import Synapses
 from .fan import Fan, by_delay, fan_out
 from .observed import Observed, observe
 from .primitive import Spikes, solve
+from .pulses import arrivals_change_gap
 from .system import Inputs, Setting
 
 #: Largest number of lanes of all chunks of a round, whose states a backward pass computes again.
@@ -115,11 +116,14 @@ def rounds_of(
 ) -> Rounds | None:
     """Prepare a simulation in rounds, or return None for a network that needs the event loop.
 
-    Rounds are for flows that find the spikes of each neuron separately. Synaptic delays must be
-    known, and those of neurons must be positive.
+    Rounds are for flows that find the spikes of each neuron separately, and for models whose gaps
+    to the threshold an arrival does not change. Synaptic delays must be known, and those of neurons
+    must be positive.
     """
-    lanes = lane_flow(flow) is not None and isinstance(adjoint, EventProp)
-    if not lanes or _may_stay_at_threshold(neuron, synapses.n_neurons):
+    n, lanes = synapses.n_neurons, lane_flow(flow)
+    if lanes is None or not isinstance(adjoint, EventProp) or _may_stay_at_threshold(neuron, n):
+        return None
+    if arrivals_change_gap(neuron, n):
         return None
     delays = checks.unwrapped(synapses.delays)
     if delays is not None and not synapses.axonal:

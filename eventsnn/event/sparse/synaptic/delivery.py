@@ -5,7 +5,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float
 
 from ...engine.instants import Instant
-from ..deliveries import Context, Deliveries, moved_and_fired
+from ..deliveries import Context, Deliveries, carried, moved_and_fired, with_due
 from ..lanes import lanes_of, receive
 from ..system import rows_of, with_rows
 from .arrivals import Arrivals, arrivals_of, listed_places, sums_of_weights, visit_at
@@ -69,10 +69,14 @@ def delivered_together(context: Context, d: Deliveries, arrivals: Arrivals) -> D
         visit = visit_at(setting, network, arrivals, place, d.length)
         lanes = lanes_of(network, packing, rows_of(d.rows, visit.row), visit.row, visit.time)
         ends, found, _ = moved_and_fired(context, d, lanes, visit.time, d.visit)
-        after = receive(lanes.neuron, packing.state(ends), visit.weights)
+        before = packing.state(ends)
+        after = receive(lanes.neuron, before, visit.weights)
+        due = with_due(network, d.due, visit.row, carried(network, lanes, before, after))
         since = jnp.where(visit.arrives, visit.time, 0.0)
         rows = with_rows(d.rows, visit.row, packing.rows(after, since))
-        return place + visit.n_places, d._replace(rows=rows, found=found, visit=d.visit + 1)
+        return place + visit.n_places, d._replace(
+            rows=rows, found=found, due=due, visit=d.visit + 1
+        )
 
     start = (jnp.zeros((), jnp.int32), d._replace(clock=d.length, step=d.step + 1))
     return lax.while_loop(lambda carry: carry[0] < places, one, start)[1]
