@@ -28,7 +28,7 @@ ENGINE = {
     "event.engine.queue": {"event.engine.instants"},
     "event.engine.checkpoints": {"event.neurons"},
     "event.engine.system": {"event.flows", "event.neurons"},
-    "event.engine.segments": {"event.engine.system", "event.neurons"},
+    "event.engine.segments": {"event.engine.system", "event.flows", "event.neurons"},
     "event.engine.readout": {
         "event.engine.record",
         "event.engine.segments",
@@ -136,6 +136,8 @@ EVENT = {
         "event.engine.instants",
         "event.engine.programs",
         "event.engine.record",
+        "event.engine.segments",
+        "event.engine.solve",
         "event.engine.system",
         "event.flows",
         "event.inputs",

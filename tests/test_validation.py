@@ -174,7 +174,7 @@ def test_sparse_networks_have_the_weights_of_the_matrix():
     (one,) = trains.unstack(networks.draw(kind, 5, [0]))
     dense, sparse = (ours.build(kind.model, form, one, 20.0) for form in FORMS)
     again = sparse.as_dense()
-    assert sparse._rounds is not None and dense._rounds is None
+    assert sparse.in_rounds and not dense.in_rounds
     for name in ("weights", "mask", "delays"):
         np.testing.assert_array_equal(getattr(again, name), getattr(dense, name))
 

@@ -50,7 +50,9 @@ def known(name: str, value: Any, expected: str) -> np.ndarray:
     """Convert to a NumPy array. Raise for a traced array."""
     x = array_or_none(value)
     if not is_concrete(x):
-        raise value_error(name, value, f"{expected}, not traced by JAX")
+        raise value_error(
+            name, value, f"{expected}, made with NumPy or outside `jax.jit`, not traced by JAX"
+        )
     return np.asarray(x)
 
 

@@ -123,15 +123,18 @@ class EventNetwork(eqx.Module):
         A leaf that is wrapped by `eventsnn.constrain` stays wrapped, for example with
         `delays=net.delays` of a constrained network.
 
-        **Sparse connectivity.** With the exact flow of [`eventsnn.LIF`][], [`eventsnn.QIF`][] or
-        [`eventsnn.Theta`][], or steps of constant size of any model (also refractory), and with
-        [`eventsnn.EventProp`][], a spike updates only its targets, also in the backward pass: the
-        computation time is proportional to the number of spikes that arrive. Synaptic delays of
-        neurons must be positive for this. The simulation proceeds in rounds, at whose ends all
-        neurons are updated: as long as the shortest delay or, if spikes arrive at once, as
-        `t_max / 128`. The memory is proportional to the number of synapses; a backward pass needs,
-        in addition, the states of all neurons at the start of each round. All other networks, and
-        `potentials_at`, `integrals`, `maxima` and pseudospikes, are simulated as [`as_dense`][].
+        **Sparse connectivity.** With the exact flow of [`eventsnn.LIF`][], [`eventsnn.QIF`][],
+        [`eventsnn.Theta`][] or [`eventsnn.LeakyIntegrator`][], or steps of constant size of any
+        model whose threshold gap an arrival does not change at once (also refractory, and as
+        [`eventsnn.Populations`][]), and with [`eventsnn.EventProp`][], a spike updates only its
+        targets, also in the backward pass: the computation time is proportional to the number of
+        spikes that arrive. Synaptic delays of neurons must be positive for this. The simulation
+        proceeds in rounds, at whose ends all neurons are updated: as long as the shortest delay or,
+        if spikes arrive at once, as `t_max / 128`. The memory is proportional to the number of
+        synapses; a backward pass needs, in addition, the states of all neurons at the start of each
+        round. `potentials_at`, `integrals` and `maxima` then let the outputs follow their flows
+        again, in a time proportional to their number and to that of the spikes that reach them. All
+        other networks, and pseudospikes, are simulated as [`as_dense`][]. See [`in_rounds`][].
 
         **Raises:** `ValueError` for shapes that do not fit each other, outputs out of range,
         `t_max` that is not finite and positive, a delay that is not finite and >= 0, a flow of
@@ -184,6 +187,14 @@ class EventNetwork(eqx.Module):
     def n_inputs(self) -> int:
         """Number of input channels."""
         return self.weights.shape[0] - self.n_neurons
+
+    @property
+    def in_rounds(self) -> bool:
+        """True if a spike updates only its targets, see the section on sparse connectivity above.
+
+        Queries with pseudospikes are simulated with a matrix of weights in any case.
+        """
+        return self._rounds is not None
 
     @property
     def matrix(self) -> Float[Array, "sources neurons"]:

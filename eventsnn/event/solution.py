@@ -24,15 +24,18 @@ class Status(eqx.Enumeration):
         "Reached max_events. Raise `max_events`, or lower `t_max` or the activity: `esn.activity` "
         "counts the spikes, and `esn.calibrate` scales the weights."
     )
-    max_steps = "Reached max_steps. Raise `max_steps`, or, with a solver, its step size."
+    max_steps = (
+        "Reached max_steps. Raise `max_steps`, or, with a solver, its step size. With sparse "
+        "synapses it counts rounds, and short delays need more of them."
+    )
     queue_overflow = "More spikes were in transit than queue_capacity. Raise `queue_capacity`."
     not_finite = "A parameter, a weight or the state is NaN or infinite."
     invalid_input = "An input time is NaN, -inf or negative."
     no_reset = "A neuron fired, but its `reset` returns the state unchanged: it would fire forever."
     max_spikes = "A neuron fired more than max_spikes times. Raise `max_spikes`."
     invalid_parameters = (
-        "A parameter is out of its range (a time constant <= 0, a delay < 0, or a delay of 0 in a "
-        "network of sparse synapses that was created without delays of 0)."
+        "A parameter is out of its range: a time constant <= 0, a delay < 0, or a delay of 0 in a "
+        "network of sparse synapses whose delays were all positive when it was created."
     )
 
 

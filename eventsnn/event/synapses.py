@@ -68,7 +68,8 @@ class Synapses(eqx.Module):
 
         Weights and delays that are wrapped by [`eventsnn.constrain`][] stay wrapped. Sources and
         targets must be known: they may not be traced by `jax.jit` or `jax.vmap`, as weights and
-        delays may be.
+        delays may be. Inside `jax.jit`, compute them with NumPy. A network with traced synaptic
+        delays is simulated with a matrix of weights.
 
         **Raises:** `ValueError` for arrays of different lengths, an index out of range, a `shape`
         with n < 1 or n_in < 0, a weight that is not finite, or a delay that is not finite and >= 0.

@@ -79,7 +79,7 @@ def test_spikes_of_synaptic_delays_in_rounds_are_those_of_nest(k):
         t_max=float(NEST["t_max"]),
         max_events=LONGEST,
     )
-    assert net._rounds is not None
+    assert net.in_rounds
     assert len(np.unique(net.weights.delays)) > 20
     check(simulate_sparse(net, NEST["in_times"][k]), NEST, k)
 

@@ -221,7 +221,7 @@ def test_gradients_of_an_arrival_at_the_end_of_the_period(sparse, rng):
 
     def loss(weights):
         net = recurrent(weights, delays, sparse)
-        assert (net._rounds is not None) == sparse
+        assert (net.in_rounds) == sparse
         times = net.spikes(in_times, 6)
         times = jnp.where(jnp.isfinite(times), times, 0.0)
         return jnp.sum(jnp.sin(times * jnp.arange(1, 7, dtype=times.dtype))), times

@@ -166,7 +166,7 @@ CASES = [
 def test_spikes_and_gradients_are_those_of_the_event_loop(model, kind, in_times):
     connectivity = synapses(kind=kind)
     net = network(NEURONS[model](), connectivity)
-    assert net._rounds is not None
+    assert net.in_rounds
     assert net._rounds.predicts == (kind in ("mixed", "at once"))
     if kind != "synaptic":
         assert net._rounds.most > 2  # chunks of the last channel
@@ -215,7 +215,7 @@ def test_potentials_are_those_of_the_event_loop(kind, in_times):
     """Potentials at given times, maxima and integrals, and their gradients."""
     outputs = [36, 2, 7, 39]  # of two populations, in any order
     net = network(NEURONS["populations"](), synapses(kind=kind), outputs=outputs)
-    assert net._rounds is not None and net._rounds.observed.fits
+    assert net.in_rounds and net._rounds.observed.fits
     dense, rows = as_dense(net)
     parts = [eqx.partition(x, eqx.is_inexact_array) for x in (net, dense)]
     times = jnp.asarray([20.0, 0.0, T_MAX, 3.5])
@@ -289,7 +289,7 @@ def test_potentials_of_samples_that_failed(in_times):
 def test_spikes_of_a_flow_whose_segments_are_limited(kind, in_times):
     """The Taylor series of the QIF neuron limits rounds and predictions."""
     net = network(NEURONS["qif"](), synapses(kind=kind))
-    assert net._rounds is not None
+    assert net.in_rounds
     dense, _ = as_dense(net)
     found, expected = net.simulate(in_times), dense.simulate(inputs_of(dense, in_times))
     assert_same_spikes(found, expected)
@@ -300,7 +300,7 @@ def test_steps_of_constant_size_converge_to_the_exact_flow(model, kind, in_times
     """For spikes and gradients. The steps are a fortieth of a membrane time constant."""
     exact = network(NEURONS[model](), synapses(kind=kind))
     steps = network(NEURONS[model](), synapses(kind=kind), solver=diffrax.Tsit5(), dt0=0.25)
-    assert steps._rounds is not None
+    assert steps.in_rounds
     parts = [eqx.partition(net, eqx.is_inexact_array) for net in (exact, steps)]
 
     @quick
@@ -324,11 +324,11 @@ def test_spikes_of_an_exponential_neuron_with_steps_of_constant_size(in_times):
     """They are those of the event loop with steps of adaptive size."""
     neuron = esn.EIF(10.0, 4.0, bias=np.linspace(0.5, 1.6, N))
     net = network(neuron, synapses(), solver=diffrax.Tsit5(), dt0=0.05)
-    assert net._rounds is not None
+    assert net.in_rounds
     adaptive = diffrax.PIDController(rtol=1e-10, atol=1e-10)
     solver = {"solver": diffrax.Tsit5(), "stepsize_controller": adaptive}
     other = network(neuron, synapses(), **solver)
-    assert other._rounds is None
+    assert not other.in_rounds
     assert_same_spikes(net.simulate(in_times), other.simulate(in_times), rtol=1e-5)
 
 
@@ -470,7 +470,7 @@ def test_networks_that_need_the_event_loop(in_times):
     autodiff = network(lif(), whole, adjoint=esn.Autodiff())
     constant = {"solver": diffrax.Tsit5(), "dt0": 0.5}
     pulses = [network(x, whole, **constant) for x in (Pulsed(), esn.Refractory(Pulsed(), 1.0))]
-    assert all(x._rounds is None for x in (net, own, autodiff, *pulses))
+    assert all(not x.in_rounds for x in (net, own, autodiff, *pulses))
 
 
 class Pulsed(esn.AbstractClampable):
@@ -509,7 +509,7 @@ def test_ties():
         esn.LIF(10.0, 5.0, bias=1.5), inhibition, outputs=range(n), t_max=t_max, max_events=200
     )
     in_times = jnp.zeros((0, 1))
-    assert net._rounds is not None
+    assert net.in_rounds
     found, expected = net.simulate(in_times), net.as_dense().simulate(in_times)
     np.testing.assert_array_equal(found.sources, expected.sources)
     np.testing.assert_allclose(found.times, expected.times, rtol=1e-12)
@@ -639,7 +639,7 @@ def test_gradients_of_an_exponential_neuron_are_differences(kind, rng):
         t_max=20.0,
         **steps,
     )
-    assert net._rounds is not None
+    assert net.in_rounds
     arrays, static = eqx.partition((net, jnp.asarray(rng.uniform(0, 20, (2, 3)))), eqx.is_array)
     floats, rest = eqx.partition(arrays, eqx.is_inexact_array)
     leaves, tree = jax.tree.flatten(floats)
@@ -670,7 +670,7 @@ def test_an_arrival_carries_neurons_at_their_thresholds_through(kind):
         solver=diffrax.Tsit5(),
         dt0=0.25,
     )
-    assert net._rounds is not None
+    assert net.in_rounds
     arrival = 80.0 if delays is None else 80.7
     np.testing.assert_allclose(net.ttfs(jnp.asarray([[80.0]])), arrival, atol=1e-5)
 
@@ -711,7 +711,7 @@ def test_a_refractory_period_of_0_lets_a_neuron_fire_twice(delays):
     neuron = esn.LIF(10.0, 5.0, bias=0.5, v_init=2.031, reset_mode="subtract")
     whole = esn.Synapses([0, 1], [0, 0], [0.1, 0.1], (2, 1), delays)
     net = esn.EventNetwork(esn.Refractory(neuron, 0.0), whole, outputs=[0], t_max=20.0)
-    assert net._rounds is not None
+    assert net.in_rounds
     np.testing.assert_array_equal(net.spikes(jnp.asarray([[9.0]]), 3), [[0.0, 0.0, np.inf]])
 
 
@@ -726,7 +726,7 @@ def test_neurons_above_threshold_at_the_start(kind):
     net = esn.EventNetwork(
         esn.Refractory(neuron, 1.0), connectivity, outputs=[0], t_max=10.0, max_events=50
     )
-    assert net._rounds is not None
+    assert net.in_rounds
     x = np.array([[0.0, 9.0]])
     (times, sources), (expected, right) = (fired(y.simulate(x)) for y in (net, net.as_dense()))
     many, of_first = int(np.sum(np.isfinite(expected))), right == 0
@@ -758,7 +758,7 @@ def test_delays_that_are_not_known_need_the_event_loop():
     def build(delays):
         traced = eqx.tree_at(lambda x: x.delays, connectivity, delays)
         net = network(lif(), traced)
-        assert net._rounds is None
+        assert not net.in_rounds
         return net.weights.delays
 
     jax.eval_shape(build, connectivity.delays)

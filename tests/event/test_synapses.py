@@ -280,7 +280,7 @@ def test_a_network_made_inside_jit_is_simulated_in_rounds(delays):
         synapses = esn.Synapses(pre, post, w, SHAPE, delays)
         neuron, limits = esn.LIF(10.0, 5.0), {"t_max": 9.0, "max_events": 9}
         net = esn.EventNetwork(neuron, synapses, outputs=[0], **limits)
-        assert net._rounds is not None
+        assert net.in_rounds
         return net.spikes(jnp.zeros((net.n_inputs, 1)), 2)
 
     assert jax.eval_shape(spikes, w).shape[-1] == 2

@@ -218,7 +218,7 @@ class AbstractLaneFlow(AbstractReadoutFlow[_Neuron]):
 
     @property
     def starts_at_threshold(self) -> bool:
-        """Whether `crossing` finds that a neuron which is at its threshold at the start crosses it.
+        """True if `crossing` finds a neuron that crosses from its threshold at the start.
 
         A neuron whose potential approaches its threshold may come to lie at it by rounding, until
         an arrival carries it through. If false, the simulation tests for this at every arrival. By
