@@ -39,6 +39,50 @@ def test_an_invalid_sample_does_not_affect_the_gradient_of_others(query, wrong):
     np.testing.assert_allclose(both, grad(layer.weights, good[None]), rtol=1e-12)
 
 
+SYNAPTIC = [[0.0, 3.0, 1.0], [2.0, 0.5, 30.0]]  # the last one is longer than t_max
+
+
+@pytest.mark.parametrize("vector", [True, False])
+def test_readouts_with_synaptic_delays(vector):
+    """Values and gradients are those of the event loop."""
+    readout = esn.LeakyIntegrator(*(np.array([8.0, 10.0, 5.0]), 5.0) if vector else (10.0, 5.0))
+    layer = linear([[1.0, -0.5, 2.0], [0.3, 1.2, 0.7]], readout, delays=np.array(SYNAPTIC))
+    x, times = (
+        jnp.array([[[1.0, 4.0], [2.0, INF]], [[INF, 0.0], [7.0, 5.0]]]),
+        jnp.array([3.0, 9.0]),
+    )
+
+    def answers(layer, x):
+        out = layer.potentials_at(x, times), layer.maxima(x), layer.integrals(x)
+        return sum(jnp.sum(jnp.sin(x)) for x in out), out
+
+    both = eqx.filter_value_and_grad(
+        lambda args: answers(args[0].as_network() if args[2] else args[0], args[1]), has_aux=True
+    )
+    ((_, found), grads), ((_, right), expected) = both((layer, x, False)), both((layer, x, True))
+    for own, other in zip(*map(jax.tree.leaves, ((found, grads), (right, expected))), strict=True):
+        np.testing.assert_allclose(own, other, rtol=1e-10, atol=1e-12)
+    assert np.all(grads[0].delays[0] != 0) and np.all(grads[1][jnp.isfinite(x)] != 0)
+
+
+def test_failed_samples_with_synaptic_delays():
+    """A sample fails for all neurons, if it fails for one."""
+    weights = [[8.0, 0.1, 8.0], [8.0, 0.1, 8.0]]
+    layer = linear(weights, delays=np.array(SYNAPTIC), max_spikes=2)
+    x = jnp.array([[[1.0], [INF]], [[1.0], [jnp.nan]], [[1.0], [1.5]]])
+    status = layer.simulate(x, throw=False).status
+    for k, name in enumerate(["completed", "invalid_input", "max_spikes"]):
+        expected = np.arange(3) == k
+        np.testing.assert_array_equal(status == getattr(esn.Status, name), expected)
+    np.testing.assert_array_equal(jnp.isnan(layer(x, throw=False)).all((1, 2)), [False, True, True])
+    counts = layer.counts(x, throw=False)
+    np.testing.assert_array_equal(counts, layer.as_network().counts(x, throw=False))
+    assert counts[0].tolist() == [2, 0, 2] and counts[1].tolist() == [-1] * 3
+    late = linear(weights, delays=np.ones((2, 3)), max_spikes=2)
+    late = eqx.tree_at(lambda layer: layer.delays, late, late.delays - 1.5)
+    assert (late.simulate(x[:1], throw=False).status == esn.Status.invalid_parameters).all()
+
+
 def test_simulate_ends_at_t_max():
     """Pseudospikes are not events of a simulation."""
     late = esn.Pseudospikes(3.0, 50.0)

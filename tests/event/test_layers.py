@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 import eventsnn as esn
 from helpers import reference as ref
@@ -28,7 +29,7 @@ from helpers.registry import (
 T_MAX, COUNT, BATCH = 30.0, 40, 3
 
 
-def draw(case, *, ratio=2.0, delayed=False, v_init=None):
+def draw(case, *, ratio=2.0, delays=None, v_init=None):
     """Parameters by name, with the input of three samples; the last one has no spikes."""
     params, rng = problem(case.model, 3, ratio=ratio, until=20.0), np.random.default_rng(3)
     params["weights"] = np.where(mask_of(case.model)[N:], params["weights"][N:], np.nan)
@@ -36,8 +37,8 @@ def draw(case, *, ratio=2.0, delayed=False, v_init=None):
     params["in_times"][0, 1, 1:] = np.inf, T_MAX + 0.1  # absent, and after t_max
     params["in_times"][1, 1] = params["in_times"][1, 0]  # coincident
     params["in_times"][-1] = np.inf
-    if delayed:
-        params["delays"] = rng.uniform(0.0, 4.0, N_IN)
+    if delays is not None:
+        params["delays"] = rng.uniform(0.0, 4.0, (N_IN, N)[: 1 + (delays == "synaptic")])
     if v_init is not None:
         params["v_init"][: len(v_init)] = v_init
     return {name: jnp.asarray(value) for name, value in params.items()}
@@ -89,12 +90,13 @@ def assert_equal_to_the_network(case, params, unused=()):
     return np.asarray(found)
 
 
-def test_lif_neurons_with_delays_and_pseudospikes():
+@pytest.mark.parametrize("delays", ["axonal", "synaptic"])
+def test_lif_neurons_with_delays_and_pseudospikes(delays):
     """All ratios of the time constants in one layer. Pseudospikes fill all `max_spikes` slots."""
     drive = {"pseudospikes": esn.Pseudospikes(99.0, 20.0)}
     case = Case(LIF_SET, "exact", lambda: drive)
     ratio = np.array([1.0, 2.0, 0.5, 1.7, 1 - 1e-9, 5.0])
-    found = assert_equal_to_the_network(case, draw(case, ratio=ratio, delayed=True))
+    found = assert_equal_to_the_network(case, draw(case, ratio=ratio, delays=delays))
     assert np.all(found[..., -1] < np.inf)
     assert np.any(found[..., 0] > T_MAX) and np.any(found[..., 3] < T_MAX)
 
@@ -114,15 +116,16 @@ def test_lif_neurons_that_start_at_their_threshold_with_a_minimum_speed():
 def test_qif_neurons_with_delays():
     # A series of low order is compiled faster.
     case = Case(QIF, "exact", lambda: {"solver": esn.TaylorQIF(order=12)})
-    assert_equal_to_the_network(case, draw(case, delayed=True))
+    assert_equal_to_the_network(case, draw(case, delays="synaptic"))
 
 
 def test_theta_neurons():
-    assert_equal_to_the_network(Case(THETA, "exact"), draw(Case(THETA, "exact"), delayed=True))
+    case = Case(THETA, "exact")
+    assert_equal_to_the_network(case, draw(case, delays="axonal"))
 
 
 def test_refractory_neurons():
-    found = assert_equal_to_the_network(REFRACTORY, draw(REFRACTORY, delayed=True))
+    found = assert_equal_to_the_network(REFRACTORY, draw(REFRACTORY, delays="axonal"))
     assert np.isfinite(found[..., 1]).any()
 
 
@@ -132,7 +135,7 @@ REFRACTORY = Case(REFRACTORY_LIF, "exact")
 def test_spikes_of_refractory_neurons_are_those_of_the_reference():
     """Counts, and spikes of samples with at most `max_spikes` spikes per neuron."""
     case = REFRACTORY
-    params = draw(case, delayed=True)
+    params = draw(case, delays="axonal")
     params["in_times"] = params["in_times"].at[0, 0, 1:].set(np.inf)
 
     @quick

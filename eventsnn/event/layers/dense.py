@@ -1,12 +1,14 @@
 """Simulation of a fully connected layer, by lanes or by the event loop."""
 
+import functools as ft
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from .. import lanes
 from ..adjoint import AbstractAdjoint, EventProp
@@ -136,8 +138,38 @@ class Dense(NamedTuple):
     @property
     def _in_lanes(self) -> bool:
         """True if the fast simulation supports the options of the layer."""
-        synaptic = self.delays is not None and self.delays.ndim > 1
-        return not synaptic and isinstance(self.adjoint, EventProp)
+        return not self._is_synaptic and isinstance(self.adjoint, EventProp)
+
+    @property
+    def _is_synaptic(self) -> bool:
+        """True for delays of single synapses."""
+        return self.delays is not None and self.delays.ndim > 1
+
+    @property
+    def is_split(self) -> bool:
+        """True if each neuron is simulated as a layer of its own, whose delays are axonal."""
+        lanes = isinstance(self.flow, AbstractLaneFlow) and isinstance(self.adjoint, EventProp)
+        return self._is_synaptic and lanes
+
+    def split(self, answer: Callable[["Dense"], PyTree]) -> PyTree:
+        """Return the answers of all neurons, each as a layer of its own, along a new first axis."""
+
+        def columns(x: Array | None) -> Array | None:
+            if x is None:
+                return None
+            return jnp.moveaxis(x.reshape(len(x), self.neuron.receptors, self.n), -1, 0)
+
+        given = self.neuron, self.pseudospikes
+        own, shared = eqx.partition(given, lambda x: eqx.is_array(x) and x.ndim > 0)
+        own = jax.tree.map(lambda x: x[:, None], own)
+
+        def one(own, weights, mask, delays):
+            neuron, pseudospikes = eqx.combine(own, shared)
+            parts = {"neuron": neuron, "weights": weights, "mask": mask, "delays": delays}
+            return answer(self._replace(pseudospikes=pseudospikes, **parts))
+
+        assert self.delays is not None
+        return jax.vmap(one)(own, columns(self.weights), columns(self.mask), self.delays.T)
 
     def _sweep(
         self, flow: AbstractLaneFlow, in_times: Array, count: int, stop_after: int | None
@@ -192,8 +224,7 @@ class Dense(NamedTuple):
         simulation is not `truncated`, a sample in which a neuron fires more often fails.
         """
         delays = self.delays
-        axonal = delays is not None and delays.ndim == 1
-        layer = self._replace(delays=None) if axonal else self
+        layer = self if delays is None or self._is_synaptic else self._replace(delays=None)
         spikes = self.n * ((self.limits.max_spikes if stop_after is None else stop_after) or 0)
         spikes = max(spikes, MOST_SPIKES) if stop_after is None or truncated else spikes
         events = in_times.shape[-2] * in_times.shape[-1] + spikes
@@ -202,7 +233,7 @@ class Dense(NamedTuple):
     def _in_loop(self, query: str, in_times: Array, throw: bool, *args: Any) -> Array:
         """Return the result of a query that the event loop answers."""
         out = getattr(self._network(in_times), query)(self._sent(in_times), *args, throw=throw)
-        if self.delays is None or self.delays.ndim > 1:
+        if self.delays is None or self._is_synaptic:
             return out
         codes = jnp.full(in_times.shape[:-2], CODE["completed"], jnp.int32)
         out, status = self._known(out, codes)
@@ -210,7 +241,7 @@ class Dense(NamedTuple):
 
     def _sent(self, in_times: Array) -> Array:
         """Input spikes after axonal delays. Invalid times stay invalid, `_status` checks delays."""
-        if self.delays is None or self.delays.ndim > 1:
+        if self.delays is None or self._is_synaptic:
             return in_times
         delays = jnp.where(self.delays >= 0, self.delays, 0.0)[:, None]
         return jnp.where(in_times >= 0, in_times + delays, in_times)
@@ -219,7 +250,7 @@ class Dense(NamedTuple):
     def _is_superposition(self) -> bool:
         """True if the potentials are sums of responses to the input spikes."""
         exact = isinstance(self.neuron, LeakyIntegrator) and isinstance(self.flow, ExactIntegrator)
-        return exact and (self.delays is None or self.delays.ndim == 1)
+        return exact and (self.is_split or not self._is_synaptic)
 
     @property
     def _integrator(self) -> LeakyIntegrator:
@@ -279,6 +310,27 @@ def _over_batch(one: Callable, in_times: Array):
     return one(in_times)
 
 
+def _by_neuron(answer: Callable) -> Callable:
+    """Decorate an answer: with synaptic delays, it is asked of each neuron as a layer of its own.
+
+    The neurons are independent of each other, and each has its own order of arrivals. An answer is
+    a pair of outputs and status codes.
+    """
+
+    @ft.wraps(answer)
+    def asked(dense: Dense, in_times: Array, *args: Any) -> tuple[Array, Array]:
+        if not dense.is_split:
+            return answer(dense, in_times, *args)
+        batch = in_times.shape[:-2]
+        out, codes = dense.split(lambda layer: answer(layer, in_times, *args))
+        out = jnp.moveaxis(jnp.squeeze(out, len(batch) + 1), 0, len(batch))
+        status = jnp.max(codes, axis=0)
+        return complete_or_nan(dense._spread(status, jnp.empty(batch)), out), status
+
+    return asked
+
+
+@_by_neuron
 def _trains(dense: Dense, in_times: Array, max_spikes: int, truncate: bool) -> tuple[Array, Array]:
     out = dense._simulate(in_times, max_spikes, max_spikes if truncate else max_spikes + 1)
     times = out.times
@@ -287,17 +339,24 @@ def _trains(dense: Dense, in_times: Array, max_spikes: int, truncate: bool) -> t
     return dense._known(times, dense._limited(out, max_spikes, truncate))
 
 
+@_by_neuron
 def _counts(dense: Dense, in_times: Array) -> tuple[Array, Array]:
     out = dense._simulate(in_times, 1, None)
     return dense._known(out.counts, out.status)
 
 
 def _outcome(dense: Dense, in_times: Array, max_spikes: int, truncate: bool) -> lanes.Outcome:
+    if dense.is_split:
+        out = dense.split(lambda layer: _outcome(layer, in_times, max_spikes, truncate))
+        times = jnp.moveaxis(out.times[..., 0, :], 0, -2)
+        counts = jnp.moveaxis(out.counts[..., 0], 0, -1)
+        return lanes.Outcome(times, counts, jnp.max(out.status, 0), jnp.max(out.steps, 0))
     out = dense._simulate(in_times, max_spikes, max_spikes if truncate else max_spikes + 1)
     status = dense._status(dense._limited(out, max_spikes, truncate))
     return out._replace(status=status, steps=dense._per_sample(out.steps))
 
 
+@_by_neuron
 def _potentials_at(dense: Dense, in_times: Array, times: Array) -> tuple[Array, Array]:
     def one(x):
         return integrator.potentials(dense._integrator, dense._synapses, x, times)
@@ -307,6 +366,7 @@ def _potentials_at(dense: Dense, in_times: Array, times: Array) -> tuple[Array, 
     return jnp.where(inside, out, jnp.nan), status
 
 
+@_by_neuron
 def _integrals(dense: Dense, in_times: Array) -> tuple[Array, Array]:
     def one(x):
         return integrator.integrals(dense._integrator, dense._synapses, x, dense.limits.t_max)
@@ -314,6 +374,7 @@ def _integrals(dense: Dense, in_times: Array) -> tuple[Array, Array]:
     return dense._superposed(one, in_times)
 
 
+@_by_neuron
 def _maxima(dense: Dense, in_times: Array) -> tuple[Array, Array]:
     def one(x):
         return maxima(dense._integrator, dense._synapses, x, dense.limits.t_max)

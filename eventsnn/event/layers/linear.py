@@ -31,8 +31,9 @@ class EventLinear(AbstractLayer):
     proportional to the number of input spikes times the number of neurons, and the memory of a
     backward pass to the number of spikes; if a parameter of the neuron is trained, or for QIF
     neurons, it also contains the states at every 16th input spike. The readouts of a
-    [`eventsnn.LeakyIntegrator`][] are sums over the input spikes. All other models, and layers with
-    synaptic delays or [`eventsnn.Autodiff`][], are simulated by the event loop.
+    [`eventsnn.LeakyIntegrator`][] are sums over the input spikes. With synaptic delays each neuron
+    is simulated as a layer of its own. All other models, and layers with [`eventsnn.Autodiff`][],
+    are simulated by the event loop.
     """
 
     neuron: AbstractNeuron

@@ -147,20 +147,20 @@ def _following(context: Context, transit: Transit, d: Deliveries) -> Event:
 
 
 def _next_spike(context: Context, transit: Transit, d: Deliveries) -> Event:
-    """Next arrival or predicted spike. A crossing comes before an arrival at the same time."""
+    """Next arrival or predicted spike. Crossings come before arrivals at the same time."""
     event = _event(PENDING, *entry(transit.pending, d.n_pending, transit.time))
     assert isinstance(context.inputs, Pending)
     external = _event(INPUT, *entry(context.inputs, d.n_inputs, transit.time))
     event = _choose(external.time < event.time, external, event)
     if d.predictions is None:
         return event
-    time, neuron = d.predictions.earliest()
-    fires = _event(PREDICTED, time, context.setting.n_sources + 1 + neuron)
-    event = _choose(time <= event.time, fires, event)
+    crossing, neuron = d.predictions.earliest()
+    fires = _event(PREDICTED, crossing, context.setting.n_sources + 1 + neuron)
+    event = _choose(crossing <= event.time, fires, event)
     place = jnp.minimum(d.n_found, context.setting.capacity - 1)
     time = jnp.maximum(d.found.time.high[place], d.clock)
     own = _event(FOUND, time, d.found.source[place], transit.n_events + d.n_found)
-    return _choose(d.n_found < d.found.n_spikes, own, event)
+    return _choose((d.n_found < d.found.n_spikes) & (time < crossing), own, event)
 
 
 def _event(kind: int, time: Array, source: Array | int, number: Array | int = UNKNOWN) -> Event:
