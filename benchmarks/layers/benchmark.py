@@ -1,4 +1,4 @@
-"""Feed-forward layers: tasks against an earlier revision, one layer against C++, and growth.
+"""Feed-forward layers: tasks against an earlier revision, one layer against C++, growth, delays.
 
 Method: The tasks run as `eventsnn run TASK` from the source trees of this revision and of the
 earlier one, which simulates a feed-forward network as one event loop. They run in turns, with the
@@ -11,6 +11,9 @@ of `mnist-latency`, 784-350, on 64 images. Both run on the same core in turns, i
 
 Growth: one layer on one core, with one spike per input channel at a random time. Each line
 multiplies one size, and the others stay as they are.
+
+Delays: the same layer with random delays of channels or of synapses, in turns with the event loop
+of its equivalent network with the same synaptic delays.
 """
 
 import io
@@ -55,6 +58,7 @@ EARLIER = {
 #: Command line of `eventsnn`, in both revisions.
 PROGRAM = "import sys; from eventsnn.cli import main; sys.exit(main(sys.argv[1:]))"
 BATCH, HIDDEN, INPUT_T_MAX = 64, 350, 20.0
+LONGEST_DELAY = 10.0
 #: Smallest sizes, and the factors by which they grow.
 SIZES = {"inputs": 100, "neurons": 100, "batch": 32}
 
@@ -142,12 +146,7 @@ def growth(worker: Worker, options: Options, folder: Path) -> list[dict[str, Any
     for along in SIZES:
         for factor in options.factors:
             size = SIZES | {along: factor * SIZES[along]}
-            rng = np.random.default_rng(0)
-            in_times = rng.uniform(0.0, INPUT_T_MAX, (size["batch"], size["inputs"], 1))
-            # The drive of a neuron does not depend on the number of inputs.
-            weights = rng.normal(10.0, 6.0, (size["inputs"], size["neurons"])) / size["inputs"]
-            arrays = {"in_times": in_times, "weights": weights}
-            problem = files.write(folder / "growth.npz", arrays)
+            problem = files.write(folder / "growth.npz", drawn(size))
             measured = worker.request("measure", problem=problem, rounds=2 * options.rounds)
             rows.append({"along": along, "factor": factor, **size, **measured})
             log(f"{along} x {factor}: {measured['gradient_ms']:.2f} ms")
@@ -157,14 +156,33 @@ def growth(worker: Worker, options: Options, folder: Path) -> list[dict[str, Any
     return rows
 
 
+def drawn(size: dict[str, int]) -> dict[str, np.ndarray]:
+    """Draw input spikes and weights. The drive of a neuron does not depend on the inputs."""
+    rng = np.random.default_rng(0)
+    in_times = rng.uniform(0.0, INPUT_T_MAX, (size["batch"], size["inputs"], 1))
+    weights = rng.normal(10.0, 6.0, (size["inputs"], size["neurons"])) / size["inputs"]
+    return {"in_times": in_times, "weights": weights}
+
+
+def with_delays(worker: Worker, options: Options, folder: Path) -> dict[str, Any]:
+    """Measure a layer with delays, and the event loop."""
+    arrays, rng = drawn(SIZES), np.random.default_rng(1)
+    delays = rng.uniform(0.0, LONGEST_DELAY, arrays["weights"].shape)
+    problem = files.write(folder / "delays.npz", arrays | {"delays": delays})
+    found = worker.request("delays", problem=problem, rounds=options.rounds)
+    log(f"synaptic delays: {found['synaptic']['gradient_ms']:.1f} ms")
+    return found
+
+
 def run(options: Options) -> dict[str, Any]:
     """Measure all three parts."""
     with started("layers") as (workers, folder), tempfile.TemporaryDirectory() as runs:
         one_layer = yardstick(workers["ours"], options, folder)
         rows = growth(workers["ours"], options, folder)
+        delays = with_delays(workers["ours"], options, folder)
         tasks = speeds(options, Path(runs))
     about = {"quick": options.quick, "revision": REVISION}
-    return about | {"tasks": tasks, "layer": one_layer, "growth": rows}
+    return about | {"tasks": tasks, "layer": one_layer, "growth": rows, "delays": delays}
 
 
 def describe(result: dict[str, Any]) -> str:
@@ -184,12 +202,14 @@ def describe(result: dict[str, Any]) -> str:
         (f"{row['along']} x {row['factor']}", *(row[key] for key in sizes), *row["growth"].values())
         for row in result["growth"]
     ]
+    delays = [(name, *row.values()) for name, row in result["delays"].items()]
     return "\n\n".join(
         [
             table(("training steps/s", "eventsnn", result["revision"], "ratio"), tasks),
             table(("one layer, forward, ms", "eventsnn", "C++", "times slower"), [("", *times)]),
             agreement,
             table(("growth", *sizes, "forward x", "gradient x"), rows),
+            table(("delays", "forward, ms", "gradient, ms", "output spikes"), delays),
         ]
     )
 

@@ -19,26 +19,29 @@ from ..workers import files
 TAU_MEM, TAU_SYN, T_MAX, MAX_SPIKES = 20.0, 5.0, 40.0, 12
 
 
-def layer_of(weights: np.ndarray) -> esn.EventLinear:
+def layer_of(weights: np.ndarray, delays: np.ndarray | None = None) -> esn.EventLinear:
     """Build the layer; spikes after the first `MAX_SPIKES` are left out, as in the yardstick."""
     neuron = esn.LIF(TAU_MEM, TAU_SYN)
     options: dict[str, Any] = {"t_max": T_MAX, "max_spikes": MAX_SPIKES, "truncate": True}
-    return esn.EventLinear(neuron, jnp.asarray(weights, jnp.float32), **options)
+    return esn.EventLinear(neuron, jnp.asarray(weights, jnp.float32), delays=delays, **options)
+
+
+Model = esn.EventLinear | esn.EventNetwork
 
 
 @eqx.filter_jit
-def forward(layer: esn.EventLinear, in_times: jax.Array) -> jax.Array:
-    return layer(in_times, throw=False)
+def forward(layer: Model, in_times: jax.Array) -> jax.Array:
+    return layer.spikes(in_times, MAX_SPIKES, throw=False)
 
 
 @eqx.filter_jit
-def gradient(layer: esn.EventLinear, in_times: jax.Array) -> Any:
+def gradient(layer: Model, in_times: jax.Array) -> Any:
     """Value and gradient of the sum of all spike times with respect to weights and input times."""
 
     def total(trained: Any) -> jax.Array:
         weights, in_times = trained
         of_weights = eqx.tree_at(lambda layer: layer.weights, layer, weights)
-        times = of_weights(in_times, throw=False)
+        times = of_weights.spikes(in_times, MAX_SPIKES, throw=False)
         return jnp.sum(jnp.where(jnp.isfinite(times), times, 0.0))
 
     return jax.value_and_grad(total)((layer.weights, in_times))
@@ -80,15 +83,36 @@ class Commands:
         """Medians of the times of a call and of a gradient."""
         p = files.read(problem)
         layer, in_times = layer_of(p["weights"]), jnp.asarray(p["in_times"], jnp.float32)
-        spikes = forward(layer, in_times)
-        jax.block_until_ready(gradient(layer, in_times))
-        calls = {"forward_ms": forward, "gradient_ms": gradient}
-        found = {
-            name: median(milliseconds(lambda fn=fn: fn(layer, in_times)) for _ in range(rounds))
-            for name, fn in calls.items()
-        }
-        per_sample = jnp.isfinite(spikes).sum() / len(in_times)
-        return found | {"output_spikes": float(per_sample)}
+        return in_turns({"layer": layer}, in_times, rounds)["layer"]
+
+    def delays(self, problem: str, rounds: int) -> dict[str, dict[str, float]]:
+        """Times of the layer with each kind of delays, and of the event loop."""
+        p = files.read(problem)
+        in_times = jnp.asarray(p["in_times"], jnp.float32)
+        given = {"none": None, "axonal": p["delays"][:, 0], "synaptic": p["delays"]}
+        models: dict[str, Model] = {k: layer_of(p["weights"], d) for k, d in given.items()}
+        # The event loop simulates all spikes of a sample, also those that are left out.
+        loop = layer_of(p["weights"], p["delays"]).as_network(50 * p["weights"].shape[1])
+        models["synaptic, event loop"] = loop
+        return in_turns(models, in_times, rounds)
+
+
+def in_turns(
+    models: dict[str, Model], in_times: jax.Array, rounds: int
+) -> dict[str, dict[str, float]]:
+    """Medians of the times of a call and of a gradient of each model, measured in turns."""
+    calls = {"forward_ms": forward, "gradient_ms": gradient}
+    times: dict[tuple[str, str], list[float]] = {(m, c): [] for m in models for c in calls}
+    for number in range(rounds + 1):
+        for name, kind in times:
+            took = milliseconds(lambda fn=calls[kind], layer=models[name]: fn(layer, in_times))
+            if number > 0:  # the first call compiles
+                times[name, kind].append(took)
+    found = {name: {kind: median(times[name, kind]) for kind in calls} for name in models}
+    for name, layer in models.items():
+        spikes = jnp.isfinite(forward(layer, in_times)).sum() / len(in_times)
+        found[name]["output_spikes"] = float(spikes)
+    return found
 
 
 def loaded(library: str, in_times: np.ndarray, weights: np.ndarray) -> Callable[[], np.ndarray]:

@@ -190,9 +190,10 @@ class EventNetwork(eqx.Module):
 
     @property
     def in_rounds(self) -> bool:
-        """True if a spike updates only its targets, see the section on sparse connectivity above.
+        """True if the synapses are sparse and a spike updates only its targets.
 
-        Queries with pseudospikes are simulated with a matrix of weights in any case.
+        The conditions are listed under "Sparse connectivity". False: all queries simulate the
+        network with a matrix of weights.
         """
         return self._rounds is not None
 
@@ -334,9 +335,9 @@ class EventNetwork(eqx.Module):
         r"""Integral of each output neuron's membrane potential, $\int_0^{t_\text{max}} V\, dt$.
 
         It is exact for exact flows, and accurate to the solver's precision for other flows. It does
-        not exist, and is NaN, for QIF and theta neurons that fire: their potentials are infinite at
-        a spike. Arguments and errors are as for [`ttfs`][]. With `throw=False` the integrals of a
-        sample that did not reach `t_max` are NaN.
+        not exist for QIF and theta neurons that fire, because their potentials are infinite at a
+        spike: it is NaN, which is no error also with `throw=True`. Arguments and errors are as for
+        [`ttfs`][]. With `throw=False` the integrals of a sample that did not reach `t_max` are NaN.
         """
         return self._answer(Query(queries.total, reading="integral"), in_times, throw)
 

@@ -26,7 +26,7 @@ class Status(eqx.Enumeration):
     )
     max_steps = (
         "Reached max_steps. Raise `max_steps`, or, with a solver, its step size. With sparse "
-        "synapses it counts rounds, and short delays need more of them."
+        "synapses it counts rounds, which are as long as the shortest delay."
     )
     queue_overflow = "More spikes were in transit than queue_capacity. Raise `queue_capacity`."
     not_finite = "A parameter, a weight or the state is NaN or infinite."

@@ -272,6 +272,44 @@ def test_potentials_that_are_infinite_at_a_spike(sparse):
     assert np.all(np.isfinite(grads))
 
 
+@pytest.mark.parametrize("delays", [None, 0.5, [0.5, 0.7]])
+def test_potentials_of_outputs_without_synapses(delays):
+    whole = esn.Synapses([0, 2], [1, 1], [0.3, 0.4], (3, 2), delays)
+    neuron = esn.LIF(10.0, 5.0, v_init=0.5)
+    net = esn.EventNetwork(neuron, whole, outputs=[0], t_max=20.0)
+    assert net.in_rounds
+    x = jnp.asarray([[2.0]])
+    np.testing.assert_allclose(net.integrals(x), [5.0 * (1 - np.exp(-2.0))], rtol=1e-12)
+    np.testing.assert_allclose(net.maxima(x), [0.5], rtol=1e-12)
+
+
+def test_potentials_follow_the_spikes_of_a_model_whose_reset_clears_the_current():
+    """A neuron is reset before it receives what arrives at the same time."""
+
+    class Cleared(esn.LIF):
+        def reset(self, state, spiked):
+            return (
+                super().reset(state, spiked)._replace(current=jnp.where(spiked, 0.0, state.current))
+            )
+
+    def of(sources, targets, weights, delays):
+        whole = esn.Synapses(sources, targets, weights, (3, 2), delays)
+        neuron = Cleared(10.0, 4.0, bias=jnp.asarray([1.5, 0.2]))
+        steps = {"solver": diffrax.Tsit5(), "dt0": 0.05}
+        return esn.EventNetwork(neuron, whole, outputs=[0, 1], t_max=15.0, **steps)
+
+    synapses = [0, 1, 2, 2], [0, 0, 1, 0], [8.0, 0.5, 3.0, 0.3]
+    assert not of(*synapses, None).in_rounds
+    net, x = of(*synapses, [0.4, 0.0, 0.0]), jnp.asarray([[0.5, 2.0]])
+    assert net.in_rounds
+    spikes, times = net.spikes(x, 4)[0], jnp.asarray([11.5, 13.0, 15.0])
+    assert np.isfinite(spikes).sum() > 2
+    below = spikes[jnp.isfinite(spikes)] - 1e-6
+    np.testing.assert_allclose(net.potentials_at(x, below)[0], 1.0, atol=1e-5)
+    found, expected = net.potentials_at(x, times), net.as_dense().potentials_at(x, times)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
 def test_potentials_of_samples_that_failed(in_times):
     net = network(lif(), synapses(), outputs=[3, 8], max_events=20)
     times = jnp.asarray([1.0, 29.0])

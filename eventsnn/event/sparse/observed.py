@@ -149,18 +149,23 @@ class Observed(eqx.Module):
         sources: Int[Array, " spikes"],
         delays: Float[Array, " delays"] | None,
     ) -> tuple[Float[Array, " events"], Int[Array, " events"]]:
-        """Return the events that follow from the spikes of all sources, in the same order."""
+        """Return the events that follow from the spikes of all sources.
+
+        Resets come first, because a neuron fires before it receives what arrives at the same time.
+        """
         n, many = len(self.outputs), len(self.source)
+        output = self.output[sources]
+        resets, rows = jnp.where(output < n, times, jnp.inf), n + many + output
+        if many == 0:
+            return resets, rows
         number = self.first[sources][:, None] + jnp.arange(self.most, dtype=jnp.int32)
         exists = number < self.first[sources + 1][:, None]
         arrivals = times[:, None]
         if delays is not None and self.delay is not None:
             arrivals = arrivals + delays[self.delay[jnp.minimum(number, many - 1)]]
-        arrivals = jnp.where(exists, arrivals, jnp.inf)
-        output = self.output[sources][:, None]
-        resets = jnp.where(output < n, times[:, None], jnp.inf)
-        rows = jnp.concatenate([n + number, n + many + output], axis=1)
-        return jnp.concatenate([arrivals, resets], axis=1).reshape(-1), rows.reshape(-1)
+        arrivals = jnp.where(exists, arrivals, jnp.inf).reshape(-1)
+        rows = jnp.concatenate([rows, (n + number).reshape(-1)])
+        return jnp.concatenate([resets, arrivals]), rows
 
 
 def observe(

@@ -119,11 +119,14 @@ def rounds_of(
     Rounds are for flows that find the spikes of each neuron separately, and for models whose gaps
     to the threshold an arrival does not change. Synaptic delays must be known, and those of neurons
     must be positive.
+
+    A neuron with a synapse onto itself and without delay is reset before it receives the weight; in
+    the event loop, afterwards. The result is the same for models with an exact flow.
     """
     n, lanes = synapses.n_neurons, lane_flow(flow)
     if lanes is None or not isinstance(adjoint, EventProp) or _may_stay_at_threshold(neuron, n):
         return None
-    if arrivals_change_gap(neuron, n):
+    if arrivals_change_gap(neuron, n) or not (lanes.starts_at_threshold or _acts_later(synapses)):
         return None
     delays = checks.unwrapped(synapses.delays)
     if delays is not None and not synapses.axonal:
@@ -131,6 +134,14 @@ def rounds_of(
         if not known or synapses.n_synapses == 0 or _shortest_delay(synapses)[1]:
             return None
     return Rounds(synapses, outputs)
+
+
+def _acts_later(synapses: Synapses) -> bool:
+    """Return whether all synapses of neurons onto themselves have known positive delays."""
+    own, delays = np.asarray(synapses.sources == synapses.targets), synapses.synaptic_delays()
+    if delays is None or not checks.is_concrete(delays):
+        return not np.any(own)
+    return bool(np.all(np.asarray(delays)[own] > 0))
 
 
 def _may_stay_at_threshold(neuron: AbstractNeuron, n: int) -> bool:
