@@ -17,6 +17,7 @@ from eventsnn.event.engine.record import Record
 from eventsnn.event.sparse import fan, rounds
 from eventsnn.event.sparse.fan import fan_out
 from eventsnn.event.sparse.ordering import order_by_time, order_of, sort_first
+from eventsnn.event.sparse.requirements import reset_commutes
 from helpers.registry import quick
 
 N, N_IN, T_MAX = 40, 3, 30.0
@@ -308,6 +309,33 @@ def test_potentials_follow_the_spikes_of_a_model_whose_reset_clears_the_current(
     np.testing.assert_allclose(net.potentials_at(x, below)[0], 1.0, atol=1e-5)
     found, expected = net.potentials_at(x, times), net.as_dense().potentials_at(x, times)
     np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_models_whose_reset_commutes_with_an_arrival():
+    class Coupled(esn.LIF):  # the reset reads the current
+        def reset(self, state, spiked):
+            return state._replace(v=jnp.where(spiked, 0.1 * state.current, state.v))
+
+    class Cleared(esn.LIF):
+        def reset(self, state, spiked):
+            return state._replace(current=jnp.where(spiked, 0.0, state.current))
+
+    class Driven(esn.LIF):  # an arrival reads the potential
+        def receive(self, state, weights):
+            return state._replace(current=state.current + weights * (2.0 - state.v))
+
+    lif = (10.0, 5.0)
+    yes = [esn.LIF(*lif), esn.Refractory(esn.LIF(*lif, reset_mode="subtract"), 1.0)]
+    yes += [
+        esn.EIF(*lif),
+        esn.ALIF(*lif, 20.0, 0.1),
+        esn.Izhikevich(5.0),
+        esn.LeakyIntegrator(*lif),
+    ]
+    yes += [esn.Populations([(esn.EIF(*lif), 1), (esn.LIF(*lif), 2)])]
+    no = [Coupled(*lif), Cleared(*lif), Driven(*lif), Pulsed(), esn.Refractory(Cleared(*lif), 1.0)]
+    assert all(reset_commutes(x.for_population(3, jnp.float64), 3) for x in yes)
+    assert not any(reset_commutes(x.for_population(3, jnp.float64), 3) for x in no)
 
 
 def test_potentials_of_samples_that_failed(in_times):

@@ -21,7 +21,7 @@ from ..synapses import Synapses
 from .fan import Fan, by_delay, fan_out
 from .observed import Observed, observe
 from .primitive import Spikes, solve
-from .pulses import arrivals_change_gap
+from .requirements import arrivals_change_gap, reset_commutes
 from .system import Inputs, Setting
 
 #: Largest number of lanes of all chunks of a round, whose states a backward pass computes again.
@@ -121,12 +121,15 @@ def rounds_of(
     must be positive.
 
     A neuron with a synapse onto itself and without delay is reset before it receives the weight; in
-    the event loop, afterwards. The result is the same for models with an exact flow.
+    the event loop, afterwards. The result is the same if both commute, as they do for the models
+    with an exact flow.
     """
     n, lanes = synapses.n_neurons, lane_flow(flow)
     if lanes is None or not isinstance(adjoint, EventProp) or _may_stay_at_threshold(neuron, n):
         return None
-    if arrivals_change_gap(neuron, n) or not (lanes.starts_at_threshold or _acts_later(synapses)):
+    if arrivals_change_gap(neuron, n):
+        return None
+    if not (lanes.starts_at_threshold or _acts_later(synapses) or reset_commutes(neuron, n)):
         return None
     delays = checks.unwrapped(synapses.delays)
     if delays is not None and not synapses.axonal:
