@@ -78,7 +78,10 @@ class Options:
 def speeds(options: Options, folder: Path) -> dict[str, Any]:
     """Measure the training speeds of the tasks in both source trees, in turns."""
     trees, found = {"ours": ROOT, "peer": earlier(folder)}, {}
-    images = [] if options.quick else ["mnist", "--data-dir", mnist.folder_of(options.data_dir)]
+    images = []
+    if not options.quick:  # the tasks run in another folder
+        data = Path(mnist.folder_of(options.data_dir)).resolve()
+        images = ["mnist", "--data-dir", str(data)]
     tasks = {
         "mnist-latency": [str(options.mnist_steps), "--dataset", *(images or ["digits"])],
         "yin-yang": [str(options.yin_yang_steps)],
