@@ -228,7 +228,11 @@ def test_layers_are_measured_in_turns_with_the_earlier_revision(monkeypatch, tmp
 
     class Machine:
         def request(self, command, problem, rounds):
-            shape = files.read(problem)["in_times"].shape
+            arrays = files.read(problem)
+            shape = arrays["in_times"].shape
+            if command == "delays":
+                assert arrays["delays"].shape == arrays["weights"].shape == (shape[1], 25)
+                return {"synaptic": {"forward_ms": 1.5, "gradient_ms": 2.5, "output_spikes": 7.0}}
             sizes.append(shape)
             return {"forward_ms": float(np.prod(shape)), "gradient_ms": 2.0, "output_spikes": 9.0}
 
@@ -253,8 +257,10 @@ def test_layers_are_measured_in_turns_with_the_earlier_revision(monkeypatch, tmp
 
     layer = {"ours_forward_ms": 4.0, "peer_forward_ms": 2.0, "times_slower": 2.0}
     layer |= {"spikes": 7, "unequal_spikes": 0, "largest_difference_ms": 1e-3}
+    delays = layers.with_delays(Machine(), options, tmp_path)
     result = {"revision": layers.REVISION, "tasks": tasks, "layer": layer, "growth": rows}
-    text = layers.describe(result)
+    text = layers.describe(result | {"delays": delays})
+    assert "synaptic" in text and "2.5" in text
     assert "yin-yang" in text and "batch x 3" in text and "1.0e-03 ms" in text
 
 

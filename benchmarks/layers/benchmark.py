@@ -169,7 +169,8 @@ def drawn(size: dict[str, int]) -> dict[str, np.ndarray]:
 
 def with_delays(worker: Worker, options: Options, folder: Path) -> dict[str, Any]:
     """Measure a layer with delays, and the event loop."""
-    arrays, rng = drawn(SIZES), np.random.default_rng(1)
+    size = {name: value // 4 for name, value in SIZES.items()} if options.quick else SIZES
+    arrays, rng = drawn(size), np.random.default_rng(1)
     delays = rng.uniform(0.0, LONGEST_DELAY, arrays["weights"].shape)
     problem = files.write(folder / "delays.npz", arrays | {"delays": delays})
     found = worker.request("delays", problem=problem, rounds=options.rounds)
