@@ -179,7 +179,7 @@ def with_delays(worker: Worker, options: Options, folder: Path) -> dict[str, Any
 
 
 def run(options: Options) -> dict[str, Any]:
-    """Measure all three parts."""
+    """Measure all parts."""
     with started("layers") as (workers, folder), tempfile.TemporaryDirectory() as runs:
         one_layer = yardstick(workers["ours"], options, folder)
         rows = growth(workers["ours"], options, folder)
@@ -219,7 +219,7 @@ def describe(result: dict[str, Any]) -> str:
 
 
 BENCHMARK = Benchmark(
-    "feed-forward layers: against the event loop of an earlier revision, C++, and growth",
+    "feed-forward layers: against the event loop of an earlier revision, C++, growth, and delays",
     run,
     describe,
     full=Options(),

@@ -77,7 +77,7 @@ def test_parts_are_one_simulation(neuron, delays, sparse, rng):
     long = network(neuron, delays, PARTS * PART, sparse)
     whole = quick(lambda x: long.simulate(x))(x)
     net = network(neuron, delays, PART, sparse)
-    assert (net.in_rounds) == sparse
+    assert net.in_rounds == sparse
 
     @quick
     def scanned(in_times):

@@ -74,10 +74,8 @@ class Delayed(NamedTuple):
 
         early = Inbound(jnp.where(wait <= horizon, wait, jnp.inf), weights)
         split = early.split(network, state, horizon)
-        fires = (
-            early.arrives()
-            & triggered(network.flow, network.neuron, split.before, split.start).fires()
-        )
+        pushed = triggered(network.flow, network.neuron, split.before, split.start)
+        fires = early.arrives() & pushed.fires()
         horizon = jnp.minimum(horizon, jnp.min(jnp.where(fires, wait, jnp.inf), axis=0))
         segment, after = _two_windows(
             network, state, split.start, early.first(), horizon, flow_state
